@@ -1,0 +1,277 @@
+// The one seam between host and device: plain argument structs and one table of function pointers per device.
+//
+// Every pointer in an argument struct is memory of the table's device; sizes are in elements unless a name
+// says bytes. Kernels check nothing: core/ops and core/vec check shapes and types first. A table's functions
+// may be called from any thread; on an asynchronous device they are ordered on the calling thread's stream, and
+// `download` returns when the data is there. Kernels never keep a pointer after returning (CPU) or after the
+// stream has passed them (CUDA). Output buffers do not overlap inputs except where an argument says "in place".
+//
+// Adding a kernel: core/README.md. A mirrored implementation is expected of every backend; a null entry is
+// reported by name when somebody needs it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/device.h"
+#include "core/dtype.h"
+#include "core/elementwise_list.h"
+#include "core/philox.h"
+#include "core/shape.h"
+
+namespace sinew {
+
+#define SINEW_ENUMERATOR(name) name,
+enum class UnaryOp : uint8_t { SINEW_UNARY_OPS(SINEW_ENUMERATOR) };
+enum class BinaryOp : uint8_t { SINEW_BINARY_OPS(SINEW_ENUMERATOR) };
+#undef SINEW_ENUMERATOR
+enum class ReduceOp : uint8_t { sum, max, argmax };
+enum class Activation : uint8_t { none, relu, tanh, sigmoid };
+
+namespace kernel {
+
+// y[i] = op(x[i]); x == y allowed. Floating-point types.
+struct UnaryArgs {
+  UnaryOp op;
+  DType dtype;
+  int64_t n;
+  const void* x;
+  void* y;
+  double p0, p1;
+};
+
+// y[i] = op(a[...], b[...]) over a row-major shape; the strides of a and b (in elements) are 0 on axes they
+// are broadcast along. ndim == 0 or 1 with strides 1 is the plain case. y may be a or b when that operand is
+// not broadcast. All types.
+struct BinaryArgs {
+  BinaryOp op;
+  DType dtype;
+  int ndim;
+  int64_t shape[kMaxDims];
+  int64_t stride_a[kMaxDims], stride_b[kMaxDims];
+  const void *a, *b;
+  void* y;
+};
+
+// y[i] = mask[i] != 0 ? a[i] : b[i]. All types; mask has the same type.
+struct WhereArgs {
+  DType dtype;
+  int64_t n;
+  const void *mask, *a, *b;
+  void* y;
+};
+
+// y[i] = value. All types.
+struct FillArgs {
+  DType dtype;
+  int64_t n;
+  void* y;
+  double value;
+};
+
+// y[i] = convert(x[i]); float to integer truncates toward zero.
+struct CastArgs {
+  DType from, to;
+  int64_t n;
+  const void* x;
+  void* y;
+};
+
+// y[dst(i)] = x[src(i)] for every index of `shape`; src and dst are strides in elements, offsets included in
+// the pointers. Serves permute, broadcast, slice, pad and concatenation. All types.
+struct StridedCopyArgs {
+  DType dtype;
+  int ndim;
+  int64_t shape[kMaxDims];
+  int64_t src_stride[kMaxDims], dst_stride[kMaxDims];
+  const void* x;
+  void* y;
+};
+
+// x is (outer, reduced, inner), y is (outer, inner). sum: floats accumulate in double for f64 and in blocks for
+// f32, the order independent of the number of threads. argmax writes i64, the first of equals. sum and max: all types.
+struct ReduceArgs {
+  ReduceOp op;
+  DType dtype;
+  int64_t outer, reduced, inner;
+  const void* x;
+  void* y;
+};
+
+// C = act(alpha * op(A) op(B) + beta * C + bias), row-major, `batch` times with the given strides.
+// op(A) is (m, k): A has leading dimension lda and is stored (k, m) when trans_a. bias is null or (n).
+// With beta == 0, C is not read. f32, f64; act and bias only with beta == 0.
+struct GemmArgs {
+  DType dtype;
+  bool trans_a, trans_b;
+  int64_t m, n, k;
+  double alpha, beta;
+  const void* a;
+  int64_t lda;
+  const void* b;
+  int64_t ldb;
+  void* c;
+  int64_t ldc;
+  int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
+  const void* bias;
+  Activation act;
+};
+
+// gather: y[i, :] = x[index[i], :]. x is (rows, width), index (n) i64 in [0, rows), y (n, width).
+struct GatherArgs {
+  DType dtype;
+  int64_t n, rows, width;
+  const void* x;
+  const int64_t* index;
+  void* y;
+};
+// y[index[i], :] += x[i, :], y zeroed first; contributions to a row are added in increasing i. Floats.
+struct ScatterAddArgs {
+  DType dtype;
+  int64_t n, rows, width;
+  const void* x;
+  const int64_t* index;
+  void* y;
+};
+
+// Row-wise over (rows, cols): y = softmax(x), or log_softmax(x) when log. Floats.
+struct SoftmaxArgs {
+  DType dtype;
+  bool log;
+  int64_t rows, cols;
+  const void* x;
+  void* y;
+};
+
+// loss[0] = mean_i( logsumexp(x_i) - x_i[label_i] ); labels i64 in [0, cols). Floats.
+// dx, when not null, receives scale * (softmax(x_i) - onehot(label_i)) / rows, scale read from *scale
+// (device memory, same type; null means 1). loss may be null when only dx is wanted.
+struct CrossEntropyArgs {
+  DType dtype;
+  int64_t rows, cols;
+  const void* x;
+  const int64_t* labels;
+  void* loss;
+  void* dx;
+  const void* scale;
+};
+
+// y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats.
+struct DropoutArgs {
+  DType dtype;
+  int64_t n;
+  double keep;
+  RngKey key;
+  const void* x;
+  void* y;
+};
+
+enum class RandomDist : uint8_t { uniform, normal, rademacher };
+// uniform: p0 + (p1 - p0) * u; normal: mean p0, standard deviation p1 (Box-Muller); rademacher: -1 or 1. Floats.
+struct RandomArgs {
+  RandomDist dist;
+  DType dtype;
+  int64_t n;
+  RngKey key;
+  void* y;
+  double p0, p1;
+};
+
+// ---- flat vectors: optimizers and update rules ----
+
+// z = a * x + b * y; z may be x or y; with b == 0, y is not read. Floats.
+struct AxpbyArgs {
+  DType dtype;
+  int64_t n;
+  double a, b;
+  const void *x, *y;
+  void* z;
+};
+
+// *result = sum_i x[i] * y[i], accumulated in double in a fixed order (blocks combined by index). result: one
+// double in device memory. x == y gives the squared norm. Floats.
+struct DotArgs {
+  DType dtype;
+  int64_t n;
+  const void *x, *y;
+  double* result;
+};
+
+// The general mixing kernel of the elastic rules: d = alpha * (x - c), then per flags x -= d, c += d.
+// d may be null. distance2, when not null, receives sum (x - c)^2 (one double in device memory). Floats.
+struct ElasticArgs {
+  DType dtype;
+  int64_t n;
+  double alpha;
+  void* x;
+  void* c;
+  void* d;
+  bool move_x, move_c;
+  double* distance2;
+};
+
+// One pass of SGD with momentum over flat vectors:
+//   g' = grad_scale * g + weight_decay * x          (coupled decay)
+//   v  = momentum * v + v_scale * g'                 (v may be null when momentum == 0)
+//   u  = v                       (heavy ball; also Sutskever's Nesterov with v_scale = -lr)
+//      | g' + momentum * v       (nesterov: PyTorch's form)
+//      | g'                      (v null)
+//   x  = (1 - decoupled) * x + x_scale * u
+// Floats. Padding stays zero because every term is a multiple of x, g or v.
+struct SgdArgs {
+  DType dtype;
+  int64_t n;
+  void* x;
+  const void* g;
+  void* v;
+  double grad_scale, weight_decay, momentum, v_scale, decoupled, x_scale;
+  bool nesterov;
+};
+
+}  // namespace kernel
+
+#define SINEW_KERNELS(X)               \
+  X(unary, UnaryArgs)                  \
+  X(binary, BinaryArgs)                \
+  X(where, WhereArgs)                  \
+  X(fill, FillArgs)                    \
+  X(cast, CastArgs)                    \
+  X(strided_copy, StridedCopyArgs)     \
+  X(reduce, ReduceArgs)                \
+  X(gemm, GemmArgs)                    \
+  X(gather, GatherArgs)                \
+  X(scatter_add, ScatterAddArgs)       \
+  X(softmax, SoftmaxArgs)              \
+  X(cross_entropy, CrossEntropyArgs)   \
+  X(dropout, DropoutArgs)              \
+  X(random, RandomArgs)                \
+  X(axpby, AxpbyArgs)                  \
+  X(dot, DotArgs)                      \
+  X(elastic, ElasticArgs)              \
+  X(sgd, SgdArgs)
+
+struct KernelTable {
+#define SINEW_ENTRY(name, Args) void (*name)(const kernel::Args&) = nullptr;
+  SINEW_KERNELS(SINEW_ENTRY)
+#undef SINEW_ENTRY
+
+  // Memory. allocate returns 64-byte aligned device memory (bytes > 0), contents undefined, and throws Error
+  // when there is none. copy is device to device and may not overlap. All are ordered with the kernels.
+  void* (*allocate)(size_t bytes) = nullptr;
+  void (*release)(void* data, size_t bytes) = nullptr;
+  void (*upload)(void* device, const void* host, size_t bytes) = nullptr;
+  void (*download)(void* host, const void* device, size_t bytes) = nullptr;
+  void (*copy)(void* to, const void* from, size_t bytes) = nullptr;
+  // Returns when everything this thread has enqueued is done.
+  void (*synchronize)() = nullptr;
+};
+
+// The CPU's table is always there. Throws Error when the device has no table ("no cuda backend is installed ...").
+const KernelTable& kernels(Device device);
+bool has_kernels(Device device);
+// Called once per device before first use (not thread safe against use). table must outlive the program's use.
+void set_kernel_table(Device device, const KernelTable* table);
+// The CPU table itself; tests wrap it.
+const KernelTable& cpu_kernels();
+
+}  // namespace sinew

@@ -1,0 +1,113 @@
+// Every differentiable operation. Shapes are NumPy's conventions, row-major; all operands of one op share one
+// type and one device. Every op throws Error with its name and the offending shapes. Derivatives are of
+// any order unless an op says otherwise. Where each op lives: core/ops/*.cpp, one family a file.
+//
+// Thread safety: pure functions.
+#pragma once
+
+#include <initializer_list>
+#include <vector>
+
+#include "core/kernel_api.h"
+#include "core/tensor.h"
+
+namespace sinew {
+
+// ---- elementwise (floats) ----
+Tensor affine(const Tensor& x, double scale, double shift);  // scale * x + shift
+inline Tensor neg(const Tensor& x) { return affine(x, -1, 0); }
+Tensor abs(const Tensor& x);
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor reciprocal(const Tensor& x);
+Tensor square(const Tensor& x);
+Tensor pow(const Tensor& x, double exponent);
+Tensor sin(const Tensor& x);
+Tensor cos(const Tensor& x);
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);
+Tensor softplus(const Tensor& x);
+Tensor relu(const Tensor& x);   // derivative 0 at 0
+Tensor sign(const Tensor& x);   // derivative 0
+Tensor step(const Tensor& x);   // 1 where x > 0; derivative 0
+
+// ---- elementwise, two operands, broadcasting ----
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor sub(const Tensor& a, const Tensor& b);
+Tensor mul(const Tensor& a, const Tensor& b);
+Tensor div(const Tensor& a, const Tensor& b);
+Tensor maximum(const Tensor& a, const Tensor& b);  // at ties the derivative goes to b
+Tensor minimum(const Tensor& a, const Tensor& b);  // at ties the derivative goes to b
+Tensor greater(const Tensor& a, const Tensor& b);  // 0 or 1 in the operands' type; derivative 0
+Tensor equal(const Tensor& a, const Tensor& b);
+// First derivatives as ops of their own, (g, y): g where y > 0; g (1 - y^2); g y (1 - y).
+Tensor relu_grad(const Tensor& g, const Tensor& y);
+Tensor tanh_grad(const Tensor& g, const Tensor& y);
+Tensor sigmoid_grad(const Tensor& g, const Tensor& y);
+Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);  // one shape, mask in the same type, no derivative to it
+
+inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
+inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
+inline Tensor operator*(const Tensor& a, const Tensor& b) { return mul(a, b); }
+inline Tensor operator/(const Tensor& a, const Tensor& b) { return div(a, b); }
+inline Tensor operator-(const Tensor& a) { return neg(a); }
+inline Tensor operator*(double s, const Tensor& a) { return affine(a, s, 0); }
+inline Tensor operator*(const Tensor& a, double s) { return affine(a, s, 0); }
+inline Tensor operator+(const Tensor& a, double s) { return affine(a, 1, s); }
+
+// Another element type; differentiable between floats.
+Tensor cast(const Tensor& x, DType dtype);
+
+// ---- shape ----
+Tensor reshape(const Tensor& x, const Shape& shape);  // same memory; one extent may be -1 through reshape_infer
+Tensor reshape_infer(const Tensor& x, std::initializer_list<int64_t> dims);
+Tensor flatten(const Tensor& x);                      // (n, ...) -> (n, rest)
+Tensor permute(const Tensor& x, std::initializer_list<int> axes);
+Tensor transpose(const Tensor& x);                    // of a matrix
+Tensor broadcast_to(const Tensor& x, const Shape& shape);
+Tensor slice(const Tensor& x, int64_t begin, int64_t end);            // rows [begin, end) of axis 0
+Tensor pad(const Tensor& x, int64_t before, int64_t after);           // zero rows on axis 0
+
+// ---- reductions ----
+// Over the given axes (empty: all). keepdims leaves extents of 1.
+Tensor sum(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);
+Tensor mean(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);
+Tensor max(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);  // ties share the derivative equally
+Tensor sum_to(const Tensor& x, const Shape& shape);  // the transpose of broadcast_to
+Tensor argmax(const Tensor& x, int axis);            // i64, no derivative
+
+// ---- matrix products (floats) ----
+// op(a) op(b) for matrices (m, k), (k, n), or batches (b, m, k), (b, k, n); a flag means the operand is stored transposed.
+Tensor matmul(const Tensor& a, const Tensor& b, bool trans_a = false, bool trans_b = false);
+// act(x w^T + bias): x (n, in), w (out, in), bias (out) or undefined. Fused; its derivative is made of public ops.
+Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act = Activation::none);
+
+// ---- indexing ----
+// index: i64 (n), values in [0, rows) (checked on the host for cpu tensors).
+Tensor gather(const Tensor& x, const Tensor& index);                        // (rows, ...) -> (n, ...)
+Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows);     // (n, ...) -> (rows, ...)
+Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);          // (n) -> (n, classes), no derivative
+
+// ---- softmax and losses ----
+Tensor softmax(const Tensor& x);      // over the last axis
+Tensor log_softmax(const Tensor& x);  // over the last axis
+// mean_i( -log softmax(logits_i)[label_i] ); logits (n, c), labels i64 (n). Fused.
+Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels);
+// The same from public ops: the fused op's oracle and its path to higher orders.
+Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& labels);
+// g * (softmax - onehot) / n for a scalar g: the fused op's first derivative.
+Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const Tensor& labels);
+Tensor mse(const Tensor& prediction, const Tensor& target);  // mean of squared differences
+
+// ---- random ----
+// x / (1 - rate) where a counter-based draw keeps the element, else 0. Same key, same mask: the derivative
+// and a second backward pass draw it again. rate in [0, 1).
+Tensor dropout(const Tensor& x, double rate, const RngKey& key);
+Tensor random_uniform(const Shape& shape, double low, double high, const RngKey& key, DType dtype = DType::f32,
+                      Device device = Device::cpu);
+Tensor random_normal(const Shape& shape, double mean, double stddev, const RngKey& key, DType dtype = DType::f32,
+                     Device device = Device::cpu);
+Tensor random_rademacher(const Shape& shape, const RngKey& key, DType dtype = DType::f32, Device device = Device::cpu);
+
+}  // namespace sinew

@@ -1,0 +1,67 @@
+// Reference-counted memory on one device, with a version that counts in-place writes.
+//
+// Thread safety: the count is atomic; contents are the users' business.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "core/device.h"
+
+namespace sinew {
+
+class Storage {
+ public:
+  // Uninitialised memory, 64-byte aligned. Small CPU blocks come from a per-thread cache.
+  static Storage* allocate(size_t bytes, Device device);
+
+  void retain() { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
+  }
+  void* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+  Device device() const { return device_; }
+  uint32_t version() const { return version_.load(std::memory_order_relaxed); }
+  // Every in-place write of memory that tensors may have saved calls this.
+  void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+
+ private:
+  Storage() = default;
+  void destroy();
+
+  void* data_ = nullptr;
+  size_t bytes_ = 0;
+  std::atomic<uint32_t> references_{1};
+  std::atomic<uint32_t> version_{0};
+  Device device_ = Device::cpu;
+};
+
+class StorageRef {
+ public:
+  StorageRef() = default;
+  // Takes over one reference.
+  explicit StorageRef(Storage* adopted) : p_(adopted) {}
+  StorageRef(const StorageRef& other) : p_(other.p_) {
+    if (p_) p_->retain();
+  }
+  StorageRef(StorageRef&& other) noexcept : p_(other.p_) { other.p_ = nullptr; }
+  StorageRef& operator=(StorageRef other) noexcept {
+    Storage* t = p_;
+    p_ = other.p_;
+    other.p_ = t;
+    return *this;
+  }
+  ~StorageRef() {
+    if (p_) p_->release();
+  }
+  Storage* operator->() const { return p_; }
+  Storage* get() const { return p_; }
+  explicit operator bool() const { return p_ != nullptr; }
+
+ private:
+  Storage* p_ = nullptr;
+};
+
+}  // namespace sinew

@@ -1,0 +1,41 @@
+// Collectives in lockstep among a fixed group of ranks, over any World.
+//
+// All members call the same operations in the same order. Results are bit-identical on every member: the ring
+// all-reduce adds each chunk in one fixed order of ranks and then distributes the sum.
+// Bytes sent per member: all_reduce 2 (p-1)/p n, all_gather (p-1) n, broadcast n per hop of a chain.
+//
+// Errors: peer_lost when a member died, timeout when a step took longer than the deadline; the vector is then
+// undefined on this member.
+#pragma once
+
+#include <vector>
+
+#include "dist/world.h"
+
+namespace sinew::dist {
+
+class Communicator {
+ public:
+  Communicator(World& world, std::vector<Rank> members, Nanos deadline);
+
+  int size() const { return static_cast<int>(members_.size()); }
+  int index() const { return index_; }  // of this node among the members
+
+  // In place. Sum; or mean when `average`.
+  Status all_reduce(VecView x, bool average = false);
+  // From members[root] to all.
+  Status broadcast(VecView x, int root = 0);
+  // out has size() * in.size() elements, by member index.
+  Status all_gather(ConstVecView in, VecView out);
+  Status barrier();
+
+ private:
+  struct Step;
+  World& world_;
+  std::vector<Rank> members_;
+  Nanos deadline_;
+  int index_ = -1;
+  uint64_t round_ = 0;  // names each collective, so that stragglers' messages are told apart
+};
+
+}  // namespace sinew::dist

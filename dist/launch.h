@@ -1,0 +1,67 @@
+// Starting and supervising the local processes of a job.
+//
+// supervise() forks and execs one process per rank with these variables, watches them, restarts dead ones and
+// returns when all have ended. It hosts the rendezvous store and holds no other state: when it dies, the
+// processes finish without restarts.
+//   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT   as any torchrun job has them
+//   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "dist/world.h"
+
+namespace sinew::dist {
+
+// The place of this process in a job, from the environment.
+struct JobEnvironment {
+  Rank rank = 0;
+  int world_size = 1;
+  int local_rank = 0;
+  std::string master_addr = "127.0.0.1";
+  int master_port = 0;
+  std::string secret;
+  uint32_t incarnation = 0;
+  int64_t start_step = 0;
+  int status_fd = -1;
+  std::string source;  // "torchrun variables", "PMIx": said in the log
+};
+// nullopt: no job variables, this process is on its own. Errors: invalid_argument naming the variable.
+Result<std::optional<JobEnvironment>> read_job_environment();
+
+struct ProcessStatus {
+  Rank rank = 0;
+  int pid = 0;
+  std::string state;  // starting running finished restarting lost failed
+  int64_t step = 0;
+  uint32_t restarts = 0;
+  int exit_code = 0;  // 128 + signal when killed
+};
+
+struct LaunchOptions {
+  std::vector<std::string> argv;             // argv[0]: the program
+  int processes = 1;
+  int max_restarts = 3;                      // per rank
+  std::vector<Rank> essential;               // ranks whose death ends the job (the center)
+  bool restartable = true;                   // false: synchronous schemes that cannot take a worker back
+  std::vector<int> fatal_exit_codes;         // no restart for these (bad usage, bad data, non-finite loss)
+  std::string master_addr = "127.0.0.1";
+  int master_port = 0;                       // 0: any free port
+  Nanos grace = 10 * kSecond;                // between SIGTERM and SIGKILL when stopping
+  std::function<std::string(Rank)> log_path; // stdout and stderr of each rank; empty: inherited
+  std::function<void(const std::vector<ProcessStatus>&)> on_change;
+};
+
+struct LaunchReport {
+  std::vector<ProcessStatus> processes;
+  int restarts = 0;
+  std::vector<Rank> lost;  // died and were not restarted
+  int exit_code = 0;       // 0 when the job may count as done, else the first failure's
+};
+Result<LaunchReport> supervise(const LaunchOptions& options);
+
+}  // namespace sinew::dist

@@ -1,0 +1,111 @@
+// A scheme: how loosely coupled workers keep their parameters together. The trainer calls the hooks of one step
+// in this order (architecture, section 3):
+//
+//   before_step(step, theta) -> gradient -> reduce(gradient) -> optimizer -> after_step(step, theta)
+//
+// Invariants
+//  - theta belongs to the training thread; a scheme writes it only in start, before_step (when mixes() == before),
+//    after_step and finish. With mixes() == after, before_step only reads it: the difference waits in the scheme's own
+//    buffer and is applied after the optimizer (EASGD, Algorithm 1: the gradient is taken before the elastic move).
+//  - Every outside write of theta is reported by take_external_write(), so that the optimizer can treat its momentum.
+//  - Schemes know flat vectors and a World, nothing of tensors, models or optimizers.
+//  - Same initial theta on all workers (the caller's duty: the same seed); fingerprints are compared at start.
+//
+// Adding a scheme: dist/README.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "core/vec.h"
+#include "dist/world.h"
+
+namespace sinew::dist {
+
+struct SchemeOptions {
+  std::string name = "local";  // local allreduce easgd easgd_sync eamsgd
+  int workers = 1;
+  int64_t period = 10;         // communication period tau, in steps
+  double alpha = -1;           // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
+  double beta = -1;            // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
+  std::string order = "jacobi";  // easgd_sync: jacobi | gauss_seidel
+  int64_t shard = 1 << 16;     // elements of the center that are fetched and added as one
+  Nanos deadline = 10 * kSecond;  // longest wait for one exchange or collective step
+  uint64_t seed = 1;
+  uint64_t fingerprint = 0;    // of the parameter layout and the configuration
+};
+
+enum class Mixes { before, after };
+enum class Evaluated { own, average, center };
+const char* to_string(Evaluated evaluated);
+
+// What a scheme must remember to continue bit for bit.
+struct SchemeState {
+  std::map<std::string, Vec> vectors;
+  std::map<std::string, int64_t> numbers;
+};
+
+struct SchemeCounters {
+  int64_t exchanges = 0;
+  int64_t missed = 0;      // exchanges given up at the deadline, or suppressed
+  int64_t resent = 0;
+};
+
+class Scheme {
+ public:
+  virtual ~Scheme() = default;
+  virtual Mixes mixes() const { return Mixes::after; }
+  virtual Evaluated evaluated() const = 0;
+
+  // Meets the others. A restarted worker (world.incarnation() > 0) adopts the scheme's current parameters here.
+  virtual Status start(VecView theta) = 0;
+  // `step` counts this worker's steps from 0.
+  virtual Status before_step(int64_t step, VecView theta) { return Status::Ok(); }
+  // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else nothing.
+  virtual Status reduce(VecView statistic) { return Status::Ok(); }
+  virtual Status after_step(int64_t step, VecView theta) { return Status::Ok(); }
+  // The vector that results are measured on. Collective when evaluated() == average. With Evaluated::center,
+  // this worker's newest knowledge of the center.
+  virtual Status evaluation_point(ConstVecView theta, VecView out) = 0;
+  // Delivers what is in flight and says goodbye.
+  virtual Status finish(VecView theta) { return Status::Ok(); }
+
+  // Sum of squared movement that others caused since the last call, in units of parameters; 0 when theta is its own.
+  virtual double take_external_write() { return 0; }
+  virtual SchemeState save() const { return {}; }
+  virtual Status load(const SchemeState& state) { return Status::Ok(); }
+  virtual SchemeCounters counters() const { return {}; }
+};
+
+// The passive node of a center scheme.
+class CenterNode {
+ public:
+  virtual ~CenterNode() = default;
+  // Registers the handlers; from here on workers are served.
+  virtual Status start(ConstVecView initial) = 0;
+  // Returns when every worker has left or is gone for good, or after `slice` of time: true when all are done.
+  virtual Result<bool> serve(Nanos slice) = 0;
+  virtual void snapshot(VecView out) = 0;
+  // Applied additions so far.
+  virtual int64_t version() = 0;
+  virtual SchemeState save() = 0;
+  virtual Status load(const SchemeState& state) = 0;
+};
+
+bool needs_center(const SchemeOptions& options);
+// Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`.
+inline int node_count(const SchemeOptions& options) { return options.workers + (needs_center(options) ? 1 : 0); }
+std::vector<std::string> scheme_names();
+// One line on what the scheme does, with its source. "" for an unknown name.
+std::string describe_scheme(const std::string& name);
+// invalid_argument with the allowed names or ranges.
+Status validate(const SchemeOptions& options);
+// size and dtype of theta. REQUIRES: validate(options).ok(); the world outlives the scheme.
+std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device = Device::cpu);
+std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& world, int64_t size, DType dtype);
+
+}  // namespace sinew::dist

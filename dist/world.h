@@ -1,0 +1,174 @@
+// World: everything a node (a worker or a center) sees of the outside. Scheme code is written once against this
+// interface and runs on real processes (dist/ucx) and in virtual time (dist/sim).
+//
+// Rules for scheme code (they make the two worlds agree; tests look for violations)
+//  1. Straight-line blocking code; every wait has a timeout, and a timeout is data, not an exception.
+//  2. No wall clock: now() is for logging only and never decides anything. No threads, no thread_local, no sleep but sleep().
+//  3. Randomness only from core/philox.h, keyed by (seed, purpose, rank, step).
+//  4. Handlers run on arrival (on the communication thread, or in the simulator's scheduler). They touch only
+//     state that the training side touches inside publish(), may send, and never block.
+//  5. Sums over peers in a fixed order of ranks. No iteration over unordered containers.
+//  6. No blocking call inside a parallel region, under a lock, in a handler or in a destructor.
+//  7. Each exchange is a request with an id; late replies are dropped by id; handlers tolerate loss and duplicates.
+//  8. All state that outlives a step is in the node's objects (so that it can be saved), none in locals.
+//
+// Identity of a message: (source, incarnation, sequence). The world numbers messages per role (training side and
+// handlers count separately), so a recorded order of deliveries repeats a run.
+//
+// Thread safety: in the real world the training thread calls everything; handlers may call send, alive and now.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "core/status.h"
+#include "core/storage.h"
+#include "core/vec.h"
+
+namespace sinew::dist {
+
+using Rank = int32_t;
+inline constexpr Rank kAnyRank = -1;
+using Nanos = int64_t;
+inline constexpr Nanos kMicrosecond = 1000, kMillisecond = 1000 * 1000, kSecond = 1000 * 1000 * 1000;
+
+// Shared immutable bytes of a message, 64-byte aligned (so that vectorised loops give the same bits in both worlds).
+class Payload {
+ public:
+  Payload() = default;
+  static Payload allocate(size_t bytes) {
+    Payload p;
+    p.size_ = bytes;
+    if (bytes) p.storage_ = StorageRef(Storage::allocate(bytes, Device::cpu));
+    return p;
+  }
+  // A host copy of the vector.
+  static Payload copy_of(ConstVecView vector);
+
+  size_t size() const { return size_; }
+  // Write only before the payload is sent.
+  void* data() const { return size_ ? storage_->data() : nullptr; }
+  // REQUIRES: size() is a multiple of the element size.
+  ConstVecView view(DType dtype) const { return {data(), static_cast<int64_t>(size_ / size_of(dtype)), dtype}; }
+  VecView mutable_view(DType dtype) const { return {data(), static_cast<int64_t>(size_ / size_of(dtype)), dtype}; }
+
+ private:
+  StorageRef storage_;
+  size_t size_ = 0;
+};
+
+// Message kinds. Values are on the wire; append only.
+enum class Tag : uint16_t {
+  none = 0,
+  control = 1,       // the world's own: hello, heartbeat, goodbye
+  collective = 2,    // ring collectives (dist/communicator.h)
+  center_fetch = 3,
+  center_part = 4,   // reply: one shard of the center
+  center_add = 5,
+  center_ack = 6,
+  center_leave = 7,
+  sync = 8,          // membership of synchronous schemes
+  test = 100,
+};
+
+// Fixed-width, little-endian on the wire, no padding. source, incarnation and sequence are filled by send().
+struct Head {
+  Tag tag = Tag::none;
+  uint16_t is_reply = 0;      // 1: `request` is the receiver's own number, dropped unless still open
+  Rank source = kAnyRank;
+  uint32_t incarnation = 0;
+  uint32_t reserved = 0;
+  uint64_t request = 0;
+  uint64_t sequence = 0;
+  int64_t arg[4] = {0, 0, 0, 0};  // meaning by tag
+};
+static_assert(sizeof(Head) == 64);
+
+struct Message {
+  Head head;
+  Payload body;
+};
+
+struct Received {
+  enum class What {
+    message,
+    timeout,
+    peer_lost,  // only when a definite source was asked for, and it died
+  } what = What::timeout;
+  Message message;
+  bool ok() const { return what == What::message; }
+};
+
+// Which message a receive waits for. Matching is first come, first served among equals.
+struct Match {
+  Tag tag = Tag::none;
+  Rank source = kAnyRank;
+  uint64_t request = 0;  // 0: any
+  int64_t arg0 = -1;     // -1: any; otherwise head.arg[0] must be equal
+};
+
+// What a piece of computation costs in virtual time: so many local training steps. Depends on sizes and counters only.
+struct Cost {
+  double steps = 1;
+};
+
+struct TrafficCounters {
+  int64_t bytes_sent = 0, bytes_received = 0;  // heads and bodies
+  int64_t messages_sent = 0, messages_received = 0;
+  int64_t late_replies = 0, timeouts = 0;
+};
+
+enum class PeerState : uint8_t {
+  joining,  // not heard of yet
+  alive,
+  dead,     // lost; may come back with a higher incarnation
+  gone,     // lost for good, or finished and left
+};
+
+using Handler = std::function<void(const Message&)>;
+
+class World {
+ public:
+  virtual ~World() = default;
+
+  virtual Rank rank() const = 0;
+  virtual int size() const = 0;              // nodes, the center included
+  virtual uint32_t incarnation() const = 0;  // 0, then 1, 2, ... after each restart of this rank
+  virtual bool simulated() const = 0;
+
+  // Nanoseconds since this world began: steady clock or virtual time. For logging.
+  virtual Nanos now() const = 0;
+  // Runs fn, which touches only this node's private state and calls nothing of the world, and charges its cost.
+  virtual void compute(const Cost& cost, const std::function<void()>& fn) = 0;
+  virtual void sleep(Nanos duration) = 0;
+
+  // Never blocks on the peer. To a dead peer it does nothing. The payload is shared, not copied: do not write to it after.
+  virtual void send(Rank to, Head head, Payload body = {}) = 0;
+  // Waits for a message without a handler. timeout is relative.
+  virtual Received receive(const Match& match, Nanos timeout) = 0;
+  // Numbers a request of this node; replies (head.is_reply) with other numbers are dropped.
+  virtual uint64_t open_request() = 0;
+  virtual void close_request(uint64_t request) = 0;
+  // Before the first message can arrive: from now on messages with this tag go to the handler.
+  virtual void on(Tag tag, Handler handler) = 0;
+  // Runs fn alone with respect to this node's handlers.
+  virtual void publish(const std::function<void()>& fn) = 0;
+
+  virtual PeerState peer(Rank rank) const = 0;
+  // True when the fault plan suppresses this node's communication in the given round (dynamic-weighting spec 1.8).
+  virtual bool suppressed(int64_t round) = 0;
+  // Tells the world, and in the real one the supervisor, how far this node is. Drives step-based faults.
+  virtual void report_step(int64_t step) = 0;
+  // Announces that this node is done: peers see `gone`, not `dead`.
+  virtual void leave() = 0;
+  virtual TrafficCounters traffic() const = 0;
+
+  // Non-ok when the node must stop (asked to, isolated, aborted).
+  virtual Status health() const = 0;
+};
+
+// Thrown through scheme code when the simulator kills a node. Not a std::exception: nobody catches it by accident.
+struct Killed {};
+
+}  // namespace sinew::dist

@@ -1,0 +1,107 @@
+// Modules: layers declare what parameters they have; the model binds them to one padded flat vector.
+//
+// A Module holds no parameter values. Its forward reads them through a Pass, which carries views of some flat
+// vector: the same model runs on a worker's theta, on the center, or on an average, and on several threads at once.
+//
+// Invariants: declare() is called once, before the first forward; forward is const and keeps no state. Parameter
+// names are PyTorch's ("fc1.weight", "fc1.bias"), joined with dots.
+//
+// Example:
+//   Model model = Model(mlp({784, 128, 10}), {784}, 10);
+//   Vec theta = model.initialize(seed, DType::f32, Device::cpu);
+//   Parameters parameters(model.layout(), theta);
+//   Tensor logits = model.forward(x, Pass{parameters});
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/param_layout.h"
+#include "core/philox.h"
+#include "core/tensor.h"
+#include "nn/init.h"
+
+namespace sinew::nn {
+
+// Index of a declared parameter; -1: none (a Linear without bias).
+struct ParamId {
+  int index = -1;
+  bool exists() const { return index >= 0; }
+};
+
+// Collects the declarations of a tree of modules.
+class Declarations {
+ public:
+  ParamId parameter(const std::string& name, const Shape& shape, const Initializer& init);
+  // Number of the next random layer (dropout); names its stream of masks.
+  uint32_t random_layer() { return random_layers_++; }
+  // Prefixes names for the duration of fn with "name.".
+  template <class Fn>
+  void scope(const std::string& name, Fn fn) {
+    std::string outer = prefix_;
+    prefix_ += name + ".";
+    fn();
+    prefix_ = outer;
+  }
+  const ParamLayout& layout() const { return layout_; }
+  const std::vector<Initializer>& initializers() const { return initializers_; }
+
+ private:
+  std::string prefix_;
+  ParamLayout layout_;
+  std::vector<Initializer> initializers_;
+  uint32_t random_layers_ = 0;
+};
+
+// Views of a flat vector as tensors, one per parameter. Shares the vector's memory and stays valid as it changes.
+class Parameters {
+ public:
+  Parameters(const ParamLayout& layout, const Vec& theta, bool requires_grad = true);
+  const Tensor& operator[](ParamId id) const { return tensors_[static_cast<size_t>(id.index)]; }
+  const std::vector<Tensor>& all() const { return tensors_; }
+
+ private:
+  std::vector<Tensor> tensors_;
+};
+
+// One run through a model.
+struct Pass {
+  const Parameters& parameters;
+  bool training = false;
+  // Seed, rank and step of the dropout masks; the layer's number is mixed in. Same values, same masks.
+  uint64_t seed = 0;
+  uint32_t rank = 0;
+  uint64_t step = 0;
+};
+
+class Module {
+ public:
+  virtual ~Module() = default;
+  virtual void declare(Declarations& declarations) = 0;
+  virtual Tensor forward(const Tensor& x, const Pass& pass) const = 0;
+};
+using ModulePtr = std::unique_ptr<Module>;
+
+class Model {
+ public:
+  // input: shape of one sample; outputs: number of outputs (classes).
+  Model(std::string name, ModulePtr root, Shape input, int64_t outputs);
+  const std::string& name() const { return name_; }
+  const ParamLayout& layout() const { return declarations_.layout(); }
+  const Shape& input() const { return input_; }
+  int64_t outputs() const { return outputs_; }
+  // A fresh flat vector; every parameter drawn from its own Philox stream (seed, init, index).
+  Vec initialize(uint64_t seed, DType dtype = DType::f32, Device device = Device::cpu) const;
+  // x: (n, input...). Returns (n, outputs). Throws Error when the shape does not fit, naming both.
+  Tensor forward(const Tensor& x, const Pass& pass) const;
+
+ private:
+  std::string name_;
+  ModulePtr root_;
+  Shape input_;
+  int64_t outputs_;
+  Declarations declarations_;
+};
+
+}  // namespace sinew::nn
