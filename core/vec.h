@@ -84,6 +84,7 @@ void axpby(double a, ConstVecView x, double b, ConstVecView y, VecView z);      
 double dot(ConstVecView x, ConstVecView y);                                      // fixed order, in double
 double norm(ConstVecView x);                                                     // Euclidean
 double squared_distance(ConstVecView x, ConstVecView y);
+// False when any element is NaN or infinite (or so large that the squared norm overflows a double).
 bool all_finite(ConstVecView x);
 // Host copies, for metrics, files and messages.
 void download(ConstVecView from, void* host);

@@ -1,0 +1,17 @@
+// What the CPU backend runs on.
+#pragma once
+
+#include "core/kernel_api.h"
+
+namespace sinew {
+
+// "x86-64-v4" ...: the instruction set the kernels use on this machine.
+const char* cpu_isa_name();
+// Our own gemm, without oneDNN: the oracle.
+void reference_gemm(const kernel::GemmArgs& args);
+// Threads of a parallel region started by this thread (1 without OpenMP).
+int num_threads();
+// Sets it for regions started by the calling thread. Part of a run's identity on machines where a library's results depend on it.
+void set_num_threads(int n);
+
+}  // namespace sinew

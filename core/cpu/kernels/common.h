@@ -1,0 +1,105 @@
+// Shared by the CPU kernel files, which are compiled once per instruction set (core/CMakeLists.txt).
+//
+// Invariants of every kernel here
+//  - Results do not depend on the number of threads: reductions run over fixed blocks combined by index.
+//  - No standard-library templates and no SINEW_CHECK: an inline function compiled here for AVX-512 could be the one
+//    the linker keeps for the whole program. Everything lives in the namespace SINEW_CPU_NS.
+#pragma once
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/functors.h"
+#include "core/kernel_api.h"
+
+#define KERNEL_DISPATCH_FLOAT(dtype, ...)                                 \
+  if (dtype == ::sinew::DType::f32) { using T = float; __VA_ARGS__; }     \
+  else if (dtype == ::sinew::DType::f64) { using T = double; __VA_ARGS__; }
+#define KERNEL_DISPATCH_ALL(dtype, ...)                                    \
+  switch (dtype) {                                                         \
+    case ::sinew::DType::f32: { using T = float; __VA_ARGS__; break; }     \
+    case ::sinew::DType::f64: { using T = double; __VA_ARGS__; break; }    \
+    case ::sinew::DType::i32: { using T = int32_t; __VA_ARGS__; break; }   \
+    case ::sinew::DType::i64: { using T = int64_t; __VA_ARGS__; break; }   \
+    case ::sinew::DType::u8: { using T = uint8_t; __VA_ARGS__; break; }    \
+  }
+
+namespace sinew::SINEW_CPU_NS {
+
+namespace op = ::sinew::SINEW_FUNCTOR_NS;
+
+// Below this many elements a parallel region costs more than it saves.
+inline constexpr int64_t kParallelElements = 1 << 15;
+
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// fn(begin, end) over [0, n) in pieces of `block`, in parallel when `work` elements are worth it.
+template <class Fn>
+inline void parallel_blocks(int64_t n, int64_t block, int64_t work, Fn fn) {
+  const int64_t blocks = (n + block - 1) / block;
+  if (work < kParallelElements || blocks < 2) {
+    for (int64_t i = 0; i < blocks; ++i) fn(i * block, min64(n, (i + 1) * block));
+    return;
+  }
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < blocks; ++i) fn(i * block, min64(n, (i + 1) * block));
+}
+
+template <class Fn>
+inline void parallel_elements(int64_t n, Fn fn) {
+  if (n < kParallelElements) {
+    fn(int64_t{0}, n);
+    return;
+  }
+  parallel_blocks(n, 1 << 13, n, fn);
+}
+
+// sum over [0, n) of term(i), in double: 16 lanes inside blocks of 4096, lanes and blocks combined by index.
+template <class Term>
+inline double block_sum(int64_t n, Term term) {
+  double lanes[16] = {};
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16)
+    for (int lane = 0; lane < 16; ++lane) lanes[lane] += term(i + lane);
+  for (int lane = 0; i < n; ++i, ++lane) lanes[lane] += term(i);
+  double total = 0;
+  for (double lane : lanes) total += lane;
+  return total;
+}
+inline constexpr int64_t kSumBlock = 4096;
+template <class Term>
+inline double parallel_sum(int64_t n, Term term) {
+  if (n <= kSumBlock) return block_sum(n, term);
+  const int64_t blocks = (n + kSumBlock - 1) / kSumBlock;
+  double* partial = static_cast<double*>(malloc(static_cast<size_t>(blocks) * sizeof(double)));
+  parallel_blocks(n, kSumBlock, n, [&](int64_t begin, int64_t end) {
+    partial[begin / kSumBlock] = block_sum(end - begin, [&](int64_t i) { return term(begin + i); });
+  });
+  double total = 0;
+  for (int64_t i = 0; i < blocks; ++i) total += partial[i];
+  free(partial);
+  return total;
+}
+
+// Entries implemented in this folder.
+void unary(const kernel::UnaryArgs& args);
+void binary(const kernel::BinaryArgs& args);
+void where(const kernel::WhereArgs& args);
+void fill(const kernel::FillArgs& args);
+void cast(const kernel::CastArgs& args);
+void strided_copy(const kernel::StridedCopyArgs& args);
+void reduce(const kernel::ReduceArgs& args);
+void gemm(const kernel::GemmArgs& args);
+void gather(const kernel::GatherArgs& args);
+void scatter_add(const kernel::ScatterAddArgs& args);
+void softmax(const kernel::SoftmaxArgs& args);
+void cross_entropy(const kernel::CrossEntropyArgs& args);
+void dropout(const kernel::DropoutArgs& args);
+void random(const kernel::RandomArgs& args);
+void axpby(const kernel::AxpbyArgs& args);
+void dot(const kernel::DotArgs& args);
+void elastic(const kernel::ElasticArgs& args);
+void sgd(const kernel::SgdArgs& args);
+
+}  // namespace sinew::SINEW_CPU_NS

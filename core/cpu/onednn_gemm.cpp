@@ -1,0 +1,130 @@
+// Matrix products through oneDNN's matmul primitive.
+//
+// Primitives are cached per calling thread and geometry. Scratchpads are the user's: Debian's oneDNN crashes when
+// a primitive with a library scratchpad runs on another thread than its maker's. Results do not depend on the
+// number of threads (measured for matmul; conv differs).
+#include <dnnl.hpp>
+
+#include <cstring>
+#include <unordered_map>
+
+#include "core/cpu/cpu_info.h"
+#include "core/cpu/onednn.h"
+
+namespace sinew::onednn {
+namespace {
+
+using dnnl::memory;
+
+constexpr int64_t kSmallProduct = 32 * 32 * 32;
+
+dnnl::engine& engine() {
+  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
+  return e;
+}
+
+struct Key {
+  int64_t m, n, k, lda, ldb, ldc, batch, sa, sb, sc;
+  double alpha, beta;
+  int32_t flags;  // trans_a, trans_b, bias, act
+  int32_t threads;
+  bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
+};
+static_assert(sizeof(Key) == 12 * 8 + 8, "no padding: compared as bytes");
+struct KeyHash {
+  size_t operator()(const Key& key) const {
+    uint64_t words[sizeof(Key) / 8];
+    std::memcpy(words, &key, sizeof(Key));
+    uint64_t h = 0x9E3779B97F4A7C15u;
+    for (uint64_t w : words) h = (h ^ w) * 0xD6E8FEB86659FD93u, h ^= h >> 32;
+    return static_cast<size_t>(h);
+  }
+};
+
+struct Cached {
+  dnnl::matmul primitive;
+  memory a, b, c, bias, scratch;
+  dnnl_exec_arg_t args[5];
+  int count = 0;
+};
+
+struct Cache {
+  dnnl::stream stream{engine()};
+  std::unordered_map<Key, Cached, KeyHash> primitives;
+};
+
+memory::desc matrix(int64_t batch, int64_t rows, int64_t cols, bool trans, int64_t ld, int64_t batch_stride) {
+  if (batch == 1)
+    return memory::desc({rows, cols}, memory::data_type::f32,
+                        trans ? memory::dims{1, ld} : memory::dims{ld, 1});
+  return memory::desc({batch, rows, cols}, memory::data_type::f32,
+                      trans ? memory::dims{batch_stride, 1, ld} : memory::dims{batch_stride, ld, 1});
+}
+
+Cached make(const kernel::GemmArgs& args) {
+  const auto a = matrix(args.batch, args.m, args.k, args.trans_a, args.lda, args.batch_stride_a);
+  const auto b = matrix(args.batch, args.k, args.n, args.trans_b, args.ldb, args.batch_stride_b);
+  const auto c = matrix(args.batch, args.m, args.n, false, args.ldc, args.batch_stride_c);
+  dnnl::primitive_attr attr;
+  attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  if (args.alpha != 1) attr.set_output_scales(0, {static_cast<float>(args.alpha)});
+  dnnl::post_ops post;
+  if (args.beta != 0) post.append_sum(static_cast<float>(args.beta));
+  if (args.act == Activation::relu) post.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
+  attr.set_post_ops(post);
+  memory::desc bias_desc;
+  if (args.bias)
+    bias_desc = args.batch == 1 ? memory::desc({1, args.n}, memory::data_type::f32, memory::format_tag::ab)
+                                : memory::desc({1, 1, args.n}, memory::data_type::f32, memory::format_tag::abc);
+  const auto op = args.bias ? dnnl::matmul::desc(a, b, bias_desc, c) : dnnl::matmul::desc(a, b, c);
+  const dnnl::matmul::primitive_desc pd(op, attr, engine());
+  Cached cached{dnnl::matmul(pd), memory(a, engine(), nullptr), memory(b, engine(), nullptr), memory(c, engine(), nullptr),
+                args.bias ? memory(bias_desc, engine(), nullptr) : memory(), memory(pd.scratchpad_desc(), engine()), {}, 0};
+  auto add = [&](int which, const memory& m) { cached.args[cached.count++] = {which, m.get()}; };
+  add(DNNL_ARG_SRC, cached.a);
+  add(DNNL_ARG_WEIGHTS, cached.b);
+  add(DNNL_ARG_DST, cached.c);
+  add(DNNL_ARG_SCRATCHPAD, cached.scratch);
+  if (args.bias) add(DNNL_ARG_BIAS, cached.bias);
+  return cached;
+}
+
+void set(const memory& m, const void* data) { dnnl_memory_set_data_handle_v2(m.get(), const_cast<void*>(data), nullptr); }
+
+}  // namespace
+
+bool gemm(const kernel::GemmArgs& args) {
+  if (args.dtype != DType::f32 || args.k == 0 || args.batch == 0) return false;
+  if (args.act != Activation::none && args.act != Activation::relu) return false;
+  // Below this the primitive's own overhead and its strided reads of transposed operands cost more than our kernel.
+  if (args.m * args.n * args.k < kSmallProduct) return false;
+  static thread_local Cache cache;
+  Key key;
+  std::memset(&key, 0, sizeof key);
+  key.m = args.m, key.n = args.n, key.k = args.k, key.lda = args.lda, key.ldb = args.ldb, key.ldc = args.ldc;
+  key.batch = args.batch;
+  if (args.batch > 1) key.sa = args.batch_stride_a, key.sb = args.batch_stride_b, key.sc = args.batch_stride_c;
+  key.alpha = args.alpha, key.beta = args.beta;
+  key.flags = args.trans_a | args.trans_b << 1 | (args.bias != nullptr) << 2 | static_cast<int>(args.act) << 3;
+  key.threads = num_threads();
+  auto found = cache.primitives.find(key);
+  if (found == cache.primitives.end()) found = cache.primitives.emplace(key, make(args)).first;
+  Cached& p = found->second;
+  set(p.a, args.a);
+  set(p.b, args.b);
+  set(p.c, args.c);
+  if (args.bias) set(p.bias, args.bias);
+  dnnl::error::wrap_c_api(dnnl_primitive_execute(p.primitive.get(), cache.stream.get(), p.count, p.args),
+                          "oneDNN matmul failed");
+  return true;
+}
+
+const char* version() {
+  static const std::string text = [] {
+    const dnnl_version_t* v = dnnl_version();
+    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+  }();
+  return text.c_str();
+}
+
+}  // namespace sinew::onednn

@@ -1,0 +1,117 @@
+// The CPU's kernel table: our kernels for the best instruction set of this machine, oneDNN on top for gemm.
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+
+#include "core/cpu/cpu_info.h"
+#include "core/cpu/onednn.h"
+#include "core/kernel_api.h"
+
+namespace sinew {
+
+#define SINEW_DECLARE_ISA(ns)            \
+  namespace ns {                         \
+  void fill_table(KernelTable& table);   \
+  void gemm(const kernel::GemmArgs&);    \
+  }
+SINEW_DECLARE_ISA(cpu_v2)
+SINEW_DECLARE_ISA(cpu_v3)
+SINEW_DECLARE_ISA(cpu_v4)
+#undef SINEW_DECLARE_ISA
+
+namespace {
+
+enum class Isa { none, v2, v3, v4 };
+
+Isa best_isa() {
+  Isa best = Isa::none;
+#if SINEW_CPU_HAS_v2
+  best = Isa::v2;
+#endif
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+#if SINEW_CPU_HAS_v3
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) best = Isa::v3;
+#endif
+#if SINEW_CPU_HAS_v4
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512cd"))
+    best = Isa::v4;
+#endif
+#endif
+  return best;
+}
+
+void (*own_gemm)(const kernel::GemmArgs&) = nullptr;
+
+void gemm(const kernel::GemmArgs& args) {
+  if (!onednn::gemm(args)) own_gemm(args);
+}
+
+void* allocate(size_t bytes) {
+  void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
+  if (!data) SINEW_FAIL("allocate", bytes, " bytes: out of memory");
+  return data;
+}
+void release(void* data, size_t) { std::free(data); }
+void move_bytes(void* to, const void* from, size_t bytes) {
+  if (bytes) std::memcpy(to, from, bytes);
+}
+void synchronize() {}
+
+const KernelTable* tables[kDeviceCount] = {};
+
+}  // namespace
+
+const char* cpu_isa_name() {
+  static const char* const names[] = {"none", "x86-64-v2", "x86-64-v3", "x86-64-v4"};
+  return names[static_cast<int>(best_isa())];
+}
+
+const KernelTable& cpu_kernels() {
+  static const KernelTable table = [] {
+    KernelTable t;
+    switch (best_isa()) {
+#if SINEW_CPU_HAS_v2
+      case Isa::v2: cpu_v2::fill_table(t); break;
+#endif
+#if SINEW_CPU_HAS_v3
+      case Isa::v3: cpu_v3::fill_table(t); break;
+#endif
+#if SINEW_CPU_HAS_v4
+      case Isa::v4: cpu_v4::fill_table(t); break;
+#endif
+      default: SINEW_FAIL("cpu", "this build has no kernels for this processor; configure with SINEW_CPU_ISAS=v2");
+    }
+    own_gemm = t.gemm;
+    t.gemm = gemm;
+    t.allocate = allocate;
+    t.release = release;
+    t.upload = t.download = t.copy = move_bytes;
+    t.synchronize = synchronize;
+    return t;
+  }();
+  return table;
+}
+
+void reference_gemm(const kernel::GemmArgs& args) {
+  (void)cpu_kernels();
+  own_gemm(args);
+}
+
+bool has_kernels(Device device) { return device == Device::cpu || tables[static_cast<int>(device)] != nullptr; }
+
+const KernelTable& kernels(Device device) {
+  if (device == Device::cpu) return cpu_kernels();
+  const KernelTable* table = tables[static_cast<int>(device)];
+  SINEW_CHECK(table, "kernels", "no ", to_string(device), " backend is installed in this program");
+  return *table;
+}
+
+void set_kernel_table(Device device, const KernelTable* table) {
+  SINEW_CHECK(device != Device::cpu, "kernels", "the cpu table cannot be replaced");
+  tables[static_cast<int>(device)] = table;
+}
+
+}  // namespace sinew
