@@ -26,6 +26,7 @@ enum class UnaryOp : uint8_t { SINEW_UNARY_OPS(SINEW_ENUMERATOR) };
 enum class BinaryOp : uint8_t { SINEW_BINARY_OPS(SINEW_ENUMERATOR) };
 #undef SINEW_ENUMERATOR
 enum class ReduceOp : uint8_t { sum, max, argmax };
+enum class RandomDist : uint8_t { uniform, normal, rademacher };
 enum class Activation : uint8_t { none, relu, tanh, sigmoid };
 
 namespace kernel {
@@ -166,7 +167,6 @@ struct DropoutArgs {
   void* y;
 };
 
-enum class RandomDist : uint8_t { uniform, normal, rademacher };
 // uniform: p0 + (p1 - p0) * u; normal: mean p0, standard deviation p1 (Box-Muller); rademacher: -1 or 1. Floats.
 struct RandomArgs {
   RandomDist dist;

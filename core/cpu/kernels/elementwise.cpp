@@ -14,6 +14,16 @@ void unary_loop(const kernel::UnaryArgs& args) {
   });
 }
 
+template <class T>
+void unary_typed(const kernel::UnaryArgs& args) {
+  switch (args.op) {
+#define SINEW_CASE(name) \
+  case UnaryOp::name: unary_loop<op::name, T>(args); break;
+    SINEW_UNARY_OPS(SINEW_CASE)
+#undef SINEW_CASE
+  }
+}
+
 // A row-major index space with up to three operands, innermost axis last.
 struct Space {
   int ndim;
@@ -145,16 +155,7 @@ void strided_copy_typed(const kernel::StridedCopyArgs& args, const Space& s) {
 
 }  // namespace
 
-void unary(const kernel::UnaryArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
-    switch (args.op) {
-#define SINEW_CASE(name) \
-  case UnaryOp::name: unary_loop<op::name, T>(args); break;
-      SINEW_UNARY_OPS(SINEW_CASE)
-#undef SINEW_CASE
-    }
-  })
-}
+void unary(const kernel::UnaryArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, unary_typed<T>(args)) }
 
 void binary(const kernel::BinaryArgs& args) { KERNEL_DISPATCH_ALL(args.dtype, binary_typed<T>(args)) }
 
