@@ -56,6 +56,20 @@ TEST(Model, ParametersAreViewsOfTheVector) {
   EXPECT_THROW(Parameters(model.layout(), other), Error);
 }
 
+TEST(Model, ParametersMayBeAnyTensorsOfTheRightShapes) {
+  Model model = small_model();
+  Vec theta = model.initialize(1, DType::f64);
+  Parameters views(model.layout(), theta);
+  std::vector<Tensor> doubled;
+  for (const Tensor& t : views.all()) doubled.push_back(2.0 * t);
+  Parameters parameters(model.layout(), doubled);
+  EXPECT_TRUE(parameters.all()[2].is_same(doubled[2]));
+  doubled.pop_back();
+  EXPECT_THROW(Parameters(model.layout(), doubled), Error);
+  doubled.push_back(doubled[0]);
+  EXPECT_THROW(Parameters(model.layout(), doubled), Error);
+}
+
 TEST(Model, OneModelRunsOnSeveralVectors) {
   Model model = small_model();
   Vec a = model.initialize(1, DType::f64), b = Vec::zeros(model.layout().size(), DType::f64);
