@@ -30,12 +30,13 @@ class ParamLayout {
   // Appends a segment and returns its index. Throws Error on a duplicate or empty name.
   int add(std::string name, const Shape& shape);
 
-  int64_t size() const { return size_; }            // with padding
+  int64_t size() const { return size_; }              // with padding
   int64_t parameter_count() const { return count_; }  // without
   const std::vector<Segment>& segments() const { return segments_; }
   // Index of the segment called name, or -1.
   int find(std::string_view name) const;
-  // 64-bit hash of names, shapes and offsets; exchanged at rendezvous so that different models never mix.
+  // FNV-1a (64 bit) of: number of segments; for each its name (length, bytes), rank, extents, offset; then size().
+  // Numbers as little-endian u64. Exchanged at rendezvous, so that different models never mix.
   uint64_t fingerprint() const;
 
  private:

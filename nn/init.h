@@ -1,8 +1,11 @@
-// Initialisers by their known names. fan_in and fan_out follow PyTorch: for a weight (out, in, ...), fan_in is
-// in times the receptive field, fan_out is out times it.
+// Initialisers by their known names. A weight is (out, in) or, for filters, (out, R, S, in): fan_in is in times the
+// receptive field, fan_out is out times it (PyTorch's definition, for the house's order of axes).
+//
+// Values are drawn on the CPU and copied to the device, so the same key gives the same bits on every device.
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "core/philox.h"
 #include "core/shape.h"
@@ -14,7 +17,7 @@ struct Initializer {
   enum class Kind {
     zeros,
     constant,         // value
-    uniform,          // [-value, value]
+    uniform,          // [-value, value)
     normal,           // standard deviation value
     kaiming_uniform,  // gain value (sqrt 2 for ReLU): bound = gain * sqrt(3 / fan_in). He et al. 2015
     kaiming_normal,   // std = gain / sqrt(fan_in)
@@ -28,9 +31,13 @@ struct Initializer {
   int64_t fan_in = 0;  // for biases, which cannot tell; 0: from the shape
 };
 
-// Fills `out` (shape.numel() elements). Error for an unknown fan (a vector without fan_in).
+// Fills `out` (shape.numel() elements, floats). Throws Error for an unknown fan (a vector without fan_in).
 void initialize(const Initializer& init, const Shape& shape, const RngKey& key, VecView out);
-// By name: "kaiming_uniform", ... Throws Error with the list of names.
+
+// The names that need no value: "zeros", "kaiming_uniform", ..., "pytorch_default". Kaiming's gain is ReLU's sqrt 2,
+// Xavier's is 1.
+std::vector<std::string> initializer_names();
+// Throws Error with the list of names.
 Initializer initializer_named(const std::string& name);
 
 }  // namespace sinew::nn

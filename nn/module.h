@@ -4,10 +4,13 @@
 // vector: the same model runs on a worker's theta, on the center, or on an average, and on several threads at once.
 //
 // Invariants: declare() is called once, before the first forward; forward is const and keeps no state. Parameter
-// names are PyTorch's ("fc1.weight", "fc1.bias"), joined with dots.
+// names are PyTorch's ("fc1.weight", "fc1.bias"), joined with dots. Thread safety: const methods from any thread.
 //
 // Example:
-//   Model model = Model(mlp({784, 128, 10}), {784}, 10);
+//   auto net = std::make_unique<Sequential>();                       // nn/layers.h
+//   net->add(std::make_unique<Linear>(784, 128, LinearOptions{.activation = Activation::relu}), "fc1");
+//   net->add(std::make_unique<Linear>(128, 10), "fc2");
+//   Model model("mlp", std::move(net), {784}, 10);
 //   Vec theta = model.initialize(seed, DType::f32, Device::cpu);
 //   Parameters parameters(model.layout(), theta);
 //   Tensor logits = model.forward(x, Pass{parameters});
@@ -57,6 +60,7 @@ class Declarations {
 // Views of a flat vector as tensors, one per parameter. Shares the vector's memory and stays valid as it changes.
 class Parameters {
  public:
+  // Throws Error unless theta.size() == layout.size().
   Parameters(const ParamLayout& layout, const Vec& theta, bool requires_grad = true);
   const Tensor& operator[](ParamId id) const { return tensors_[static_cast<size_t>(id.index)]; }
   const std::vector<Tensor>& all() const { return tensors_; }

@@ -1,0 +1,8 @@
+// All layers.
+#pragma once
+
+#include "nn/layers/activations.h"
+#include "nn/layers/dropout.h"
+#include "nn/layers/flatten.h"
+#include "nn/layers/linear.h"
+#include "nn/layers/sequential.h"

@@ -1,0 +1,48 @@
+#include "nn/module.h"
+
+#include <utility>
+
+namespace sinew::nn {
+
+ParamId Declarations::parameter(const std::string& name, const Shape& shape, const Initializer& init) {
+  ParamId id{layout_.add(prefix_ + name, shape)};
+  initializers_.push_back(init);
+  return id;
+}
+
+Parameters::Parameters(const ParamLayout& layout, const Vec& theta, bool requires_grad) {
+  SINEW_CHECK(theta.size() == layout.size(), "parameters", "a vector of ", theta.size(), " elements for a layout of ",
+              layout.size());
+  tensors_.reserve(layout.segments().size());
+  for (const Segment& s : layout.segments())
+    tensors_.push_back(Tensor::view_of(theta, s.offset, s.shape, requires_grad));
+}
+
+Model::Model(std::string name, ModulePtr root, Shape input, int64_t outputs)
+    : name_(std::move(name)), root_(std::move(root)), input_(std::move(input)), outputs_(outputs) {
+  SINEW_CHECK(root_ != nullptr, "model", "'", name_, "' has no root module");
+  root_->declare(declarations_);
+}
+
+Vec Model::initialize(uint64_t seed, DType dtype, Device device) const {
+  Vec theta = Vec::zeros(layout().size(), dtype, device);
+  VecView all = theta.mutable_view();
+  for (size_t i = 0; i < layout().segments().size(); ++i) {
+    const Segment& s = layout().segments()[i];
+    RngKey key{seed, static_cast<uint32_t>(RngPurpose::init), static_cast<uint32_t>(i), 0};
+    nn::initialize(declarations_.initializers()[i], s.shape, key, all.slice(s.offset, s.numel));
+  }
+  return theta;
+}
+
+Tensor Model::forward(const Tensor& x, const Pass& pass) const {
+  bool fits = x.ndim() == input_.ndim() + 1;
+  for (int axis = 0; fits && axis < input_.ndim(); ++axis) fits = x.shape()[axis + 1] == input_[axis];
+  SINEW_CHECK(fits, "model", "'", name_, "' takes samples of shape ", input_, " after the batch axis, got ", x.shape());
+  Tensor y = root_->forward(x, pass);
+  SINEW_CHECK(y.ndim() == 2 && y.shape()[0] == x.shape()[0] && y.shape()[1] == outputs_, "model", "'", name_, "' made ",
+              y.shape(), " of ", x.shape(), ", declared with ", outputs_, " outputs");
+  return y;
+}
+
+}  // namespace sinew::nn

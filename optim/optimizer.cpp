@@ -1,0 +1,159 @@
+#include "optim/optimizer.h"
+
+#include <cmath>
+#include <utility>
+
+namespace sinew::optim {
+namespace {
+
+constexpr const char* kStepEntry = "optimizer.step";
+
+bool matches_sgd_kernel(const std::vector<std::unique_ptr<Transform>>& chain) {
+  SgdStage last = SgdStage::none;
+  for (const auto& transform : chain) {
+    if (transform->sgd_stage() <= last) return false;
+    last = transform->sgd_stage();
+  }
+  return true;
+}
+
+// "" when both states have the same entries, else what is wrong with `theirs`.
+template <class Map>
+std::string entry_mismatch(const Map& mine, const Map& theirs) {
+  for (const auto& [name, value] : mine)
+    if (!theirs.contains(name)) return "lacks '" + name + "'";
+  for (const auto& [name, value] : theirs)
+    if (!mine.contains(name)) return "has '" + name + "', which this optimizer does not know";
+  return "";
+}
+
+}  // namespace
+
+struct Optimizer::Impl {
+  std::vector<std::unique_ptr<Transform>> chain;
+  std::unique_ptr<Schedule> schedule;
+  double base_lr = 0;
+  bool fused = false;
+
+  bool ready = false;
+  int64_t size = 0;
+  DType dtype = DType::f32;
+  Device device = Device::cpu;
+  void (*sgd)(const kernel::SgdArgs&) = nullptr;
+  int64_t step = 0;
+
+  StepInfo info() const { return {step, base_lr * schedule->factor(step)}; }
+  void check(const char* op, ConstVecView v) const {
+    SINEW_CHECK(ready, op, "the optimizer was not initialised");
+    SINEW_CHECK(v.size == size && v.dtype == dtype && v.device == device, op, "a vector of ", v.size, " ",
+                to_string(v.dtype), " on ", to_string(v.device), ", the optimizer was initialised for ", size, " ",
+                to_string(dtype), " on ", to_string(device));
+  }
+  void step_fused(VecView theta, ConstVecView gradient, const StepInfo& info) {
+    kernel::SgdArgs args{};
+    args.dtype = dtype;
+    args.n = size;
+    args.x = theta.data;
+    args.g = gradient.data;
+    args.grad_scale = 1;
+    args.v_scale = 1;
+    args.x_scale = -info.lr;
+    for (auto& transform : chain) transform->set_sgd_args(args, gradient, info);
+    sgd(args);
+  }
+};
+
+Optimizer::Optimizer(std::vector<std::unique_ptr<Transform>> chain, std::unique_ptr<Schedule> schedule, double lr)
+    : impl_(std::make_unique<Impl>()) {
+  SINEW_CHECK(schedule != nullptr, "optimizer", "no schedule");
+  SINEW_CHECK(std::isfinite(lr) && lr >= 0, "optimizer", "learning rate ", lr, "; it must be finite and >= 0");
+  for (size_t i = 0; i < chain.size(); ++i)
+    for (size_t j = 0; j < i; ++j)
+      SINEW_CHECK(chain[i]->name() != chain[j]->name(), "optimizer", "two transforms are called '", chain[i]->name(),
+                  "'");
+  impl_->fused = matches_sgd_kernel(chain);
+  impl_->chain = std::move(chain);
+  impl_->schedule = std::move(schedule);
+  impl_->base_lr = lr;
+}
+Optimizer::~Optimizer() = default;
+
+void Optimizer::init(const ParamLayout& layout, DType dtype, Device device) {
+  Impl& o = *impl_;
+  SINEW_CHECK(is_float(dtype), "optimizer", "type ", to_string(dtype), " is not one of f32, f64");
+  SINEW_CHECK(!o.ready, "optimizer", "initialised twice");
+  o.size = layout.size();
+  o.dtype = dtype;
+  o.device = device;
+  o.sgd = kernels(device).sgd;
+  SINEW_CHECK(!o.fused || o.sgd != nullptr, "optimizer", "device ", to_string(device), " has no kernel 'sgd'");
+  for (auto& transform : o.chain) transform->init(layout, dtype, device);
+  o.ready = true;
+}
+
+Needs Optimizer::needs() const {
+  Needs all;
+  for (const auto& transform : impl_->chain) {
+    int every = transform->needs().hessian_diag_every;
+    if (every > 0 && (all.hessian_diag_every == 0 || every < all.hessian_diag_every)) all.hessian_diag_every = every;
+  }
+  return all;
+}
+
+void Optimizer::before_gradient(VecView theta) {
+  impl_->check("before_gradient", theta);
+  StepInfo info = impl_->info();
+  for (auto& transform : impl_->chain) transform->before_gradient(theta, info);
+}
+
+void Optimizer::step(VecView theta, VecView gradient) {
+  Impl& o = *impl_;
+  o.check("step", theta);
+  o.check("step", gradient);
+  StepInfo info = o.info();
+  if (o.fused) {
+    o.step_fused(theta, gradient, info);
+  } else {
+    for (auto& transform : o.chain) transform->apply(gradient, theta, info);
+    axpby(-info.lr, gradient, 1, theta, theta);
+  }
+  ++o.step;
+}
+
+void Optimizer::skip(VecView theta) {
+  impl_->check("skip", theta);
+  for (auto& transform : impl_->chain) transform->skip(theta);
+}
+
+void Optimizer::on_external_write(double strength) {
+  for (auto& transform : impl_->chain) transform->on_external_write(strength);
+}
+
+int64_t Optimizer::steps() const { return impl_->step; }
+double Optimizer::lr() const { return impl_->info().lr; }
+bool Optimizer::fused() const { return impl_->fused; }
+
+State Optimizer::save() const {
+  SINEW_CHECK(impl_->ready, "save", "the optimizer was not initialised");
+  State state;
+  state.numbers[kStepEntry] = static_cast<double>(impl_->step);
+  for (const auto& transform : impl_->chain) transform->save(state);
+  return state;
+}
+
+Status Optimizer::load(const State& state) {
+  State mine = save();
+  std::string wrong = entry_mismatch(mine.vectors, state.vectors);
+  if (wrong.empty()) wrong = entry_mismatch(mine.numbers, state.numbers);
+  if (!wrong.empty())
+    return make_status(StatusCode::data_error, "the optimizer state ", wrong,
+                       ": it was saved by an optimizer with other options");
+  double step = state.numbers.at(kStepEntry);
+  if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
+    return make_status(StatusCode::data_error, "the optimizer state says step ", step, ": not a whole number >= 0");
+  for (auto& transform : impl_->chain) SINEW_RETURN_IF_ERROR(transform->load(state));
+  impl_->step = static_cast<int64_t>(step);
+  return Status::Ok();
+}
+
+}  // namespace sinew::optim
