@@ -163,8 +163,11 @@ if(SINEW_CUDA STREQUAL "ON")
   find_package(CUDAToolkit REQUIRED)
 endif()
 
-if(SINEW_FUZZ AND NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
-  message(FATAL_ERROR "SINEW_FUZZ=ON needs clang with libFuzzer: CXX=clang++ (the preset fuzz sets it)")
+if(SINEW_FUZZ)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "SINEW_FUZZ=ON needs clang with libFuzzer: -DCMAKE_CXX_COMPILER=clang++ (the preset fuzz sets it)")
+  endif()
+  target_compile_options(sinew_settings INTERFACE -fsanitize=fuzzer-no-link)  # coverage of the libraries guides the fuzzer
 endif()
 
 # Printed at the end of the configure step and kept in <build>/features.txt for the scripts.
