@@ -66,9 +66,10 @@ enum class Tag : uint16_t {
   center_fetch = 3,
   center_part = 4,   // reply: one shard of the center
   center_add = 5,
-  center_ack = 6,
+  center_ack = 6,    // reply to center_join and center_leave
   center_leave = 7,
   sync = 8,          // membership of synchronous schemes
+  center_join = 9,
   test = 100,
 };
 
@@ -150,7 +151,8 @@ class World {
   // Numbers a request of this node; replies (head.is_reply) with other numbers are dropped.
   virtual uint64_t open_request() = 0;
   virtual void close_request(uint64_t request) = 0;
-  // Before the first message can arrive: from now on messages with this tag go to the handler.
+  // Before the first message can arrive: from now on messages with this tag go to the handler. An empty handler
+  // unregisters; when on() returns, the former handler is not running and will not run again.
   virtual void on(Tag tag, Handler handler) = 0;
   // Runs fn alone with respect to this node's handlers.
   virtual void publish(const std::function<void()>& fn) = 0;

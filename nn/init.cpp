@@ -39,12 +39,12 @@ double fan_sum(const Initializer& init, const Shape& shape) {
 
 // uniform: p1 is the bound; normal: p1 is the standard deviation.
 struct Draw {
-  kernel::RandomDist dist;
+  RandomDist dist;
   double scale;
 };
 
 Draw draw_of(const Initializer& init, const Shape& shape) {
-  constexpr auto uniform = kernel::RandomDist::uniform, normal = kernel::RandomDist::normal;
+  constexpr auto uniform = RandomDist::uniform, normal = RandomDist::normal;
   switch (init.kind) {
     case Kind::uniform:
       return {uniform, init.value};
@@ -85,7 +85,7 @@ void initialize(const Initializer& init, const Shape& shape, const RngKey& key, 
   bool on_host = out.device == Device::cpu;
   Vec staging = on_host ? Vec() : Vec::empty(out.size, out.dtype);
   VecView host = on_host ? out : staging.mutable_view();
-  double low = draw.dist == kernel::RandomDist::uniform ? -draw.scale : 0;
+  double low = draw.dist == RandomDist::uniform ? -draw.scale : 0;
   cpu_kernels().random({draw.dist, out.dtype, out.size, key, host.data, low, draw.scale});
   if (!on_host) upload(host.data, out);
 }
