@@ -205,6 +205,22 @@ TEST(Optimizer, LookAheadMovesThetaByMomentumTimesVelocity) {
   EXPECT_DOUBLE_EQ(run.velocity(), -0.1);
 }
 
+// With a constant learning rate PyTorch's iterates are the points at which Sutskever's form takes its gradients.
+TEST(Optimizer, BothNesterovFormsAreOneMethodInTwoCoordinates) {
+  ScalarRun pytorch(make_optimizer({.name = "nesterov", .lr = 0.1}), 2),
+      sutskever(make_optimizer({.name = "nag", .lr = 0.1}), 2);
+  std::vector<double> looked_at, iterates{2};
+  auto gradient = [](double x) { return std::sin(x) + x; };
+  for (int i = 0; i < 20; ++i) {
+    iterates.push_back(pytorch.step(gradient));
+    sutskever.step([&](double x) {
+      looked_at.push_back(x);
+      return gradient(x);
+    });
+  }
+  for (size_t i = 0; i < looked_at.size(); ++i) EXPECT_NEAR(looked_at[i], iterates[i], 1e-14) << i;
+}
+
 TEST(Optimizer, SkipTakesTheLookAheadBackAndKeepsTheState) {
   ScalarRun run(make_optimizer({.name = "nag", .lr = 0.1, .momentum = 0.9}), 1);
   run.steps(3, [](double x) { return x; });
