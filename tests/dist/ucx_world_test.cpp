@@ -36,7 +36,8 @@ std::unique_ptr<World> join(const ProcessContext& process, const UcxOptions& opt
 std::unique_ptr<World> join(const ProcessContext& process) { return join(process, options_of(process)); }
 
 uint8_t byte_at(Rank source, int64_t index, size_t position) {
-  return static_cast<uint8_t>(position * 131 + static_cast<size_t>(index) * 17 + static_cast<size_t>(source) * 7 + (position >> 12));
+  return static_cast<uint8_t>(position * 131 + static_cast<size_t>(index) * 17 + static_cast<size_t>(source) * 7 +
+                              (position >> 12));
 }
 Payload pattern(Rank source, int64_t index, size_t size) {
   Payload payload = Payload::allocate(size);
