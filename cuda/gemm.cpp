@@ -22,8 +22,7 @@ void run(const kernel::GemmArgs& args) {
   SINEW_CHECK(args.m <= kMaxExtent && args.n <= kMaxExtent && args.k <= kMaxExtent, "gemm", "(", args.m, ", ", args.k,
               ") x (", args.k, ", ", args.n, "): an extent is larger than ", kMaxExtent);
   GemmKernel<T> gemm = gemm_kernel<T>(args.trans_a, args.trans_b, true);
-  if (tiles(args, gemm.tile) * args.batch < kEnoughTiles)
-    gemm = gemm_kernel<T>(args.trans_a, args.trans_b, false);
+  if (tiles(args, gemm.tile) * args.batch < kEnoughTiles) gemm = gemm_kernel<T>(args.trans_a, args.trans_b, false);
   const int64_t blocks = tiles(args, gemm.tile);
   SINEW_CHECK(blocks <= std::numeric_limits<int>::max(), "gemm", "C is too large for one launch");
   const GemmShape<T> shape{static_cast<int>(args.m),

@@ -1,11 +1,11 @@
 // Matrix product, C = act(alpha op(A) op(B) + beta C + bias), on the ordinary (SIMT) units.
 //
 // Parallel over tiles of C (blockIdx.x) and batches (blockIdx.y). A block of 16 x 16 threads makes a square tile; a
-// thread makes a square of it in registers, as groups of 16 bytes so that shared memory is read in one access without bank
-// conflicts. op(A) and op(B) come through shared memory 8 k at a time, double buffered: the next slice is loaded into
-// registers while the present one is multiplied, one barrier a slice. Both are stored with k outermost.
-// Flops: 2 m n k. Bytes: ceil(n / tile) m k + ceil(m / tile) n k + m n elements.
-// Sums run over k in order for every element, whatever the tile. GPU figures: not measured yet.
+// thread makes a square of it in registers, as groups of 16 bytes so that shared memory is read in one access without
+// bank conflicts. op(A) and op(B) come through shared memory 8 k at a time, double buffered: the next slice is loaded
+// into registers while the present one is multiplied, one barrier a slice. Both are stored with k outermost. Flops: 2 m
+// n k. Bytes: ceil(n / tile) m k + ceil(m / tile) n k + m n elements. Sums run over k in order for every element,
+// whatever the tile. GPU figures: not measured yet.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"
@@ -63,8 +63,7 @@ struct Loader {
   }
   SINEW_DEVICE void store(T* slice) const {
     SINEW_UNROLL
-    for (int i = 0; i < kCount; ++i)
-      slice[(own_k() + i * kStepK) * Shape::kPitch + own_x() + i * kStepX] = staged[i];
+    for (int i = 0; i < kCount; ++i) slice[(own_k() + i * kStepK) * Shape::kPitch + own_x() + i * kStepX] = staged[i];
   }
 };
 
@@ -95,10 +94,14 @@ SINEW_DEVICE void multiply(const T* a, const T* b, int ty, int tx,
 template <class T>
 SINEW_DEVICE T activate(T x, Activation act) {
   switch (act) {
-    case Activation::relu: return SINEW_FUNCTOR_NS::relu::apply(x, T(0), T(0));
-    case Activation::tanh: return SINEW_FUNCTOR_NS::tanh::apply(x, T(0), T(0));
-    case Activation::sigmoid: return SINEW_FUNCTOR_NS::sigmoid::apply(x, T(0), T(0));
-    case Activation::none: break;
+    case Activation::relu:
+      return SINEW_FUNCTOR_NS::relu::apply(x, T(0), T(0));
+    case Activation::tanh:
+      return SINEW_FUNCTOR_NS::tanh::apply(x, T(0), T(0));
+    case Activation::sigmoid:
+      return SINEW_FUNCTOR_NS::sigmoid::apply(x, T(0), T(0));
+    case Activation::none:
+      break;
   }
   return x;
 }

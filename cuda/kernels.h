@@ -59,8 +59,8 @@ inline constexpr unsigned kGemmThreads = 256;
 template <class T>
 struct GemmKernel {
   Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;  // a, b, c, bias (may be null), shape
-  int tile;              // a block makes tile x tile of C; blockIdx.x counts tiles row by row, blockIdx.y batches
-  size_t shared_bytes;   // dynamic
+  int tile;             // a block makes tile x tile of C; blockIdx.x counts tiles row by row, blockIdx.y batches
+  size_t shared_bytes;  // dynamic
 };
 // large: tiles for products that fill the GPU; otherwise smaller ones, more of them.
 template <class T>

@@ -57,9 +57,9 @@ void launch(const Kernel<P...>& kernel, Dim grid, Dim block, size_t shared_bytes
       std::apply([](P&... value) { return std::array<void*, sizeof...(P)>{&value...}; }, values);
   static constexpr bool kIsPointer[] = {std::is_pointer_v<P>...};
   launch_raw({kernel.name, reinterpret_cast<const void*>(kernel.function), grid, block, shared_bytes, stream,
-                  pointers.data(), pointers.size(), kIsPointer, [](const void* function, void** values_at) {
-                    call_kernel<P...>(function, values_at, std::index_sequence_for<P...>());
-                  }});
+              pointers.data(), pointers.size(), kIsPointer, [](const void* function, void** values_at) {
+                call_kernel<P...>(function, values_at, std::index_sequence_for<P...>());
+              }});
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -45,7 +45,7 @@ void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
 }
 
 template <class T>
-void run(ReduceOp op, const Problem& p, const T* x, T* y) {
+void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
   const int64_t blocks = ceil_div(p.outputs(), p.inner == 1 ? 1 : kReduceColumns);
   const int64_t splits =
       std::clamp<int64_t>(std::min(kEnoughBlocks / blocks, p.reduced / kSmallestChunk), 1, kEnoughBlocks);
@@ -64,18 +64,21 @@ void run_argmax(const Problem& p, const T* x, int64_t* y) {
     run_columns(argmax_columns_kernel<T>(), p, 1, x, y);
 }
 
+template <class T>
+void run(const kernel::ReduceArgs& args) {
+  const Problem problem{args.outer, args.reduced, args.inner};
+  const T* x = static_cast<const T*>(args.x);
+  if (args.op == ReduceOp::argmax)
+    run_argmax(problem, x, static_cast<int64_t*>(args.y));
+  else
+    run_value(args.op, problem, x, static_cast<T*>(args.y));
+}
+
 }  // namespace
 
 void reduce(const kernel::ReduceArgs& args) {
-  const Problem problem{args.outer, args.reduced, args.inner};
-  if (problem.outputs() == 0) return;
-  SINEW_DISPATCH_ALL(args.dtype, {
-    const T* x = static_cast<const T*>(args.x);
-    if (args.op == ReduceOp::argmax)
-      run_argmax(problem, x, static_cast<int64_t*>(args.y));
-    else
-      run(args.op, problem, x, static_cast<T*>(args.y));
-  });
+  if (args.outer == 0 || args.inner == 0) return;
+  SINEW_DISPATCH_ALL(args.dtype, "reduce", run<T>(args));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -152,10 +152,10 @@ ReduceColumnsKernel<T, int64_t> argmax_columns_kernel() {
   return {"argmax of columns", &columns<ArgMax<T>, T>};
 }
 
-#define SINEW_INSTANTIATE(T)                                                    \
+#define SINEW_INSTANTIATE(T)                                                        \
   template ReduceRowsKernel<T, T> reduce_rows_kernel(ReduceOp op, int64_t reduced); \
-  template ReduceRowsKernel<T, int64_t> argmax_rows_kernel(int64_t reduced);    \
-  template ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op);        \
+  template ReduceRowsKernel<T, int64_t> argmax_rows_kernel(int64_t reduced);        \
+  template ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op);            \
   template ReduceColumnsKernel<T, int64_t> argmax_columns_kernel<T>();
 SINEW_INSTANTIATE(float)
 SINEW_INSTANTIATE(double)

@@ -2,7 +2,8 @@
 // the CUDA runtime, emulate/runtime.cpp on the CPU. Kernels are launched through cuda/launch.h.
 //
 // Errors: device_count() says what is missing as a Status; everything else throws sinew::Error that says what was
-// attempted, with which sizes, and the runtime's answer. A kernel that failed on the GPU is reported by the next call that waits.
+// attempted, with which sizes, and the runtime's answer. A kernel that failed on the GPU is reported by the next call
+// that waits.
 //
 // Thread safety: all functions may be called from any thread. Work on one stream is ordered.
 #pragma once

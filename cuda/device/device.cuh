@@ -2,7 +2,8 @@
 // C++ compiler gets cuda/emulate/device.h, which runs the same source on the CPU. No CUDA API here.
 //
 // A kernel is `__global__ void name(plain values and pointers)`, with threadIdx, blockIdx, blockDim, gridDim and
-// __launch_bounds__ as in CUDA. It does not return before its last block_sync(). Everything else goes through these names:
+// __launch_bounds__ as in CUDA. It does not return before its last block_sync(). Everything else goes through these
+// names:
 //
 //   SINEW_SHARED(type, name, [8][32])    shared array of fixed size; contents undefined (the emulation: NaN)
 //   SINEW_DYNAMIC_SHARED(type, name)     pointer to the launch's shared_bytes, 128-byte aligned; once per kernel
@@ -24,8 +25,8 @@
 #define SINEW_DEVICE __device__ __forceinline__
 #define SINEW_UNROLL _Pragma("unroll")
 #define SINEW_SHARED(type, name, extents) __shared__ type name extents
-#define SINEW_DYNAMIC_SHARED(type, name)                                   \
-  extern __shared__ __align__(128) unsigned char sinew_dynamic_shared_[];  \
+#define SINEW_DYNAMIC_SHARED(type, name)                                  \
+  extern __shared__ __align__(128) unsigned char sinew_dynamic_shared_[]; \
   type* const name = reinterpret_cast<type*>(sinew_dynamic_shared_)
 
 namespace sinew::cuda::SINEW_CUDA_NS {

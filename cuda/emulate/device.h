@@ -20,13 +20,12 @@
 #define SINEW_DEVICE inline __attribute__((always_inline))
 #define SINEW_UNROLL
 // The address of the static names the array: one per place in the source and per template instance, as in CUDA.
-#define SINEW_SHARED(type, name, extents)                           \
-  static const char name##_site_ = 0;                               \
-  using name##_array_ = type extents;                               \
-  name##_array_& name = *static_cast<name##_array_*>(               \
+#define SINEW_SHARED(type, name, extents)             \
+  static const char name##_site_ = 0;                 \
+  using name##_array_ = type extents;                 \
+  name##_array_& name = *static_cast<name##_array_*>( \
       ::sinew::cuda::emulate::static_shared(&name##_site_, sizeof(name##_array_), alignof(name##_array_)))
-#define SINEW_DYNAMIC_SHARED(type, name) \
-  type* const name = static_cast<type*>(::sinew::cuda::emulate::dynamic_shared())
+#define SINEW_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::sinew::cuda::emulate::dynamic_shared())
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 

@@ -287,8 +287,8 @@ void Executor::run_thread(Thread& thread, Fiber& fiber) {
 void Executor::end(Thread& thread) {
   for (const Meeting* meeting : {&barrier_, &thread.warp->meeting})
     if (meeting->arrived > 0)
-      return report(detail::concat("ends while ", meeting->arrived, " threads wait in ",
-                                   place(meeting->what, meeting->site)));
+      return report(
+          detail::concat("ends while ", meeting->arrived, " threads wait in ", place(meeting->what, meeting->site)));
   thread.state = State::done;
   ++thread.warp->ended;
   ++ended_;

@@ -108,15 +108,16 @@ void launch_raw(const RawLaunch& what) {
     SINEW_CHECK(p == nullptr || memory().contains(p, 0), "cuda", "launching ", what.name, ": argument ", i, " (", p,
                 ") is host memory");
   }
-  emulate::run({what.name,
-                {what.grid.x, what.grid.y, what.grid.z},
-                {what.block.x, what.block.y, what.block.z},
-                what.shared_bytes},
-               [](void* launch_data) {
-                 const RawLaunch& l = *static_cast<const Launch*>(launch_data);
-                 l.call(l.function, l.arguments);
-               },
-               const_cast<RawLaunch*>(&what));
+  emulate::run(
+      {what.name,
+       {what.grid.x, what.grid.y, what.grid.z},
+       {what.block.x, what.block.y, what.block.z},
+       what.shared_bytes},
+      [](void* launch_data) {
+        const RawLaunch& l = *static_cast<const RawLaunch*>(launch_data);
+        l.call(l.function, l.arguments);
+      },
+      const_cast<RawLaunch*>(&what));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

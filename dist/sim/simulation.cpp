@@ -61,7 +61,8 @@ void Simulation::Impl::give(InFlight* m) {
 void SimNode::set_next_kill(Nanos after, bool inclusive) {
   kill_at_ = INT64_MAX;
   for (const Fault& f : engine_.options.faults.faults)
-    if (f.kind == Fault::Kind::kill && f.at >= 0 && same_rank(f, rank_) && (f.at > after || (inclusive && f.at == after)))
+    if (f.kind == Fault::Kind::kill && f.at >= 0 && same_rank(f, rank_) &&
+        (f.at > after || (inclusive && f.at == after)))
       kill_at_ = std::min(kill_at_, f.at);
 }
 
@@ -282,8 +283,8 @@ Simulation::Simulation(SimOptions options, int nodes) : impl_(std::make_unique<I
 Simulation::~Simulation() = default;
 
 void Simulation::set_node(Rank rank, std::function<Status(World&)> main) {
-  SINEW_CHECK(rank >= 0 && rank < static_cast<Rank>(impl_->nodes.size()), "simulation", "set_node of rank ", rank, " of ",
-              impl_->nodes.size());
+  SINEW_CHECK(rank >= 0 && rank < static_cast<Rank>(impl_->nodes.size()), "simulation", "set_node of rank ", rank,
+              " of ", impl_->nodes.size());
   impl_->nodes[rank]->main_ = std::move(main);
 }
 
@@ -299,10 +300,10 @@ std::vector<int64_t> Simulation::save() const {
   std::vector<int64_t> state{impl_->now, static_cast<int64_t>(impl_->nodes.size())};
   for (const auto& n : impl_->nodes) {
     const TrafficCounters& t = n->traffic_;
-    for (int64_t v : {int64_t(n->sequence_[0]), int64_t(n->sequence_[1]), int64_t(n->request_), int64_t(n->draws_), n->step_,
-                      int64_t(n->incarnation_), int64_t(n->restarts_), int64_t(n->alive_), int64_t(n->left_),
-                      int64_t(n->seen_), t.bytes_sent, t.bytes_received, t.messages_sent, t.messages_received,
-                      t.late_replies, t.timeouts})
+    for (int64_t v :
+         {int64_t(n->sequence_[0]), int64_t(n->sequence_[1]), int64_t(n->request_), int64_t(n->draws_), n->step_,
+          int64_t(n->incarnation_), int64_t(n->restarts_), int64_t(n->alive_), int64_t(n->left_), int64_t(n->seen_),
+          t.bytes_sent, t.bytes_received, t.messages_sent, t.messages_received, t.late_replies, t.timeouts})
       state.push_back(v);
   }
   return state;

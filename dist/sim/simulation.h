@@ -41,10 +41,10 @@ struct SimOptions {
 struct NodeOutcome {
   enum class What { finished, killed, failed, deadlocked } what = What::finished;
   Status status;
-  Nanos time = 0;       // virtual, when it ended
+  Nanos time = 0;  // virtual, when it ended
   uint32_t restarts = 0;
   TrafficCounters traffic;
-  int64_t step = 0;     // last reported
+  int64_t step = 0;  // last reported
 };
 
 struct SimReport {
