@@ -1,9 +1,8 @@
 // All nodes of a run as fibers of this process, in virtual time.
-#include <chrono>
-#include <fstream>
-#include <sstream>
-
 #include <unistd.h>
+
+#include <chrono>
+#include <iostream>
 
 #include "core/cpu/cpu_info.h"
 #include "dist/fault_plan.h"
