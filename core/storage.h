@@ -24,6 +24,8 @@ class Storage {
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
+  // True when the caller holds the only reference: nobody else can be reading. For copy on write.
+  bool unique() const { return references_.load(std::memory_order_acquire) == 1; }
   // Every in-place write of memory that tensors may have saved calls this.
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
 

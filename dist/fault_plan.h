@@ -4,9 +4,10 @@
 //   kill rank=2 at=1.5s                  # or step=50: when that worker reports the step
 //   pause rank=1 at=2s for=3s
 //   slow rank=0 factor=4                 # computation takes 4 times as long; from=, until= optional times
-//   delay from=0 to=4 by=5ms             # extra latency of a link; ranks may be *
-//   drop from=* to=4 probability=0.01
+//   delay from=0 to=4 by=5ms             # extra latency of a link; ranks may be *; after=, until= optional times
+//   drop from=* to=4 probability=0.01    # after=, until= optional times
 //   suppress rank=* probability=0.333    # per round, both directions
+// Faults by step happen in a worker's first life only.
 // Draws are counter based (seed, purpose::fault): the same for any timing and for all schemes compared.
 #pragma once
 
@@ -20,11 +21,11 @@ namespace sinew::dist {
 
 struct Fault {
   enum class Kind { kill, pause, slow, delay, drop, suppress } kind = Kind::kill;
-  Rank rank = kAnyRank;           // kill pause slow suppress
+  Rank rank = kAnyRank;                 // kill pause slow suppress
   Rank from = kAnyRank, to = kAnyRank;  // delay drop; kAnyRank: all
-  Nanos at = -1;                  // kill, pause: -1 when step is given
+  Nanos at = -1;                        // kill, pause: -1 when step is given
   int64_t step = -1;
-  Nanos duration = 0;             // pause: for; delay: by
+  Nanos duration = 0;                  // pause: for; delay: by
   Nanos begin = 0, until = INT64_MAX;  // slow delay drop: window
   double factor = 1, probability = 1;
 };

@@ -7,7 +7,8 @@
 namespace sinew::dist {
 
 // d = alpha (x - c). EASGD Algorithm 1, lines a) and b) share this number (arXiv:1412.6651v8, section 3.1).
-void elastic_difference(double alpha, ConstVecView x, ConstVecView c, VecView d);
+// Returns ||x - c||^2.
+double elastic_difference(double alpha, ConstVecView x, ConstVecView c, VecView d);
 // d = alpha (x - c), x -= d, c += d: sum x + c is conserved. Returns ||x - c||^2 before the move.
 double elastic_move(double alpha, VecView x, VecView c);
 // y += a x.

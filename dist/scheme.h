@@ -29,14 +29,14 @@ namespace sinew::dist {
 struct SchemeOptions {
   std::string name = "local";  // local allreduce easgd easgd_sync eamsgd
   int workers = 1;
-  int64_t period = 10;         // communication period tau, in steps
-  double alpha = -1;           // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
-  double beta = -1;            // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
-  std::string order = "jacobi";  // easgd_sync: jacobi | gauss_seidel
-  int64_t shard = 1 << 16;     // elements of the center that are fetched and added as one
+  int64_t period = 10;            // communication period tau, in steps
+  double alpha = -1;              // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
+  double beta = -1;               // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
+  std::string order = "jacobi";   // easgd_sync: jacobi | gauss_seidel
+  int64_t shard = 1 << 16;        // elements of the center that are fetched and added as one
   Nanos deadline = 10 * kSecond;  // longest wait for one exchange or collective step
   uint64_t seed = 1;
-  uint64_t fingerprint = 0;    // of the parameter layout and the configuration
+  uint64_t fingerprint = 0;  // of the parameter layout and the configuration
 };
 
 enum class Mixes { before, after };
@@ -51,7 +51,7 @@ struct SchemeState {
 
 struct SchemeCounters {
   int64_t exchanges = 0;
-  int64_t missed = 0;      // exchanges given up at the deadline, or suppressed
+  int64_t missed = 0;  // exchanges given up at the deadline, or suppressed
   int64_t resent = 0;
 };
 
@@ -65,17 +65,19 @@ class Scheme {
   virtual Status start(VecView theta) = 0;
   // `step` counts this worker's steps from 0.
   virtual Status before_step(int64_t step, VecView theta) { return Status::Ok(); }
-  // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else nothing.
+  // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else
+  // nothing.
   virtual Status reduce(VecView statistic) { return Status::Ok(); }
   virtual Status after_step(int64_t step, VecView theta) { return Status::Ok(); }
   // The vector that results are measured on. Collective when evaluated() == average. With Evaluated::center,
   // this worker's newest knowledge of the center.
   virtual Status evaluation_point(ConstVecView theta, VecView out) = 0;
-  // Delivers what is in flight and says goodbye.
+  // Delivers what is in flight and says goodbye to the others of this scheme. World::leave() is the caller's.
   virtual Status finish(VecView theta) { return Status::Ok(); }
 
   // Sum of squared movement that others caused since the last call, in units of parameters; 0 when theta is its own.
   virtual double take_external_write() { return 0; }
+  // At a step boundary. load() takes the place of start(): the next call is before_step().
   virtual SchemeState save() const { return {}; }
   virtual Status load(const SchemeState& state) { return Status::Ok(); }
   virtual SchemeCounters counters() const { return {}; }
@@ -93,6 +95,7 @@ class CenterNode {
   // Applied additions so far.
   virtual int64_t version() = 0;
   virtual SchemeState save() = 0;
+  // Takes the place of start().
   virtual Status load(const SchemeState& state) = 0;
 };
 
@@ -105,7 +108,8 @@ std::string describe_scheme(const std::string& name);
 // invalid_argument with the allowed names or ranges.
 Status validate(const SchemeOptions& options);
 // size and dtype of theta. REQUIRES: validate(options).ok(); the world outlives the scheme.
-std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device = Device::cpu);
+std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                    Device device = Device::cpu);
 std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& world, int64_t size, DType dtype);
 
 }  // namespace sinew::dist

@@ -3,7 +3,8 @@
 //
 // Rules for scheme code (they make the two worlds agree; tests look for violations)
 //  1. Straight-line blocking code; every wait has a timeout, and a timeout is data, not an exception.
-//  2. No wall clock: now() is for logging only and never decides anything. No threads, no thread_local, no sleep but sleep().
+//  2. No wall clock: now() is for logging only and never decides anything. No threads, no thread_local, no sleep but
+//  sleep().
 //  3. Randomness only from core/philox.h, keyed by (seed, purpose, rank, step).
 //  4. Handlers run on arrival (on the communication thread, or in the simulator's scheduler). They touch only
 //     state that the training side touches inside publish(), may send, and never block.
@@ -47,7 +48,10 @@ class Payload {
   static Payload copy_of(ConstVecView vector);
 
   size_t size() const { return size_; }
-  // Write only before the payload is sent.
+  // True when nobody else shares the bytes (a received message's, or before the payload is sent): then they may be
+  // written in place.
+  bool unique() const { return size_ == 0 || storage_->unique(); }
+  // Write only while unique().
   void* data() const { return size_ ? storage_->data() : nullptr; }
   // REQUIRES: size() is a multiple of the element size.
   ConstVecView view(DType dtype) const { return {data(), static_cast<int64_t>(size_ / size_of(dtype)), dtype}; }
@@ -61,21 +65,22 @@ class Payload {
 // Message kinds. Values are on the wire; append only.
 enum class Tag : uint16_t {
   none = 0,
-  control = 1,       // the world's own: hello, heartbeat, goodbye
-  collective = 2,    // ring collectives (dist/communicator.h)
+  control = 1,     // the world's own: hello, heartbeat, goodbye
+  collective = 2,  // ring collectives (dist/communicator.h)
   center_fetch = 3,
-  center_part = 4,   // reply: one shard of the center
+  center_part = 4,  // reply: one shard of the center
   center_add = 5,
-  center_ack = 6,
+  center_ack = 6,  // reply to center_join and center_leave
   center_leave = 7,
-  sync = 8,          // membership of synchronous schemes
+  sync = 8,  // membership of synchronous schemes
+  center_join = 9,
   test = 100,
 };
 
 // Fixed-width, little-endian on the wire, no padding. source, incarnation and sequence are filled by send().
 struct Head {
   Tag tag = Tag::none;
-  uint16_t is_reply = 0;      // 1: `request` is the receiver's own number, dropped unless still open
+  uint16_t is_reply = 0;  // 1: `request` is the receiver's own number, dropped unless still open
   Rank source = kAnyRank;
   uint32_t incarnation = 0;
   uint32_t reserved = 0;
@@ -122,8 +127,8 @@ struct TrafficCounters {
 enum class PeerState : uint8_t {
   joining,  // not heard of yet
   alive,
-  dead,     // lost; may come back with a higher incarnation
-  gone,     // lost for good, or finished and left
+  dead,  // lost; may come back with a higher incarnation
+  gone,  // lost for good, or finished and left
 };
 
 using Handler = std::function<void(const Message&)>;
@@ -143,14 +148,16 @@ class World {
   virtual void compute(const Cost& cost, const std::function<void()>& fn) = 0;
   virtual void sleep(Nanos duration) = 0;
 
-  // Never blocks on the peer. To a dead peer it does nothing. The payload is shared, not copied: do not write to it after.
+  // Never blocks on the peer. To a dead peer it does nothing. The payload is shared, not copied: do not write to it
+  // after.
   virtual void send(Rank to, Head head, Payload body = {}) = 0;
   // Waits for a message without a handler. timeout is relative.
   virtual Received receive(const Match& match, Nanos timeout) = 0;
   // Numbers a request of this node; replies (head.is_reply) with other numbers are dropped.
   virtual uint64_t open_request() = 0;
   virtual void close_request(uint64_t request) = 0;
-  // Before the first message can arrive: from now on messages with this tag go to the handler.
+  // Before the first message can arrive: from now on messages with this tag go to the handler. An empty handler
+  // unregisters; when on() returns, the former handler is not running and will not run again.
   virtual void on(Tag tag, Handler handler) = 0;
   // Runs fn alone with respect to this node's handlers.
   virtual void publish(const std::function<void()>& fn) = 0;
@@ -167,6 +174,35 @@ class World {
   // Non-ok when the node must stop (asked to, isolated, aborted).
   virtual Status health() const = 0;
 };
+
+// A number of an open request; late replies to it are dropped from the end of this object's life on.
+class Request {
+ public:
+  explicit Request(World& world) : world_(world), id_(world.open_request()) {}
+  ~Request() { world_.close_request(id_); }
+  Request(const Request&) = delete;
+  Request& operator=(const Request&) = delete;
+  uint64_t id() const { return id_; }
+
+ private:
+  World& world_;
+  const uint64_t id_;
+};
+
+// A bound on several waits together: each waits for what is left().
+class Deadline {
+ public:
+  Deadline(const World& world, Nanos duration)
+      : world_(world), end_(duration >= INT64_MAX - world.now() ? INT64_MAX : world.now() + duration) {}
+  Nanos left() const { return end_ == INT64_MAX ? INT64_MAX : end_ > world_.now() ? end_ - world_.now() : 0; }
+
+ private:
+  const World& world_;
+  const Nanos end_;
+};
+
+// Sends a request and waits for its one reply, a message with tag `reply`.
+Received fetch(World& world, Rank to, Head head, Payload body, Tag reply, Nanos timeout);
 
 // Thrown through scheme code when the simulator kills a node. Not a std::exception: nobody catches it by accident.
 struct Killed {};

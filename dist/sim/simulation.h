@@ -2,6 +2,12 @@
 // earliest virtual time. Repeatable bit for bit from the seed: events are ordered by (time, destination, kind,
 // source, per-source sequence), never by the order in which the engine happened to create them.
 //
+// run() returns when no event is left. It may be called again (with other mains): the nodes then go on together from
+// the latest time of any of them. That is a scheduled quiesce at a step boundary: nothing is in flight between two
+// runs, unread messages are discarded, and save() with load() into a new Simulation continues bit for bit.
+// A main that returns ok without leave() leaves its node behind as a passive one: alive, its handlers are served.
+// A main that returns an error counts as a death.
+//
 // Example:
 //   Simulation sim({.seed = 1, .step_cost = 10 * kMillisecond}, 5);
 //   for (Rank r = 0; r < 5; ++r) sim.set_node(r, [&](World& world) { return worker(world); });
@@ -29,23 +35,23 @@ struct SimOptions {
   bool always_yield = false;             // yield at every call; must not change any result
   int restarts = 0;                      // of each killed node
   Nanos restart_delay = kSecond;
-  FaultPlan faults;
+  FaultPlan faults = {};
 };
 
 struct NodeOutcome {
   enum class What { finished, killed, failed, deadlocked } what = What::finished;
   Status status;
-  Nanos time = 0;       // virtual, when it ended
+  Nanos time = 0;  // virtual, when it ended
   uint32_t restarts = 0;
   TrafficCounters traffic;
-  int64_t step = 0;     // last reported
+  int64_t step = 0;  // last reported
 };
 
 struct SimReport {
   std::vector<NodeOutcome> nodes;
   Nanos virtual_time = 0;
   uint64_t events = 0;
-  uint64_t trace_hash = 0;  // over every delivery: (time, source, destination, sequence)
+  uint64_t trace_hash = 0;  // over every delivery of this run(): (time, source, destination, sequence)
   std::string deadlock;     // empty, or who waits for what
 };
 
@@ -56,9 +62,16 @@ class Simulation {
   // main runs as the node's training side, again with a higher incarnation after a restart.
   void set_node(Rank rank, std::function<Status(World&)> main);
   SimReport run();
+  // The node's world, also between two runs.
+  World& world(Rank rank);
+
+  // Between runs: virtual time, counters and fates of the nodes. Same options, same number of nodes.
+  std::vector<int64_t> save() const;
+  Status load(const std::vector<int64_t>& state);
+
+  struct Impl;
 
  private:
-  struct Impl;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -1,0 +1,128 @@
+// The center variable: served by a node of its own, cut into shards, and moved only by differences that workers send.
+//
+// One exchange (EASGD Algorithm 1, arXiv:1412.6651v8): the worker sends one FETCH; the center answers with one message
+// a shard; for each shard that arrives the worker computes d = alpha (x - c), sends d as ADD and keeps d for its own
+// move. Transfer, difference and addition of different shards overlap.
+//
+// What holds under loss, delay and death
+//  - An ADD is atomic per shard and is applied at most once: its name is (rank, life, exchange, shard). `life` is
+//  handed
+//    out by the center when a worker joins, so that a restarted worker never meets its predecessor's names.
+//  - Every part of the answer to a FETCH tells which of the worker's earlier ADDs of this shard were applied. The
+//  worker
+//    keeps a difference until it is told so, and sends it again, under its old name, otherwise. No extra messages.
+//  - The worker moves by exactly the differences it has sent. So parameters + center + differences in flight are
+//    conserved, and a death loses at most the dead worker's own differences in flight.
+//
+// Messages (arguments in Head::arg)
+//   center_join   request  fingerprint, life or 0 to be given one          -> center_ack  life, fingerprint
+//   center_fetch  request  lowest unconfirmed exchange, life               -> center_part shard, version, mask; body: c
+//   center_add    one way  shard, exchange, life, lowest unconfirmed; body: d
+//   center_leave  request  lowest unconfirmed exchange, life, 1 if last    -> center_ack  last; body: one mask a shard
+// Bit i of a mask: the ADD of exchange (lowest unconfirmed + i) was applied.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "dist/scheme.h"
+
+namespace sinew::dist {
+
+// How a vector is cut. The last shard takes the rest.
+struct Shards {
+  int64_t size = 0, shard = 1;
+  int count() const { return static_cast<int>((size + shard - 1) / shard); }
+  int64_t begin(int s) const { return s * shard; }
+  int64_t length(int s) const { return std::min(shard, size - begin(s)); }
+};
+
+// The worker's side. Thread safety: the training thread only.
+class CenterClient {
+ public:
+  // Receives c of one shard and returns d, which is sent.
+  using Difference = std::function<Payload(int shard, const Payload& center)>;
+
+  CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline);
+
+  // invalid_argument when the center works on something else; timeout; peer_lost.
+  Status join(uint64_t fingerprint);
+  // One exchange. False: at least one shard did not come before the deadline; what came was exchanged. peer_lost when
+  // the center is dead.
+  Result<bool> exchange(const Difference& difference);
+  // Reads the whole center. timeout, peer_lost.
+  Status fetch(const std::function<void(int shard, const Payload& center)>& use);
+  // Returns when every difference is confirmed or the deadline is over (timeout), and tells the center goodbye.
+  Status leave();
+
+  int64_t resent() const { return resent_; }
+  int64_t unconfirmed() const;
+  void save(SchemeState& state) const;
+  Status load(const SchemeState& state);
+
+ private:
+  struct Sent {
+    int64_t exchange;
+    Payload difference;
+  };
+  int64_t lowest() const;
+  void confirm(int shard, int64_t lowest, uint64_t mask);
+  void send_add(int shard, const Sent& sent, int64_t lowest);
+  Status lost() const;
+  Result<bool> fetch_parts(const std::function<void(int, const Payload&)>& use);
+
+  World& world_;
+  const Rank center_;
+  const Shards shards_;
+  const DType dtype_;
+  const Nanos deadline_;
+  int64_t life_ = 0, next_ = 0, resent_ = 0;
+  std::vector<std::vector<Sent>> unconfirmed_;  // by shard, by exchange
+};
+
+// The center's side. Handlers do everything; the training thread only waits. A shard's bytes are shared with the
+// messages that carry them and copied only when an addition finds them still on their way.
+class CenterServer final : public CenterNode {
+ public:
+  CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint);
+  ~CenterServer() override;
+  Status start(ConstVecView initial) override;
+  Result<bool> serve(Nanos slice) override;
+  void snapshot(VecView out) override;
+  int64_t version() override;
+  SchemeState save() override;
+  Status load(const SchemeState& state) override;
+
+ private:
+  // What was applied of one life of one worker.
+  struct Book {
+    int64_t lowest = 0;
+    std::set<std::pair<int64_t, int64_t>> applied;  // (exchange, shard), exchange >= lowest
+  };
+  void listen();
+  Book* book(const Message& m, int64_t life, int64_t lowest);
+  std::vector<uint64_t> masks(const Book& book) const;
+  void on_join(const Message& m);
+  void on_fetch(const Message& m);
+  void on_add(const Message& m);
+  void on_leave(const Message& m);
+  void reply(const Message& to, Tag tag, int64_t a0, int64_t a1, int64_t a2, Payload body);
+
+  World& world_;
+  const int workers_;
+  const Shards shards_;
+  const DType dtype_;
+  const uint64_t fingerprint_;
+  bool listening_ = false;
+  std::vector<Payload> center_;
+  int64_t version_ = 0;
+  std::vector<int64_t> lives_;  // given out, by rank
+  std::vector<char> left_;
+  std::map<std::pair<Rank, int64_t>, Book> books_;  // by (rank, life)
+};
+
+}  // namespace sinew::dist

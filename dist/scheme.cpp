@@ -1,0 +1,112 @@
+#include "dist/scheme.h"
+
+#include "dist/center.h"
+#include "dist/schemes/schemes.h"
+
+namespace sinew::dist {
+namespace {
+
+struct Entry {
+  const char* name;
+  bool center;
+  const char* line;
+};
+constexpr Entry kSchemes[] = {
+    {"local", false, "workers train alone; nothing is communicated"},
+    {"allreduce", false, "every step uses the mean gradient of all workers (synchronous data parallelism)"},
+    {"easgd", true, "asynchronous elastic averaging with a center variable (Zhang et al. 2015, Algorithm 1)"},
+    {"easgd_sync", false,
+     "elastic averaging in lockstep, order jacobi (Zhang et al. 2015, Eq. 5-6) or gauss_seidel (Zhang 2016, Eq. 6.3)"},
+    {"eamsgd", true,
+     "easgd for a Nesterov momentum optimizer (Zhang et al. 2015, Algorithm 2); use with the nag optimizer"},
+};
+
+const Entry* find(const std::string& name) {
+  for (const Entry& e : kSchemes)
+    if (name == e.name) return &e;
+  return nullptr;
+}
+
+Shards make_shards(const SchemeOptions& options, int64_t size) { return {size, options.shard}; }
+
+// What all nodes must have in common. The caller's fingerprint covers the layout and its own options.
+uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
+  uint64_t h = 0xcbf29ce484222325ull;  // FNV-1a
+  for (uint64_t v : {o.fingerprint, uint64_t(size), uint64_t(dtype), uint64_t(o.workers), uint64_t(o.shard)})
+    for (int byte = 0; byte < 8; ++byte) h = (h ^ (v >> (8 * byte) & 255)) * 0x100000001b3ull;
+  return h;
+}
+
+}  // namespace
+
+const char* to_string(Evaluated evaluated) {
+  switch (evaluated) {
+    case Evaluated::own:
+      return "own";
+    case Evaluated::average:
+      return "average";
+    case Evaluated::center:
+      return "center";
+  }
+  return "?";
+}
+
+bool needs_center(const SchemeOptions& options) {
+  const Entry* e = find(options.name);
+  return e && e->center;
+}
+
+std::vector<std::string> scheme_names() {
+  std::vector<std::string> names;
+  for (const Entry& e : kSchemes) names.push_back(e.name);
+  return names;
+}
+
+std::string describe_scheme(const std::string& name) {
+  const Entry* e = find(name);
+  return e ? e->line : "";
+}
+
+Status validate(const SchemeOptions& o) {
+  auto bad = [](const auto&... parts) { return make_status(StatusCode::invalid_argument, parts...); };
+  if (!find(o.name)) {
+    std::string names;
+    for (const Entry& e : kSchemes) names += (names.empty() ? "" : ", ") + std::string(e.name);
+    return bad("unknown scheme '", o.name, "'; allowed are ", names);
+  }
+  if (o.workers < 1 || o.workers > 1'000'000) return bad("workers = ", o.workers, "; allowed are 1 to 1000000");
+  if (o.period < 1) return bad("period = ", o.period, "; allowed are 1, 2, ... steps");
+  if (o.shard < 1) return bad("shard = ", o.shard, "; allowed are 1, 2, ... elements");
+  if (o.deadline < kMillisecond) return bad("deadline = ", o.deadline, " ns; allowed are 1 ms and more");
+  if (!(o.alpha <= 2)) return bad("alpha = ", o.alpha, "; allowed are 0 to 2, or below 0 for 0.9 / workers");
+  if (!(o.beta <= 2.0 * o.workers))
+    return bad("beta = ", o.beta, "; allowed are 0 to 2 x workers, or below 0 for workers x alpha");
+  if (o.order != "jacobi" && o.order != "gauss_seidel")
+    return bad("order = '", o.order, "'; allowed are jacobi, gauss_seidel");
+  return Status::Ok();
+}
+
+std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                    Device device) {
+  Status status = validate(options);
+  SINEW_CHECK(status.ok(), "make_scheme", status.message());
+  SINEW_CHECK(is_float(dtype), "make_scheme", "parameters must be f32 or f64, not ", to_string(dtype));
+  SchemeOptions o = options;
+  o.fingerprint = common_fingerprint(options, size, dtype);
+  if (o.name == "local") return make_local();
+  SINEW_CHECK(world.size() >= node_count(o) && world.rank() < o.workers, "make_scheme", "scheme ", o.name, " with ",
+              o.workers, " workers needs ", node_count(o), " nodes; this is rank ", world.rank(), " of ", world.size());
+  if (o.name == "allreduce") return make_all_reduce(o, world);
+  if (o.name == "easgd_sync") return make_elastic_sync(o, world, size, dtype, device);
+  return make_elastic(o, world, size, dtype, device);
+}
+
+std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& world, int64_t size, DType dtype) {
+  Status status = validate(options);
+  SINEW_CHECK(status.ok() && needs_center(options), "make_center",
+              status.ok() ? "scheme has no center" : status.message());
+  return std::make_unique<CenterServer>(world, options.workers, make_shards(options, size), dtype,
+                                        common_fingerprint(options, size, dtype));
+}
+
+}  // namespace sinew::dist

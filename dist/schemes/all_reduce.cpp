@@ -1,0 +1,45 @@
+// Synchronous data parallelism: every worker steps with the mean of all workers' gradients, so all parameters stay
+// equal.
+#include "dist/schemes/lockstep.h"
+#include "dist/schemes/schemes.h"
+
+namespace sinew::dist {
+namespace {
+
+class AllReduce final : public Scheme {
+ public:
+  AllReduce(const SchemeOptions& options, World& world) : fingerprint_(options.fingerprint), members_(world, options) {}
+
+  Evaluated evaluated() const override { return Evaluated::own; }
+  Status start(VecView) override { return members_.start(fingerprint_); }
+  Status reduce(VecView statistic) override {
+    SINEW_RETURN_IF_ERROR(members_.all_reduce(statistic, true));
+    ++counters_.exchanges;
+    return Status::Ok();
+  }
+  Status evaluation_point(ConstVecView theta, VecView out) override {
+    copy(theta, out);
+    return Status::Ok();
+  }
+  SchemeState save() const override { return {{}, {{"exchanges", counters_.exchanges}}}; }
+  Status load(const SchemeState& state) override {
+    auto found = state.numbers.find("exchanges");
+    if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'exchanges'");
+    counters_.exchanges = found->second;
+    return Status::Ok();
+  }
+  SchemeCounters counters() const override { return counters_; }
+
+ private:
+  const uint64_t fingerprint_;
+  Lockstep members_;
+  SchemeCounters counters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_all_reduce(const SchemeOptions& options, World& world) {
+  return std::make_unique<AllReduce>(options, world);
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,125 @@
+// Elastic averaging in lockstep. Every worker keeps a replica of the center c; all replicas have equal bits because the
+// all-reduce gives equal bits. Every `period` steps:
+//   jacobi        d_i = alpha (x_i - c) from one c;  c += sum_i d_i;  gradient at the unmoved x_i;  x_i -= d_i
+//                 (Zhang et al., arXiv:1412.6651v8, Eq. 5-6)
+//   gauss_seidel  x_i -= alpha (x_i - c);  gradient at the moved x_i;  c += (beta / p) sum_i (x_i_new - c)
+//                 (Zhang, PhD thesis 2016, Eq. 6.3; alpha and beta independent)
+// A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal.
+#include <utility>
+
+#include "dist/rules.h"
+#include "dist/schemes/lockstep.h"
+#include "dist/schemes/schemes.h"
+
+namespace sinew::dist {
+namespace {
+
+class ElasticSync final : public Scheme {
+ public:
+  ElasticSync(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
+      : world_(world),
+        period_(o.period),
+        alpha_(moving_rate(o)),
+        beta_(o.beta >= 0 ? o.beta : o.workers * moving_rate(o)),
+        gauss_seidel_(o.order == "gauss_seidel"),
+        fingerprint_(o.fingerprint),
+        members_(world, o),
+        center_(Vec::zeros(size, dtype, device)),
+        difference_(Vec::zeros(size, dtype, device)),
+        sum_(Vec::zeros(size, dtype, device)) {}
+
+  Mixes mixes() const override { return gauss_seidel_ ? Mixes::before : Mixes::after; }
+  Evaluated evaluated() const override { return Evaluated::center; }
+
+  Status start(VecView theta) override {
+    copy(theta, center_.mutable_view());
+    return members_.start(fingerprint_);
+  }
+
+  Status before_step(int64_t step, VecView theta) override {
+    if (step % period_ != 0) return Status::Ok();
+    active_ = !world_.suppressed(step / period_);
+    ++(active_ ? counters_.exchanges : counters_.missed);
+    if (!active_) fill(difference_.mutable_view(), 0);
+    if (active_) {
+      const double distance2 = elastic_difference(alpha_, theta, center_.view(), difference_.mutable_view());
+      pending_moved_ = alpha_ * alpha_ * distance2;
+    }
+    if (gauss_seidel_) {
+      move(theta);
+      return Status::Ok();
+    }
+    copy(difference_.view(), sum_.mutable_view());
+    SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
+    accumulate(1.0, sum_.view(), center_.mutable_view());
+    return Status::Ok();
+  }
+
+  Status after_step(int64_t step, VecView theta) override {
+    if (step % period_ != 0) return Status::Ok();
+    if (!gauss_seidel_) {
+      move(theta);
+      return Status::Ok();
+    }
+    if (active_)
+      axpby(1.0, theta, -1.0, center_.view(), sum_.mutable_view());
+    else
+      fill(sum_.mutable_view(), 0);
+    SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
+    accumulate(beta_ / members_.size(), sum_.view(), center_.mutable_view());
+    return Status::Ok();
+  }
+
+  Status evaluation_point(ConstVecView, VecView out) override {
+    copy(center_.view(), out);
+    return Status::Ok();
+  }
+
+  double take_external_write() override { return std::exchange(moved_, 0.0); }
+
+  SchemeCounters counters() const override { return counters_; }
+  SchemeState save() const override {
+    return {{{"center", center_.clone()}}, {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
+  }
+  Status load(const SchemeState& state) override {
+    auto center = state.vectors.find("center");
+    auto exchanges = state.numbers.find("exchanges"), missed = state.numbers.find("missed");
+    if (center == state.vectors.end() || exchanges == state.numbers.end() || missed == state.numbers.end() ||
+        center->second.size() != center_.size() || center->second.dtype() != center_.dtype())
+      return make_status(StatusCode::data_error, "the saved scheme does not fit: a center of ", center_.size(), " ",
+                         to_string(center_.dtype()), " is expected");
+    std::vector<char> host(center->second.view().bytes());
+    download(center->second.view(), host.data());
+    upload(host.data(), center_.mutable_view());
+    counters_.exchanges = exchanges->second;
+    counters_.missed = missed->second;
+    return Status::Ok();
+  }
+
+ private:
+  void move(VecView theta) {
+    // With alpha == 0 nothing moves; adding zeros would still turn -0 into 0.
+    if (active_ && alpha_ != 0) accumulate(-1.0, difference_.view(), theta);
+    moved_ += std::exchange(pending_moved_, 0.0);
+  }
+
+  World& world_;
+  const int64_t period_;
+  const double alpha_, beta_;
+  const bool gauss_seidel_;
+  const uint64_t fingerprint_;
+  Lockstep members_;
+  Vec center_, difference_, sum_;
+  bool active_ = false;  // this step's exchange is not suppressed
+  double pending_moved_ = 0, moved_ = 0;
+  SchemeCounters counters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_elastic_sync(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                          Device device) {
+  return std::make_unique<ElasticSync>(options, world, size, dtype, device);
+}
+
+}  // namespace sinew::dist
