@@ -14,7 +14,7 @@ namespace {
 
 constexpr double kRedrawSeconds = 0.1;
 constexpr const char* kEraseLine = "\r\x1b[K";
-constexpr int kBarWidth = 20;
+constexpr int kNarrowestBar = 5, kWidestBar = 20;
 
 double fraction(const ProgressState& state) {
   if (state.total_steps <= 0) return 0;
@@ -67,13 +67,13 @@ std::string progress_text(const ProgressState& state) {
 
 std::string progress_bar(const ProgressState& state, int width, bool color) {
   double done = fraction(state);
-  int filled = static_cast<int>(done * kBarWidth);
-  std::string bar = "[" + std::string(static_cast<size_t>(filled), '#') +
-                    std::string(static_cast<size_t>(kBarWidth - filled), ' ') + "]";
-  std::string line = bar + format(" %3.0f %%  ", std::floor(100 * done)) + progress_text(state);
-  line.resize(std::min(line.size(), static_cast<size_t>(std::max(width, 1))));
-  if (color && line.size() >= bar.size()) line = "\x1b[32m" + bar + "\x1b[0m" + line.substr(bar.size());
-  return line;
+  std::string text = format("%3.0f %%  ", std::floor(100 * done)) + progress_text(state);
+  int cells = std::min(width - static_cast<int>(text.size()) - 3, kWidestBar);  // what brackets and a blank leave
+  if (cells < kNarrowestBar) return text.substr(0, static_cast<size_t>(std::max(width, 0)));
+  int filled = static_cast<int>(done * cells);
+  std::string bar =
+      "[" + std::string(static_cast<size_t>(filled), '#') + std::string(static_cast<size_t>(cells - filled), ' ') + "]";
+  return (color ? "\x1b[32m" + bar + "\x1b[0m" : bar) + " " + text;
 }
 
 Progress::Settings Progress::for_stderr(const std::string& option, double every_seconds) {

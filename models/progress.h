@@ -29,7 +29,7 @@ bool color_allowed(bool terminal);
 
 // The fields as text, without the bar: "step 421/936  loss ...".
 std::string progress_text(const ProgressState& state);
-// With the bar, at most `width` columns (fields that do not fit are cut).
+// With a percentage and as much of a bar as `width` columns leave room for; never wider.
 std::string progress_bar(const ProgressState& state, int width, bool color);
 
 class Progress {
