@@ -198,19 +198,24 @@ class ProcessGroup {
     }
     children_[static_cast<size_t>(rank)] = {pid, false, 0};
   }
-  pid_t pid(int rank) const { return children_[static_cast<size_t>(rank)].pid; }
+  pid_t pid(int rank) const { return children_.at(static_cast<size_t>(rank)).pid; }
   void signal(int rank, int number) {
-    if (!children_[static_cast<size_t>(rank)].ended && pid(rank) > 0) ::kill(pid(rank), number);
+    if (!children_.at(static_cast<size_t>(rank)).ended && pid(rank) > 0) ::kill(pid(rank), number);
   }
+  // Waits for process.reach(place) of the rank, which need not be one of this group's own processes. False when the
+  // whole group has ended without it.
   bool reached(const std::string& place, int rank) {
-    return eventually([&] {
-             return std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank)) || ended(rank);
-           }) &&
-           std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank));
+    const std::string mark = directory() + "/at-" + place + "-" + std::to_string(rank);
+    auto all_ended = [&] {
+      bool all = true;
+      for (int own = 0; own < size_; ++own) all &= ended(own);
+      return all;
+    };
+    return eventually([&] { return std::filesystem::exists(mark) || all_ended(); }) && std::filesystem::exists(mark);
   }
   // Exit code, or 128 + signal. Kills what does not end in time: then -1.
   int wait(int rank) {
-    Child& child = children_[static_cast<size_t>(rank)];
+    Child& child = children_.at(static_cast<size_t>(rank));
     if (!eventually([&] { return ended(rank); })) {
       ::kill(child.pid, SIGKILL);
       ::waitpid(child.pid, nullptr, 0);
@@ -239,7 +244,7 @@ class ProcessGroup {
   };
   std::string path(const char* kind, int rank) const { return directory() + "/" + kind + "-" + std::to_string(rank); }
   bool ended(int rank) {
-    Child& child = children_[static_cast<size_t>(rank)];
+    Child& child = children_.at(static_cast<size_t>(rank));
     if (child.ended) return true;
     int status = 0;
     if (::waitpid(child.pid, &status, WNOHANG) != child.pid) return false;
