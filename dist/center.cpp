@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string>
+#include <utility>
 
 #include "dist/rules.h"
 
@@ -63,41 +64,58 @@ void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
   }
 }
 
-Status CenterClient::join(uint64_t fingerprint) {
-  Deadline deadline(world_, deadline_);
-  const Head head = make_head(Tag::center_join, static_cast<int64_t>(fingerprint), life_);
-  while (deadline.left() > 0) {
-    Received r = dist::fetch(world_, center_, head, {}, Tag::center_ack, std::min(deadline.left(), deadline_ / 8 + 1));
-    if (r.what == Received::What::peer_lost) return lost();
-    if (!r.ok()) continue;
-    if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint)
-      return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", center_,
-                         ") differ in model, data type or options; start all with the same configuration");
-    life_ = r.message.head.arg[0];
-    return Status::Ok();
+// Sends the request, again after each silence of retry(), until the reply is there. Not ok: timeout or peer_lost.
+Received CenterClient::ask(Head head, Tag reply, const Deadline& deadline) {
+  Request request(world_);
+  head.request = request.id();
+  Received r;
+  while (r.what == Received::What::timeout && deadline.left() > 0) {
+    world_.send(center_, head);
+    r = world_.receive({.tag = reply, .source = center_, .request = request.id()}, std::min(deadline.left(), retry()));
   }
+  return r;
+}
+
+Status CenterClient::silent() const {
   return make_status(StatusCode::timeout, "no answer from the center (rank ", center_, ") for ",
                      static_cast<double>(deadline_) * 1e-9, " s");
 }
 
+Status CenterClient::join(uint64_t fingerprint) {
+  Received r = ask(make_head(Tag::center_join, static_cast<int64_t>(fingerprint), life_), Tag::center_ack,
+                   Deadline(world_, deadline_));
+  if (r.what == Received::What::peer_lost) return lost();
+  if (!r.ok()) return silent();
+  if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint)
+    return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", center_,
+                       ") differ in model, data type or options; start all with the same configuration");
+  life_ = r.message.head.arg[0];
+  return Status::Ok();
+}
+
+// False: the deadline passed first. `use` gets each shard once.
 Result<bool> CenterClient::fetch_parts(const std::function<void(int, const Payload&)>& use) {
   Deadline deadline(world_, deadline_);
   Request request(world_);
   const int64_t low = lowest();
   Head head = make_head(Tag::center_fetch, low, life_);
   head.request = request.id();
-  world_.send(center_, head);
   std::vector<char> got(unconfirmed_.size());
+  bool silence = true;
   for (size_t missing = got.size(); missing > 0;) {
-    Received r = world_.receive({.tag = Tag::center_part, .source = center_, .request = request.id()}, deadline.left());
+    if (deadline.left() == 0) return false;
+    if (silence) world_.send(center_, head);
+    Received r = world_.receive({.tag = Tag::center_part, .source = center_, .request = request.id()},
+                                std::min(deadline.left(), retry()));
     if (r.what == Received::What::peer_lost) return lost();
-    if (!r.ok()) return false;
+    silence = !r.ok();
+    if (silence) continue;
     const int64_t s = r.message.head.arg[0];
-    if (s < 0 || s >= shards_.count() || got[s] ||
+    if (s < 0 || s >= shards_.count() ||
         r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
       return make_status(StatusCode::invalid_argument, "the center (rank ", center_, ") sent shard ", s, " of ",
                          r.message.body.size(), " bytes; start all with the same configuration");
-    got[s] = 1;
+    if (std::exchange(got[s], 1)) continue;
     --missing;
     confirm(static_cast<int>(s), low, static_cast<uint64_t>(r.message.head.arg[2]));
     use(static_cast<int>(s), r.message.body);
@@ -122,28 +140,24 @@ Result<bool> CenterClient::exchange(const Difference& difference) {
 Status CenterClient::fetch(const std::function<void(int, const Payload&)>& use) {
   Result<bool> complete = fetch_parts(use);
   if (!complete.ok()) return complete.status();
-  if (!*complete)
-    return make_status(StatusCode::timeout, "the center (rank ", center_, ") did not answer within ",
-                       static_cast<double>(deadline_) * 1e-9, " s");
-  return Status::Ok();
+  return *complete ? Status::Ok() : silent();
 }
 
 Status CenterClient::leave() {
   Deadline deadline(world_, deadline_);
-  while (deadline.left() > 0) {
+  while (unconfirmed() > 0) {
     const int64_t low = lowest();
-    const bool last = unconfirmed() == 0;
-    Received r = dist::fetch(world_, center_, make_head(Tag::center_leave, low, life_, last), {}, Tag::center_ack,
-                             std::min(deadline.left(), deadline_ / 8 + 1));
+    Received r = ask(make_head(Tag::center_leave, low, life_, 0), Tag::center_ack, deadline);
     if (r.what == Received::What::peer_lost) return lost();
-    if (!r.ok()) continue;
-    if (last) return Status::Ok();
+    if (!r.ok() || r.message.body.size() != sizeof(uint64_t) * unconfirmed_.size())
+      return make_status(StatusCode::timeout, unconfirmed(), " differences of rank ", world_.rank(),
+                         " were not confirmed by the center within ", static_cast<double>(deadline_) * 1e-9, " s");
     const auto* mask = static_cast<const uint64_t*>(r.message.body.data());
-    if (r.message.body.size() != sizeof(uint64_t) * unconfirmed_.size()) continue;
     for (int s = 0; s < shards_.count(); ++s) confirm(s, low, mask[s]);
   }
-  return make_status(StatusCode::timeout, unconfirmed(), " differences of rank ", world_.rank(),
-                     " were not confirmed by the center within ", static_cast<double>(deadline_) * 1e-9, " s");
+  // A courtesy from here on: a center that knows already may be gone before its answer arrives.
+  (void)ask(make_head(Tag::center_leave, lowest(), life_, 1), Tag::center_ack, deadline);
+  return Status::Ok();
 }
 
 void CenterClient::save(SchemeState& state) const {
@@ -216,7 +230,8 @@ Result<bool> CenterServer::serve(Nanos slice) {
     for (Rank r = 0; r < workers_ && done; ++r) {
       bool left = false;
       world_.publish([&] { left = left_[r]; });
-      done = left || world_.peer(r) == PeerState::gone;
+      const PeerState seen = world_.peer(r);
+      done = left || seen == PeerState::left || seen == PeerState::gone;
     }
     if (done) return true;
     if (deadline.left() == 0) return false;

@@ -51,8 +51,8 @@ class CenterClient {
 
   // invalid_argument when the center works on something else; timeout; peer_lost.
   Status join(uint64_t fingerprint);
-  // One exchange. False: at least one shard did not come before the deadline; what came was exchanged. peer_lost when
-  // the center is dead.
+  // One exchange. False: at least one shard did not come before the deadline, though asked for again after each
+  // silence of an eighth of it; what came was exchanged. peer_lost when the center is dead.
   Result<bool> exchange(const Difference& difference);
   // Reads the whole center. timeout, peer_lost.
   Status fetch(const std::function<void(int shard, const Payload& center)>& use);
@@ -69,6 +69,10 @@ class CenterClient {
     int64_t exchange;
     Payload difference;
   };
+  // Silence after which a request is sent again.
+  Nanos retry() const { return deadline_ / 8 + 1; }
+  Received ask(Head head, Tag reply, const Deadline& deadline);
+  Status silent() const;
   int64_t lowest() const;
   void confirm(int shard, int64_t lowest, uint64_t mask);
   void send_add(int shard, const Sent& sent, int64_t lowest);

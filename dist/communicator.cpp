@@ -57,9 +57,12 @@ struct Communicator::Step {
                            r.message.body.size(), " bytes where ", bytes,
                            " are expected; all members must call the same operations");
       }
+      // A member that left is done with this collective too, unless the message is due from itself.
       for (Rank member : c.members_)
         if (PeerState s = c.world_.peer(member); s == PeerState::dead || s == PeerState::gone)
           return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
+      if (r.what == Received::What::peer_lost)
+        return make_status(StatusCode::peer_lost, "collective: rank ", previous(), " has left");
       if (deadline.left() == 0)
         return make_status(StatusCode::timeout, "collective: nothing from rank ", previous(), " for ",
                            static_cast<double>(c.deadline_) * 1e-9, " s");

@@ -99,7 +99,7 @@ struct Received {
   enum class What {
     message,
     timeout,
-    peer_lost,  // only when a definite source was asked for, and it died
+    peer_lost,  // only when a definite source was asked for, and it is dead, gone or left
   } what = What::timeout;
   Message message;
   bool ok() const { return what == What::message; }
@@ -128,8 +128,12 @@ enum class PeerState : uint8_t {
   joining,  // not heard of yet
   alive,
   dead,  // lost; may come back with a higher incarnation
-  gone,  // lost for good, or finished and left
+  gone,  // lost for good
+  left,  // finished and said goodbye; all that it had sent has arrived
 };
+
+// No message will come from there (unless a dead one comes back).
+inline bool is_lost(PeerState s) { return s == PeerState::dead || s == PeerState::gone || s == PeerState::left; }
 
 using Handler = std::function<void(const Message&)>;
 
@@ -167,7 +171,7 @@ class World {
   virtual bool suppressed(int64_t round) = 0;
   // Tells the world, and in the real one the supervisor, how far this node is. Drives step-based faults.
   virtual void report_step(int64_t step) = 0;
-  // Announces that this node is done: peers see `gone`, not `dead`.
+  // Announces that this node is done: peers see `left`, not `dead`. The goodbye comes after all that was sent before.
   virtual void leave() = 0;
   virtual TrafficCounters traffic() const = 0;
 

@@ -41,6 +41,7 @@ struct Simulation::Impl {
   void enter(SimNode& node);
   void die(SimNode& node, Nanos when, bool may_return);
   void set_lost(SimNode& node);
+  void landed(Rank source);
   std::string report_deadlock();
   InFlight* take();
   void give(InFlight* m);
@@ -116,6 +117,9 @@ class SimNode final : public World {
   mutable uint64_t generation_ = 0;
   PeerState seen_ = PeerState::alive;  // by the others
   bool alive_ = true, left_ = false, killed_ = false, timed_out_ = false, handling_ = false;
+  bool may_return_ = false;  // after its death
+  bool goodbye_ = false;     // has reached everybody, but for messages still on their way
+  int64_t in_flight_ = 0;    // messages sent, neither delivered nor lost
   uint32_t incarnation_ = 0;
   int restarts_ = 0;
   Nanos clock_ = 0, begun_ = 0, handler_time_ = 0;

@@ -107,6 +107,7 @@ void SimNode::send(Rank to, Head head, Payload body) {
   Event e = make_event(arrival, to, Event::delivery);
   e.origin = uint64_t(uint32_t(rank_)) << 44 | head.sequence;
   e.message = m;
+  ++in_flight_;
   engine_.queue.push(e);
 }
 
@@ -162,17 +163,14 @@ Received SimNode::receive(const Match& match, Nanos timeout) {
       ++traffic_.timeouts;
       return result;
     }
-    if (match.source != kAnyRank) {
-      PeerState seen = engine_.nodes.at(match.source)->seen_;
-      if (seen == PeerState::dead || seen == PeerState::gone) {
-        if (synced) {
-          result.what = Received::What::peer_lost;
-          return result;
-        }
-        sync();  // this node may be ahead of the agenda: the peer may be back by then
-        synced = true;
-        continue;
+    if (match.source != kAnyRank && is_lost(engine_.nodes.at(match.source)->seen_)) {
+      if (synced) {
+        result.what = Received::What::peer_lost;
+        return result;
       }
+      sync();  // this node may be ahead of the agenda: the peer may be back by then
+      synced = true;
+      continue;
     }
     arm_timer(deadline);
     state_ = State::waiting;
@@ -252,9 +250,8 @@ void SimNode::report_step(int64_t step) {
 
 void SimNode::leave() {
   if (dead() || left_) return;
-  left_ = true;
   sync();
-  // After everything that this node has put on its link.
+  left_ = true;
   engine_.queue.push(make_event(std::max(clock_, send_free_) + engine_.options.latency, rank_, Event::lost));
 }
 

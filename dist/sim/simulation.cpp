@@ -107,22 +107,28 @@ void Simulation::Impl::die(SimNode& n, Nanos when, bool may_return) {
   n.alive_ = false;
   n.kill_at_ = INT64_MAX;
   n.clear_inbox();
-  bool back = may_return && !n.left_ && n.restarts_ < options.restarts && n.main_;
-  if (!back) n.left_ = true;
+  if (n.left_) return;  // it had said goodbye
+  n.may_return_ = may_return && n.restarts_ < options.restarts && n.main_;
   queue.push(make_event(when + options.detection, n.rank_, Event::lost));
-  if (back) {
+  if (n.may_return_) {
     ++n.restarts_;
     queue.push(make_event(when + options.restart_delay, n.rank_, Event::restart));
   }
 }
 
 void Simulation::Impl::set_lost(SimNode& n) {
-  n.seen_ = n.left_ ? PeerState::gone : PeerState::dead;
+  n.seen_ = n.alive_ ? PeerState::left : n.may_return_ ? PeerState::dead : PeerState::gone;
   for (auto& other : nodes)
     if (other->state_ == SimNode::State::waiting && other->match_.source == n.rank_) {
       other->clock_ = std::max(other->clock_, other->awake(now));
       other->wake_at(other->clock_);
     }
+}
+
+// A message of `source` has arrived, or never will.
+void Simulation::Impl::landed(Rank source) {
+  SimNode& n = *nodes[source];
+  if (--n.in_flight_ == 0 && n.goodbye_) set_lost(n);
 }
 
 void Simulation::Impl::run_handler(SimNode& n, const Handler& handler, InFlight* m, Nanos at) {
@@ -153,7 +159,11 @@ void Simulation::Impl::run_handler(SimNode& n, const Handler& handler, InFlight*
 void Simulation::Impl::deliver(const Event& event) {
   SimNode& n = *nodes[event.node()];
   InFlight* m = event.message;
-  if (!n.alive_ || m->sent < n.begun_) return give(m);  // sent to the dead, or to the one before the restart
+  const Rank source = m->message.head.source;
+  if (!n.alive_ || m->sent < n.begun_) {  // sent to the dead, or to the one before the restart
+    give(m);
+    return landed(source);
+  }
   Nanos time = n.awake(event.time);
   if (!m->received) {
     time = std::max(time, n.receive_free_ + m->wire);
@@ -169,6 +179,7 @@ void Simulation::Impl::deliver(const Event& event) {
   trace = mix(trace ^ mix(uint64_t(time)) ^ mix(event.place * 3) ^ mix(event.origin * 5));
   n.traffic_.bytes_received += static_cast<int64_t>(sizeof(Head) + m->message.body.size());
   ++n.traffic_.messages_received;
+  landed(source);
   if (head.is_reply && std::find(n.requests_.begin(), n.requests_.end(), head.request) == n.requests_.end()) {
     ++n.traffic_.late_replies;
     return give(m);
@@ -189,7 +200,7 @@ void Simulation::Impl::process(const Event& event) {
     case Event::delivery:
       return deliver(event);
     case Event::kill: {
-      if (!n.alive_ || n.kill_at_ != event.time || (n.left_ && !n.fiber_)) return;
+      if (!n.alive_ || n.kill_at_ != event.time) return;
       if (n.fiber_) {
         n.killed_ = true;
         n.clock_ = event.time;
@@ -203,7 +214,9 @@ void Simulation::Impl::process(const Event& event) {
     }
     case Event::lost:
       if (n.alive_ && !n.left_) return;  // it is back already
-      return set_lost(n);
+      n.goodbye_ = n.left_;
+      if (!n.goodbye_ || n.in_flight_ == 0) set_lost(n);
+      return;
     case Event::restart:
       if (n.seen_ == PeerState::alive) set_lost(n);  // nobody had noticed: those who wait for the old one must know
       n.seen_ = PeerState::alive;
@@ -293,17 +306,17 @@ World& Simulation::world(Rank rank) { return *impl_->nodes.at(rank); }
 SimReport Simulation::run() { return impl_->run(); }
 
 namespace {
-constexpr size_t kHeader = 2, kPerNode = 16;
+constexpr size_t kHeader = 2, kPerNode = 17;
 }
 
 std::vector<int64_t> Simulation::save() const {
   std::vector<int64_t> state{impl_->now, static_cast<int64_t>(impl_->nodes.size())};
   for (const auto& n : impl_->nodes) {
     const TrafficCounters& t = n->traffic_;
-    for (int64_t v :
-         {int64_t(n->sequence_[0]), int64_t(n->sequence_[1]), int64_t(n->request_), int64_t(n->draws_), n->step_,
-          int64_t(n->incarnation_), int64_t(n->restarts_), int64_t(n->alive_), int64_t(n->left_), int64_t(n->seen_),
-          t.bytes_sent, t.bytes_received, t.messages_sent, t.messages_received, t.late_replies, t.timeouts})
+    for (int64_t v : {int64_t(n->sequence_[0]), int64_t(n->sequence_[1]), int64_t(n->request_), int64_t(n->draws_),
+                      n->step_, int64_t(n->incarnation_), int64_t(n->restarts_), int64_t(n->alive_), int64_t(n->left_),
+                      int64_t(n->may_return_), int64_t(n->seen_), t.bytes_sent, t.bytes_received, t.messages_sent,
+                      t.messages_received, t.late_replies, t.timeouts})
       state.push_back(v);
   }
   return state;
@@ -321,8 +334,9 @@ Status Simulation::load(const std::vector<int64_t>& state) {
     n->clock_ = n->begun_ = state[0];
     n->sequence_[0] = v[0], n->sequence_[1] = v[1], n->request_ = v[2], n->draws_ = v[3], n->step_ = v[4];
     n->incarnation_ = static_cast<uint32_t>(v[5]), n->restarts_ = static_cast<int>(v[6]);
-    n->alive_ = v[7] != 0, n->left_ = v[8] != 0, n->seen_ = static_cast<PeerState>(v[9]);
-    n->traffic_ = {v[10], v[11], v[12], v[13], v[14], v[15]};
+    n->alive_ = v[7] != 0, n->left_ = v[8] != 0, n->may_return_ = v[9] != 0;
+    n->seen_ = static_cast<PeerState>(v[10]);
+    n->traffic_ = {v[11], v[12], v[13], v[14], v[15], v[16]};
     v += kPerNode;
   }
   return Status::Ok();

@@ -277,7 +277,7 @@ TEST(Simulation, LeavingIsSeen) {
   auto body = [&](World& world) -> Result<Numbers> {
     if (world.rank() == 0) return Numbers{};  // the helper leaves for it
     EXPECT_EQ(world.receive({.tag = kTest, .source = 0}, 10 * kSecond).what, Received::What::peer_lost);
-    EXPECT_EQ(world.peer(0), PeerState::gone);
+    EXPECT_EQ(world.peer(0), PeerState::left);
     return Numbers{};
   };
   EXPECT_TRUE(simulate(2, body).nodes[1].finished);

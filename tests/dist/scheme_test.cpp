@@ -1,0 +1,294 @@
+#include "dist/scheme.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/support/toy_training.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+FaultPlan plan(const std::string& text) { return parse_fault_plan(text, "plan").value(); }
+
+struct Variant {
+  const char* label;
+  const char* name;
+  const char* order = "jacobi";
+  double momentum = 0;
+};
+std::string label_of(const ::testing::TestParamInfo<Variant>& info) { return info.param.label; }
+
+constexpr Variant kVariants[] = {{"local", "local"},       {"allreduce", "allreduce"},
+                                 {"easgd", "easgd"},       {"eamsgd", "eamsgd", "jacobi", 0.9},
+                                 {"jacobi", "easgd_sync"}, {"gauss_seidel", "easgd_sync", "gauss_seidel"}};
+
+Toy toy_of(const Variant& v, int workers = 4) {
+  Toy toy;
+  toy.scheme.name = v.name;
+  toy.scheme.order = v.order;
+  toy.scheme.workers = workers;
+  toy.scheme.period = 3;
+  toy.scheme.shard = 7;
+  toy.size = 33;
+  toy.momentum = v.momentum;
+  toy.noise = 0.5;
+  toy.steps = 20;
+  return toy;
+}
+
+SimulatedRun run_toy(const Toy& toy, SimOptions options = {}) {
+  return simulate(
+      node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); }, std::move(options));
+}
+
+class Schemes : public ::testing::TestWithParam<Variant> {};
+INSTANTIATE_TEST_SUITE_P(All, Schemes, ::testing::ValuesIn(kVariants), label_of);
+
+void expect_same(const SimulatedRun& a, const SimulatedRun& b) {
+  EXPECT_EQ(a.report.trace_hash, b.report.trace_hash);
+  EXPECT_EQ(a.report.virtual_time, b.report.virtual_time);
+  for (size_t r = 0; r < a.nodes.size(); ++r) {
+    EXPECT_EQ(a.nodes[r].finished, b.nodes[r].finished) << "rank " << r;
+    EXPECT_EQ(a.nodes[r].numbers, b.nodes[r].numbers) << "rank " << r;
+  }
+}
+
+TEST_P(Schemes, RepeatableAndIndependentOfScheduling) {
+  for (DType dtype : {DType::f32, DType::f64}) {
+    Toy toy = toy_of(GetParam());
+    toy.dtype = dtype;
+    SimulatedRun run = run_toy(toy);
+    for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    expect_same(run, run_toy(toy));
+    expect_same(run, run_toy(toy, {.always_yield = true}));
+    SimulatedRun other = run_toy(toy, {.seed = 2});
+    EXPECT_NE(run.report.nodes[0].time, other.report.nodes[0].time);
+    if (toy.scheme.name != "local") {
+      EXPECT_NE(run.report.trace_hash, other.report.trace_hash);
+    }
+  }
+}
+
+TEST_P(Schemes, RepeatableUnderFaults) {
+  Toy toy = toy_of(GetParam());
+  const bool center = needs_center(toy.scheme);
+  toy.scheme.deadline = 300 * kMillisecond;
+  SimOptions options{.restarts = 1, .restart_delay = 20 * kMillisecond};
+  options.faults = plan(std::string("slow rank=1 factor=3 from=20ms until=90ms\n"
+                                    "pause rank=2 at=33ms for=40ms\n"
+                                    "delay from=3 to=* by=2ms\n"
+                                    "suppress rank=* probability=0.2\n") +
+                        (center ? "drop from=* to=* probability=0.05\nkill rank=0 at=61ms\nkill rank=3 step=9" : ""));
+  SimulatedRun run = run_toy(toy, options);
+  for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  expect_same(run, run_toy(toy, options));
+  options.always_yield = true;
+  expect_same(run, run_toy(toy, options));
+}
+
+TEST_P(Schemes, WithoutMovingItIsPlainSgd) {
+  Toy toy = toy_of(GetParam(), GetParam().name == std::string("allreduce") ? 1 : 4);
+  toy.scheme.alpha = 0;
+  toy.scheme.beta = 0;
+  Toy plain = toy;
+  plain.scheme.name = "local";
+  for (DType dtype : {DType::f32, DType::f64}) {
+    toy.dtype = plain.dtype = dtype;
+    SimulatedRun run = run_toy(toy), expected = run_toy(plain);
+    for (Rank r = 0; r < toy.scheme.workers; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+      EXPECT_EQ(run.nodes[r].numbers, expected.nodes[r].numbers);
+    }
+    if (needs_center(toy.scheme)) {
+      EXPECT_EQ(run.nodes.back().numbers, Numbers(toy.size, toy.start)) << "the center must stay";
+    }
+  }
+}
+
+// Schemes that mix after the step leave the point of the gradient alone; Gauss-Seidel moves it first.
+TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
+  Toy toy = toy_of(GetParam(), 2);
+  toy.scheme.alpha = 0.25;
+  toy.scheme.period = 1;
+  auto body = [&](World& world) -> Result<Numbers> {
+    if (world.rank() == 2) return toy_run(world, toy);
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    int moved_before = 0, moved_after = 0;
+    for (int64_t k = 0; k < 5; ++k) {
+      Numbers before = to_doubles(worker.theta().view()), exchanged;
+      Vec velocity = worker.velocity().clone();
+      worker.after_exchange = [&](int64_t) { exchanged = to_doubles(worker.theta().view()); };
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      moved_before += exchanged != before;
+      if (toy.momentum == 0) {
+        EXPECT_EQ(to_doubles(worker.evaluated_at().view()), exchanged);
+      }
+      // What the optimizer alone makes of it:
+      Vec alone = Vec::copy_of(exchanged);
+      axpby(1, worker.velocity().view(), 1, alone.view(), alone.mutable_view());
+      moved_after += to_doubles(worker.theta().view()) != to_doubles(alone.view());
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    const bool mixes = toy.scheme.name != "local" && toy.scheme.name != "allreduce";
+    const bool before = worker.scheme().mixes() == Mixes::before;
+    EXPECT_EQ(before, std::string(GetParam().order) == "gauss_seidel");
+    EXPECT_EQ(moved_before, mixes && before ? 4 : 0);  // all are equal in the first step
+    EXPECT_EQ(moved_after, mixes && !before ? 4 : 0);
+    EXPECT_EQ(worker.scheme().take_external_write() > 0, mixes);
+    EXPECT_EQ(worker.scheme().take_external_write(), 0);
+    return Numbers{};
+  };
+  SimulatedRun run = simulate(node_count(toy.scheme), body);
+  for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+}
+
+TEST(Scheme, AllReduceStepsWithTheMeanGradient) {
+  Toy toy = toy_of(kVariants[1], 3);
+  toy.noise = 0;
+  SimulatedRun run = run_toy(toy);
+  EXPECT_EQ(run.nodes[1].numbers, run.nodes[0].numbers);
+  EXPECT_EQ(run.nodes[2].numbers, run.nodes[0].numbers);
+  double x = toy.start, b = (toy.b(0) + toy.b(1) + toy.b(2)) / 3;
+  for (int64_t k = 0; k < toy.steps; ++k) x -= toy.lr * (x - b);
+  for (double v : run.nodes[0].numbers) EXPECT_NEAR(v, x, 1e-14);
+}
+
+TEST(Scheme, ReportsTheMovementOfOthers) {
+  Toy toy = toy_of(kVariants[4], 2);
+  toy.scheme.alpha = 0.5;
+  toy.scheme.period = 1;
+  toy.start_spread = 2;  // worker 1 starts at 3, worker 0 at 1; each thinks that the center started there
+  auto body = [&](World& world) -> Result<Numbers> {
+    auto scheme = make_scheme(toy.scheme, world, 4, DType::f64);
+    std::vector<double> theta(4, 1.0);
+    SINEW_RETURN_IF_ERROR(scheme->start(theta));
+    std::fill(theta.begin(), theta.end(), 3.0);  // x - c = 2, d = 1
+    SINEW_RETURN_IF_ERROR(scheme->before_step(0, theta));
+    EXPECT_EQ(theta[0], 3.0);
+    EXPECT_EQ(scheme->take_external_write(), 0);
+    SINEW_RETURN_IF_ERROR(scheme->after_step(0, theta));
+    EXPECT_EQ(theta[0], 2.0);
+    EXPECT_EQ(scheme->take_external_write(), 4.0);  // 4 elements moved by 1
+    return Numbers{};
+  };
+  EXPECT_TRUE(simulate(2, body).nodes[0].finished);
+}
+
+TEST(Scheme, SuppressedExchangesAreSkippedAndCounted) {
+  for (const char* name : {"easgd", "easgd_sync"}) {
+    Toy toy = toy_of(kVariants[2], 3);
+    toy.scheme.name = name;
+    FaultPlan faults = plan("suppress rank=* probability=0.4");
+    auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() == 3) return toy_run(world, toy);
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      int64_t expected = 0;
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        expected += k % 3 == 0 && plan_suppresses(faults, world.rank(), k / 3);
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+      }
+      EXPECT_EQ(worker.scheme().counters().missed, expected);
+      EXPECT_EQ(worker.scheme().counters().exchanges, 7 - expected);
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return Numbers{};
+    };
+    SimulatedRun run = simulate(node_count(toy.scheme), body, {.faults = faults});
+    for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  }
+}
+
+TEST(Scheme, ARestartedWorkerAdoptsTheCenter) {
+  Toy toy = toy_of(kVariants[2], 2);
+  toy.start_spread = 100;  // a fresh start would be far away
+  bool adopted = false;
+  auto body = [&](World& world) -> Result<Numbers> {
+    if (world.incarnation() == 0) return toy_run(world, toy);
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    adopted = true;
+    for (double v : to_doubles(worker.theta().view())) EXPECT_LT(v, 100);
+    Vec known = Vec::zeros(toy.size, toy.dtype);
+    SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), known.mutable_view()));
+    EXPECT_EQ(to_doubles(known.view()), to_doubles(worker.theta().view()));
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return Numbers{};
+  };
+  SimulatedRun run = simulate(3, body, {.restarts = 1, .faults = plan("kill rank=1 at=45ms")});
+  EXPECT_TRUE(adopted);
+  for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+}
+
+TEST(Scheme, WithoutRestartsTheOthersFinish) {
+  Toy toy = toy_of(kVariants[2], 3);
+  SimulatedRun run = run_toy(toy, {.faults = plan("kill rank=1 at=45ms")});
+  EXPECT_FALSE(run.nodes[1].finished);
+  for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+}
+
+TEST(Scheme, ADeadCenterIsOneClearLine) {
+  Toy toy = toy_of(kVariants[2], 3);
+  SimulatedRun run = run_toy(toy, {.faults = plan("kill rank=3 at=45ms")});
+  for (Rank r : {0, 1, 2}) {
+    EXPECT_EQ(run.nodes[r].status.code(), StatusCode::peer_lost);
+    EXPECT_EQ(run.nodes[r].status.message(), "the center (rank 3) is lost; training cannot go on without it");
+  }
+}
+
+TEST(Scheme, ADeadMemberEndsSynchronousSchemes) {
+  for (const Variant& v : {kVariants[1], kVariants[4], kVariants[5]}) {
+    SimulatedRun run = run_toy(toy_of(v), {.faults = plan("kill rank=1 at=45ms")});
+    for (Rank r : {0, 2, 3})
+      EXPECT_EQ(run.nodes[r].status.code(), StatusCode::peer_lost) << run.nodes[r].status.message();
+  }
+}
+
+TEST(Scheme, DifferentConfigurationsDoNotMix) {
+  for (const Variant& v : {kVariants[1], kVariants[2], kVariants[4]}) {
+    auto body = [&](World& world) -> Result<Numbers> {
+      Toy toy = toy_of(v, 2);
+      if (world.rank() == 1) toy.scheme.fingerprint = 77;
+      return toy_run(world, toy);
+    };
+    SimulatedRun run = simulate(node_count(toy_of(v, 2).scheme), body);
+    EXPECT_EQ(run.nodes[1].status.code(), StatusCode::invalid_argument) << run.nodes[1].status.message();
+    EXPECT_NE(run.nodes[1].status.message().find("differ in model"), std::string::npos);
+  }
+}
+
+TEST(Scheme, ValidatesOptions) {
+  const std::pair<std::function<void(SchemeOptions&)>, const char*> cases[] = {
+      {[](SchemeOptions& o) { o.name = "easg"; },
+       "unknown scheme 'easg'; allowed are local, allreduce, easgd, easgd_sync"},
+      {[](SchemeOptions& o) { o.workers = 0; }, "workers = 0; allowed are 1"},
+      {[](SchemeOptions& o) { o.period = 0; }, "period = 0"},
+      {[](SchemeOptions& o) { o.alpha = 3; }, "alpha = 3"},
+      {[](SchemeOptions& o) { o.alpha = std::nan(""); }, "alpha = nan"},
+      {[](SchemeOptions& o) { o.beta = 100; }, "beta = 100"},
+      {[](SchemeOptions& o) { o.order = "jakobi"; }, "order = 'jakobi'; allowed are jacobi, gauss_seidel"},
+      {[](SchemeOptions& o) { o.shard = 0; }, "shard = 0"},
+      {[](SchemeOptions& o) { o.deadline = 0; }, "deadline = 0"},
+  };
+  for (const auto& [change, expected] : cases) {
+    SchemeOptions o;
+    change(o);
+    EXPECT_EQ(validate(o).code(), StatusCode::invalid_argument);
+    EXPECT_NE(validate(o).message().find(expected), std::string::npos) << validate(o).message();
+  }
+  EXPECT_TRUE(validate({}).ok());
+  for (const std::string& name : scheme_names()) EXPECT_NE(describe_scheme(name), "");
+  EXPECT_EQ(describe_scheme("nothing"), "");
+}
+
+TEST(Scheme, AThousandElasticWorkers) {
+  Toy toy = toy_of(kVariants[2], 1000);
+  toy.scheme.period = 4;
+  toy.steps = 12;
+  SimulatedRun run = run_toy(toy);
+  for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
