@@ -149,6 +149,7 @@ struct Loader::Impl {
     }
     if (!thread.joinable()) thread = std::thread([this] { prefetch(); });
     std::unique_lock lock(mutex);
+    // No deadline: the thread answers with a batch or with an error, and reading memory ends.
     changed.wait(lock, [&] { return !ready.empty(); });
     Item item = std::move(ready.front());
     ready.pop_front();

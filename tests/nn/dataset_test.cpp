@@ -4,7 +4,9 @@
 
 #include <array>
 
+#include "nn/data/loader.h"
 #include "nn/data/u8_dataset.h"
+#include "tests/support/guard_device.h"
 
 namespace sinew::nn {
 namespace {
@@ -65,6 +67,34 @@ TEST(ReadBatch, ShapesTypesAndValues) {
   EXPECT_EQ(batch.labels.to_vector<int64_t>(), (std::vector<int64_t>{0, 2, 0}));
   EXPECT_EQ(read_batch(data, {}).size(), 0);
   EXPECT_THROW(read_batch(data, std::array<int64_t, 1>{4}), Error);
+}
+
+// A device whose memory the host cannot touch gets the same batches, also from a prefetch thread.
+TEST(ReadBatch, OtherDevices) {
+  testing::install_guard_device();
+  const auto data = std::make_shared<U8Dataset>(samples());
+  const Batch batch = read_batch(*data, std::array<int64_t, 2>{3, 1}, Device::guard);
+  EXPECT_EQ(batch.inputs.device(), Device::guard);
+  EXPECT_EQ(batch.labels.device(), Device::guard);
+  const Batch host = read_batch(*data, std::array<int64_t, 2>{3, 1});
+  EXPECT_EQ(batch.inputs.to_vector<float>(), host.inputs.to_vector<float>());
+  EXPECT_EQ(batch.labels.to_vector<int64_t>(), (std::vector<int64_t>{2, 0}));
+
+  LoaderOptions options;
+  options.batch = 3;
+  for (int prefetch : {0, 2}) {
+    options.prefetch = prefetch;
+    options.device = Device::cpu;
+    Loader plain(data, options);
+    options.device = Device::guard;
+    Loader loader(data, options);
+    for (int step = 0; step < 5; ++step) {
+      const Batch expected = plain.next(), got = loader.next();
+      EXPECT_EQ(got.inputs.device(), Device::guard);
+      EXPECT_EQ(got.inputs.to_vector<float>(), expected.inputs.to_vector<float>());
+      EXPECT_EQ(got.labels.to_vector<int64_t>(), expected.labels.to_vector<int64_t>());
+    }
+  }
 }
 
 TEST(U8Dataset, RefusesPartsThatDoNotFit) {
