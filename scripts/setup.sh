@@ -9,10 +9,8 @@
 # 1: something needed is missing and could not be installed.
 set -euo pipefail
 
-needed=(g++ cmake ninja-build pkg-config nlohmann-json3-dev libcli11-dev libtomlplusplus-dev libfmt-dev libspdlog-dev
-  libgtest-dev)
-optional=(ccache libdnnl-dev libucx-dev libpmix-dev libssl-dev zlib1g-dev libpng-dev libturbojpeg0-dev librapidcheck-dev
-  libbenchmark-dev)
+needed=(g++ cmake ninja-build pkg-config nlohmann-json3-dev libtomlplusplus-dev libgtest-dev)
+optional=(ccache libdnnl-dev libucx-dev libpmix-dev libssl-dev zlib1g-dev libbenchmark-dev)
 print_only=""
 for argument in "$@"; do
   case $argument in

@@ -35,7 +35,7 @@ struct SimOptions {
   bool always_yield = false;             // yield at every call; must not change any result
   int restarts = 0;                      // of each killed node
   Nanos restart_delay = kSecond;
-  FaultPlan faults;
+  FaultPlan faults = {};
 };
 
 struct NodeOutcome {

@@ -11,10 +11,13 @@ namespace sinew::dist {
 FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation) {
   uint32_t kills = 0;
   for (const Fault& fault : plan.faults) {
-    if (fault.rank != rank && fault.rank != kAnyRank) continue;
-    const bool kill = fault.kind == Fault::Kind::kill && kills++ == incarnation;
-    const bool pause = fault.kind == Fault::Kind::pause && incarnation == 0;
-    if (kill || pause) (fault.step >= 0 ? stepped_ : timed_).push_back({fault});
+    const bool kill = fault.kind == Fault::Kind::kill;
+    if ((fault.rank != rank && fault.rank != kAnyRank) || (!kill && fault.kind != Fault::Kind::pause)) continue;
+    if (fault.step >= 0) {
+      if (incarnation == 0) stepped_.push_back({fault});
+    } else if (kill ? kills++ == incarnation : incarnation == 0) {
+      timed_.push_back({fault});
+    }
   }
 }
 

@@ -1,7 +1,7 @@
 // Acts out what a fault plan has in store for this process: kill, pause, slow.
 //
-// Kills: the k-th kill of a rank, in the order of the plan, strikes its k-th incarnation only (else a restarted process
-// would be killed again at once). Pauses strike incarnation 0.
+// A restarted process must not be killed again at once: faults by step and pauses strike incarnation 0 only, and the
+// k-th timed kill of a rank, in the order of the plan, strikes its incarnation k. Times count from the process's start.
 // Thread safety: on_time() on one thread, on_step() on another.
 #pragma once
 

@@ -10,7 +10,7 @@ bool lost(PeerState state) { return state == PeerState::dead || state == PeerSta
 }  // namespace
 
 bool Inbox::matches(const Match& match, const Head& head) {
-  return (match.tag == Tag::none || match.tag == head.tag) && (match.source == kAnyRank || match.source == head.source) &&
+  return match.tag == head.tag && (match.source == kAnyRank || match.source == head.source) &&
          (match.request == 0 || match.request == head.request) && (match.arg0 == -1 || match.arg0 == head.arg[0]);
 }
 
