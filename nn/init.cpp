@@ -29,12 +29,14 @@ double fan_in(const Initializer& init, const Shape& shape) {
   if (init.fan_in > 0) return static_cast<double>(init.fan_in);
   SINEW_CHECK(shape.ndim() >= 2 && shape.numel() > 0, "initialize", "no fan_in given, and the shape ", shape,
               " does not tell it");
-  return static_cast<double>(shape.numel() / shape[0]);
+  const int64_t per_output = shape.numel() / shape[0];
+  return static_cast<double>(per_output);
 }
 
 double fan_sum(const Initializer& init, const Shape& shape) {
   SINEW_CHECK(shape.ndim() >= 2 && shape.numel() > 0, "initialize", "no fan_out in a shape ", shape);
-  return fan_in(init, shape) + static_cast<double>(shape.numel() / shape.dim(-1));
+  const int64_t fan_out = shape.numel() / shape.dim(-1);
+  return fan_in(init, shape) + static_cast<double>(fan_out);
 }
 
 // uniform: p1 is the bound; normal: p1 is the standard deviation.

@@ -28,7 +28,7 @@ Parameters::Parameters(const ParamLayout& layout, std::vector<Tensor> tensors) :
 }
 
 Model::Model(std::string name, ModulePtr root, Shape input, int64_t outputs)
-    : name_(std::move(name)), root_(std::move(root)), input_(std::move(input)), outputs_(outputs) {
+    : name_(std::move(name)), root_(std::move(root)), input_(input), outputs_(outputs) {
   SINEW_CHECK(root_ != nullptr, "model", "'", name_, "' has no root module");
   root_->declare(declarations_);
 }

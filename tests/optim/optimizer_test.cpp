@@ -383,5 +383,15 @@ TEST(Optimizer, UsesTheScheduleOfItsOwnSteps) {
   EXPECT_DOUBLE_EQ(run.optimizer().lr(), 0.25);
 }
 
+TEST(Optimizer, SeekMovesTheScheduleAndNothingElse) {
+  ScalarRun run(make_optimizer({.name = "momentum", .lr = 1, .schedule = "step", .gamma = 0.5, .step_every = 2}), 0);
+  run.step([](double) { return 1; });
+  run.optimizer().seek(4);
+  EXPECT_EQ(run.optimizer().steps(), 4);
+  EXPECT_DOUBLE_EQ(run.optimizer().lr(), 0.25);
+  EXPECT_EQ(run.velocity(), 1);
+  EXPECT_THROW(run.optimizer().seek(-1), Error);
+}
+
 }  // namespace
 }  // namespace sinew::optim
