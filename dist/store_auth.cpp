@@ -18,9 +18,9 @@ namespace sinew::dist {
 Digest hmac_sha256(const std::string& secret, const std::string& text) {
   Digest digest{};
   unsigned size = 0;
-  const unsigned char* done = HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
-                                   reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(),
-                                   &size);
+  const unsigned char* done =
+      HMAC(EVP_sha256(), secret.data(), static_cast<int>(secret.size()),
+           reinterpret_cast<const unsigned char*>(text.data()), text.size(), digest.data(), &size);
   SINEW_CHECK(done && size == digest.size(), "hmac_sha256", "libcrypto failed");
   return digest;
 }

@@ -4,6 +4,7 @@
 
 #include "models/component_options.h"
 #include "models/exit_codes.h"
+#include "models/logging.h"
 #include "models/node.h"
 #include "models/parts.h"
 #include "models/progress.h"

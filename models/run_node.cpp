@@ -1,9 +1,7 @@
 // One process of a job: it joins, works, and leaves its report and, where it was measured, the parameters in the run
 // folder's parts/ for whoever sums up: the supervisor, or the measured rank of a job without one.
-#include <filesystem>
-#include <fstream>
+#include <chrono>
 #include <iostream>
-#include <sstream>
 #include <thread>
 
 #include "core/cpu/cpu_info.h"
@@ -35,8 +33,12 @@ Result<Joined> join_job(const Options& options, const dist::JobEnvironment& envi
   Result<dist::JobStore> store = dist::open_job_store(environment);
   if (!store.ok()) return store.status();
   joined.server = std::move(store->server);
-  dist::UcxOptions ucx = dist::ucx_options(environment);
-  ucx.faults = std::move(*faults);
+  const dist::UcxOptions ucx{.rank = environment.rank,
+                             .size = environment.world_size,
+                             .incarnation = environment.incarnation,
+                             .secret = environment.secret,
+                             .faults = std::move(*faults),
+                             .status_fd = environment.status_fd};
   Result<std::unique_ptr<dist::World>> world = dist::make_ucx_world(ucx, store->store);
   if (!world.ok()) return world.status();
   joined.world = std::move(*world);

@@ -1,9 +1,8 @@
 // All nodes of a run as fibers of this process, in virtual time.
-#include <chrono>
-#include <fstream>
-#include <sstream>
-
 #include <unistd.h>
+
+#include <chrono>
+#include <iostream>
 
 #include "core/cpu/cpu_info.h"
 #include "dist/fault_plan.h"
@@ -63,9 +62,11 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   Progress progress(Progress::for_stderr(options.log.progress, static_cast<double>(options.log.every) * 1e-9), std::cerr);
   const int nodes = dist::node_count(context.scheme);
   int64_t trained = 0;
+  std::vector<int64_t> next_step(static_cast<size_t>(nodes), 0);
   ProgressState state{.total_steps = context.steps, .alive = nodes, .nodes = nodes};
   context.on_step = [&](dist::Rank rank, const StepReport& step) {
     trained += step.samples;
+    next_step[static_cast<size_t>(rank)] = step.step;
     if (rank != 0) return;
     state.step = step.step, state.loss = step.loss, state.accuracy = step.accuracy;
     state.elapsed_seconds = elapsed();
@@ -74,14 +75,13 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   };
 
   std::vector<NodeResult> results(static_cast<size_t>(nodes));
-  std::vector<int64_t> next_step(static_cast<size_t>(nodes), 0);
   dist::Simulation simulation(sim_options(options, std::move(*faults)), nodes);
   for (dist::Rank rank = 0; rank < nodes; ++rank)
     simulation.set_node(rank, [&, rank](dist::World& world) {
       const size_t at = static_cast<size_t>(rank);
-      // A restarted worker goes on from its last reported step.
+      // A restarted worker goes on after its last finished step.
       Result<NodeResult> result =
-          rank < context.scheme.workers ? run_worker(context, world, world.last_reported_step()) : run_center(context, world);
+          rank < context.scheme.workers ? run_worker(context, world, next_step[at]) : run_center(context, world);
       world.leave();
       if (result.ok()) results[at] = std::move(*result);
       return result.status();

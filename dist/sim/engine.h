@@ -90,8 +90,9 @@ class SimNode final : public World {
   // Lets everything happen that comes before this node's clock.
   void sync() const;
   void wake_at(Nanos time) const;
-  // Charges time; stops at this node's death.
+  // Charges time, and the pauses that begin in it; stops at this node's death.
   void advance(Nanos duration);
+  void move_to(Nanos end);
   // Hands control to the engine. Throws Killed on the way back when this node was killed meanwhile.
   void block() const;
   // True: killed, and unwinding (a blocking call in a destructor then does nothing). Throws Killed otherwise.

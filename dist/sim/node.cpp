@@ -50,6 +50,10 @@ void SimNode::advance(Nanos duration) {
   Nanos end = later(clock_, std::max<Nanos>(duration, 0));
   for (const auto& [begin, until] : pauses_)
     if (begin >= clock_ && begin < end) end = later(end, until - begin);
+  move_to(end);
+}
+
+void SimNode::move_to(Nanos end) {
   if (end >= kill_at_) {
     clock_ = kill_at_;
     state_ = State::doomed;
@@ -239,8 +243,9 @@ void SimNode::report_step(int64_t step) {
       return;
     }
     if (f.kind == Fault::Kind::pause && f.duration > 0) {
-      pauses_.emplace_back(clock_, later(clock_, f.duration));
-      advance(1);  // into the pause and out of it
+      const Nanos end = later(clock_, f.duration);
+      pauses_.emplace_back(clock_, end);
+      move_to(end);
     }
   }
 }

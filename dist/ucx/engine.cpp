@@ -277,9 +277,9 @@ bool Engine::admit(const WireHeader& header) {
   if (valid) {
     Link& from = link(head.source);
     const bool known = from.connection_in != 0 && head.incarnation == from.incarnation;
-    const Token expected = known ? from.expected_token
-                                 : make_token(options_.secret, head.source, head.incarnation, options_.rank,
-                                              options_.incarnation);
+    const Token expected =
+        known ? from.expected_token
+              : make_token(options_.secret, head.source, head.incarnation, options_.rank, options_.incarnation);
     valid = equal_in_constant_time(expected.data(), header.token.data(), expected.size());
     if (valid && (from.state == PeerState::gone || head.incarnation < from.incarnation)) return false;
   }

@@ -16,7 +16,8 @@ namespace sinew::dist {
 
 class Inbox {
  public:
-  Inbox(int size, uint32_t incarnation) : peers_(static_cast<size_t>(size)), next_request_(uint64_t{incarnation} << 32) {}
+  Inbox(int size, uint32_t incarnation)
+      : peers_(static_cast<size_t>(size)), next_request_(uint64_t{incarnation} << 32) {}
 
   // False: a late reply; it was dropped.
   bool push(Message message);

@@ -43,8 +43,7 @@ struct UcxTransport::Receive {
 
 UcxTransport::UcxTransport(Events& events, int peers) : events_(events), endpoints_(static_cast<size_t>(peers)) {}
 
-Result<std::unique_ptr<UcxTransport>> UcxTransport::open(const std::string& network_device, int peers,
-                                                         Events& events) {
+Result<std::unique_ptr<UcxTransport>> UcxTransport::open(const std::string& network_device, int peers, Events& events) {
   std::unique_ptr<UcxTransport> transport(new UcxTransport(events, peers));
   if (Status status = transport->start(network_device); !status.ok()) return status;
   return transport;
@@ -73,8 +72,7 @@ Status UcxTransport::start(const std::string& network_device) {
   if (s = ucp_worker_create(context_, &worker, &worker_); s != UCS_OK) return failure("creating the worker", s);
 
   ucp_am_handler_param_t handler{};
-  handler.field_mask =
-      UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
   handler.id = kMessageId;
   handler.cb = on_message;
   handler.arg = this;
@@ -162,9 +160,8 @@ void UcxTransport::send(Rank to, const WireHeader& header, Payload body) {
   parameters.cb.send = on_sent;
   parameters.user_data = send.get();
   ++sends_in_flight_;
-  ucs_status_ptr_t request =
-      ucp_am_send_nbx(endpoints_[static_cast<size_t>(to)]->handle, kMessageId, &send->header, sizeof send->header,
-                      send->body.data(), send->body.size(), &parameters);
+  ucs_status_ptr_t request = ucp_am_send_nbx(endpoints_[static_cast<size_t>(to)]->handle, kMessageId, &send->header,
+                                             sizeof send->header, send->body.data(), send->body.size(), &parameters);
   Send* pending = send.release();
   // Errors need no handling here: the endpoint's error callback tells.
   if (!UCS_PTR_IS_PTR(request)) on_sent(nullptr, UCS_PTR_STATUS(request), pending);

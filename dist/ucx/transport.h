@@ -77,7 +77,7 @@ class UcxTransport {
   std::string address_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by peer
   std::vector<std::unique_ptr<Endpoint>> closing_;
-  std::vector<std::unique_ptr<Send>> idle_sends_;     // recycled
+  std::vector<std::unique_ptr<Send>> idle_sends_;  // recycled
   size_t sends_in_flight_ = 0, receives_in_flight_ = 0;
   bool error_seen_ = false;
 };

@@ -96,8 +96,9 @@ Status UcxWorld::join() {
   const auto deadline = Clock::now() + std::chrono::nanoseconds(options_.join_timeout);
   SINEW_RETURN_IF_ERROR(engine_.start());
   inbox_.set_state(options_.rank, PeerState::alive);
-  SINEW_RETURN_IF_ERROR(store_->set(address_key(options_.rank),
-                                    seal_address(options_.secret, options_.rank, {options_.incarnation, engine_.address()})));
+  SINEW_RETURN_IF_ERROR(
+      store_->set(address_key(options_.rank),
+                  seal_address(options_.secret, options_.rank, {options_.incarnation, engine_.address()})));
   const auto left = [&] { return std::max<Nanos>(0, (deadline - Clock::now()).count()); };
   std::string missing;
   for (Rank rank = 0; rank < options_.size; ++rank) {

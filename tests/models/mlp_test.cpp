@@ -2,6 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/ops.h"
+#include "nn/loss.h"
+#include "optim/optimizer.h"
+
 namespace sinew::train {
 namespace {
 
@@ -46,6 +53,34 @@ TEST(Mlp, TheActivationChangesTheValues) {
     nn::Parameters parameters(model.layout(), theta);
     seen.push_back(model.forward(x, {parameters}).to_vector<float>());
     for (size_t i = 0; i + 1 < seen.size(); ++i) EXPECT_NE(seen[i], seen.back()) << activation;
+  }
+}
+
+// The parts together, as a trainer joins them: gradients land in one flat vector, which the optimizer applies.
+TEST(Mlp, EveryOptimizerFitsRandomLabels) {
+  constexpr int64_t kSamples = 32, kFeatures = 16, kClasses = 3;
+  RngKey key{1, static_cast<uint32_t>(RngPurpose::test), 0, 0};
+  Tensor x = random_normal({kSamples, kFeatures}, 0, 1, key);
+  std::vector<int64_t> label_values(kSamples);
+  for (size_t i = 0; i < label_values.size(); ++i) label_values[i] = below(philox_u32(key, 1000 + i), kClasses);
+  Tensor labels = Tensor::from_vector(label_values, {kSamples});
+  nn::Model model = make_mlp({.input = {kFeatures}, .hidden = {64}, .outputs = kClasses});
+  for (const std::string& name : optim::optimizer_names()) {
+    Vec theta = model.initialize(3), gradient = Vec::zeros(theta.size(), DType::f32);
+    nn::Parameters parameters(model.layout(), theta), gradients(model.layout(), gradient, false);
+    auto optimizer = optim::make_optimizer({.name = name, .lr = name == "sgd" ? 0.5 : 0.1});
+    optimizer->init(model.layout(), DType::f32, Device::cpu);
+    auto loss = [&] { return nn::cross_entropy(model.forward(x, {parameters}), labels); };
+    float before = loss().item<float>();
+    for (int step = 0; step < 200; ++step) {
+      optimizer->before_gradient(theta.mutable_view());
+      grad({loss()}, parameters.all(), {}, {.into = gradients.all()});
+      optimizer->step(theta.mutable_view(), gradient.mutable_view());
+    }
+    EXPECT_NEAR(before, std::log(3.0), 0.3) << name;
+    EXPECT_LT(loss().item<float>(), 0.05) << name;
+    std::vector<int64_t> predicted = argmax(model.forward(x, {parameters}), 1).to_vector<int64_t>();
+    EXPECT_EQ(predicted, label_values) << name;
   }
 }
 

@@ -44,6 +44,16 @@ TEST(Model, InitialisationIsReproducibleAndKeepsPaddingZero) {
   for (int64_t i = end; i < model.layout().size(); ++i) EXPECT_EQ(a[static_cast<size_t>(i)], 0) << i;
 }
 
+TEST(Model, ParametersOfOneShapeAreDrawnFromTheirOwnStreams) {
+  auto net = std::make_unique<Sequential>();
+  net->add(std::make_unique<Linear>(4, 4)).add(std::make_unique<Linear>(4, 4));
+  Model model("twins", std::move(net), {4}, 4);
+  Vec theta = model.initialize(1);
+  Parameters parameters(model.layout(), theta);
+  EXPECT_NE(parameters.all()[0].to_vector<float>(), parameters.all()[2].to_vector<float>());
+  EXPECT_NE(parameters.all()[1].to_vector<float>(), parameters.all()[3].to_vector<float>());
+}
+
 TEST(Model, ParametersAreViewsOfTheVector) {
   Model model = small_model();
   Vec theta = model.initialize(1, DType::f64);

@@ -10,14 +10,15 @@
 namespace {
 std::atomic<int64_t> allocations{0};
 }
-// Counts for the whole test binary; the sized and array forms of the standard library end here.
-void* operator new(std::size_t size) {
+// Counts for the whole test binary; the array forms of the standard library end here. Not inlined: the compiler would
+// see free() on what it knows as new's pointer.
+[[gnu::noinline]] void* operator new(std::size_t size) {
   allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* p = std::malloc(size ? size : 1)) return p;
   throw std::bad_alloc();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 namespace sinew::optim {
 namespace {

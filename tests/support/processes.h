@@ -110,9 +110,9 @@ struct RegisterProcessBody {
   RegisterProcessBody(const char* name, ProcessBody body) { process_bodies()[name] = std::move(body); }
 };
 
-#define SINEW_PROCESS_BODY(name)                                                                        \
-  static int name##_body(::sinew::test::ProcessContext& process);                                       \
-  static const ::sinew::test::RegisterProcessBody name##_registered(#name, name##_body);                \
+#define SINEW_PROCESS_BODY(name)                                                         \
+  static int name##_body(::sinew::test::ProcessContext& process);                        \
+  static const ::sinew::test::RegisterProcessBody name##_registered(#name, name##_body); \
   static int name##_body([[maybe_unused]] ::sinew::test::ProcessContext& process)
 
 // Runs in place of the tests when the environment names a body.
@@ -130,7 +130,8 @@ class BodyRunner : public ::testing::Environment {
       const std::string text = *entry;
       const std::string prefix = "SINEW_TEST_X_";
       const size_t equals = text.find('=');
-      if (text.rfind(prefix, 0) == 0) process.extra[text.substr(prefix.size(), equals - prefix.size())] = text.substr(equals + 1);
+      if (text.rfind(prefix, 0) == 0)
+        process.extra[text.substr(prefix.size(), equals - prefix.size())] = text.substr(equals + 1);
     }
     auto body = process_bodies().find(name);
     process.check(body != process_bodies().end(), std::string("no body named ") + name);
@@ -203,8 +204,9 @@ class ProcessGroup {
   }
   bool reached(const std::string& place, int rank) {
     return eventually([&] {
-      return std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank)) || ended(rank);
-    }) && std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank));
+             return std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank)) || ended(rank);
+           }) &&
+           std::filesystem::exists(directory() + "/at-" + place + "-" + std::to_string(rank));
   }
   // Exit code, or 128 + signal. Kills what does not end in time: then -1.
   int wait(int rank) {
