@@ -323,7 +323,8 @@ __global__ void over_the_end(int kind, int* y) {
   SINEW_SHARED(int, fixed, [64]);
   SINEW_DYNAMIC_SHARED(int, dynamic);
   const unsigned t = threadIdx.x;
-  if (kind == 0) fixed[t + 1] = 1;
+  int* const begin = fixed;  // without its extent, so that the address is checked and not the index
+  if (kind == 0) begin[t + 1] = 1;
   if (kind == 1) dynamic[t + 1] = 1;
   if (kind == 2) y[t + 1] = 1;
   if (kind == 3) dynamic[int(t) - 1] = 1;
