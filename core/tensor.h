@@ -15,7 +15,9 @@
 //   float v = y.item<float>();
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/device.h"
@@ -126,6 +128,8 @@ class Tensor {
     t.p_ = impl;
     return t;
   }
+  // Gives up the handle's reference without dropping it.
+  detail::TensorImpl* release() { return std::exchange(p_, nullptr); }
   static Tensor share(detail::TensorImpl* impl) {
     impl->references.fetch_add(1, std::memory_order_relaxed);
     return adopt(impl);

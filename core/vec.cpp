@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/kernel_api.h"
+#include "core/sha256.h"
 
 namespace sinew {
 namespace {
@@ -115,6 +116,12 @@ std::vector<double> to_doubles(ConstVecView x) {
     for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<double>(host[i]);
   })
   return out;
+}
+std::string sha256_hex(ConstVecView x) {
+  if (x.device == Device::cpu) return sha256_hex(x.data, x.bytes());
+  std::vector<char> host(x.bytes());
+  download(x, host.data());
+  return sha256_hex(host.data(), host.size());
 }
 
 }  // namespace sinew

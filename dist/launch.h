@@ -5,6 +5,14 @@
 // processes finish without restarts.
 //   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT   as any torchrun job has them
 //   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD
+//
+// A process that ends with code 0 has finished. Any other end is a death: the rank is started again with the next
+// incarnation and its last reported step, up to max_restarts times; then it is lost, and the store says so under
+// "gone/<rank>" (also for finished ones). SIGINT or SIGTERM to the supervisor stops the job: SIGTERM to all, SIGKILL
+// after `grace`; a second SIGINT kills at once. Each process is a process group of its own, so that a terminal's Ctrl-C
+// reaches only the supervisor.
+//
+// Thread safety: one supervise() at a time (it handles SIGINT and SIGTERM while it runs).
 #pragma once
 
 #include <functional>
@@ -13,6 +21,7 @@
 #include <vector>
 
 #include "core/status.h"
+#include "dist/store.h"
 #include "dist/world.h"
 
 namespace sinew::dist {
@@ -28,10 +37,22 @@ struct JobEnvironment {
   uint32_t incarnation = 0;
   int64_t start_step = 0;
   int status_fd = -1;
-  std::string source;  // "torchrun variables", "PMIx": said in the log
+  bool supervised = false;  // started by supervise()
+  std::string source;       // "sinew launcher", "torchrun variables": said in the log
 };
 // nullopt: no job variables, this process is on its own. Errors: invalid_argument naming the variable.
 Result<std::optional<JobEnvironment>> read_job_environment();
+
+// Where the job meets. Under supervise() the supervisor hosts the store; under another launcher rank 0 does, on
+// MASTER_PORT (keep `server` until the job is over), and the secret is what SINEW_SECRET says in all processes.
+// Errors: those of serve_store and connect_store; invalid_argument for a MASTER_ADDR that is not loopback without a
+// secret.
+struct JobStore {
+  std::unique_ptr<StoreServer> server;  // rank 0 under another launcher; else null
+  std::shared_ptr<Store> store;
+  std::string warning;  // one line to log, or empty
+};
+Result<JobStore> open_job_store(const JobEnvironment& job, Nanos timeout = 30 * kSecond);
 
 struct ProcessStatus {
   Rank rank = 0;
@@ -43,16 +64,16 @@ struct ProcessStatus {
 };
 
 struct LaunchOptions {
-  std::vector<std::string> argv;             // argv[0]: the program
+  std::vector<std::string> argv;  // argv[0]: the program
   int processes = 1;
-  int max_restarts = 3;                      // per rank
-  std::vector<Rank> essential;               // ranks whose death ends the job (the center)
-  bool restartable = true;                   // false: synchronous schemes that cannot take a worker back
-  std::vector<int> fatal_exit_codes;         // no restart for these (bad usage, bad data, non-finite loss)
+  int max_restarts = 3;               // per rank
+  std::vector<Rank> essential;        // ranks whose death ends the job (the center)
+  bool restartable = true;            // false: synchronous schemes that cannot take a worker back
+  std::vector<int> fatal_exit_codes;  // no restart for these (bad usage, bad data, non-finite loss)
   std::string master_addr = "127.0.0.1";
-  int master_port = 0;                       // 0: any free port
-  Nanos grace = 10 * kSecond;                // between SIGTERM and SIGKILL when stopping
-  std::function<std::string(Rank)> log_path; // stdout and stderr of each rank; empty: inherited
+  int master_port = 0;                        // 0: any free port
+  Nanos grace = 10 * kSecond;                 // between SIGTERM and SIGKILL when stopping
+  std::function<std::string(Rank)> log_path;  // stdout and stderr of each rank; empty: inherited
   std::function<void(const std::vector<ProcessStatus>&)> on_change;
 };
 
@@ -60,7 +81,10 @@ struct LaunchReport {
   std::vector<ProcessStatus> processes;
   int restarts = 0;
   std::vector<Rank> lost;  // died and were not restarted
-  int exit_code = 0;       // 0 when the job may count as done, else the first failure's
+  // 0 when the job may count as done: no essential rank and no fatal exit code, not stopped, and at least one process
+  // finished. Else the first failure's; 128 + signal when stopped.
+  int exit_code = 0;
+  std::string failure;  // one line about it, or empty
 };
 Result<LaunchReport> supervise(const LaunchOptions& options);
 

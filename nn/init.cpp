@@ -29,22 +29,24 @@ double fan_in(const Initializer& init, const Shape& shape) {
   if (init.fan_in > 0) return static_cast<double>(init.fan_in);
   SINEW_CHECK(shape.ndim() >= 2 && shape.numel() > 0, "initialize", "no fan_in given, and the shape ", shape,
               " does not tell it");
-  return static_cast<double>(shape.numel() / shape[0]);
+  const int64_t per_output = shape.numel() / shape[0];
+  return static_cast<double>(per_output);
 }
 
 double fan_sum(const Initializer& init, const Shape& shape) {
   SINEW_CHECK(shape.ndim() >= 2 && shape.numel() > 0, "initialize", "no fan_out in a shape ", shape);
-  return fan_in(init, shape) + static_cast<double>(shape.numel() / shape.dim(-1));
+  const int64_t fan_out = shape.numel() / shape.dim(-1);
+  return fan_in(init, shape) + static_cast<double>(fan_out);
 }
 
 // uniform: p1 is the bound; normal: p1 is the standard deviation.
 struct Draw {
-  kernel::RandomDist dist;
+  RandomDist dist;
   double scale;
 };
 
 Draw draw_of(const Initializer& init, const Shape& shape) {
-  constexpr auto uniform = kernel::RandomDist::uniform, normal = kernel::RandomDist::normal;
+  constexpr auto uniform = RandomDist::uniform, normal = RandomDist::normal;
   switch (init.kind) {
     case Kind::uniform:
       return {uniform, init.value};
@@ -85,7 +87,7 @@ void initialize(const Initializer& init, const Shape& shape, const RngKey& key, 
   bool on_host = out.device == Device::cpu;
   Vec staging = on_host ? Vec() : Vec::empty(out.size, out.dtype);
   VecView host = on_host ? out : staging.mutable_view();
-  double low = draw.dist == kernel::RandomDist::uniform ? -draw.scale : 0;
+  double low = draw.dist == RandomDist::uniform ? -draw.scale : 0;
   cpu_kernels().random({draw.dist, out.dtype, out.size, key, host.data, low, draw.scale});
   if (!on_host) upload(host.data, out);
 }

@@ -18,8 +18,17 @@ Parameters::Parameters(const ParamLayout& layout, const Vec& theta, bool require
     tensors_.push_back(Tensor::view_of(theta, s.offset, s.shape, requires_grad));
 }
 
+Parameters::Parameters(const ParamLayout& layout, std::vector<Tensor> tensors) : tensors_(std::move(tensors)) {
+  const std::vector<Segment>& segments = layout.segments();
+  SINEW_CHECK(tensors_.size() == segments.size(), "parameters", tensors_.size(), " tensors for ", segments.size(),
+              " parameters");
+  for (size_t i = 0; i < segments.size(); ++i)
+    SINEW_CHECK(tensors_[i].defined() && tensors_[i].shape() == segments[i].shape, "parameters", "'", segments[i].name,
+                "' must have shape ", segments[i].shape);
+}
+
 Model::Model(std::string name, ModulePtr root, Shape input, int64_t outputs)
-    : name_(std::move(name)), root_(std::move(root)), input_(std::move(input)), outputs_(outputs) {
+    : name_(std::move(name)), root_(std::move(root)), input_(input), outputs_(outputs) {
   SINEW_CHECK(root_ != nullptr, "model", "'", name_, "' has no root module");
   root_->declare(declarations_);
 }

@@ -57,11 +57,14 @@ class Declarations {
   uint32_t random_layers_ = 0;
 };
 
-// Views of a flat vector as tensors, one per parameter. Shares the vector's memory and stays valid as it changes.
+// One tensor per parameter: views of a flat vector, which share its memory and stay valid as it changes.
 class Parameters {
  public:
   // Throws Error unless theta.size() == layout.size().
   Parameters(const ParamLayout& layout, const Vec& theta, bool requires_grad = true);
+  // Given tensors instead, results of other operations for example: to differentiate through them. Throws Error
+  // unless there is one of the right shape per parameter.
+  Parameters(const ParamLayout& layout, std::vector<Tensor> tensors);
   const Tensor& operator[](ParamId id) const { return tensors_[static_cast<size_t>(id.index)]; }
   const std::vector<Tensor>& all() const { return tensors_; }
 

@@ -1,6 +1,7 @@
 // Small tables from names to values: initialisers, activations, losses.
 #pragma once
 
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,7 @@ namespace sinew::nn {
 template <class Table>
 std::vector<std::string> names_of(const Table& table) {
   std::vector<std::string> names;
+  names.reserve(std::size(table));
   for (const auto& [name, value] : table) names.emplace_back(name);
   return names;
 }

@@ -130,6 +130,10 @@ void Optimizer::on_external_write(double strength) {
 }
 
 int64_t Optimizer::steps() const { return impl_->step; }
+void Optimizer::seek(int64_t step) {
+  SINEW_CHECK(step >= 0, "seek", "step ", step, " is negative");
+  impl_->step = step;
+}
 double Optimizer::lr() const { return impl_->info().lr; }
 bool Optimizer::fused() const { return impl_->fused; }
 

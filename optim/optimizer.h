@@ -109,6 +109,8 @@ class Optimizer {
   void skip(VecView theta);
   void on_external_write(double strength);
   int64_t steps() const;
+  // Puts the schedule's clock at `step` and leaves the rest of the state: a restarted worker goes on where it was.
+  void seek(int64_t step);
   double lr() const;  // of the next step
   // Whether steps run as the one fused kernel.
   bool fused() const;

@@ -30,7 +30,10 @@ SchedulePtr constant_schedule() {
 
 SchedulePtr step_schedule(double gamma, int64_t every) {
   SINEW_CHECK(every > 0, "step_schedule", every, " steps between drops; at least 1");
-  return make([=](int64_t t) { return std::pow(gamma, static_cast<double>(t / every)); });
+  return make([=](int64_t t) {
+    const int64_t drops = t / every;
+    return std::pow(gamma, static_cast<double>(drops));
+  });
 }
 
 SchedulePtr cosine_schedule(int64_t total) {

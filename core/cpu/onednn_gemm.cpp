@@ -96,6 +96,7 @@ void set(const memory& m, const void* data) { dnnl_memory_set_data_handle_v2(m.g
 bool gemm(const kernel::GemmArgs& args) {
   if (args.dtype != DType::f32 || args.k == 0 || args.batch == 0) return false;
   if (args.act != Activation::none && args.act != Activation::relu) return false;
+  if (args.bias && args.alpha != 1) return false;  // oneDNN 2 would scale the bias too
   // Below this the primitive's own overhead and its strided reads of transposed operands cost more than our kernel.
   if (args.m * args.n * args.k < kSmallProduct) return false;
   static thread_local Cache cache;

@@ -22,9 +22,9 @@ struct UcxOptions {
   std::string secret;                 // the job's; strangers without it are refused
   Nanos join_timeout = 30 * kSecond;  // rendezvous
   Nanos heartbeat = 200 * kMillisecond;
-  Nanos silence = 5 * kSecond;        // upper bound of the learned deadline after which a silent peer counts as dead
+  Nanos silence = 5 * kSecond;  // upper bound of the learned deadline after which a silent peer counts as dead
   FaultPlan faults;
-  int status_fd = -1;                 // where report_step writes, for the supervisor; -1: nowhere
+  int status_fd = -1;  // where report_step writes, for the supervisor; -1: nowhere
 };
 
 // Joins the job: publishes this node's address in the store and connects to the others as they come.

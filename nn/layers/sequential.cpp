@@ -12,7 +12,7 @@ Sequential& Sequential::add(ModulePtr module, std::string name) {
 }
 
 void Sequential::declare(Declarations& declarations) {
-  for (auto& [name, child] : children_) declarations.scope(name, [&] { child->declare(declarations); });
+  for (auto& entry : children_) declarations.scope(entry.first, [&] { entry.second->declare(declarations); });
 }
 
 Tensor Sequential::forward(const Tensor& x, const Pass& pass) const {

@@ -121,7 +121,7 @@ void random(const kernel::RandomArgs& args) {
     parallel_blocks(args.n, 1 << 12, args.n * 8, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += 4) {
         const PhiloxBlock block = philox_block(args.key, static_cast<uint64_t>(i / 4));
-        T value[4];
+        T value[4] = {};
         for (int k = 0; k < 4; ++k) {
           switch (args.dist) {
             case RandomDist::uniform: value[k] = p0 + (p1 - p0) * static_cast<T>(uniform01(block.v[k])); break;

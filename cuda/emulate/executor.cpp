@@ -1,0 +1,436 @@
+#include "cuda/emulate/executor.h"
+
+#include <sanitizer/asan_interface.h>
+
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "core/check.h"
+#include "core/fiber.h"
+#include "core/philox.h"
+
+namespace sinew::cuda::emulate {
+namespace {
+
+// The limits of sm_90.
+constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridX = 0x7fffffff, kMaxGridYZ = 65535;
+constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
+constexpr int kWarpSize = 32;
+
+// Shared memory lies in an arena aligned to its own size, with gaps that AddressSanitizer watches.
+constexpr size_t kArenaBytes = 256 * 1024, kGap = 128;
+constexpr size_t kStackBytes = 128 * 1024;
+
+// Thrown through a kernel's frames to give its fiber back after an error.
+struct Unwind {};
+
+enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, done };
+
+struct Warp;
+
+struct Thread {
+  Index index;
+  int lane = 0;
+  Warp* warp = nullptr;
+  Fiber* fiber = nullptr;  // from its first step on
+  State state = State::fresh;
+  const char* waits_in = nullptr;
+  std::source_location site;
+};
+
+// The place where threads meet: the first to come names it, the others must come to the same.
+struct Meeting {
+  unsigned arrived = 0;
+  const char* what = nullptr;
+  std::source_location site;
+};
+
+struct Warp {
+  std::array<Thread*, kWarpSize> lanes{};
+  std::array<void*, kWarpSize> records{};
+  unsigned members = 0, ended = 0;
+  Meeting meeting;
+};
+
+struct StaticArray {
+  const void* site;
+  void* data;
+};
+
+bool same_place(const std::source_location& a, const std::source_location& b) {
+  return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
+}
+
+std::string place(const char* what, const std::source_location& site) {
+  return detail::concat(what, " at ", site.file_name(), ":", site.line(), ":", site.column());
+}
+
+std::string text(const Index& i) { return detail::concat("(", i.x, ",", i.y, ",", i.z, ")"); }
+
+// The i-th of a box, x fastest.
+Index index_in(uint64_t i, const Index& extent) {
+  return {static_cast<unsigned>(i % extent.x), static_cast<unsigned>(i / extent.x % extent.y),
+          static_cast<unsigned>(i / extent.x / extent.y)};
+}
+
+class Executor {
+ public:
+  Executor() : arena_(static_cast<char*>(std::aligned_alloc(kArenaBytes, kArenaBytes))) {
+    SINEW_CHECK(arena_ != nullptr, "emulate", "out of memory");
+  }
+  ~Executor() {
+    closing_ = true;
+    for (Fiber* fiber : idle_) fiber->resume();
+    ASAN_UNPOISON_MEMORY_REGION(arena_, kArenaBytes);
+    std::free(arena_);
+  }
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+
+  void run(const LaunchConfig& config, void (*body)(void*), void* context);
+
+  int lane() const { return running_->lane; }
+  void block_barrier(const std::source_location& site);
+  void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
+  void* static_shared(const void* site, size_t bytes, size_t alignment);
+  void* dynamic_shared() const { return arena_ + kGap; }
+  [[noreturn]] void fail(const std::string& what) {
+    report(what);
+    throw Unwind{};
+  }
+
+ private:
+  void check_config() const;
+  void prepare_threads();
+  void run_block(const Index& block);
+  void prepare_block(const Index& block);
+  void run_fiber(Fiber& self);
+  void run_thread(Thread& thread, Fiber& fiber);
+  void end(Thread& thread);
+
+  Thread* pop();
+  void wake(Thread& thread) {
+    thread.state = State::ready;
+    ready_.push_back(&thread);
+  }
+  void make_running(Thread& thread) {
+    thread.state = State::running;
+    running_ = &thread;
+    current.thread_index = thread.index;
+  }
+  void wait(State state, const char* what, const std::source_location& site);
+  void arrive(Meeting& meeting, const char* what, const std::source_location& site, unsigned ended);
+  Fiber* idle_fiber();
+  void unwind_fibers();
+  void report(const std::string& what);
+  std::string deadlock() const;
+  uint32_t random_below(uint32_t bound) {
+    return below(philox_u32({options_.seed, static_cast<uint32_t>(RngPurpose::test), 0, 0}, random_count_++), bound);
+  }
+  void* place_shared(size_t bytes, size_t alignment);
+
+  // The launch.
+  LaunchConfig config_{};
+  Options options_;
+  void (*body_)(void*) = nullptr;
+  void* context_ = nullptr;
+  std::string error_;
+  uint64_t random_count_ = 0;
+
+  // The block.
+  std::vector<Thread> threads_;
+  std::vector<Warp> warps_;
+  Meeting barrier_;
+  unsigned ended_ = 0;
+  std::vector<Thread*> ready_;  // to run, from ready_begin_ on; threads not yet started are among them
+  size_t ready_begin_ = 0;
+  Thread* next_ = nullptr;  // what the fiber or the scheduler that gets control runs first
+  Thread* running_ = nullptr;
+  std::vector<StaticArray> static_arrays_;
+  size_t arena_end_ = 0, static_bytes_ = 0;
+
+  // Kept between launches.
+  char* const arena_;
+  std::vector<std::unique_ptr<Fiber>> fibers_;
+  std::vector<Fiber*> idle_;
+  bool unwinding_ = false, closing_ = false;
+};
+
+Executor& executor() {
+  static thread_local Executor instance;
+  return instance;
+}
+
+void Executor::check_config() const {
+  const Index &g = config_.grid, &b = config_.block;
+  const uint64_t threads = uint64_t{b.x} * b.y * b.z;
+  SINEW_CHECK(threads >= 1 && threads <= kMaxThreads && b.z <= kMaxBlockZ, "emulate", config_.name, ": a block of ",
+              text(b), " threads; 1 to ", kMaxThreads, " are allowed, ", kMaxBlockZ, " in z");
+  SINEW_CHECK(g.x >= 1 && g.y >= 1 && g.z >= 1 && g.x <= kMaxGridX && g.y <= kMaxGridYZ && g.z <= kMaxGridYZ, "emulate",
+              config_.name, ": a grid of ", text(g), " blocks; 1 to ", kMaxGridX, " in x and ", kMaxGridYZ,
+              " in y and z are allowed");
+  SINEW_CHECK(config_.shared_bytes <= kMaxShared, "emulate", config_.name, ": ", config_.shared_bytes,
+              " bytes of shared memory, at most ", kMaxShared);
+}
+
+void Executor::run(const LaunchConfig& config, void (*body)(void*), void* context) {
+  config_ = config;
+  check_config();
+  options_ = options();
+  body_ = body;
+  context_ = context;
+  error_.clear();
+  random_count_ = 0;
+  prepare_threads();
+  current.block_dim = config.block;
+  current.grid_dim = config.grid;
+  const uint64_t blocks = uint64_t{config.grid.x} * config.grid.y * config.grid.z;
+  std::vector<uint32_t> shuffled;
+  if (options_.order == Order::random) {
+    shuffled.resize(blocks);
+    std::iota(shuffled.begin(), shuffled.end(), 0u);
+    for (size_t i = blocks; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random_below(static_cast<uint32_t>(i))]);
+  }
+  for (uint64_t i = 0; i < blocks; ++i) {
+    const uint64_t block = options_.order == Order::fifo      ? i
+                           : options_.order == Order::reverse ? blocks - 1 - i
+                                                              : shuffled[i];
+    run_block(index_in(block, config.grid));
+    if (!error_.empty()) SINEW_FAIL("emulate", error_);
+  }
+}
+
+void Executor::prepare_threads() {
+  const size_t count = size_t{config_.block.x} * config_.block.y * config_.block.z;
+  threads_.assign(count, Thread{});
+  warps_.assign((count + kWarpSize - 1) / kWarpSize, Warp{});
+  for (size_t i = 0; i < count; ++i) {
+    Thread& thread = threads_[i];
+    thread.index = index_in(i, config_.block);
+    thread.lane = static_cast<int>(i % kWarpSize);
+    thread.warp = &warps_[i / kWarpSize];
+    thread.warp->lanes[thread.warp->members++] = &thread;
+  }
+}
+
+void Executor::prepare_block(const Index& block) {
+  current.block_index = block;
+  ready_.clear();
+  ready_begin_ = 0;
+  for (Thread& thread : threads_) {
+    thread.fiber = nullptr;
+    thread.state = State::fresh;
+    ready_.push_back(&thread);
+  }
+  for (Warp& warp : warps_) {
+    warp.ended = 0;
+    warp.meeting = {};
+  }
+  barrier_ = {};
+  ended_ = 0;
+  static_arrays_.clear();
+  static_bytes_ = 0;
+  arena_end_ = 0;
+  ASAN_POISON_MEMORY_REGION(arena_, kArenaBytes);
+  place_shared(config_.shared_bytes, kGap);
+}
+
+void Executor::run_block(const Index& block) {
+  prepare_block(block);
+  while (error_.empty()) {
+    Thread* thread = next_ != nullptr ? next_ : pop();
+    if (thread == nullptr) break;
+    if (thread->fiber == nullptr) {
+      next_ = thread;
+      idle_fiber()->resume();
+    } else {
+      next_ = nullptr;
+      make_running(*thread);
+      thread->fiber->resume();
+    }
+  }
+  if (error_.empty() && ended_ < threads_.size()) error_ = deadlock();
+  if (!error_.empty()) unwind_fibers();
+}
+
+// What every fiber of the pool does: the thread in next_, and those after it for as long as they are fresh.
+void Executor::run_fiber(Fiber& self) {
+  while (!closing_) {
+    while (next_ != nullptr && next_->fiber == nullptr) {
+      Thread& thread = *next_;
+      next_ = nullptr;
+      run_thread(thread, self);
+      if (error_.empty()) next_ = pop();
+    }
+    idle_.push_back(&self);
+    self.suspend();
+  }
+}
+
+void Executor::run_thread(Thread& thread, Fiber& fiber) {
+  thread.fiber = &fiber;
+  make_running(thread);
+  try {
+    body_(context_);
+    end(thread);
+  } catch (const Unwind&) {
+    thread.state = State::done;
+  }
+}
+
+void Executor::end(Thread& thread) {
+  for (const Meeting* meeting : {&barrier_, &thread.warp->meeting})
+    if (meeting->arrived > 0)
+      return report(
+          detail::concat("ends while ", meeting->arrived, " threads wait in ", place(meeting->what, meeting->site)));
+  thread.state = State::done;
+  ++thread.warp->ended;
+  ++ended_;
+}
+
+Thread* Executor::pop() {
+  if (ready_begin_ == ready_.size()) {
+    ready_.clear();
+    ready_begin_ = 0;
+    return nullptr;
+  }
+  if (options_.order == Order::fifo) return ready_[ready_begin_++];
+  if (options_.order == Order::random) {
+    const size_t choice = random_below(static_cast<uint32_t>(ready_.size()));
+    std::swap(ready_[choice], ready_.back());
+  }
+  Thread* thread = ready_.back();
+  ready_.pop_back();
+  return thread;
+}
+
+void Executor::wait(State state, const char* what, const std::source_location& site) {
+  Thread& me = *running_;
+  me.state = state;
+  me.waits_in = what;
+  me.site = site;
+  me.fiber->suspend();
+  if (unwinding_) throw Unwind{};
+}
+
+void Executor::arrive(Meeting& meeting, const char* what, const std::source_location& site, unsigned ended) {
+  if (ended > 0) fail(detail::concat("comes to ", place(what, site), " after ", ended, " of its threads have ended"));
+  if (meeting.arrived == 0) {
+    meeting.what = what;
+    meeting.site = site;
+  } else if (std::strcmp(meeting.what, what) != 0 || !same_place(meeting.site, site)) {
+    fail(detail::concat("comes to ", place(what, site), " while ", meeting.arrived, " threads wait in ",
+                        place(meeting.what, meeting.site)));
+  }
+  ++meeting.arrived;
+}
+
+void Executor::block_barrier(const std::source_location& site) {
+  arrive(barrier_, "block_sync", site, ended_);
+  if (barrier_.arrived < threads_.size()) return wait(State::at_barrier, "block_sync", site);
+  barrier_.arrived = 0;
+  for (Thread& thread : threads_)
+    if (thread.state == State::at_barrier) wake(thread);
+}
+
+void Executor::warp_collective(const char* what, void* record, WarpFunction function,
+                               const std::source_location& site) {
+  Thread& me = *running_;
+  Warp& warp = *me.warp;
+  arrive(warp.meeting, what, site, warp.ended);
+  warp.records[static_cast<size_t>(me.lane)] = record;
+  if (warp.meeting.arrived < warp.members) return wait(State::in_collective, what, site);
+  warp.meeting.arrived = 0;
+  function(warp.records.data(), static_cast<int>(warp.members));
+  for (unsigned i = 0; i < warp.members; ++i)
+    if (warp.lanes[i] != &me) wake(*warp.lanes[i]);
+}
+
+// Fills with 0xFF: NaN where a kernel reads what nobody wrote.
+void* Executor::place_shared(size_t bytes, size_t alignment) {
+  const size_t step = alignment > 16 ? alignment : 16;
+  const size_t begin = (arena_end_ + kGap + step - 1) / step * step;
+  arena_end_ = begin + bytes;
+  ASAN_UNPOISON_MEMORY_REGION(arena_ + begin, bytes);
+  std::memset(arena_ + begin, 0xFF, bytes);
+  return arena_ + begin;
+}
+
+void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) {
+  for (const StaticArray& array : static_arrays_)
+    if (array.site == site) return array.data;
+  static_bytes_ += bytes;
+  if (static_bytes_ > kMaxStaticShared || static_bytes_ + config_.shared_bytes > kMaxShared)
+    fail(detail::concat("uses ", static_bytes_, " bytes of static and ", config_.shared_bytes,
+                        " bytes of dynamic shared memory; at most ", kMaxStaticShared, " static, ", kMaxShared,
+                        " together"));
+  void* data = place_shared(bytes, alignment);
+  static_arrays_.push_back({site, data});
+  return data;
+}
+
+Fiber* Executor::idle_fiber() {
+  if (idle_.empty()) {
+    fibers_.push_back(std::make_unique<Fiber>([this](Fiber& self) { run_fiber(self); }, kStackBytes));
+    return fibers_.back().get();
+  }
+  Fiber* fiber = idle_.back();
+  idle_.pop_back();
+  return fiber;
+}
+
+void Executor::unwind_fibers() {
+  next_ = nullptr;
+  unwinding_ = true;
+  for (Thread& thread : threads_)
+    if (thread.fiber != nullptr && thread.state != State::done) {
+      running_ = &thread;
+      thread.fiber->resume();
+    }
+  unwinding_ = false;
+}
+
+void Executor::report(const std::string& what) {
+  if (error_.empty())
+    error_ = detail::concat("kernel ", config_.name, ", block ", text(current.block_index), ", thread ",
+                            text(running_->index), ": ", what);
+}
+
+std::string Executor::deadlock() const {
+  std::map<std::string, std::vector<const Thread*>> groups;
+  for (const Thread& thread : threads_)
+    if (thread.state != State::done) groups[place(thread.waits_in, thread.site)].push_back(&thread);
+  std::string all = detail::concat("kernel ", config_.name, ", block ", text(current.block_index), ": deadlock;");
+  for (const auto& [where, members] : groups)
+    all += detail::concat(" ", members.size(), " threads (first ", text(members[0]->index), ") wait in ", where, ";");
+  return all;
+}
+
+}  // namespace
+
+thread_local constinit Current current;
+
+Options& options() {
+  static Options instance;
+  return instance;
+}
+
+void run(const LaunchConfig& config, void (*body)(void*), void* context) { executor().run(config, body, context); }
+int current_lane() { return executor().lane(); }
+void block_barrier(const std::source_location& site) { executor().block_barrier(site); }
+void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site) {
+  executor().warp_collective(what, record, function, site);
+}
+void* static_shared(const void* site, size_t bytes, size_t alignment) {
+  return executor().static_shared(site, bytes, alignment);
+}
+void* dynamic_shared() { return executor().dynamic_shared(); }
+void fail(const char* what) { executor().fail(what); }
+
+}  // namespace sinew::cuda::emulate

@@ -1,0 +1,65 @@
+// Executes a kernel on the CPU: every block one after another, every thread of a block really, in an order that a
+// test chooses.
+//
+// A block's threads run as plain calls on one fiber until one of them has to wait (barrier, shuffle); only then
+// does the next thread get a fiber of its own. A kernel without barriers thus costs two switches a block.
+// A barrier or a warp collective is completed by its last arriver, which wakes the others and goes on.
+//
+// Errors: what a kernel does wrong (divergent barrier, a thread that ends while others wait, too much shared memory,
+// a deadlock) is a sinew::Error from run(), naming kernel, block, thread and source lines. Device code must hold
+// trivial objects only; fibers are unwound with an exception.
+//
+// Thread safety: run() may be called from several OS threads at once; each has its own executor. options() is read
+// at the start of run() and is set by tests while nothing runs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+
+namespace sinew::cuda::emulate {
+
+struct Index {
+  unsigned x = 0, y = 0, z = 0;
+};
+
+// In which order ready threads (and blocks) take turns. A right kernel gives the same results in all of them.
+enum class Order : uint8_t {
+  fifo,     // ascending
+  reverse,  // descending
+  random,   // by Options::seed
+};
+struct Options {
+  Order order = Order::fifo;
+  uint64_t seed = 0;
+};
+Options& options();
+
+struct LaunchConfig {
+  const char* name;
+  Index grid, block;
+  size_t shared_bytes;
+};
+// body(context) is one thread of the kernel.
+void run(const LaunchConfig& config, void (*body)(void* context), void* context);
+
+// ---- what device code calls (cuda/emulate/device.h) ----
+
+// What threadIdx and its like read: the running thread's place. Fibers never change OS thread.
+struct Current {
+  Index thread_index, block_index, block_dim, grid_dim;
+};
+extern thread_local constinit Current current __attribute__((tls_model("initial-exec")));
+
+int current_lane();
+void block_barrier(const std::source_location& site);
+// lanes[i] is the record of lane i; count is the number of threads of the warp.
+using WarpFunction = void (*)(void* const* lanes, int count);
+void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
+// The block's one instance of the array that `site` names.
+void* static_shared(const void* site, size_t bytes, size_t alignment);
+void* dynamic_shared();
+// Ends the launch with an Error about the running thread.
+[[noreturn]] void fail(const char* what);
+
+}  // namespace sinew::cuda::emulate

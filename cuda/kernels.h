@@ -1,0 +1,69 @@
+// The kernels as host code sees them: each .cu file hands out its kernels by operation and type, the .cpp file of the
+// same name chooses grids and launches. All pointers are device memory; none is checked.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernel_api.h"
+#include "cuda/launch.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+// ---- elementwise.cu ----
+
+inline constexpr unsigned kElementwiseThreads = 256;
+// y[i] = op(x[i]) for i < n; the first `packs` groups of 16 bytes are moved as such, and must be aligned to it.
+// Parameters: n, packs, x, y, p0, p1. Any one-dimensional grid.
+template <class T>
+using UnaryKernel = Kernel<int64_t, int64_t, const T*, T*, T, T>;
+template <class T>
+UnaryKernel<T> unary_kernel(UnaryOp op);
+
+// ---- reduce.cu ----
+
+// Every block reduces a chunk [split * chunk, (split + 1) * chunk) of the reduced axis; split is blockIdx.y, and its
+// results are y[split * outputs + output]. Out is T, or int64_t for argmax (one split only).
+inline constexpr unsigned kReduceThreads = 256;
+inline constexpr unsigned kReduceColumns = 32;  // outputs of a block of the columns kernel
+// x is (outputs, reduced): a group of threads per row. Parameters: outputs, reduced, chunk, x, y.
+// A block has kReduceThreads threads and serves kReduceThreads / threads_per_row rows, counted by blockIdx.x.
+template <class T, class Out>
+struct ReduceRowsKernel {
+  Kernel<int64_t, int64_t, int64_t, const T*, Out*> kernel;
+  unsigned threads_per_row;
+};
+template <class T>
+ReduceRowsKernel<T, T> reduce_rows_kernel(ReduceOp op, int64_t reduced);
+template <class T>
+ReduceRowsKernel<T, int64_t> argmax_rows_kernel(int64_t reduced);
+// x is (outer, reduced, inner): a thread column per output. Parameters: outputs, reduced, chunk, inner, x, y.
+// Block (kReduceColumns, kReduceThreads / kReduceColumns); blockIdx.x counts groups of kReduceColumns outputs.
+template <class T, class Out>
+using ReduceColumnsKernel = Kernel<int64_t, int64_t, int64_t, int64_t, const T*, Out*>;
+template <class T>
+ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op);
+template <class T>
+ReduceColumnsKernel<T, int64_t> argmax_columns_kernel();
+
+// ---- gemm.cu ----
+
+template <class T>
+struct GemmShape {
+  int m, n, k;
+  int64_t lda, ldb, ldc;
+  int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
+  T alpha, beta;
+  Activation act;
+};
+inline constexpr unsigned kGemmThreads = 256;
+template <class T>
+struct GemmKernel {
+  Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;  // a, b, c, bias (may be null), shape
+  int tile;             // a block makes tile x tile of C; blockIdx.x counts tiles row by row, blockIdx.y batches
+  size_t shared_bytes;  // dynamic
+};
+// large: tiles for products that fill the GPU; otherwise smaller ones, more of them.
+template <class T>
+GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool large);
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

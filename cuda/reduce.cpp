@@ -1,0 +1,84 @@
+// Host side of reduce.cu.
+#include <algorithm>
+
+#include "cuda/entries.h"
+#include "cuda/kernels.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+// Splitting depends on the shape alone, never on the GPU: the same sums everywhere.
+constexpr int64_t kEnoughBlocks = 512, kSmallestChunk = 2048;
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+struct Problem {
+  int64_t outer, reduced, inner;
+  int64_t outputs() const { return outer * inner; }
+};
+
+unsigned grid_x(int64_t blocks) {
+  SINEW_CHECK(blocks <= 0x7fffffff, "reduce", "too many outputs for one launch");
+  return static_cast<unsigned>(blocks);
+}
+
+template <class T, class Out>
+void run_rows(const ReduceRowsKernel<T, Out>& rows, const Problem& p, int64_t splits, const T* x, Out* y) {
+  const int64_t rows_per_block = kReduceThreads / rows.threads_per_row;
+  launch(rows.kernel, {grid_x(ceil_div(p.outputs(), rows_per_block)), static_cast<unsigned>(splits)}, {kReduceThreads},
+         0, stream(), p.outputs(), p.reduced, ceil_div(p.reduced, splits), x, y);
+}
+
+template <class T, class Out>
+void run_columns(const ReduceColumnsKernel<T, Out>& columns, const Problem& p, int64_t splits, const T* x, Out* y) {
+  launch(columns, {grid_x(ceil_div(p.outputs(), kReduceColumns)), static_cast<unsigned>(splits)},
+         {kReduceColumns, kReduceThreads / kReduceColumns}, 0, stream(), p.outputs(), p.reduced,
+         ceil_div(p.reduced, splits), p.inner, x, y);
+}
+
+template <class T>
+void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
+  if (p.inner == 1)
+    run_rows(reduce_rows_kernel<T>(op, ceil_div(p.reduced, splits)), p, splits, x, y);
+  else
+    run_columns(reduce_columns_kernel<T>(op), p, splits, x, y);
+}
+
+template <class T>
+void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
+  const int64_t blocks = ceil_div(p.outputs(), p.inner == 1 ? 1 : kReduceColumns);
+  const int64_t splits =
+      std::clamp<int64_t>(std::min(kEnoughBlocks / blocks, p.reduced / kSmallestChunk), 1, kEnoughBlocks);
+  if (splits == 1) return run_once(op, p, 1, x, y);
+  void* partial = memory_allocate(static_cast<size_t>(splits * p.outputs()) * sizeof(T), stream());
+  run_once(op, p, splits, x, static_cast<T*>(partial));
+  run_once(op, Problem{1, splits, p.outputs()}, 1, static_cast<const T*>(partial), y);
+  memory_free(partial, stream());
+}
+
+template <class T>
+void run_argmax(const Problem& p, const T* x, int64_t* y) {
+  if (p.inner == 1)
+    run_rows(argmax_rows_kernel<T>(p.reduced), p, 1, x, y);
+  else
+    run_columns(argmax_columns_kernel<T>(), p, 1, x, y);
+}
+
+template <class T>
+void run(const kernel::ReduceArgs& args) {
+  const Problem problem{args.outer, args.reduced, args.inner};
+  const T* x = static_cast<const T*>(args.x);
+  if (args.op == ReduceOp::argmax)
+    run_argmax(problem, x, static_cast<int64_t*>(args.y));
+  else
+    run_value(args.op, problem, x, static_cast<T*>(args.y));
+}
+
+}  // namespace
+
+void reduce(const kernel::ReduceArgs& args) {
+  if (args.outer == 0 || args.inner == 0) return;
+  SINEW_DISPATCH_ALL(args.dtype, "reduce", run<T>(args));
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,0 +1,50 @@
+// What the host side of the backend needs of a CUDA device, in our words. Two implementations: runtime_cuda.cpp over
+// the CUDA runtime, emulate/runtime.cpp on the CPU. Kernels are launched through cuda/launch.h.
+//
+// Errors: device_count() says what is missing as a Status; everything else throws sinew::Error that says what was
+// attempted, with which sizes, and the runtime's answer. A kernel that failed on the GPU is reported by the next call
+// that waits.
+//
+// Thread safety: all functions may be called from any thread. Work on one stream is ordered.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "core/status.h"
+#include "cuda/namespace.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+// cudaStream_t on a real device.
+using Stream = void*;
+
+struct DeviceProperties {
+  std::string name;
+  int compute_major = 0, compute_minor = 0;
+  int multiprocessors = 0;
+  size_t memory_bytes = 0;
+};
+
+// At least 1, or unavailable: no driver, no device.
+Result<int> device_count();
+DeviceProperties device_properties(int device);
+// The calling thread's device from here on; its allocator keeps what is freed for the next allocation.
+void device_select(int device);
+
+Stream stream_create();
+void stream_destroy(Stream stream);
+void stream_synchronize(Stream stream);
+
+// Device memory, 256-byte aligned, usable by work enqueued on `stream` later; contents undefined (the emulation: NaN).
+void* memory_allocate(size_t bytes, Stream stream);
+// Freed once the work on `stream` so far is done.
+void memory_free(void* device, Stream stream);
+// The host buffer is free again on return.
+void copy_to_device(void* device, const void* host, size_t bytes, Stream stream);
+// Returns when the data is there.
+void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
+void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
+void memory_set(void* device, int byte, size_t bytes, Stream stream);
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,0 +1,18 @@
+// What a process tells its supervisor: one record a packet, over a local SOCK_SEQPACKET socket (a socket, not a
+// pipe: sending to a supervisor that is gone then raises no signal). Internal to dist.
+#pragma once
+
+#include <cstdint>
+
+namespace sinew::dist {
+
+struct StatusRecord {
+  static constexpr uint32_t kMagic = 0x73746570;
+  uint32_t magic = kMagic;
+  int32_t rank = 0;
+  uint32_t incarnation = 0;
+  uint32_t reserved = 0;
+  int64_t step = 0;
+};
+
+}  // namespace sinew::dist

@@ -1,0 +1,100 @@
+#include "dist/ucx/inbox.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace sinew::dist {
+
+namespace {
+bool lost(PeerState state) { return state == PeerState::dead || state == PeerState::gone; }
+}  // namespace
+
+bool Inbox::matches(const Match& match, const Head& head) {
+  return match.tag == head.tag && (match.source == kAnyRank || match.source == head.source) &&
+         (match.request == 0 || match.request == head.request) && (match.arg0 == -1 || match.arg0 == head.arg[0]);
+}
+
+bool Inbox::push(Message message) {
+  std::lock_guard lock(mutex_);
+  if (message.head.is_reply && !open_.count(message.head.request)) return false;
+  messages_.push_back(std::move(message));
+  changed_.notify_all();
+  return true;
+}
+
+Received Inbox::receive(const Match& match, Nanos timeout) {
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout);
+  std::unique_lock lock(mutex_);
+  const Peer* source = match.source == kAnyRank ? nullptr : &peers_.at(static_cast<size_t>(match.source));
+  const uint64_t losses = source ? source->losses : 0;
+  Received received;
+  for (bool late = false;; late = changed_.wait_until(lock, deadline) == std::cv_status::timeout) {
+    auto found = std::find_if(messages_.begin(), messages_.end(),
+                              [&](const Message& message) { return matches(match, message.head); });
+    if (found != messages_.end()) {
+      received.what = Received::What::message;
+      received.message = std::move(*found);
+      messages_.erase(found);
+      return received;
+    }
+    if (source && (lost(source->state) || source->losses != losses)) {
+      received.what = Received::What::peer_lost;
+      return received;
+    }
+    if (late) return received;
+  }
+}
+
+std::vector<Message> Inbox::take(Tag tag) {
+  std::lock_guard lock(mutex_);
+  std::vector<Message> taken;
+  auto rest = std::stable_partition(messages_.begin(), messages_.end(),
+                                    [&](const Message& message) { return message.head.tag != tag; });
+  std::move(rest, messages_.end(), std::back_inserter(taken));
+  messages_.erase(rest, messages_.end());
+  return taken;
+}
+
+void Inbox::drop_older(Rank source, uint32_t incarnation) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(messages_, [&](const Message& message) {
+    return message.head.source == source && message.head.incarnation < incarnation;
+  });
+}
+
+uint64_t Inbox::open_request() {
+  std::lock_guard lock(mutex_);
+  open_.insert(++next_request_);
+  return next_request_;
+}
+
+void Inbox::close_request(uint64_t request) {
+  std::lock_guard lock(mutex_);
+  open_.erase(request);
+  std::erase_if(messages_, [&](const Message& m) { return m.head.is_reply && m.head.request == request; });
+}
+
+PeerState Inbox::state(Rank rank) const {
+  std::lock_guard lock(mutex_);
+  return peers_.at(static_cast<size_t>(rank)).state;
+}
+
+void Inbox::set_state(Rank rank, PeerState state) {
+  std::lock_guard lock(mutex_);
+  Peer& peer = peers_.at(static_cast<size_t>(rank));
+  if (lost(state) && !lost(peer.state)) ++peer.losses;
+  peer.state = state;
+  changed_.notify_all();
+}
+
+bool Inbox::wait_for_states(Nanos timeout, const std::function<bool(const std::vector<PeerState>&)>& done) {
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout);
+  std::unique_lock lock(mutex_);
+  return changed_.wait_until(lock, deadline, [&] {
+    std::vector<PeerState> states;
+    for (const Peer& peer : peers_) states.push_back(peer.state);
+    return done(states);
+  });
+}
+
+}  // namespace sinew::dist

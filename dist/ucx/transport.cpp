@@ -1,0 +1,255 @@
+#include "dist/ucx/transport.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <new>
+
+namespace sinew::dist {
+
+namespace {
+constexpr unsigned kMessageId = 1;
+constexpr Nanos kCloseTimeout = 2 * kSecond;
+constexpr int kProgressCalls = 64;  // then commands and timers have their turn
+
+Status failure(const char* what, ucs_status_t status) {
+  return make_status(StatusCode::io_error, "UCX: ", what, ": ", ucs_status_string(status));
+}
+}  // namespace
+
+struct UcxTransport::Endpoint {
+  UcxTransport* owner = nullptr;
+  Rank peer = kAnyRank;
+  ucp_ep_h handle = nullptr;
+  bool failed = false;
+  ucs_status_t status = UCS_OK;
+  void* close_request = nullptr;
+};
+
+// UCX reads header and body until the send has completed.
+struct UcxTransport::Send {
+  UcxTransport* owner = nullptr;
+  WireHeader header;
+  Payload body;
+};
+
+struct UcxTransport::Receive {
+  UcxTransport* owner = nullptr;
+  WireHeader header;
+  Payload body;
+};
+
+UcxTransport::UcxTransport(Events& events, int peers) : events_(events), endpoints_(static_cast<size_t>(peers)) {}
+
+Result<std::unique_ptr<UcxTransport>> UcxTransport::open(const std::string& network_device, int peers, Events& events) {
+  std::unique_ptr<UcxTransport> transport(new UcxTransport(events, peers));
+  if (Status status = transport->start(network_device); !status.ok()) return status;
+  return transport;
+}
+
+Status UcxTransport::start(const std::string& network_device) {
+  ucp_config_t* config = nullptr;
+  if (ucs_status_t s = ucp_config_read(nullptr, nullptr, &config); s != UCS_OK) return failure("reading settings", s);
+  ucs_status_t s = ucp_config_modify(config, "TLS", "tcp");
+  if (s == UCS_OK) s = ucp_config_modify(config, "NET_DEVICES", network_device.c_str());
+  if (s == UCS_OK) {
+    ucp_params_t parameters{};
+    parameters.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
+    parameters.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
+    parameters.name = "sinew";
+    s = ucp_init(&parameters, config, &context_);
+  }
+  ucp_config_release(config);
+  if (s != UCS_OK)
+    return make_status(StatusCode::io_error, "UCX cannot use TCP on network device '", network_device,
+                       "': ", ucs_status_string(s), "; `ip link` lists the devices of this machine");
+
+  ucp_worker_params_t worker{};
+  worker.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+  worker.thread_mode = UCS_THREAD_MODE_SINGLE;
+  if (s = ucp_worker_create(context_, &worker, &worker_); s != UCS_OK) return failure("creating the worker", s);
+
+  ucp_am_handler_param_t handler{};
+  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB | UCP_AM_HANDLER_PARAM_FIELD_ARG;
+  handler.id = kMessageId;
+  handler.cb = on_message;
+  handler.arg = this;
+  if (s = ucp_worker_set_am_recv_handler(worker_, &handler); s != UCS_OK) return failure("setting the handler", s);
+  if (s = ucp_worker_get_efd(worker_, &event_fd_); s != UCS_OK) return failure("getting the event descriptor", s);
+
+  ucp_address_t* address = nullptr;
+  size_t size = 0;
+  if (s = ucp_worker_get_address(worker_, &address, &size); s != UCS_OK) return failure("getting the address", s);
+  address_.assign(reinterpret_cast<const char*>(address), size);
+  ucp_worker_release_address(worker_, address);
+  return {};
+}
+
+UcxTransport::~UcxTransport() {
+  if (worker_) {
+    for (auto& endpoint : endpoints_)
+      if (endpoint) close(std::move(endpoint), sends_in_flight_ != 0);
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(kCloseTimeout);
+    while (!closing_.empty() && std::chrono::steady_clock::now() < deadline) {
+      ucp_worker_progress(worker_);
+      sweep();
+    }
+    ucp_worker_destroy(worker_);
+  }
+  if (context_) ucp_cleanup(context_);
+}
+
+Status UcxTransport::connect(Rank peer, const std::string& address) {
+  disconnect(peer);
+  auto endpoint = std::make_unique<Endpoint>();
+  endpoint->owner = this;
+  endpoint->peer = peer;
+  ucp_ep_params_t parameters{};
+  parameters.field_mask =
+      UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+  parameters.address = reinterpret_cast<const ucp_address_t*>(address.data());
+  parameters.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+  parameters.err_handler.cb = on_error;
+  parameters.err_handler.arg = endpoint.get();
+  if (ucs_status_t s = ucp_ep_create(worker_, &parameters, &endpoint->handle); s != UCS_OK)
+    return failure("connecting", s);
+  endpoints_[static_cast<size_t>(peer)] = std::move(endpoint);
+  return {};
+}
+
+void UcxTransport::disconnect(Rank peer) {
+  if (auto& endpoint = endpoints_[static_cast<size_t>(peer)]) close(std::move(endpoint), true);
+}
+
+void UcxTransport::close(std::unique_ptr<Endpoint> endpoint, bool force) {
+  ucp_request_param_t parameters{};
+  if (force || endpoint->failed) {
+    parameters.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
+    parameters.flags = UCP_EP_CLOSE_FLAG_FORCE;
+  }
+  ucs_status_ptr_t request = ucp_ep_close_nbx(endpoint->handle, &parameters);
+  if (UCS_PTR_IS_PTR(request)) {
+    endpoint->close_request = request;
+    closing_.push_back(std::move(endpoint));
+  }
+}
+
+void UcxTransport::sweep() {
+  std::erase_if(closing_, [](const std::unique_ptr<Endpoint>& endpoint) {
+    if (ucp_request_check_status(endpoint->close_request) == UCS_INPROGRESS) return false;
+    ucp_request_free(endpoint->close_request);
+    return true;
+  });
+}
+
+void UcxTransport::send(Rank to, const WireHeader& header, Payload body) {
+  std::unique_ptr<Send> send;
+  if (idle_sends_.empty()) {
+    send = std::make_unique<Send>();
+  } else {
+    send = std::move(idle_sends_.back());
+    idle_sends_.pop_back();
+  }
+  send->owner = this;
+  send->header = header;
+  send->body = std::move(body);
+  ucp_request_param_t parameters{};
+  parameters.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  parameters.cb.send = on_sent;
+  parameters.user_data = send.get();
+  ++sends_in_flight_;
+  ucs_status_ptr_t request = ucp_am_send_nbx(endpoints_[static_cast<size_t>(to)]->handle, kMessageId, &send->header,
+                                             sizeof send->header, send->body.data(), send->body.size(), &parameters);
+  Send* pending = send.release();
+  // Errors need no handling here: the endpoint's error callback tells.
+  if (!UCS_PTR_IS_PTR(request)) on_sent(nullptr, UCS_PTR_STATUS(request), pending);
+}
+
+void UcxTransport::on_sent(void* request, ucs_status_t, void* user) {
+  std::unique_ptr<Send> send(static_cast<Send*>(user));
+  UcxTransport* self = send->owner;
+  --self->sends_in_flight_;
+  send->body = {};
+  self->idle_sends_.push_back(std::move(send));
+  if (request) ucp_request_free(request);
+}
+
+ucs_status_t UcxTransport::on_message(void* self, const void* header, size_t header_size, void* data, size_t size,
+                                      const ucp_am_recv_param_t* parameters) {
+  auto* transport = static_cast<UcxTransport*>(self);
+  const bool rendezvous = parameters->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV;
+  const ucs_status_t refused = rendezvous ? UCS_ERR_REJECTED : UCS_OK;
+  WireHeader copy;
+  if (header_size != sizeof copy) return refused;
+  std::memcpy(static_cast<void*>(&copy), header, sizeof copy);
+  if (!transport->events_.admit(copy)) return refused;
+  try {
+    return transport->receive(copy, data, size, rendezvous);
+  } catch (const std::bad_alloc&) {
+    return refused;  // the sender's request times out; this process lives
+  }
+}
+
+ucs_status_t UcxTransport::receive(const WireHeader& header, void* data, size_t size, bool rendezvous) {
+  Payload body = Payload::allocate(size);
+  if (!rendezvous) {
+    if (size) std::memcpy(body.data(), data, size);
+    events_.arrived(header, std::move(body));
+    return UCS_OK;
+  }
+  auto receive = std::make_unique<Receive>(Receive{this, header, std::move(body)});
+  ucp_request_param_t parameters{};
+  parameters.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
+  parameters.cb.recv_am = on_received;
+  parameters.user_data = receive.get();
+  ++receives_in_flight_;
+  ucs_status_ptr_t request = ucp_am_recv_data_nbx(worker_, data, receive->body.data(), size, &parameters);
+  Receive* pending = receive.release();
+  if (!UCS_PTR_IS_PTR(request)) on_received(nullptr, UCS_PTR_STATUS(request), size, pending);
+  return UCS_INPROGRESS;
+}
+
+void UcxTransport::on_received(void* request, ucs_status_t status, size_t, void* user) {
+  std::unique_ptr<Receive> receive(static_cast<Receive*>(user));
+  UcxTransport* self = receive->owner;
+  --self->receives_in_flight_;
+  if (request) ucp_request_free(request);
+  // A receive that failed belongs to a peer that died; its endpoint's error callback tells.
+  if (status == UCS_OK) self->events_.arrived(receive->header, std::move(receive->body));
+}
+
+void UcxTransport::on_error(void* user, ucp_ep_h, ucs_status_t status) {
+  auto* endpoint = static_cast<Endpoint*>(user);
+  endpoint->failed = true;
+  endpoint->status = status;
+  endpoint->owner->error_seen_ = true;
+}
+
+bool UcxTransport::progress() {
+  bool any = false;
+  for (int i = 0; i < kProgressCalls && ucp_worker_progress(worker_); ++i) any = true;
+  if (!closing_.empty()) sweep();
+  if (!error_seen_) return any;
+  error_seen_ = false;  // endpoints are closed here, not inside UCX's callback
+  for (size_t peer = 0; peer < endpoints_.size(); ++peer) {
+    if (!endpoints_[peer] || !endpoints_[peer]->failed) continue;
+    std::string reason = ucs_status_string(endpoints_[peer]->status);
+    close(std::move(endpoints_[peer]), true);
+    events_.broken(static_cast<Rank>(peer), reason);
+  }
+  return true;
+}
+
+void UcxTransport::wait(Nanos timeout) {
+  // Arming fails while there is something to do.
+  if (timeout <= 0 || ucp_worker_arm(worker_) != UCS_OK) return;
+  pollfd event{event_fd_, POLLIN, 0};
+  timespec limit{static_cast<time_t>(timeout / kSecond), static_cast<long>(timeout % kSecond)};
+  ::ppoll(&event, 1, &limit, nullptr);
+}
+
+void UcxTransport::wake() { ucp_worker_signal(worker_); }
+
+}  // namespace sinew::dist

@@ -1,0 +1,70 @@
+#include "models/component_options.h"
+
+namespace sinew::train {
+
+nn::DataOptions data_options(const Options& o) {
+  // The generated set is part of the task: it stays the same when train.seed changes.
+  return {.name = o.data.name, .dir = o.data.dir, .train_size = o.data.train_size};
+}
+
+nn::LoaderOptions loader_options(const Options& o, int worker) {
+  return {.batch = o.train.batch,
+          .seed = static_cast<uint64_t>(o.train.seed),
+          .worker = worker,
+          .workers = static_cast<int>(o.run.workers),
+          .sharding = nn::sharding_named(o.data.sharding).value(),
+          .overlap = o.data.overlap,
+          .validation = o.data.validation,
+          .device = o.run.device == "cuda" ? Device::cuda : Device::cpu};
+}
+
+optim::OptimizerOptions optimizer_options(const Options& o, int64_t total_steps) {
+  return {.name = o.optim.name,
+          .lr = o.optim.lr,
+          .momentum = o.optim.momentum,
+          .weight_decay = o.optim.weight_decay,
+          .decoupled_decay = o.optim.decoupled_decay,
+          .clip_norm = o.optim.clip_norm,
+          .schedule = o.optim.schedule,
+          .gamma = o.optim.gamma,
+          .step_every = o.optim.step_every,
+          .total_steps = total_steps,
+          .warmup_steps = o.optim.warmup_steps};
+}
+
+dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
+  return {.name = o.scheme.name,
+          .workers = static_cast<int>(o.run.workers),
+          .period = o.scheme.period,
+          .alpha = o.scheme.alpha,
+          .beta = o.scheme.beta,
+          .order = o.scheme.order,
+          .shard = o.scheme.shard,
+          .deadline = o.scheme.deadline,
+          .seed = static_cast<uint64_t>(o.train.seed),
+          .fingerprint = fingerprint};
+}
+
+dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
+  return {.seed = static_cast<uint64_t>(o.train.seed),
+          .latency = o.sim.latency,
+          .bandwidth = o.sim.bandwidth,
+          .step_cost = o.sim.step_seconds,
+          .jitter = o.sim.jitter,
+          .detection = o.sim.detection,
+          .always_yield = o.sim.always_yield,
+          .restarts = static_cast<int>(o.run.restarts),
+          .faults = std::move(faults)};
+}
+
+int64_t total_steps(const Options& o, int64_t batches_per_epoch) {
+  return o.train.steps > 0 ? o.train.steps : o.train.epochs * batches_per_epoch;
+}
+
+Status check_components(const Options& o) {
+  // The schedule's length is known only with the data; any positive number stands for it here.
+  SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
+  return dist::validate(scheme_options(o, 0));
+}
+
+}  // namespace sinew::train

@@ -1,0 +1,30 @@
+// Testing a parameter vector on a data set, and moving parameters to and from safetensors files.
+//
+// Thread safety: free functions on const inputs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "nn/data/dataset.h"
+#include "nn/module.h"
+
+namespace sinew::train {
+
+struct Evaluation {
+  double loss = 0;      // mean cross entropy
+  double accuracy = 0;  // 0 to 1
+  int64_t samples = 0;
+  std::vector<int64_t> class_samples, class_correct;
+};
+// In batches, without recording. The result does not depend on the batch size beyond rounding of the loss.
+Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data);
+
+// One tensor per parameter, by its name.
+Status save_weights(const std::string& path, const ParamLayout& layout, ConstVecView theta,
+                    const std::vector<std::pair<std::string, std::string>>& metadata = {});
+// data_error names the tensor that is missing, surplus or of another shape or type.
+Result<Vec> load_weights(const std::string& path, const ParamLayout& layout, DType dtype = DType::f32,
+                         Device device = Device::cpu);
+
+}  // namespace sinew::train

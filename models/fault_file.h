@@ -1,0 +1,12 @@
+// The fault plan of a run, from the file that fault.plan names.
+#pragma once
+
+#include "dist/fault_plan.h"
+#include "models/options.h"
+
+namespace sinew::train {
+
+// An empty plan when fault.plan is not set. Errors: not_found, data_error with the line.
+Result<dist::FaultPlan> read_fault_plan(const Options& options);
+
+}  // namespace sinew::train

@@ -1,0 +1,220 @@
+#include "models/node.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "models/component_options.h"
+#include "models/zoo/mlp.h"
+
+namespace sinew::train {
+namespace {
+
+double seconds(dist::Nanos t) { return static_cast<double>(t) * 1e-9; }
+
+// Averages over the steps since the last record and writes one now and then: about a hundred in a run.
+class Recorder {
+ public:
+  Recorder(const RunContext& context, dist::World& world, Trainer& trainer, const dist::Scheme& scheme)
+      : context_(context), world_(world), trainer_(trainer), scheme_(scheme) {}
+
+  Status add(const StepReport& step) {
+    loss_ += step.loss, accuracy_ += step.accuracy, ++count_;
+    const int64_t every = std::max<int64_t>(1, context_.steps / 100);
+    if (context_.metrics && (step.step % every == 0 || step.step == context_.steps)) {
+      SINEW_RETURN_IF_ERROR(write(step.step, "own", {{"loss", loss_ / count_}, {"accuracy", accuracy_ / count_}}));
+      loss_ = accuracy_ = count_ = 0;
+    }
+    const int64_t eval_every = context_.options.train.eval_every;
+    if (context_.metrics && world_.rank() == 0 && eval_every > 0 && step.step % eval_every == 0) {
+      Result<Vec> point = trainer_.evaluation_point();
+      if (!point.ok()) return point.status();
+      const Evaluation e = evaluate(context_.model, *point, *context_.data.test);
+      SINEW_RETURN_IF_ERROR(
+          write(step.step, to_string(scheme_.evaluated()), {{"test_loss", e.loss}, {"test_accuracy", e.accuracy}}));
+    }
+    return Status::Ok();
+  }
+
+ private:
+  Status write(int64_t step, const std::string& measured, std::vector<std::pair<std::string, double>> values) {
+    const dist::TrafficCounters traffic = world_.traffic();
+    const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    return context_.metrics->append({.step = step,
+                                     .epoch = static_cast<double>(step) / static_cast<double>(context_.steps_per_epoch),
+                                     .wall_seconds = wall,
+                                     .virtual_seconds = world_.simulated() ? seconds(world_.now()) : 0,
+                                     .bytes_sent = traffic.bytes_sent,
+                                     .bytes_received = traffic.bytes_received,
+                                     .worker = world_.rank(),
+                                     .measured = measured,
+                                     .values = std::move(values)});
+  }
+
+  const RunContext& context_;
+  dist::World& world_;
+  Trainer& trainer_;
+  const dist::Scheme& scheme_;
+  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  double loss_ = 0, accuracy_ = 0, count_ = 0;
+};
+
+}  // namespace
+
+Result<nn::Model> make_model(const Options& options, const nn::Dataset& data) {
+  MlpOptions mlp{.input = data.sample_shape(),
+                 .hidden = options.model.hidden,
+                 .outputs = data.classes(),
+                 .activation = options.model.activation,
+                 .init = options.model.init,
+                 .dropout = options.model.dropout};
+  SINEW_RETURN_IF_ERROR(validate(mlp));
+  return make_mlp(mlp);
+}
+
+Result<RunContext> prepare_run(const Options& options) {
+  Result<nn::DataSplit> data = nn::open_data(data_options(options));
+  if (!data.ok()) return data.status();
+  Result<nn::Model> model = make_model(options, *data->train);
+  if (!model.ok()) return model.status();
+  const uint64_t fingerprint = model->layout().fingerprint();
+  RunContext context{options, std::move(*data), std::move(*model), scheme_options(options, fingerprint), 0, 0, nullptr, {}};
+  // The last worker's shard is the smallest: all workers take that many steps, so that none waits for another in vain.
+  const nn::Loader smallest(context.data.train, [&] {
+    nn::LoaderOptions o = loader_options(options, static_cast<int>(options.run.workers) - 1);
+    o.prefetch = 0;
+    return o;
+  }());
+  context.steps_per_epoch = smallest.batches_per_epoch();
+  context.steps = total_steps(options, context.steps_per_epoch);
+  return context;
+}
+
+Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int64_t first_step) {
+  const Options& o = context.options;
+  nn::LoaderOptions loading = loader_options(o, world.rank());
+  if (world.simulated()) loading.prefetch = 0;
+  nn::Loader loader(context.data.train, loading);
+  const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
+  Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
+  const auto scheme = dist::make_scheme(context.scheme, world, theta.size(), theta.dtype(), theta.device());
+  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta));
+  Recorder recorder(context, world, trainer, *scheme);
+
+  NodeResult result;
+  const dist::Nanos begin = world.now();
+  SINEW_RETURN_IF_ERROR(trainer.run({.steps = context.steps,
+                                     .first_step = first_step,
+                                     .seed = static_cast<uint64_t>(o.train.seed),
+                                     .skip_nonfinite = o.train.nonfinite == "skip",
+                                     .on_step = [&](const StepReport& step) {
+                                       result.report.samples += step.samples;
+                                       if (context.on_step) context.on_step(world.rank(), step);
+                                       return recorder.add(step);
+                                     }}));
+  result.report.train_seconds = seconds(world.now() - begin);
+  if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme)) {
+    Result<Vec> point = trainer.evaluation_point();
+    if (!point.ok()) return point.status();
+    result.point = std::move(*point);
+  }
+  const dist::SchemeCounters counters = scheme->counters();
+  result.report.rank = world.rank();
+  result.report.role = "worker";
+  result.report.steps = context.steps;
+  result.report.bytes_sent = world.traffic().bytes_sent;
+  result.report.exchanges = counters.exchanges;
+  result.report.missed = counters.missed;
+  result.report.evaluated = to_string(scheme->evaluated());
+  return result;
+}
+
+Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
+  const Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
+  const auto center = dist::make_center(context.scheme, world, theta.size(), theta.dtype());
+  SINEW_RETURN_IF_ERROR(center->start(theta.view()));
+  for (;;) {
+    SINEW_RETURN_IF_ERROR(world.health());
+    Result<bool> done = center->serve(dist::kSecond);
+    if (!done.ok()) return done.status();
+    if (*done) break;
+  }
+  NodeResult result;
+  result.point = Vec::zeros(theta.size(), theta.dtype());
+  center->snapshot(result.point.mutable_view());
+  result.report.rank = world.rank();
+  result.report.role = "center";
+  result.report.bytes_sent = world.traffic().bytes_sent;
+  result.report.evaluated = to_string(dist::Evaluated::center);
+  return result;
+}
+
+void measure(const RunContext& context, NodeResult& result) {
+  result.report.evaluation = evaluate(context.model, result.point, *context.data.test);
+  result.report.parameters_sha256 = sha256_hex(result.point.view());
+}
+
+Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeReport>& reports) {
+  const Options& o = context.options;
+  RunSummary s;
+  s.scheme = o.scheme.name, s.model = o.model.name, s.data = o.data.name, s.world = o.run.world;
+  s.workers = o.run.workers, s.steps_per_worker = context.steps, s.seed = o.train.seed;
+  s.parameters = context.model.layout().parameter_count();
+  const NodeReport* measured = nullptr;
+  double longest = 0;
+  int64_t samples = 0;
+  for (const NodeReport& r : reports) {
+    samples += r.samples;
+    s.bytes_sent += r.bytes_sent, s.exchanges += r.exchanges, s.missed += r.missed;
+    longest = std::max(longest, r.train_seconds);
+    if (r.evaluation && (!measured || r.rank < measured->rank)) measured = &r;
+  }
+  if (!measured) return make_status(StatusCode::peer_lost, "no process lived to measure the result");
+  s.test_accuracy = measured->evaluation->accuracy;
+  s.test_loss = measured->evaluation->loss;
+  s.evaluated = measured->evaluated;
+  s.parameters_sha256 = measured->parameters_sha256;
+  s.samples_per_second = longest > 0 ? static_cast<double>(samples) / longest : 0;
+  return s;
+}
+
+std::string node_report_json(const NodeReport& r) {
+  nlohmann::json j = {{"rank", r.rank},           {"role", r.role},           {"steps", r.steps},
+                      {"samples", r.samples},     {"train_seconds", r.train_seconds},
+                      {"bytes_sent", r.bytes_sent}, {"exchanges", r.exchanges}, {"missed", r.missed},
+                      {"evaluated", r.evaluated}, {"parameters_sha256", r.parameters_sha256}};
+  if (r.evaluation) {
+    j["test_loss"] = r.evaluation->loss;
+    j["test_accuracy"] = r.evaluation->accuracy;
+  }
+  return j.dump(2) + "\n";
+}
+
+Result<NodeReport> parse_node_report(const std::string& json, const std::string& name) {
+  try {
+    const nlohmann::json j = nlohmann::json::parse(json);
+    NodeReport r{.rank = j.at("rank"),
+                 .role = j.at("role"),
+                 .steps = j.at("steps"),
+                 .samples = j.at("samples"),
+                 .train_seconds = j.at("train_seconds"),
+                 .bytes_sent = j.at("bytes_sent"),
+                 .exchanges = j.at("exchanges"),
+                 .missed = j.at("missed"),
+                 .evaluation = {},
+                 .evaluated = j.at("evaluated"),
+                 .parameters_sha256 = j.at("parameters_sha256")};
+    if (j.contains("test_accuracy")) {
+      r.evaluation.emplace();
+      r.evaluation->accuracy = j.at("test_accuracy");
+      // A diverged run's loss is written as null.
+      r.evaluation->loss = j.at("test_loss").is_number() ? j.at("test_loss").get<double>() : std::nan("");
+    }
+    return r;
+  } catch (const nlohmann::json::exception& e) {
+    return make_status(StatusCode::data_error, name, ": ", e.what());
+  }
+}
+
+}  // namespace sinew::train

@@ -1,0 +1,155 @@
+#include "dist/scheme.h"
+#include "models/options.h"
+#include "models/zoo/zoo.h"
+#include "nn/data/dataset.h"
+#include "nn/init.h"
+#include "nn/layers/activations.h"
+#include "optim/optimizer.h"
+
+namespace sinew::train {
+namespace {
+
+using Kind = OptionKind;
+using Names = std::vector<std::string>;
+
+constexpr double kBig = 1e15, kHour = 3600;
+
+// Key and member from one spelling, so that they cannot disagree.
+#define SINEW_OPTION(path) \
+  .key = #path, .field = +[](Options & o) -> auto& { return o.path; }
+
+std::vector<OptionSpec> make_table() {
+  return {
+      {SINEW_OPTION(data.name), .kind = Kind::name, .help = "data set", .alias = "data", .names = nn::dataset_names},
+      {SINEW_OPTION(data.dir), .kind = Kind::text, .help = "folder that holds the data set's files", .path = true},
+      {SINEW_OPTION(data.sharding), .kind = Kind::name,
+       .help = "which samples a worker sees: all, its own part, or a shared part and its own",
+       .names =
+           [] {
+             return Names{"full", "partition", "overlap"};
+           },
+       .derived = "partition for allreduce, else full"},
+      {SINEW_OPTION(data.overlap), .kind = Kind::real, .help = "shared part of each shard, with overlap", .max = 1},
+      {SINEW_OPTION(data.validation), .kind = Kind::real, .help = "part of the training set kept out", .max = 0.9},
+      {SINEW_OPTION(data.train_size), .kind = Kind::integer,
+       .help = "synthetic: training samples to draw; 0: its default", .unit = "samples", .max = 1e8},
+
+      {SINEW_OPTION(model.name), .kind = Kind::name, .help = "network", .alias = "model", .names = model_names},
+      {SINEW_OPTION(model.hidden), .kind = Kind::sizes,
+       .help = "mlp: widths of the hidden layers; none: a linear classifier", .min = 1, .max = 1 << 20},
+      {SINEW_OPTION(model.activation), .kind = Kind::name, .help = "mlp: activation function",
+       .names = nn::activation_names},
+      {SINEW_OPTION(model.init), .kind = Kind::name, .help = "initialisation of the weights",
+       .names = nn::initializer_names},
+      {SINEW_OPTION(model.dropout), .kind = Kind::real, .help = "probability of dropping a hidden unit", .max = 0.95},
+
+      {SINEW_OPTION(optim.name), .kind = Kind::name, .help = "optimizer", .alias = "optim",
+       .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},
+      {SINEW_OPTION(optim.lr), .kind = Kind::real, .help = "learning rate", .alias = "lr", .max = 1000},
+      {SINEW_OPTION(optim.momentum), .kind = Kind::real, .help = "momentum; sgd has none", .max = 0.9999},
+      {SINEW_OPTION(optim.weight_decay), .kind = Kind::real, .help = "L2 penalty, added to the gradient", .max = 10},
+      {SINEW_OPTION(optim.decoupled_decay), .kind = Kind::real, .help = "weights shrink by lr times this in each step",
+       .max = 10},
+      {SINEW_OPTION(optim.clip_norm), .kind = Kind::real, .help = "longest gradient; 0: any", .max = kBig},
+      {SINEW_OPTION(optim.schedule), .kind = Kind::name, .help = "learning rate over time",
+       .names = optim::schedule_names},
+      {SINEW_OPTION(optim.gamma), .kind = Kind::real,
+       .help = "inverse_sqrt: 1 / sqrt(1 + gamma t); step: factor of each drop", .max = 1000},
+      {SINEW_OPTION(optim.step_every), .kind = Kind::integer, .help = "step schedule: distance of the drops",
+       .unit = "steps", .min = 1, .max = 1e12},
+      {SINEW_OPTION(optim.warmup_steps), .kind = Kind::integer, .help = "learning rate rises from 0 over so many steps",
+       .unit = "steps", .max = 1e12},
+
+      {SINEW_OPTION(scheme.name), .kind = Kind::name, .help = "how the workers keep their parameters together",
+       .alias = "scheme", .names = dist::scheme_names, .derived = "local for one worker, else easgd"},
+      {SINEW_OPTION(scheme.period), .kind = Kind::integer, .help = "communication period tau", .unit = "steps",
+       .min = 1, .max = 1e9},
+      {SINEW_OPTION(scheme.alpha), .kind = Kind::real, .help = "moving rate of an elastic exchange", .max = 1,
+       .derived = "0.9 / workers"},
+      {SINEW_OPTION(scheme.beta), .kind = Kind::real, .help = "easgd_sync, gauss_seidel: moving rate of the center",
+       .max = 1, .derived = "workers * alpha, at most 1"},
+      {SINEW_OPTION(scheme.order), .kind = Kind::name,
+       .help = "easgd_sync: workers and center move at once, or the center first",
+       .names =
+           [] {
+             return Names{"jacobi", "gauss_seidel"};
+           }},
+      {SINEW_OPTION(scheme.shard), .kind = Kind::integer, .help = "elements of the center exchanged as one",
+       .unit = "elements", .min = 16, .max = 1e9},
+      {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,
+       .max = kHour},
+
+      {SINEW_OPTION(train.epochs), .kind = Kind::integer, .help = "passes of each worker over its samples",
+       .alias = "epochs", .min = 1, .max = 1e6},
+      {SINEW_OPTION(train.steps), .kind = Kind::integer, .help = "steps of each worker; 0: as train.epochs says",
+       .alias = "steps", .unit = "steps", .max = 1e12},
+      {SINEW_OPTION(train.batch), .kind = Kind::integer, .help = "samples per step and worker", .alias = "batch",
+       .unit = "samples", .min = 1, .max = 1 << 20},
+      {SINEW_OPTION(train.seed), .kind = Kind::integer, .help = "of weights, order of samples, dropout, simulation",
+       .alias = "seed", .max = kBig},
+      {SINEW_OPTION(train.threads), .kind = Kind::integer, .help = "threads of each worker; 0: the default",
+       .max = 1024, .derived = "cores / workers of this machine, at least 1"},
+      {SINEW_OPTION(train.eval_every), .kind = Kind::integer,
+       .help = "distance of the tests on the test set; 0: an epoch", .unit = "steps", .max = 1e12},
+      {SINEW_OPTION(train.nonfinite), .kind = Kind::name,
+       .help = "a loss that is NaN or infinite ends the run, or its step is left out",
+       .names =
+           [] {
+             return Names{"stop", "skip"};
+           }},
+
+      {SINEW_OPTION(run.dir), .kind = Kind::text, .help = "run folder, new for each run", .alias = "out",
+       .derived = "runs/<date>-<model>-<scheme>-<k>", .path = true, .repeats = false},
+      {SINEW_OPTION(run.world), .kind = Kind::name, .help = "real processes over UCX, or virtual time in one process",
+       .names =
+           [] {
+             return Names{"ucx", "sim"};
+           }},
+      {SINEW_OPTION(run.device), .kind = Kind::name, .help = "where tensors live", .alias = "device",
+       .names =
+           [] {
+             return Names{"cpu", "cuda"};
+           }},
+      {SINEW_OPTION(run.workers), .kind = Kind::integer, .help = "workers, the center not counted", .alias = "workers",
+       .min = 1, .max = 1024},
+      {SINEW_OPTION(run.restarts), .kind = Kind::integer, .help = "of each worker that dies", .max = 1000},
+      {SINEW_OPTION(run.port), .kind = Kind::integer, .help = "TCP port of the rendezvous; 0: any", .max = 65535},
+
+      {SINEW_OPTION(sim.latency), .kind = Kind::duration, .help = "of each message", .max = kHour},
+      {SINEW_OPTION(sim.bandwidth), .kind = Kind::real, .help = "of a node in each direction", .unit = "bytes/s",
+       .min = 1, .max = kBig},
+      {SINEW_OPTION(sim.step_seconds), .kind = Kind::duration, .help = "virtual time of a training step", .min = 1e-9,
+       .max = kHour},
+      {SINEW_OPTION(sim.jitter), .kind = Kind::real, .help = "steps take 1 - jitter to 1 + jitter times that",
+       .max = 0.99},
+      {SINEW_OPTION(sim.detection), .kind = Kind::duration, .help = "from a death until the others know", .max = kHour},
+      {SINEW_OPTION(sim.always_yield), .kind = Kind::toggle,
+       .help = "yield at every call; for checking that nothing depends on it"},
+
+      {SINEW_OPTION(fault.plan), .kind = Kind::text, .help = "file of faults to inject", .path = true},
+
+      {SINEW_OPTION(log.level), .kind = Kind::name, .help = "least severe message that is logged",
+       .names =
+           [] {
+             return Names{"debug", "info", "warning", "error"};
+           }},
+      {SINEW_OPTION(log.every), .kind = Kind::duration, .help = "between plain progress lines", .min = 0.01,
+       .max = 24 * kHour},
+      {SINEW_OPTION(log.progress), .kind = Kind::name,
+       .help = "bar on terminals and plain lines elsewhere, or always one of them",
+       .names =
+           [] {
+             return Names{"auto", "bar", "plain", "none"};
+           }},
+  };
+}
+#undef SINEW_OPTION
+
+}  // namespace
+
+const std::vector<OptionSpec>& option_table() {
+  static const std::vector<OptionSpec> table = make_table();
+  return table;
+}
+
+}  // namespace sinew::train

@@ -1,0 +1,123 @@
+// Starts one process per node on this machine and supervises them.
+#include <chrono>
+#include <iostream>
+
+#include "models/component_options.h"
+#include "models/exit_codes.h"
+#include "models/logging.h"
+#include "models/node.h"
+#include "models/parts.h"
+#include "models/progress.h"
+#include "models/run.h"
+
+namespace sinew::train {
+namespace {
+
+std::vector<NodeStatus> node_states(const dist::SchemeOptions& scheme, const std::vector<dist::ProcessStatus>& processes) {
+  std::vector<NodeStatus> nodes;
+  for (const dist::ProcessStatus& p : processes)
+    nodes.push_back({.rank = p.rank,
+                     .role = p.rank < scheme.workers ? "worker" : "center",
+                     .pid = p.pid,
+                     .state = p.state,
+                     .step = p.step,
+                     .restarts = static_cast<int64_t>(p.restarts)});
+  return nodes;
+}
+
+// The progress line from what the processes report and measure.
+class JobProgress {
+ public:
+  JobProgress(const RunContext& context, const RunFolder& folder)
+      : context_(context),
+        metrics_(folder.metrics()),
+        progress_(Progress::for_stderr(context.options.log.progress, static_cast<double>(context.options.log.every) * 1e-9),
+                  std::cerr) {
+    state_.total_steps = context.steps;
+    state_.nodes = dist::node_count(context.scheme);
+  }
+
+  void update(const std::vector<dist::ProcessStatus>& processes, double elapsed) {
+    if (Result<std::vector<MetricsRecord>> records = metrics_.poll(); records.ok())
+      for (const MetricsRecord& r : *records)
+        if (r.worker == 0 && r.measured == "own") state_.loss = r.value("loss"), state_.accuracy = r.value("accuracy");
+    state_.alive = 0;
+    state_.step = context_.steps;
+    int64_t steps = 0;
+    for (const dist::ProcessStatus& p : processes) {
+      const bool alive = p.state == "running" || p.state == "starting" || p.state == "finished";
+      state_.alive += alive;
+      if (p.rank >= context_.scheme.workers) continue;
+      steps += p.step;
+      if (alive) state_.step = std::min(state_.step, p.step);
+    }
+    state_.elapsed_seconds = elapsed;
+    state_.samples_per_second = static_cast<double>(steps * context_.options.train.batch) / elapsed;
+    progress_.update(state_);
+  }
+  void finish() { progress_.finish(state_); }
+
+ private:
+  const RunContext& context_;
+  MetricsReader metrics_;
+  Progress progress_;
+  ProgressState state_;
+};
+
+// Why the job failed: the last words of the process whose exit code it took.
+Status failure_of(const RunContext& context, const RunFolder& folder, const dist::LaunchReport& report) {
+  const bool center = dist::needs_center(context.scheme);
+  for (const dist::ProcessStatus& p : report.processes) {
+    if (p.exit_code != report.exit_code) continue;
+    const bool is_center = center && p.rank == context.scheme.workers;
+    if (is_center && p.exit_code >= 128)
+      return make_status(StatusCode::peer_lost, "the center's process (rank ", p.rank, ") was ended by signal ",
+                         p.exit_code - 128, "; the workers cannot go on without it. Start the run again");
+    std::string why = last_error_in(folder.log(p.rank));
+    if (why.empty()) why = "rank " + std::to_string(p.rank) + " ended with exit code " + std::to_string(p.exit_code) + "; see " + folder.log(p.rank);
+    return status_of_exit_code(p.exit_code, why);
+  }
+  return make_status(StatusCode::internal, "the job failed with exit code ", report.exit_code, "; see the logs in ", folder.dir(), "/log");
+}
+
+}  // namespace
+
+Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
+  // Bad data is one line here, not one per process.
+  Result<RunContext> prepared = prepare_run(options);
+  if (!prepared.ok()) return prepared.status();
+  const RunContext& context = *prepared;
+  const bool center = dist::needs_center(context.scheme);
+
+  JobProgress progress(context, folder);
+  Status status_file;
+  dist::LaunchOptions launch{.argv = command,
+                             .processes = dist::node_count(context.scheme),
+                             .max_restarts = static_cast<int>(options.run.restarts),
+                             .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
+                             .restartable = center || options.scheme.name == "local",
+                             .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission, kExitCenterLost},
+                             .master_port = static_cast<int>(options.run.port),
+                             .log_path = [&](dist::Rank rank) { return folder.log(rank); },
+                             .on_change =
+                                 [&](const std::vector<dist::ProcessStatus>& processes) {
+                                   progress.update(processes, elapsed());
+                                   status_file = folder.write_status("running", node_states(context.scheme, processes));
+                                 }};
+  Result<dist::LaunchReport> report = dist::supervise(launch);
+  progress.finish();
+  if (!report.ok()) return report.status();
+  SINEW_RETURN_IF_ERROR(folder.write_status(report->exit_code == 0 ? "finished" : "failed",
+                                            node_states(context.scheme, report->processes)));
+  if (report->exit_code != 0) return failure_of(context, folder, *report);
+  Result<RunSummary> summary = finish_parts(context, folder, read_parts(folder, launch.processes));
+  if (!summary.ok()) return summary;
+  summary->restarts = report->restarts;
+  summary->lost.assign(report->lost.begin(), report->lost.end());
+  summary->wall_seconds = elapsed();
+  return summary;
+}
+
+}  // namespace sinew::train

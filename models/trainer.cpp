@@ -1,0 +1,90 @@
+#include "models/trainer.h"
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/ops.h"
+
+namespace sinew::train {
+namespace {
+
+double share_correct(const Tensor& logits, const Tensor& labels) {
+  if (logits.ndim() != 2 || labels.dtype() != DType::i64) return std::nan("");
+  const std::vector<int64_t> guess = argmax(logits, 1).to_vector<int64_t>(), truth = labels.to_vector<int64_t>();
+  int64_t correct = 0;
+  for (size_t i = 0; i < truth.size(); ++i) correct += guess[i] == truth[i];
+  return static_cast<double>(correct) / static_cast<double>(truth.size());
+}
+
+}  // namespace
+
+Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
+                 dist::World& world, Vec theta)
+    : model_(model),
+      loader_(loader),
+      optimizer_(optimizer),
+      scheme_(scheme),
+      world_(world),
+      theta_(std::move(theta)),
+      gradient_(Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
+      parameters_(model.layout(), theta_),
+      gradient_views_(nn::Parameters(model.layout(), gradient_, false).all()) {
+  optimizer_.init(model.layout(), theta_.dtype(), theta_.device());
+}
+
+Status Trainer::run(const TrainerSettings& settings) {
+  SINEW_RETURN_IF_ERROR(scheme_.start(theta_.mutable_view()));
+  loader_.seek(settings.first_step);
+  for (int64_t step = settings.first_step; step < settings.steps; ++step) {
+    SINEW_RETURN_IF_ERROR(world_.health());
+    world_.report_step(step);
+    StepReport report;
+    SINEW_RETURN_IF_ERROR(one_step(settings, step, report));
+    if (settings.on_step) SINEW_RETURN_IF_ERROR(settings.on_step(report));
+  }
+  world_.report_step(settings.steps);
+  return scheme_.finish(theta_.mutable_view());
+}
+
+Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepReport& report) {
+  report.step = step + 1;
+  SINEW_RETURN_IF_ERROR(scheme_.before_step(step, theta_.mutable_view()));
+  world_.compute({}, [&] { forward_backward(settings, step, report); });
+  const bool usable = std::isfinite(report.loss);
+  if (!usable && !settings.skip_nonfinite)
+    return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
+                       "; lower --lr, or continue past such steps with --train.nonfinite skip");
+  // Every member of a synchronous scheme must take part, with a gradient that does no harm.
+  if (!usable) fill(gradient_.mutable_view(), 0);
+  SINEW_RETURN_IF_ERROR(scheme_.reduce(gradient_.mutable_view()));
+  if (usable)
+    optimizer_.step(theta_.mutable_view(), gradient_.mutable_view());
+  else
+    optimizer_.skip(theta_.mutable_view());
+  SINEW_RETURN_IF_ERROR(scheme_.after_step(step, theta_.mutable_view()));
+  if (const double moved2 = scheme_.take_external_write(); moved2 > 0) {
+    const double size = norm(theta_.view());
+    optimizer_.on_external_write(std::sqrt(moved2) / (size > 0 ? size : 1));
+  }
+  return Status::Ok();
+}
+
+void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
+  optimizer_.before_gradient(theta_.mutable_view());
+  const nn::Batch batch = loader_.next();
+  const nn::Pass pass{parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step)};
+  const Tensor logits = model_.forward(batch.inputs, pass);
+  const Tensor loss = settings.loss(logits, batch.labels);
+  grad({loss}, parameters_.all(), {}, {.into = gradient_views_});
+  report.loss = to_doubles(loss.view())[0];
+  report.accuracy = share_correct(logits, batch.labels);
+  report.samples = batch.size();
+}
+
+Result<Vec> Trainer::evaluation_point() {
+  Vec point = Vec::zeros(theta_.size(), theta_.dtype(), theta_.device());
+  SINEW_RETURN_IF_ERROR(scheme_.evaluation_point(theta_.view(), point.mutable_view()));
+  return point;
+}
+
+}  // namespace sinew::train

@@ -1,0 +1,69 @@
+// Trainer: one worker's training loop over a scheme's hooks (architecture, section 3), the same in both worlds.
+//
+// One step: scheme.before_step -> optimizer.before_gradient -> forward and backward -> scheme.reduce -> optimizer.step
+// -> scheme.after_step.
+//
+// Invariants: theta, the gradient and the optimizer's state live in flat vectors of one layout that are allocated once.
+// A step's randomness is keyed by (seed, worker, step), so a run does not depend on how it was interrupted.
+//
+// Thread safety: one thread per Trainer; the model and the data may be shared.
+//
+// Example (models/examples/local_mlp.cpp):
+//   Trainer trainer(model, loader, *optimizer, *scheme, *world, model.initialize(seed));
+//   Status status = trainer.run({.steps = 1000});
+#pragma once
+
+#include <functional>
+
+#include "dist/scheme.h"
+#include "nn/data/loader.h"
+#include "nn/loss.h"
+#include "nn/module.h"
+#include "optim/optimizer.h"
+
+namespace sinew::train {
+
+struct StepReport {
+  int64_t step = 0;     // finished steps of this worker
+  double loss = 0;      // of the step's batch, before the update
+  double accuracy = 0;  // likewise
+  int64_t samples = 0;
+};
+
+struct TrainerSettings {
+  int64_t steps = 0;       // run until this many steps are done, counted from 0
+  int64_t first_step = 0;  // > 0 for a restarted worker
+  uint64_t seed = 1;       // of dropout masks
+  bool skip_nonfinite = false;  // a step whose loss is not finite changes nothing; else it ends the run (non_finite)
+  nn::Loss loss = nn::cross_entropy;
+  // After each step; a status that is not ok ends the run with it.
+  std::function<Status(const StepReport&)> on_step;
+};
+
+class Trainer {
+ public:
+  // Takes theta over. All references must outlive the trainer.
+  Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
+          dist::World& world, Vec theta);
+
+  // Meets the other workers, trains, and delivers what is in flight.
+  Status run(const TrainerSettings& settings);
+  const Vec& theta() const { return theta_; }
+  // What the run's results are measured on: own parameters, an average or the center.
+  Result<Vec> evaluation_point();
+
+ private:
+  Status one_step(const TrainerSettings& settings, int64_t step, StepReport& report);
+  void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
+
+  const nn::Model& model_;
+  nn::Loader& loader_;
+  optim::Optimizer& optimizer_;
+  dist::Scheme& scheme_;
+  dist::World& world_;
+  Vec theta_, gradient_;
+  nn::Parameters parameters_;
+  std::vector<Tensor> gradient_views_;
+};
+
+}  // namespace sinew::train

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# The longer checks, by hand before a release (an hour or so on two cores):
+#   everything of .ci/run; the sanitizers on every test binary; the dist tests ten times over; shared libraries; the
+#   release build with all instruction sets and its benchmarks compiled; ten minutes of fuzzing; clang-tidy.
+# The stages go on after a failure; the failed ones are named at the end.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+failures=()
+
+check() {
+  stage "$1"
+  "${@:2}" </dev/null || failures+=("$1")
+}
+
+sanitize_everything() {
+  local preset
+  for preset in asan tsan; do
+    configure "$preset" && build "$preset" && run_tests "$preset" --label-exclude '^(lint|install)$' || return 1
+  done
+}
+shared_libraries() {
+  cmake -S . -B build/shared -G Ninja -DCMAKE_BUILD_TYPE=RelWithDebInfo -DBUILD_SHARED_LIBS=ON -DSINEW_CPU_ISAS=v3 >build/shared.log &&
+    build shared && ctest --test-dir build/shared --output-on-failure -L install
+}
+release_and_benchmarks() { configure release -DSINEW_BENCH=ON && build release; }
+tidy() {
+  command -v run-clang-tidy >/dev/null || { echo "skipped: no clang-tidy (scripts/setup.sh --lint installs it)"; return 0; }
+  configure dev && run-clang-tidy -quiet -p build/dev -j "$jobs" "^$PWD/(core|nn|dist|optim|models)/" 2>/dev/null >build/tidy.log
+  ! grep -E '(warning|error):' build/tidy.log | sort -u
+}
+
+check "ci" .ci/run
+check "dist tests ten times" run_tests dev --label-regex '^dist$' --repeat until-fail:10
+check "sanitizers on everything" sanitize_everything
+check "shared libraries" shared_libraries
+check "release and benchmarks" release_and_benchmarks
+check "fuzzing" scripts/fuzz.sh 600
+check "clang-tidy" tidy
+stage_end
+if [ ${#failures[@]} -gt 0 ]; then
+  printf 'failed: %s\n' "${failures[@]}"
+  exit 1
+fi
+echo "all checks passed"

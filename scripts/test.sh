@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Sets up, builds and runs all tests. Ends with the line "N passed, N failed, N skipped"; exit code 0 when none failed.
+#
+#   scripts/test.sh                    the preset dev
+#   scripts/test.sh --preset minimal   another one
+#   scripts/test.sh --record           write the number of tests that ran into scripts/test_count.txt
+#
+# Fewer tests than recorded there is a failure. Tests on real data sets run when SINEW_DATA names the folder that
+# holds mnist/ and cifar-10-batches-bin/; otherwise they are skipped and say so. SINEW_JOBS sets the parallelism.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+preset=dev record=""
+while [ $# -gt 0 ]; do
+  case $1 in
+    --preset)
+      [ $# -ge 2 ] || die "--preset needs a name (cmake --list-presets shows them)"
+      preset=$2
+      shift
+      ;;
+    --record) record=1 ;;
+    *) die "unknown option $1 (allowed: --preset NAME, --record)" ;;
+  esac
+  shift
+done
+
+stage "set-up"
+scripts/setup.sh
+stage "configure $preset"
+configure "$preset"
+stage "build $preset"
+build "$preset"
+stage "test $preset"
+status=0
+run_tests "$preset" || status=1
+stage_end
+
+# The floor is that of a build with every optional part.
+counts=scripts/test_count.txt
+key=$preset${SINEW_DATA:++data}
+ran=$((passed + failed))
+floor=$(awk -v key="$key" '$1 == key { print $2 }' "$counts")
+if [ -n "$record" ]; then
+  { grep '^#' "$counts"; { grep -v '^#' "$counts" | awk -v key="$key" '$1 != key'; echo "$key $ran"; } | sort; } >"$counts.tmp"
+  mv "$counts.tmp" "$counts"
+elif [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|PMIX|ZLIB)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
+  echo "not compared with $counts: this build is without some optional parts ($off)"
+elif [ -z "$floor" ]; then
+  echo "no number of tests recorded for $key: scripts/test.sh --record writes it"
+elif [ "$ran" -lt "$floor" ]; then
+  echo "only $ran tests ran; $counts records $floor for $key. If tests were removed on purpose: scripts/test.sh --record"
+  status=1
+fi
+total
+exit $status

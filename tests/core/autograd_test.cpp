@@ -1,0 +1,164 @@
+#include "core/autograd.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/node_locals.h"
+#include "core/ops.h"
+#include "tests/support/gradcheck.h"
+
+namespace sinew {
+namespace {
+
+using testing::near;
+using testing::values;
+
+Tensor leaf(std::vector<double> v) {
+  const Shape shape{static_cast<int64_t>(v.size())};
+  return Tensor::from_vector(v, shape).set_requires_grad();
+}
+
+TEST(Grad, AccumulatesOverUses) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  EXPECT_EQ(values(grad({sum(x[0] * x[0] * x[0])}, x)[0]), (std::vector<double>{12, 27}));
+}
+
+TEST(Grad, InputsWithoutInfluenceGetZeros) {
+  const std::vector<Tensor> x{leaf({2, 3}), leaf({1, 1, 1})};
+  EXPECT_EQ(values(grad({sum(x[0])}, x)[1]), (std::vector<double>{0, 0, 0}));
+}
+
+TEST(Grad, OfAnIntermediateResult) {
+  const Tensor x = leaf({2, 3}), y = square(x);
+  const std::vector<Tensor> wrt{y};
+  EXPECT_EQ(values(grad({sum(y * y)}, wrt)[0]), (std::vector<double>{8, 18}));
+}
+
+TEST(Grad, CotangentsWeighTheOutputs) {
+  const std::vector<Tensor> x{leaf({2, 3})}, v{Tensor::from_vector<double>({10, 100}, {2})};
+  EXPECT_EQ(values(grad({square(x[0])}, x, v)[0]), (std::vector<double>{40, 600}));
+}
+
+TEST(Grad, SeveralOutputs) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  const std::vector<Tensor> y{sum(x[0]), sum(square(x[0]))};
+  EXPECT_EQ(values(grad(y, x)[0]), (std::vector<double>{5, 7}));
+}
+
+TEST(Grad, NothingToDifferentiateIsAnError) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  EXPECT_THROW(grad({Tensor::ones({})}, x), Error);
+  EXPECT_THROW(grad({square(x[0])}, x), Error);  // not a scalar, no cotangent
+  const std::vector<Tensor> bad{Tensor::ones({3}, DType::f64)};
+  EXPECT_THROW(grad({square(x[0])}, x, bad), Error);
+  const std::vector<Tensor> twice{x[0], x[0]};
+  EXPECT_THROW(grad({sum(x[0])}, twice), Error);
+}
+
+TEST(Grad, FreesTheGraphUnlessAsked) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  const Tensor y = sum(square(x[0]));
+  EXPECT_NO_THROW(grad({y}, x, {}, {.retain_graph = true}));
+  EXPECT_NO_THROW(grad({y}, x));
+  try {
+    grad({y}, x);
+    FAIL() << "the second backward pass must say that the graph is gone";
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("retain_graph"), std::string::npos) << e.what();
+  }
+}
+
+TEST(Grad, BackwardReleasesSavedMemory) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  Tensor middle = square(x[0]);
+  const Tensor y = sum(exp(middle));
+  detail::TensorImpl* impl = middle.impl();
+  EXPECT_GT(impl->references.load(), 1u);
+  grad({y}, x);
+  EXPECT_EQ(impl->references.load(), 1u);
+}
+
+TEST(Grad, InPlaceWriteOfASavedVectorIsAnError) {
+  Vec theta = Vec::zeros(4, DType::f64);
+  const std::vector<Tensor> p{Tensor::view_of(theta, 0, {4}, true)};
+  const Tensor loss = sum(square(p[0]));
+  fill(theta.mutable_view(), 1);
+  try {
+    grad({loss}, p);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("written in place"), std::string::npos) << e.what();
+  }
+  EXPECT_EQ(values(grad({sum(square(p[0]))}, p)[0]), (std::vector<double>{2, 2, 2, 2}));
+}
+
+TEST(Grad, WritesIntoDestinations) {
+  Vec flat = Vec::zeros(32, DType::f64);
+  const Tensor x = testing::random_input({4, 3}, 1);
+  const std::vector<Tensor> p{testing::random_input({2, 3}, 2).set_requires_grad(), leaf({0.5, -0.5})};
+  auto loss = [&] { return sum(square(linear(x, p[0], p[1], Activation::relu))); };
+  const std::vector<Tensor> want = grad({loss()}, p);
+  const std::vector<Tensor> into{Tensor::view_of(flat, 0, {2, 3}), Tensor::view_of(flat, 16, {2})};
+  const std::vector<Tensor> got = grad({loss()}, p, {}, {.into = into});
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(got[i].data(), into[i].data());
+    EXPECT_EQ(values(got[i]), values(want[i]));
+  }
+  EXPECT_EQ(to_doubles(flat.view())[6], 0);  // padding untouched
+}
+
+TEST(Grad, DestinationsWithSharedParameters) {
+  Vec flat = Vec::zeros(16, DType::f64);
+  const Tensor x = testing::random_input({2, 3}, 1);
+  const std::vector<Tensor> p{testing::random_input({3, 3}, 2).set_requires_grad()};
+  auto loss = [&] { return sum(linear(linear(x, p[0], Tensor()), p[0], Tensor())); };
+  const std::vector<Tensor> into{Tensor::view_of(flat, 0, {3, 3})};
+  EXPECT_EQ(values(grad({loss()}, p, {}, {.into = into})[0]), values(grad({loss()}, p)[0]));
+}
+
+TEST(Grad, LongChainsNeitherRecurseNorLeak) {
+  Tensor y = leaf({1.0});
+  const std::vector<Tensor> x{y};
+  for (int i = 0; i < 300000; ++i) y = affine(y, 1, 0);
+  EXPECT_EQ(values(grad({y}, x)[0])[0], 1);
+  Tensor z = x[0];
+  for (int i = 0; i < 300000; ++i) z = affine(z, 1, 0);  // destroyed without a backward pass
+}
+
+TEST(Grad, FourthOrder) {
+  const std::vector<Tensor> x{leaf({0.3})};
+  Tensor y = sin(x[0]);
+  for (int i = 0; i < 4; ++i) y = grad({y}, x, {}, {.create_graph = true})[0];
+  EXPECT_NEAR(y.item<double>(), std::sin(0.3), 1e-15);
+}
+
+TEST(GradMode, StopsRecordingInScope) {
+  const Tensor x = leaf({1.0});
+  {
+    GradMode off(false);
+    EXPECT_FALSE(square(x).requires_grad());
+  }
+  EXPECT_TRUE(square(x).requires_grad());
+}
+
+TEST(GradMode, BelongsToTheNode) {
+  NodeLocals other;
+  other.grad_enabled = false;
+  NodeLocals* before = exchange_node_locals(&other);
+  EXPECT_FALSE(GradMode::enabled());
+  exchange_node_locals(before);
+  EXPECT_TRUE(GradMode::enabled());
+}
+
+TEST(Tensors, OnlyFloatLeavesRequireGrad) {
+  const Tensor x = leaf({1.0});
+  EXPECT_THROW(square(x).set_requires_grad(), Error);
+  EXPECT_THROW(Tensor::zeros({2}, DType::i64).set_requires_grad(), Error);
+  EXPECT_FALSE(x.detach().requires_grad());
+  EXPECT_THROW(x.item<float>(), Error);
+  EXPECT_THROW(Tensor::from_vector<float>({1, 2}, {3}), Error);
+}
+
+}  // namespace
+}  // namespace sinew

@@ -1,0 +1,103 @@
+#include "tests/core/op_table.h"
+
+#include "core/ops.h"
+
+namespace sinew::testing {
+namespace {
+using In = const std::vector<Tensor>&;
+const RngKey kKey{3, static_cast<uint32_t>(RngPurpose::test), 0, 0};
+}  // namespace
+
+const std::vector<OpRow>& op_table() {
+  static const std::vector<OpRow> table = {
+      // elementwise
+      {"affine", [](In x) { return affine(x[0], 2.5, -1) * x[0]; }, {{3, 5}}},
+      {"abs", [](In x) { return abs(x[0]) * x[0]; }, {{3, 5}}, 0.2, 1},
+      {"exp", [](In x) { return exp(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"log", [](In x) { return log(x[0]); }, {{3, 5}}, 0.5, 2, true},
+      {"sqrt", [](In x) { return sqrt(x[0]); }, {{3, 5}}, 0.5, 2, true},
+      {"reciprocal", [](In x) { return reciprocal(x[0]); }, {{3, 5}}, 0.5, 2, true},
+      {"square", [](In x) { return square(x[0]); }, {{3, 5}}},
+      {"pow", [](In x) { return pow(x[0], 2.7); }, {{3, 5}}, 0.5, 2, true},
+      {"sin", [](In x) { return sin(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"cos", [](In x) { return cos(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"tanh", [](In x) { return tanh(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"sigmoid", [](In x) { return sigmoid(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"softplus", [](In x) { return softplus(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"relu", [](In x) { return relu(x[0]) * relu(x[0]); }, {{3, 5}}, 0.1, 1},
+      {"relu_negative", [](In x) { return relu(x[0]) + square(x[0]); }, {{3, 5}}, -1, -0.1},
+      {"sign", [](In x) { return sign(x[0]) * square(x[0]); }, {{3, 5}}, 0.1, 1},
+      {"step", [](In x) { return step(x[0]) * square(x[0]); }, {{3, 5}}, 0.1, 1},
+      {"add", [](In x) { return square(add(x[0], x[1])); }, {{3, 5}, {3, 5}}},
+      {"add_broadcast", [](In x) { return square(add(x[0], x[1])); }, {{3, 1, 4}, {5, 1}}},
+      {"sub", [](In x) { return square(sub(x[0], x[1])); }, {{3, 5}, {5}}},
+      {"mul", [](In x) { return mul(x[0], square(x[1])); }, {{3, 5}, {3, 1}}, -1, 1, true},
+      {"mul_scalar", [](In x) { return mul(square(x[0]), x[1]); }, {{3, 5}, {}}},
+      {"div", [](In x) { return div(x[0], x[1]); }, {{3, 5}, {5}}, 0.5, 2, true},
+      {"maximum", [](In x) { return square(maximum(x[0], affine(x[1], 1, 3))); }, {{3, 5}, {3, 5}}},
+      {"minimum", [](In x) { return square(minimum(x[0], affine(x[1], 1, 3))); }, {{3, 5}, {5}}},
+      {"greater", [](In x) { return greater(x[0], affine(x[1], 1, 3)) * x[0] + square(x[1]); }, {{3, 5}, {3, 5}}},
+      {"equal", [](In x) { return equal(x[0], x[0]) * square(x[0]); }, {{3, 5}}},
+      {"relu_grad", [](In x) { return relu_grad(square(x[0]), x[1]); }, {{3, 5}, {3, 5}}, 0.1, 1},
+      {"tanh_grad", [](In x) { return tanh_grad(square(x[0]), x[1]); }, {{3, 5}, {3, 5}}},
+      {"sigmoid_grad", [](In x) { return sigmoid_grad(square(x[0]), x[1]); }, {{3, 5}, {3, 5}}},
+      {"where", [](In x) { return where(step(x[0]), square(x[1]), x[2] * x[1]); }, {{3, 5}, {3, 5}, {3, 5}}, 0.1, 1},
+      {"cast", [](In x) { return square(cast(x[0], x[0].dtype())); }, {{3, 5}}},
+      // shape
+      {"reshape", [](In x) { return square(reshape(x[0], {5, 3})); }, {{3, 5}}},
+      {"reshape_infer", [](In x) { return square(reshape_infer(x[0], {2, -1})); }, {{4, 5}}},
+      {"flatten", [](In x) { return square(flatten(x[0])); }, {{2, 3, 4}}},
+      {"permute", [](In x) { return square(permute(x[0], {2, 0, 1})); }, {{2, 3, 4}}},
+      {"permute4", [](In x) { return square(permute(x[0], {0, 3, 1, 2})); }, {{2, 3, 2, 4}}},
+      {"transpose", [](In x) { return matmul(transpose(x[0]), x[0]); }, {{3, 4}}},
+      {"broadcast_to", [](In x) { return square(broadcast_to(x[0], {2, 3, 4})); }, {{3, 1}}},
+      {"sum_to", [](In x) { return square(sum_to(x[0], {3, 1})); }, {{2, 3, 4}}},
+      {"slice", [](In x) { return square(slice(x[0], 1, 3)); }, {{4, 3}}},
+      {"pad", [](In x) { return square(pad(x[0], 2, 1)); }, {{2, 3}}},
+      // reductions
+      {"sum", [](In x) { return square(sum(x[0])); }, {{3, 5}}},
+      {"sum_rows", [](In x) { return square(sum(x[0], {0})); }, {{3, 5}}},
+      {"sum_middle", [](In x) { return square(sum(x[0], {1})); }, {{2, 3, 4}}},
+      {"sum_two_axes", [](In x) { return square(sum(x[0], {0, 2}, true)); }, {{2, 3, 4}}},
+      {"mean", [](In x) { return square(mean(x[0], {-1})); }, {{3, 5}}},
+      {"max", [](In x) { return square(max(x[0], {1})); }, {{3, 5}}},
+      {"max_all", [](In x) { return square(max(x[0])); }, {{3, 5}}},
+      // products
+      {"matmul", [](In x) { return matmul(x[0], tanh(x[1])); }, {{3, 4}, {4, 5}}, -1, 1, true},
+      {"matmul_ta", [](In x) { return matmul(x[0], tanh(x[1]), true, false); }, {{4, 3}, {4, 5}}},
+      {"matmul_tb", [](In x) { return matmul(tanh(x[0]), x[1], false, true); }, {{3, 4}, {5, 4}}},
+      {"matmul_ta_tb", [](In x) { return matmul(x[0], x[1], true, true); }, {{4, 3}, {5, 4}}},
+      {"matmul_batch", [](In x) { return matmul(x[0], x[1], false, true); }, {{2, 3, 4}, {2, 5, 4}}},
+      {"linear", [](In x) { return square(linear(x[0], x[1], x[2])); }, {{3, 4}, {5, 4}, {5}}},
+      {"linear_relu", [](In x) { return square(linear(x[0], x[1], x[2], Activation::relu)); }, {{3, 4}, {5, 4}, {5}}},
+      {"linear_tanh", [](In x) { return linear(x[0], x[1], x[2], Activation::tanh); }, {{3, 4}, {5, 4}, {5}}, -1, 1, true},
+      {"linear_sigmoid", [](In x) { return linear(x[0], x[1], Tensor(), Activation::sigmoid); }, {{3, 4}, {5, 4}}},
+      // indexing
+      {"gather", [](In x) { return square(gather(x[0], x[1])); }, {{4, 3}}, -1, 1, false, {{2, 0, 2}}},
+      {"scatter_add", [](In x) { return square(scatter_add(x[0], x[1], 4)); }, {{3, 3}}, -1, 1, false, {{2, 0, 2}}},
+      {"one_hot", [](In x) { return square(x[0]) * one_hot(x[1], 3, x[0].dtype()); }, {{3, 3}}, -1, 1, false, {{2, 0, 2}}},
+      // softmax and losses
+      {"softmax", [](In x) { return softmax(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"log_softmax", [](In x) { return log_softmax(x[0]); }, {{3, 5}}, -1, 1, true},
+      {"softmax_cross_entropy", [](In x) { return softmax_cross_entropy(x[0], x[1]); }, {{3, 5}}, -1, 1, true, {{2, 0, 4}}},
+      {"softmax_cross_entropy_composite", [](In x) { return softmax_cross_entropy_composite(x[0], x[1]); }, {{3, 5}}, -1, 1,
+       true, {{2, 0, 4}}},
+      {"softmax_cross_entropy_grad", [](In x) { return softmax_cross_entropy_grad(sum(x[1]), x[0], x[2]); },
+       {{3, 5}, {2}}, -1, 1, true, {{2, 0, 4}}},
+      {"mse", [](In x) { return mse(tanh(x[0]), x[1]); }, {{3, 5}, {3, 5}}},
+      // random
+      {"dropout", [](In x) { return square(dropout(x[0], 0.4, kKey)); }, {{5, 5}}},
+  };
+  return table;
+}
+
+std::vector<Tensor> op_inputs(const OpRow& row, DType dtype, Device device) {
+  std::vector<Tensor> inputs;
+  uint32_t stream = 1;
+  for (const Shape& shape : row.shapes) inputs.push_back(cast(random_input(shape, stream++, row.low, row.high, device), dtype));
+  for (const auto& index : row.indices)
+    inputs.push_back(Tensor::from_vector(index, {static_cast<int64_t>(index.size())}, device));
+  return inputs;
+}
+
+}  // namespace sinew::testing

@@ -1,0 +1,346 @@
+// The emulation itself: what it finds in wrong kernels, and that right ones run in every order.
+#if defined(SINEW_CUDA_EMULATE)
+#include "cuda/device/device.cuh"
+//
+#include <cmath>
+#include <string>
+#include <thread>
+
+#include "cuda/launch.h"
+#include "tests/cuda/support.h"
+
+namespace sinew::testing {
+namespace {
+
+using namespace cuda;  // NOLINT: kernels are written as in cuda/*.cu
+
+template <class... P, class... A>
+void run(void (*kernel)(P...), Dim grid, Dim block, size_t shared_bytes, A... arguments) {
+  launch(Kernel<P...>{"test kernel", kernel}, grid, block, shared_bytes, nullptr, arguments...);
+}
+
+// The text of the Error that body throws; "" when it throws none.
+template <class Body>
+std::string error_of(const Body& body) {
+  try {
+    body();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+class CudaEmulator : public ::testing::Test {
+ protected:
+  void SetUp() override { ASSERT_TRUE(install().ok()); }
+};
+using CudaEmulatorDeathTest = CudaEmulator;
+
+__global__ void coordinates(unsigned* out) {
+  const unsigned block = (blockIdx.z * gridDim.y + blockIdx.y) * gridDim.x + blockIdx.x;
+  const unsigned thread = (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x;
+  const unsigned i = block * blockDim.x * blockDim.y * blockDim.z + thread;
+  atomic_add(out + i, i + 1);
+}
+
+TEST_F(CudaEmulator, EveryThreadOfEveryBlockRunsOnce) {
+  in_all_orders([] {
+    const DeviceArray<unsigned> out(std::vector<unsigned>(3 * 2 * 2 * 5 * 3 * 2, 0));
+    run(coordinates, {3, 2, 2}, {5, 3, 2}, 0, out.data());
+    const std::vector<unsigned> values = out.read();
+    for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], i + 1);
+  });
+}
+
+__global__ void reverse_block(const float* x, float* y) {
+  SINEW_SHARED(float, values, [128]);
+  const unsigned t = threadIdx.x, n = blockDim.x;
+  values[t] = x[blockIdx.x * n + t];
+  block_sync();
+  y[blockIdx.x * n + t] = values[n - 1 - t];
+}
+
+__global__ void reverse_block_without_barrier(const float* x, float* y) {
+  SINEW_SHARED(float, values, [128]);
+  const unsigned t = threadIdx.x, n = blockDim.x;
+  values[t] = x[blockIdx.x * n + t];
+  y[blockIdx.x * n + t] = values[n - 1 - t];
+}
+
+std::vector<float> reversed(const std::vector<float>& x, size_t block) {
+  std::vector<float> y(x.size());
+  for (size_t i = 0; i < x.size(); ++i) y[i] = x[i / block * block + block - 1 - i % block];
+  return y;
+}
+
+TEST_F(CudaEmulator, BarriersAndStaticSharedMemory) {
+  const std::vector<float> x = random_values<float>(4 * 96, 0, 1, 1);
+  in_all_orders([&] {
+    const DeviceArray<float> in(x), out(x.size());
+    run(reverse_block, {4}, {96}, 0, in.data(), out.data());
+    EXPECT_EQ(out.read(), reversed(x, 96));
+  });
+}
+
+TEST_F(CudaEmulator, AMissingBarrierIsFound) {
+  const std::vector<float> x = random_values<float>(4 * 96, 0, 1, 1);
+  in_all_orders([&] {
+    const DeviceArray<float> in(x), out(x.size());
+    run(reverse_block_without_barrier, {4}, {96}, 0, in.data(), out.data());
+    EXPECT_NE(out.read(), reversed(x, 96));  // reads the NaN that fills fresh shared memory
+  });
+}
+
+// Wrong only when a later thread runs first: why there are several orders.
+__global__ void write_after_read(float* y) {
+  SINEW_SHARED(float, values, [64]);
+  const unsigned t = threadIdx.x;
+  values[t] = float(t);
+  block_sync();
+  const float left = t > 0 ? values[t - 1] : 0.0f;
+  values[t] = left;  // needs a barrier before it
+  block_sync();
+  y[t] = values[t];
+}
+
+TEST_F(CudaEmulator, AWriteAfterReadRaceIsFoundByAnotherOrder) {
+  std::vector<float> want(64);
+  for (size_t i = 1; i < 64; ++i) want[i] = float(i - 1);
+  int right = 0, wrong = 0;
+  in_all_orders([&] {
+    const DeviceArray<float> out(64);
+    run(write_after_read, {1}, {64}, 0, out.data());
+    ++(out.read() == want ? right : wrong);
+  });
+  EXPECT_GT(wrong, 0);
+  EXPECT_GT(right, 0);
+}
+
+__global__ void two_barriers(int* y) {
+  if (threadIdx.x < 40) {
+    block_sync();
+  } else {
+    y[0] = 1;
+    block_sync();
+  }
+}
+
+TEST_F(CudaEmulator, ADivergentBarrierIsAnError) {
+  in_all_orders([] {
+    const DeviceArray<int> y(1);
+    const std::string error = error_of([&] { run(two_barriers, {2}, {64}, 0, y.data()); });
+    EXPECT_CONTAINS(error, "kernel test kernel, block (");
+    EXPECT_CONTAINS(error, "thread (");
+    EXPECT_CONTAINS(error, "comes to block_sync at ");
+    EXPECT_CONTAINS(error, "threads wait in block_sync at ");
+  });
+}
+
+__global__ void early_end(int*) {
+  if (threadIdx.x == 5) return;
+  block_sync();
+}
+
+TEST_F(CudaEmulator, AThreadThatEndsWhileOthersWaitIsAnError) {
+  in_all_orders([] {
+    const DeviceArray<int> y(1);
+    const std::string error = error_of([&] { run(early_end, {1}, {64}, 0, y.data()); });
+    EXPECT_TRUE(error.find("ends while") != std::string::npos || error.find("have ended") != std::string::npos)
+        << error;
+  });
+  // The executor is as good as new after an error.
+  const DeviceArray<float> in(std::vector<float>(96, 2.0f)), out(96);
+  run(reverse_block, {1}, {96}, 0, in.data(), out.data());
+  EXPECT_EQ(out.read(), std::vector<float>(96, 2.0f));
+}
+
+__global__ void barrier_against_shuffle(int* y) {
+  if (threadIdx.x % 32 == 3)
+    block_sync();
+  else
+    y[threadIdx.x] = warp_shuffle_xor(1, 1);
+}
+
+TEST_F(CudaEmulator, ADeadlockNamesWhoWaitsWhere) {
+  in_all_orders([] {
+    const DeviceArray<int> y(64);
+    const std::string error = error_of([&] { run(barrier_against_shuffle, {1}, {64}, 0, y.data()); });
+    EXPECT_CONTAINS(error, "deadlock; 2 threads (first (3,0,0)) wait in block_sync at ");
+    EXPECT_CONTAINS(error, "62 threads (first (0,0,0)) wait in warp_shuffle_xor at ");
+  });
+}
+
+__global__ void divergent_shuffle(int* y) {
+  if (threadIdx.x < 7)
+    y[threadIdx.x] = warp_shuffle_xor(1, 1);
+  else
+    y[threadIdx.x] = warp_shuffle_xor(2, 1);
+}
+
+TEST_F(CudaEmulator, ADivergentShuffleIsAnError) {
+  in_all_orders([] {
+    const DeviceArray<int> y(32);
+    EXPECT_CONTAINS(error_of([&] { run(divergent_shuffle, {1}, {32}, 0, y.data()); }), "while");
+  });
+}
+
+struct Wide {
+  double a;
+  int b, c;
+};
+template <class T>
+__global__ void butterflies(T* y) {
+  T sum = T(threadIdx.x + 1);
+  for (int mask = 16; mask > 0; mask /= 2) sum = T(sum + warp_shuffle_xor(sum, mask));
+  y[threadIdx.x] = sum;
+}
+__global__ void exchange_structs(Wide* y) {
+  const int t = int(threadIdx.x);
+  y[t] = warp_shuffle_xor(Wide{t * 0.5, t, -t}, 5);
+}
+
+template <class T>
+void check_butterflies() {
+  const DeviceArray<T> y(64);
+  run(butterflies<T>, {1}, {64}, 0, y.data());
+  std::vector<T> want(64);
+  for (size_t i = 0; i < 64; ++i) want[i] = T(i < 32 ? 528 : 528 + 32 * 32);
+  EXPECT_EQ(y.read(), want);
+}
+
+TEST_F(CudaEmulator, Shuffles) {
+  in_all_orders([] {
+    check_butterflies<float>();
+    check_butterflies<double>();
+    check_butterflies<int64_t>();
+    check_butterflies<uint8_t>();
+    const DeviceArray<Wide> y(32);
+    run(exchange_structs, {1}, {32}, 0, y.data());
+    const std::vector<Wide> got = y.read();
+    for (int t = 0; t < 32; ++t) {
+      EXPECT_EQ(got[size_t(t)].a, (t ^ 5) * 0.5);
+      EXPECT_EQ(got[size_t(t)].b, t ^ 5);
+      EXPECT_EQ(got[size_t(t)].c, -(t ^ 5));
+    }
+  });
+}
+
+__global__ void dynamic_sum(const int* x, int* y) {
+  SINEW_DYNAMIC_SHARED(int, values);
+  values[threadIdx.x] = x[threadIdx.x];
+  block_sync();
+  if (threadIdx.x != 0) return;
+  int sum = 0;
+  for (unsigned i = 0; i < blockDim.x; ++i) sum += values[i];
+  y[0] = sum;
+}
+
+TEST_F(CudaEmulator, DynamicSharedMemory) {
+  in_all_orders([] {
+    const DeviceArray<int> x(std::vector<int>(100, 3)), y(1);
+    run(dynamic_sum, {1}, {100}, 100 * sizeof(int), x.data(), y.data());
+    EXPECT_EQ(y.read()[0], 300);
+  });
+}
+
+__global__ void read_uninitialised(float* y) {
+  SINEW_SHARED(float, fixed, [4]);
+  SINEW_DYNAMIC_SHARED(float, dynamic);
+  y[blockIdx.x * 2] = fixed[1];
+  y[blockIdx.x * 2 + 1] = dynamic[1];
+  fixed[1] = dynamic[1] = 1;  // must not be seen by the next block
+}
+
+TEST_F(CudaEmulator, UninitialisedSharedMemoryIsNaN) {
+  const DeviceArray<float> y(std::vector<float>(6, 0.0f));
+  run(read_uninitialised, {3}, {1}, 16, y.data());
+  for (float v : y.read()) EXPECT_TRUE(std::isnan(v));
+}
+
+TEST_F(CudaEmulator, FreshDeviceMemoryIsNaN) {
+  const DeviceArray<float> y(100);
+  for (float v : y.read()) EXPECT_TRUE(std::isnan(v));
+}
+
+__global__ void too_much_static(int* y) {
+  SINEW_SHARED(char, a, [40000]);
+  SINEW_SHARED(char, b, [10000]);
+  y[0] = a[0] + b[0];
+}
+__global__ void nothing(int*) {}
+
+TEST_F(CudaEmulator, LimitsOfTheDevice) {
+  const DeviceArray<int> y(1);
+  EXPECT_CONTAINS(error_of([&] { run(too_much_static, {1}, {1}, 0, y.data()); }), "50000 bytes of static");
+  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1}, 228 * 1024, y.data()); }), "shared memory");
+  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1025}, 0, y.data()); }), "block of (1025,1,1)");
+  EXPECT_CONTAINS(error_of([&] { run(nothing, {0}, {32}, 0, y.data()); }), "grid of (0,1,1)");
+  EXPECT_CONTAINS(error_of([&] { run(nothing, {1, 70000}, {32}, 0, y.data()); }), "grid of (1,70000,1)");
+  EXPECT_EQ(error_of([&] { run(nothing, {1}, {1024}, 227 * 1024, y.data()); }), "");
+}
+
+TEST_F(CudaEmulator, HostPointersAreRefused) {
+  int host = 0;
+  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1}, 0, &host); }), "argument 0");
+  EXPECT_CONTAINS(error_of([&] {
+                    device().unary({UnaryOp::abs, DType::f32, 1, &host, &host, 0, 0});
+                  }),
+                  "is host memory");
+  EXPECT_THROW(device().upload(&host, &host, 4), Error);
+  EXPECT_THROW(device().download(&host, &host, 4), Error);
+  EXPECT_THROW(device().release(&host, 4), Error);
+  void* p = device().allocate(100);
+  EXPECT_THROW(device().upload(p, std::vector<char>(101).data(), 101), Error);  // over the end
+  device().release(p, 100);
+  EXPECT_THROW(device().release(p, 100), Error);
+}
+
+TEST_F(CudaEmulator, EntriesThatAreMissingAreNull) {
+  EXPECT_NE(device().gemm, nullptr);
+  EXPECT_EQ(device().softmax, nullptr);
+}
+
+TEST_F(CudaEmulator, LaunchesFromSeveralOsThreads) {
+  std::vector<std::thread> threads;
+  std::vector<int> good(3);
+  for (size_t i = 0; i < good.size(); ++i)
+    threads.emplace_back([&good, i] {
+      const std::vector<float> x = random_values<float>(8 * 96, 0, 1, uint32_t(i));
+      for (int round = 0; round < 20; ++round) {
+        const DeviceArray<float> in(x), out(x.size());
+        run(reverse_block, {8}, {96}, 0, in.data(), out.data());
+        good[i] += out.read() == reversed(x, 96);
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(good, std::vector<int>(3, 20));
+}
+
+#if defined(__SANITIZE_ADDRESS__)
+__global__ void over_the_end(int kind, int* y) {
+  SINEW_SHARED(int, fixed, [64]);
+  SINEW_DYNAMIC_SHARED(int, dynamic);
+  const unsigned t = threadIdx.x;
+  int* const begin = fixed;  // without its extent, so that the address is checked and not the index
+  if (kind == 0) begin[t + 1] = 1;
+  if (kind == 1) dynamic[t + 1] = 1;
+  if (kind == 2) y[t + 1] = 1;
+  if (kind == 3) dynamic[int(t) - 1] = 1;
+}
+
+TEST_F(CudaEmulatorDeathTest, OutOfBoundsIsFoundByAddressSanitizer) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (int kind = 0; kind < 4; ++kind) {
+    const int n = 64;
+    int* y = static_cast<int*>(device().allocate(n * sizeof(int)));
+    EXPECT_DEATH(run(over_the_end, {1}, {64}, n * sizeof(int), kind, y), "AddressSanitizer") << "kind " << kind;
+    device().release(y, n * sizeof(int));
+  }
+}
+#endif
+
+}  // namespace
+}  // namespace sinew::testing
+#endif

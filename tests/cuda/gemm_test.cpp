@@ -1,0 +1,167 @@
+#include <cmath>
+#include <limits>
+#include <tuple>
+
+#include "tests/cuda/support.h"
+
+namespace sinew::testing {
+namespace {
+
+struct Case {
+  int64_t m, n, k;
+  bool trans_a = false, trans_b = false;
+  double alpha = 1, beta = 0;
+  bool bias = false;
+  Activation act = Activation::none;
+  int64_t batch = 1;
+  int64_t pad = 0;    // extra elements in every leading dimension
+  size_t offset = 0;  // of every pointer, in elements
+};
+
+// The definition, in double; also the size of the terms, for the tolerance.
+std::pair<double, double> exact(const Case& c, const auto& a, const auto& b, const auto& old, const auto& bias,
+                                int64_t i, int64_t j, int64_t z, int64_t lda, int64_t ldb, int64_t ldc) {
+  const int64_t rows_a = c.trans_a ? c.k : c.m, rows_b = c.trans_b ? c.n : c.k;
+  double sum = 0, size = 0;
+  for (int64_t p = 0; p < c.k; ++p) {
+    const double x = a[static_cast<size_t>(z * rows_a * lda + (c.trans_a ? p * lda + i : i * lda + p))];
+    const double y = b[static_cast<size_t>(z * rows_b * ldb + (c.trans_b ? j * ldb + p : p * ldb + j))];
+    sum += x * y;
+    size += std::abs(x * y);
+  }
+  double value = c.alpha * sum;
+  size = std::abs(c.alpha) * size;
+  if (c.beta != 0) value += c.beta * old[static_cast<size_t>(z * c.m * ldc + i * ldc + j)];
+  if (c.bias) value += bias[static_cast<size_t>(j)];
+  switch (c.act) {
+    case Activation::none:
+      break;
+    case Activation::relu:
+      value = value > 0 ? value : 0;
+      break;
+    case Activation::tanh:
+      value = std::tanh(value);
+      break;
+    case Activation::sigmoid:
+      value = 1 / (1 + std::exp(-value));
+      break;
+  }
+  return {value, size + 2};
+}
+
+template <class T>
+void check_case(const Case& c) {
+  SCOPED_TRACE(::testing::Message() << to_string(dtype_of<T>) << " " << c.m << "x" << c.n << "x" << c.k << " trans "
+                                    << c.trans_a << c.trans_b << " alpha " << c.alpha << " beta " << c.beta << " bias "
+                                    << c.bias << " act " << static_cast<int>(c.act) << " batch " << c.batch << " pad "
+                                    << c.pad);
+  const int64_t rows_a = c.trans_a ? c.k : c.m, lda = (c.trans_a ? c.m : c.k) + c.pad;
+  const int64_t rows_b = c.trans_b ? c.n : c.k, ldb = (c.trans_b ? c.k : c.n) + c.pad;
+  const int64_t ldc = c.n + c.pad;
+  auto size = [&](int64_t rows, int64_t ld) { return static_cast<size_t>(c.batch * rows * ld); };
+  const std::vector<T> a = random_values<T>(size(rows_a, lda), -1, 1, 1);
+  const std::vector<T> b = random_values<T>(size(rows_b, ldb), -1, 1, 2);
+  const std::vector<T> bias = random_values<T>(static_cast<size_t>(c.n), -1, 1, 3);
+  // beta == 0 must not read C.
+  const std::vector<T> old = c.beta == 0 ? std::vector<T>(size(c.m, ldc), std::numeric_limits<T>::quiet_NaN())
+                                         : random_values<T>(size(c.m, ldc), -1, 1, 4);
+  const DeviceArray<T> da(a, c.offset), db(b, c.offset), dc(old, c.offset), dbias(bias, c.offset);
+  device().gemm({dtype_of<T>,
+                 c.trans_a,
+                 c.trans_b,
+                 c.m,
+                 c.n,
+                 c.k,
+                 c.alpha,
+                 c.beta,
+                 da.data(),
+                 lda,
+                 db.data(),
+                 ldb,
+                 dc.data(),
+                 ldc,
+                 c.batch,
+                 rows_a * lda,
+                 rows_b * ldb,
+                 c.m * ldc,
+                 c.bias ? dbias.data() : nullptr,
+                 c.act});
+  const std::vector<T> got = dc.read();
+  const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (int64_t z = 0; z < c.batch; ++z)
+    for (int64_t i = 0; i < c.m; ++i)
+      for (int64_t j = 0; j < ldc; ++j) {
+        const double value = static_cast<double>(got[static_cast<size_t>(z * c.m * ldc + i * ldc + j)]);
+        if (j >= c.n) {  // between the rows nothing is written
+          const double before = static_cast<double>(old[static_cast<size_t>(z * c.m * ldc + i * ldc + j)]);
+          ASSERT_TRUE(value == before || (std::isnan(value) && std::isnan(before))) << "padding of row " << i;
+          continue;
+        }
+        const auto [want, terms] = exact(c, a, b, old, bias, i, j, z, lda, ldb, ldc);
+        ASSERT_NEAR(value, want, 4 * epsilon * terms * std::sqrt(static_cast<double>(c.k) + 1))
+            << "batch " << z << ", row " << i << ", column " << j;
+      }
+}
+
+template <class T>
+void check_transposes(Case c) {
+  for (bool trans_a : {false, true})
+    for (bool trans_b : {false, true}) {
+      c.trans_a = trans_a;
+      c.trans_b = trans_b;
+      check_case<T>(c);
+    }
+}
+
+TEST(CudaGemm, RaggedEdgesAndTransposes) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (auto [m, n, k] : {std::tuple{65, 129, 9}, {129, 65, 17}, {1, 65, 8}, {65, 1, 7}, {1, 1, 1}, {64, 64, 16}}) {
+      check_transposes<float>({m, n, k});
+      check_transposes<double>({m, n, k});
+    }
+  });
+}
+
+TEST(CudaGemm, EmptySum) {
+  SINEW_NEEDS_CUDA();
+  check_transposes<float>({5, 7, 0});
+  check_case<float>({.m = 5, .n = 7, .k = 0, .beta = 0.5});
+  check_case<float>({.m = 5, .n = 7, .k = 0, .bias = true});
+  check_case<float>({0, 7, 3});
+  check_case<float>({5, 0, 3});
+}
+
+TEST(CudaGemm, AlphaBetaBiasActivation) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (double alpha : {1.0, -0.5, 0.0})
+      for (double beta : {0.0, 1.0, 0.25}) {
+        check_case<float>({.m = 33, .n = 70, .k = 20, .alpha = alpha, .beta = beta});
+        check_case<double>({.m = 33, .n = 70, .k = 20, .alpha = alpha, .beta = beta});
+      }
+    for (Activation act : {Activation::none, Activation::relu, Activation::tanh, Activation::sigmoid}) {
+      check_case<float>({.m = 33, .n = 70, .k = 20, .bias = true, .act = act});
+      check_case<double>({.m = 33, .n = 70, .k = 20, .bias = false, .act = act});
+    }
+  });
+}
+
+TEST(CudaGemm, BatchesLeadingDimensionsAndOffsets) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    check_transposes<float>({.m = 20, .n = 35, .k = 11, .beta = 1, .batch = 3, .pad = 5});
+    check_transposes<double>({.m = 20, .n = 35, .k = 11, .bias = true, .batch = 2, .pad = 3, .offset = 1});
+  });
+}
+
+// Enough tiles for the large kind: 12 x 11 tiles of 128, 132 of 64.
+TEST(CudaGemm, LargeTiles) {
+  SINEW_NEEDS_CUDA();
+  check_transposes<float>({.m = 65, .n = 33, .k = 12, .batch = 130});
+  check_transposes<double>({.m = 65, .n = 33, .k = 12, .batch = 66});
+  check_case<float>({.m = 129, .n = 130, .k = 20, .batch = 33});
+}
+
+}  // namespace
+}  // namespace sinew::testing

@@ -1,0 +1,295 @@
+// The program from its command line to its exit code, with the training itself replaced.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "models/cli/program.h"
+
+namespace sinew::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class CliTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/sinew_cli_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    root_ = fs::canonical(pattern).string();
+    before_ = fs::current_path();
+    fs::current_path(root_);
+    runners_.local_job = [this](const Options& o, RunFolder& folder, const std::vector<std::string>& command) {
+      return started("local_job", o, folder, command);
+    };
+    runners_.node = [this](const Options& o, RunFolder& folder,
+                           const dist::JobEnvironment& e) -> Result<std::optional<RunSummary>> {
+      environment_ = e;
+      Result<RunSummary> summary = started("node", o, folder, {});
+      if (!summary.ok()) return summary.status();
+      if (e.rank != 0) return std::optional<RunSummary>();
+      return std::optional<RunSummary>(*summary);
+    };
+    runners_.simulation = [this](const Options& o, RunFolder& folder) { return started("simulation", o, folder, {}); };
+    runners_.evaluate = [this](const Options& o, const std::string& weights) -> Result<EvalReport> {
+      started_ = "evaluate";
+      options_ = o;
+      return EvalReport{
+          .weights = weights, .data = o.data.name, .loss = 1, .accuracy = 0.5, .samples = 2, .classes = {}};
+    };
+  }
+  void TearDown() override {
+    for (const char* variable : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SINEW_OPTIM_LR"})
+      unsetenv(variable);
+    fs::current_path(before_);
+    fs::remove_all(root_);
+  }
+
+  Result<RunSummary> started(const char* what, const Options& o, RunFolder& folder,
+                             const std::vector<std::string>& command) {
+    started_ = what;
+    options_ = o;
+    command_ = command;
+    dir_ = folder.dir();
+    if (!failure_.ok()) return failure_;
+    RunSummary summary;
+    summary.test_accuracy = 0.5;
+    summary.scheme = o.scheme.name;
+    summary.workers = o.run.workers;
+    return summary;
+  }
+
+  int run(std::vector<std::string> args) {
+    args.insert(args.begin(), "sinew");
+    out_.str("");
+    err_.str("");
+    started_ = "";
+    return run_program("/bin/sinew", args, runners_, out_, err_);
+  }
+
+  // Fails with this exit code, one line on standard error, and nothing started.
+  void expect_error(int code, const std::string& line, const std::vector<std::string>& args) {
+    EXPECT_EQ(run(args), code) << err_.str();
+    std::string text = err_.str();
+    EXPECT_EQ(text.find("sinew: " + line), 0u) << text;
+    EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+    EXPECT_EQ(started_, "");
+  }
+
+  static void set_job(int rank, int size) {
+    setenv("RANK", std::to_string(rank).c_str(), 1);
+    setenv("WORLD_SIZE", std::to_string(size).c_str(), 1);
+    setenv("MASTER_ADDR", "127.0.0.1", 1);
+    setenv("MASTER_PORT", "29511", 1);
+  }
+
+  Runners runners_;
+  std::ostringstream out_, err_;
+  std::string root_, started_, dir_;
+  Options options_;
+  std::vector<std::string> command_;
+  dist::JobEnvironment environment_;
+  Status failure_;
+  fs::path before_;
+};
+
+TEST_F(CliTest, NoArgumentsShowTheFirstCommand) {
+  EXPECT_EQ(run({}), 0);
+  EXPECT_NE(out_.str().find("  sinew train  "), std::string::npos);
+  std::string text = out_.str();
+  EXPECT_LT(std::count(text.begin(), text.end(), '\n'), 25);
+}
+
+TEST_F(CliTest, TrainWithoutArgumentsIsOneLocalWorker) {
+  EXPECT_EQ(run({"train"}), 0) << err_.str();
+  EXPECT_EQ(started_, "node");
+  EXPECT_EQ(environment_.world_size, 1);
+  EXPECT_EQ(options_.data.name, "synthetic");
+  EXPECT_EQ(options_.model.name, "mlp");
+  EXPECT_TRUE(fs::exists(dir_ + "/config.toml"));
+  auto summary = nlohmann::json::parse(std::ifstream(dir_ + "/summary.json"));
+  EXPECT_EQ(summary["test_accuracy"], 0.5);
+  EXPECT_NE(out_.str().find("run folder runs/"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("test accuracy  0.5000"), std::string::npos) << out_.str();
+}
+
+TEST_F(CliTest, SeveralWorkersOrACenterStartALocalJob) {
+  EXPECT_EQ(run({"train", "--workers", "4", "--out", "job"}), 0) << err_.str();
+  EXPECT_EQ(started_, "local_job");
+  EXPECT_EQ(options_.scheme.name, "easgd");
+  std::string dir = root_ + "/job";
+  EXPECT_EQ(command_, (std::vector<std::string>{"/bin/sinew", "train", "--supervised", "--config", dir + "/config.toml",
+                                                "--run.dir", dir}));
+  EXPECT_EQ(run({"train", "--scheme", "easgd", "--workers", "1"}), 0) << err_.str();
+  EXPECT_EQ(started_, "local_job");
+  EXPECT_EQ(run({"train", "--scheme", "local", "--workers", "3"}), 0) << err_.str();
+  EXPECT_EQ(started_, "local_job");
+}
+
+TEST_F(CliTest, AJobsProcessesTakeTheSupervisorsSettings) {
+  ASSERT_EQ(run({"train", "--workers", "4", "--lr", "0.2", "--out", "job"}), 0);
+  setenv("SINEW_OPTIM_LR", "0.7", 1);  // the flag won in the supervisor, so it must win here
+  set_job(2, 5);
+  ASSERT_EQ(run({command_.begin() + 1, command_.end()}), 0) << err_.str();
+  EXPECT_EQ(started_, "node");
+  EXPECT_EQ(environment_.rank, 2);
+  EXPECT_EQ(options_.optim.lr, 0.2);
+  EXPECT_EQ(options_.run.workers, 4);
+  EXPECT_EQ(dir_, root_ + "/job");
+  EXPECT_EQ(out_.str(), "");
+  EXPECT_FALSE(fs::exists(root_ + "/job/runs"));
+}
+
+TEST_F(CliTest, ARankOfAnotherLaunchersJob) {
+  set_job(0, 5);
+  expect_error(2, "--out: the processes of a job need one run folder", {"train", "--scheme", "easgd"});
+  EXPECT_EQ(run({"train", "--scheme", "easgd", "--out", "ext"}), 0) << err_.str();
+  EXPECT_EQ(started_, "node");
+  EXPECT_EQ(options_.run.workers, 4);  // 5 processes, one holds the center
+  EXPECT_EQ(options_.scheme.alpha, 0.9 / 4);
+  EXPECT_TRUE(fs::exists("ext/summary.json"));
+  set_job(1, 5);
+  EXPECT_EQ(run({"train", "--scheme", "easgd", "--out", "ext"}), 0) << err_.str();  // joins
+  set_job(0, 3);
+  EXPECT_EQ(run({"train", "--scheme", "allreduce", "--out", "ext2"}), 0) << err_.str();
+  EXPECT_EQ(options_.run.workers, 3);
+  expect_error(2, "torchrun variables: the job has 3 processes, but scheme easgd with 3 workers needs 4 (one holds",
+               {"train", "--scheme", "easgd", "--workers", "3", "--out", "ext3"});
+}
+
+TEST_F(CliTest, Sim) {
+  EXPECT_EQ(run({"sim", "--workers", "16"}), 0) << err_.str();
+  EXPECT_EQ(started_, "simulation");
+  EXPECT_EQ(options_.run.world, "sim");
+  EXPECT_EQ(run({"train", "--run.world", "sim"}), 0) << err_.str();
+  EXPECT_EQ(started_, "simulation");
+  expect_error(2, "--run.world: sinew sim is always in virtual time", {"sim", "--run.world", "ucx"});
+  ASSERT_EQ(run({"train", "--workers", "4", "--out", "real"}), 0);
+  EXPECT_EQ(run({"sim", "--config", "real/config.toml"}), 0) << err_.str();
+  EXPECT_EQ(options_.run.workers, 4);
+  EXPECT_EQ(started_, "simulation");
+}
+
+TEST_F(CliTest, ConfigOfARunRepeatsIt) {
+  ASSERT_EQ(run({"train", "--lr", "0.123", "--seed", "9", "--out", "first"}), 0);
+  Options first = options_;
+  ASSERT_EQ(run({"train", "--config", "first/config.toml"}), 0) << err_.str();
+  for (const OptionSpec& spec : option_table()) {
+    if (spec.repeats) {
+      EXPECT_EQ(option_text(options_, spec), option_text(first, spec)) << spec.key;
+    }
+  }
+  EXPECT_NE(dir_, root_ + "/first");
+}
+
+TEST_F(CliTest, BadInputIsOneLineAndADocumentedCode) {
+  expect_error(2, "unknown verb 'trian'; did you mean train?", {"trian"});
+  expect_error(2, "unknown flag --scheme.alhpa; did you mean scheme.alpha?", {"train", "--scheme.alhpa", "0.2"});
+  expect_error(2, "--workers: '0' is not allowed for run.workers", {"train", "--workers", "0"});
+  expect_error(2, "--lr: '-1' is not allowed for optim.lr", {"train", "--lr", "-1"});
+  expect_error(2, "--scheme: 'easgdd' is not allowed", {"train", "--scheme", "easgdd"});
+  expect_error(2, "no verb; type sinew train --workers ...", {"--workers", "4"});
+  expect_error(3, "configuration file missing.toml cannot be read", {"train", "--config", "missing.toml"});
+  expect_error(2, "help: there is no group 'shceme'; did you mean scheme?", {"help", "shceme"});
+  expect_error(2, "optim.gamma", {"train", "--optim.schedule", "step", "--optim.gamma", "2"});
+  EXPECT_FALSE(fs::exists("runs"));
+}
+
+TEST_F(CliTest, FailuresOfARunKeepTheirCode) {
+  failure_ = Status(StatusCode::peer_lost, "the center (rank 4) is lost");
+  EXPECT_EQ(run({"train", "--workers", "4"}), 7);
+  EXPECT_EQ(err_.str(), "sinew: the center (rank 4) is lost\n");
+  EXPECT_EQ(run({"train", "--workers", "4", "--scheme", "allreduce"}), 8);
+  EXPECT_FALSE(fs::exists(dir_ + "/summary.json"));
+  failure_ = Status(StatusCode::non_finite, "loss is nan");
+  EXPECT_EQ(run({"train"}), 6);
+}
+
+TEST_F(CliTest, ExceptionsAreOneLine) {
+  runners_.simulation = [](const Options&, RunFolder&) -> Result<RunSummary> { SINEW_FAIL("gemm", "shapes differ"); };
+  EXPECT_EQ(run({"sim"}), 1);
+  EXPECT_EQ(err_.str().find("sinew: internal error: [gemm] shapes differ"), 0u) << err_.str();
+}
+
+TEST_F(CliTest, Eval) {
+  ASSERT_EQ(run({"train", "--model.hidden", "32", "--out", "trained"}), 0);
+  expect_error(3, "trained/model.safetensors does not exist; type sinew eval", {"eval", "trained"});
+  std::ofstream("trained/model.safetensors") << "x";
+  for (const std::vector<std::string>& args :
+       {std::vector<std::string>{"eval", "trained"}, {"eval", "--weights", "trained/model.safetensors"}}) {
+    EXPECT_EQ(run(args), 0) << err_.str();
+    EXPECT_EQ(options_.model.hidden, std::vector<int64_t>{32});  // from the run's config.toml
+    EXPECT_NE(out_.str().find("test accuracy  0.5000  (2 samples)"), std::string::npos) << out_.str();
+  }
+  EXPECT_EQ(run({"eval", "trained", "--json"}), 0);
+  EXPECT_EQ(nlohmann::json::parse(out_.str())["test_accuracy"], 0.5);
+  expect_error(2, "no weights to test; type sinew eval RUN_FOLDER or", {"eval"});
+  expect_error(3, "nowhere does not exist", {"eval", "nowhere"});
+  expect_error(2, "one set of weights at a time", {"eval", "trained", "trained"});
+}
+
+TEST_F(CliTest, Config) {
+  setenv("SINEW_OPTIM_LR", "0.7", 1);
+  EXPECT_EQ(run({"config", "--workers", "4"}), 0);
+  EXPECT_NE(out_.str().find("environment: SINEW_OPTIM_LR"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("default: 0.9 / workers"), std::string::npos) << out_.str();
+  EXPECT_EQ(out_.str().find("train.batch"), std::string::npos);
+  EXPECT_EQ(run({"config", "--print", "--workers", "4"}), 0);
+  std::ofstream("printed.toml") << out_.str();
+  unsetenv("SINEW_OPTIM_LR");
+  EXPECT_EQ(run({"train", "--config", "printed.toml"}), 0) << err_.str();
+  EXPECT_EQ(options_.optim.lr, 0.7);
+  EXPECT_EQ(options_.run.workers, 4);
+}
+
+TEST_F(CliTest, HelpShowsEverySetting) {
+  EXPECT_EQ(run({"help"}), 0);
+  std::string text = out_.str();
+  for (const OptionSpec& spec : option_table())
+    EXPECT_NE(text.find("--" + std::string(spec.key) + " "), std::string::npos) << spec.key;
+  for (const Verb& verb : verb_table()) EXPECT_NE(text.find("sinew " + std::string(verb.name)), std::string::npos);
+  EXPECT_EQ(text.find("supervised"), std::string::npos);
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 120u) << line;
+
+  EXPECT_EQ(run({"help", "scheme"}), 0);
+  EXPECT_NE(out_.str().find("--scheme.deadline TIME"), std::string::npos);
+  EXPECT_NE(out_.str().find("default 10s"), std::string::npos);
+  EXPECT_EQ(out_.str().find("--optim.lr"), std::string::npos);
+  std::string group = out_.str();
+  EXPECT_EQ(run({"train", "--help=scheme"}), 0);
+  EXPECT_EQ(out_.str(), group);
+  EXPECT_EQ(run({"train", "--help", "--lr", "nonsense"}), 0);
+}
+
+TEST_F(CliTest, ListDescribesEveryName) {
+  EXPECT_EQ(run({"list"}), 0);
+  for (const char* key : {"model.name", "data.name", "scheme.name", "optim.name", "optim.schedule"}) {
+    for (const std::string& name : find_option(key)->names()) {
+      size_t at = out_.str().find("\n  " + name + " ");
+      ASSERT_NE(at, std::string::npos) << name;
+      std::string line = out_.str().substr(at + 1, out_.str().find('\n', at + 1) - at - 1);
+      EXPECT_GT(line.size(), 30u) << "no description: " << line;
+    }
+  }
+}
+
+TEST_F(CliTest, Info) {
+  EXPECT_EQ(run({"info"}), 0);
+  EXPECT_NE(out_.str().find("processor"), std::string::npos);
+  EXPECT_EQ(run({"info", "--model", "mlp", "--model.hidden", "1024,1024"}), 0) << err_.str();
+  EXPECT_NE(out_.str().find("fc1.weight"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("1863690"), std::string::npos) << out_.str();
+}
+
+TEST_F(CliTest, Version) {
+  EXPECT_EQ(run({"--version"}), 0);
+  EXPECT_EQ(out_.str().find("sinew "), 0u);
+}
+
+}  // namespace
+}  // namespace sinew::train

@@ -1,0 +1,134 @@
+// Whole runs in virtual time, through the same functions that the program calls.
+#include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "core/safetensors.h"
+#include "models/config.h"
+#include "models/metrics.h"
+#include "models/run.h"
+
+namespace sinew::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class SimulationRun : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "/sinew_sim_XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    root_ = pattern;
+  }
+  void TearDown() override { fs::remove_all(root_); }
+
+  Result<RunSummary> run(std::vector<std::pair<std::string, std::string>> flags) {
+    ConfigSources sources;
+    auto give = [&](const std::string& key, const std::string& value) { sources.flags.push_back({key, value, "--" + key}); };
+    give("run.world", "sim");
+    give("data.train_size", "2000");
+    give("model.hidden", "16");
+    give("train.steps", "40");
+    give("train.batch", "16");
+    give("run.workers", "4");
+    give("log.progress", "none");
+    give("run.dir", root_ + "/run-" + std::to_string(count_++));
+    for (const auto& [key, value] : flags) give(key, value);
+    Result<Configuration> configuration = configure(sources);
+    if (!configuration.ok()) return configuration.status();
+    Result<RunFolder> folder = RunFolder::create(*configuration, {"test"});
+    if (!folder.ok()) return folder.status();
+    dir_ = folder->dir();
+    return run_simulation(configuration->options, *folder);
+  }
+  std::string fault_file(const std::string& text) {
+    const std::string path = root_ + "/plan-" + std::to_string(count_);
+    std::ofstream(path) << text;
+    return path;
+  }
+
+  std::string root_, dir_;
+  int count_ = 0;
+};
+
+TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
+  for (const char* scheme : {"local", "allreduce", "easgd", "easgd_sync", "eamsgd"}) {
+    Result<RunSummary> a = run({{"scheme.name", scheme}}), b = run({{"scheme.name", scheme}}),
+                       lazy = run({{"scheme.name", scheme}, {"sim.always_yield", "true"}}),
+                       other = run({{"scheme.name", scheme}, {"train.seed", "2"}});
+    ASSERT_TRUE(a.ok()) << scheme << ": " << a.status().message();
+    ASSERT_TRUE(b.ok() && lazy.ok() && other.ok()) << scheme;
+    EXPECT_EQ(a->parameters_sha256, b->parameters_sha256) << scheme;
+    EXPECT_EQ(a->parameters_sha256, lazy->parameters_sha256) << scheme;
+    EXPECT_NE(a->parameters_sha256, other->parameters_sha256) << scheme;
+    EXPECT_EQ(a->virtual_seconds, b->virtual_seconds) << scheme;
+    EXPECT_EQ(a->steps_per_worker, 40);
+    EXPECT_EQ(a->parameters_sha256.size(), 64u);
+  }
+}
+
+TEST_F(SimulationRun, LearnsAndLeavesItsFiles) {
+  Result<RunSummary> s = run({{"scheme.name", "easgd"}, {"train.steps", "400"}, {"model.hidden", "64"}, {"train.eval_every", "200"}});
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  EXPECT_GT(s->test_accuracy, 0.3);  // ten classes
+  EXPECT_EQ(s->evaluated, "center");
+  EXPECT_GT(s->bytes_sent, 0);
+  EXPECT_EQ(s->exchanges, 4 * 40);
+  for (const char* name : {"config.toml", "metrics.jsonl", "status.json", "model.safetensors"})
+    EXPECT_TRUE(fs::exists(dir_ + "/" + name)) << name;
+  Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+  ASSERT_TRUE(records.ok());
+  int own = 0, center = 0;
+  for (const MetricsRecord& r : *records) own += r.measured == "own", center += r.measured == "center";
+  EXPECT_EQ(own, 4 * 100);
+  EXPECT_EQ(center, 2);
+  // The file holds what was measured.
+  Options options;
+  options.data.train_size = 2000;
+  options.model.hidden = {64};
+  Result<EvalReport> eval = evaluate_file(options, dir_ + "/model.safetensors");
+  ASSERT_TRUE(eval.ok()) << eval.status().message();
+  EXPECT_EQ(eval->accuracy, s->test_accuracy);
+  EXPECT_EQ(eval->classes.size(), 10u);
+}
+
+TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
+  const std::string plan = fault_file("kill rank=2 step=20\n");
+  Result<RunSummary> back = run({{"scheme.name", "easgd"}, {"fault.plan", plan}});
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_EQ(back->restarts, 1);
+  EXPECT_TRUE(back->lost.empty());
+  Result<RunSummary> lost = run({{"scheme.name", "easgd"}, {"fault.plan", plan}, {"run.restarts", "0"}});
+  ASSERT_TRUE(lost.ok()) << lost.status().message();
+  EXPECT_EQ(lost->restarts, 0);
+  EXPECT_EQ(lost->lost, (std::vector<int>{2}));
+}
+
+TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
+  Result<RunSummary> stopped = run({{"scheme.name", "easgd"}, {"optim.lr", "1e30"}});
+  ASSERT_FALSE(stopped.ok());
+  EXPECT_EQ(stopped.status().code(), StatusCode::non_finite);
+  Result<RunSummary> skipped = run({{"scheme.name", "easgd"}, {"optim.lr", "1e30"}, {"train.nonfinite", "skip"}});
+  EXPECT_TRUE(skipped.ok()) << skipped.status().message();
+}
+
+TEST_F(SimulationRun, BadWeightsAreOneClearLine) {
+  Options options;
+  options.data.train_size = 100;
+  const std::string path = root_ + "/bad.safetensors";
+  std::ofstream(path) << "not a safetensors file";
+  Result<EvalReport> corrupt = evaluate_file(options, path);
+  ASSERT_FALSE(corrupt.ok());
+  EXPECT_EQ(corrupt.status().code(), StatusCode::data_error);
+  EXPECT_NE(corrupt.status().message().find(path), std::string::npos);
+  ASSERT_TRUE(write_safetensors(path, {}).ok());
+  Result<EvalReport> empty = evaluate_file(options, path);
+  ASSERT_FALSE(empty.ok());
+  EXPECT_NE(empty.status().message().find("fc1"), std::string::npos) << empty.status().message();
+}
+
+}  // namespace
+}  // namespace sinew::train

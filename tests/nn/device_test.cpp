@@ -1,0 +1,72 @@
+// Modules, initialisers and losses touch tensors through the kernel table only: on a device whose memory the host
+// cannot reach they give the CPU's bits.
+#include <gtest/gtest.h>
+
+#include "core/autograd.h"
+#include "nn/layers.h"
+#include "nn/loss.h"
+#include "tests/nn/module_fixture.h"
+#include "tests/support/guard_device.h"
+
+namespace sinew::nn {
+namespace {
+
+Tensor values_on(Device device) {
+  std::vector<float> values(4 * 12);
+  for (size_t i = 0; i < values.size(); ++i) values[i] = 0.1f * static_cast<float>(i % 17) - 0.7f;
+  return Tensor::from_vector(values, {4, 3, 4}, device);
+}
+
+Model every_layer() {
+  auto net = std::make_unique<Sequential>();
+  net->add(std::make_unique<Flatten>());
+  for (const std::string& name : activation_names())
+    net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));
+  net->add(std::make_unique<ReLU>()).add(std::make_unique<Tanh>()).add(std::make_unique<Sigmoid>());
+  net->add(std::make_unique<Dropout>(0.2)).add(std::make_unique<Linear>(12, 3, LinearOptions{.bias = false}));
+  return Model("every layer", std::move(net), {3, 4}, 3);
+}
+
+struct Results {
+  std::vector<double> theta;
+  std::vector<float> outputs;
+  float loss;
+  std::vector<std::vector<float>> gradients;
+};
+Results run(Device device, const std::string& loss_name) {
+  Model model = every_layer();
+  Vec theta = model.initialize(5, DType::f32, device);
+  Parameters parameters(model.layout(), theta);
+  Tensor labels = Tensor::from_vector<int64_t>({0, 2, 1, 2}, {4}, device);
+  Tensor outputs = model.forward(values_on(device), {.parameters = parameters, .training = true, .step = 7});
+  Tensor loss = loss_named(loss_name)(outputs, labels);
+  Results r{to_doubles(theta.view()), outputs.to_vector<float>(), loss.item<float>(), {}};
+  for (const Tensor& g : grad({loss}, parameters.all())) r.gradients.push_back(g.to_vector<float>());
+  return r;
+}
+
+TEST(Device, EveryLayerAndLossRunsOnTheGuardDevice) {
+  testing::install_guard_device();
+  for (const std::string& loss : loss_names()) {
+    Results cpu = run(Device::cpu, loss), guard = run(Device::guard, loss);
+    EXPECT_EQ(cpu.theta, guard.theta);
+    EXPECT_EQ(cpu.outputs, guard.outputs);
+    EXPECT_EQ(cpu.loss, guard.loss);
+    EXPECT_EQ(cpu.gradients, guard.gradients);
+    EXPECT_GT(cpu.loss, 0);
+  }
+}
+
+TEST(Device, EveryInitialiserGivesTheSameBitsOnTheGuardDevice) {
+  testing::install_guard_device();
+  const Shape shape{20, 30};
+  for (const std::string& name : initializer_names())
+    for (DType dtype : {DType::f32, DType::f64}) {
+      Vec cpu = Vec::zeros(shape.numel(), dtype), guard = Vec::zeros(shape.numel(), dtype, Device::guard);
+      for (Vec* v : {&cpu, &guard}) initialize(initializer_named(name), shape, RngKey{3, 1, 2, 0}, v->mutable_view());
+      EXPECT_EQ(to_doubles(cpu.view()), to_doubles(guard.view())) << name;
+    }
+}
+
+}  // namespace
+}  // namespace sinew::nn

@@ -1,0 +1,99 @@
+// First and second derivatives of every layer and of a small MLP, with respect to the input and all parameters.
+#include <gtest/gtest.h>
+
+#include "nn/layers.h"
+#include "nn/loss.h"
+#include "tests/nn/module_fixture.h"
+#include "tests/support/gradcheck.h"
+
+namespace sinew::nn {
+namespace {
+
+using testing::check_gradient;
+using testing::check_hessian_symmetry;
+using testing::check_hvp;
+using testing::random_input;
+
+struct Case {
+  std::string name;
+  std::function<ModulePtr()> make;
+  Shape input;
+};
+
+ModulePtr small_mlp(Activation activation, double dropout) {
+  LinearOptions options{.activation = activation};
+  auto net = std::make_unique<Sequential>();
+  net->add(std::make_unique<Flatten>(), "flatten");
+  net->add(std::make_unique<Linear>(6, 5, options), "fc1");
+  net->add(std::make_unique<Dropout>(dropout), "drop1");
+  net->add(std::make_unique<Linear>(5, 4, options), "fc2");
+  net->add(std::make_unique<Linear>(4, 3), "fc3");
+  return net;
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all = {
+      {"ReLU", [] { return std::make_unique<ReLU>(); }, {3, 2, 2}},
+      {"Tanh", [] { return std::make_unique<Tanh>(); }, {3, 2, 2}},
+      {"Sigmoid", [] { return std::make_unique<Sigmoid>(); }, {3, 2, 2}},
+      {"Flatten", [] { return std::make_unique<Flatten>(); }, {3, 2, 2}},
+      {"Dropout", [] { return std::make_unique<Dropout>(0.4); }, {5, 6}},
+      {"LinearWithoutBias", [] { return std::make_unique<Linear>(4, 3, LinearOptions{.bias = false}); }, {5, 4}},
+  };
+  for (const std::string& name : activation_names()) {
+    Activation activation = activation_named(name);
+    LinearOptions options{.activation = activation};
+    all.push_back({"Linear_" + name, [=] { return std::make_unique<Linear>(4, 3, options); }, {5, 4}});
+    all.push_back({"Mlp_" + name, [=] { return small_mlp(activation, 0); }, {4, 2, 3}});
+    all.push_back({"MlpWithDropout_" + name, [=] { return small_mlp(activation, 0.3); }, {4, 2, 3}});
+  }
+  return all;
+}
+
+class LayerGradient : public ::testing::TestWithParam<Case> {
+ protected:
+  // Inputs: x, then the parameters in order of declaration.
+  std::vector<Tensor> inputs() const {
+    std::vector<Tensor> in{random_input(GetParam().input, 1)};
+    uint32_t stream = 2;
+    for (const Segment& s : fixture_.layout().segments()) in.push_back(random_input(s.shape, stream++));
+    return in;
+  }
+  testing::TensorFn function() const {
+    return [this](const std::vector<Tensor>& in) {
+      Parameters parameters(fixture_.layout(), std::vector<Tensor>(in.begin() + 1, in.end()));
+      return fixture_.module().forward(in[0], {.parameters = parameters, .training = true, .seed = 3});
+    };
+  }
+
+ private:
+  ModuleFixture fixture_{GetParam().make()};
+};
+
+TEST_P(LayerGradient, MatchesCentralDifferences) { EXPECT_TRUE(check_gradient(function(), inputs())); }
+TEST_P(LayerGradient, HessianVectorProductMatches) { EXPECT_TRUE(check_hvp(function(), inputs())); }
+TEST_P(LayerGradient, HessianIsSymmetric) { EXPECT_TRUE(check_hessian_symmetry(function(), inputs())); }
+
+INSTANTIATE_TEST_SUITE_P(Layers, LayerGradient, ::testing::ValuesIn(cases()),
+                         [](const auto& info) { return info.param.name; });
+
+// The losses on top of a whole network: what training differentiates.
+TEST(LossGradient, OfASmallMlp) {
+  ModuleFixture net(small_mlp(Activation::tanh, 0));
+  std::vector<Tensor> inputs{random_input({4, 2, 3}, 1)};
+  for (const Segment& s : net.layout().segments()) inputs.push_back(random_input(s.shape, 2));
+  Tensor labels = Tensor::from_vector<int64_t>({0, 2, 1, 2}, {4});
+  for (const std::string& name : loss_names()) {
+    Loss loss = loss_named(name);
+    auto f = [&](const std::vector<Tensor>& in) {
+      Parameters parameters(net.layout(), std::vector<Tensor>(in.begin() + 1, in.end()));
+      return loss(net.module().forward(in[0], Pass{parameters}), labels);
+    };
+    EXPECT_TRUE(check_gradient(f, inputs)) << name;
+    EXPECT_TRUE(check_hvp(f, inputs)) << name;
+    EXPECT_TRUE(check_hessian_symmetry(f, inputs)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace sinew::nn

@@ -1,0 +1,397 @@
+#include "optim/optimizer.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "optim/schedule.h"
+#include "optim/transforms.h"
+#include "tests/optim/trajectory.h"
+
+namespace sinew::optim {
+namespace {
+
+ParamLayout test_layout() {
+  ParamLayout layout;
+  layout.add("a", {7, 11});
+  layout.add("b", {3});
+  layout.add("c", {40, 50});
+  return layout;
+}
+
+// Values on the parameters, zero on the padding.
+Vec random_values(const ParamLayout& layout, DType dtype, uint64_t step) {
+  Vec v = Vec::zeros(layout.size(), dtype);
+  VecView all = v.mutable_view();
+  for (size_t i = 0; i < layout.segments().size(); ++i) {
+    const Segment& s = layout.segments()[i];
+    RngKey key{9, static_cast<uint32_t>(RngPurpose::test), static_cast<uint32_t>(i), step};
+    cpu_kernels().random({RandomDist::normal, dtype, s.numel, key, all.slice(s.offset, s.numel).data, 0, 1});
+  }
+  return v;
+}
+
+// A bowl around random targets, so that the gradient depends on where it is taken.
+void set_gradient(const Vec& theta, const Vec& target, Vec& gradient) {
+  axpby(1, theta.view(), -1, target.view(), gradient.mutable_view());
+}
+
+void run_steps(Optimizer& optimizer, Vec& theta, const Vec& target, int steps) {
+  Vec gradient = Vec::zeros(theta.size(), theta.dtype());
+  for (int i = 0; i < steps; ++i) {
+    optimizer.before_gradient(theta.mutable_view());
+    set_gradient(theta, target, gradient);
+    optimizer.step(theta.mutable_view(), gradient.mutable_view());
+  }
+}
+
+// Does nothing, and knows nothing of the fused kernel: its chain runs transform by transform.
+class Unfused : public Transform {
+ public:
+  std::string name() const override { return "unfused"; }
+  void apply(VecView, VecView, const StepInfo&) override {}
+};
+
+std::vector<OptimizerOptions> all_kinds() {
+  std::vector<OptimizerOptions> kinds;
+  for (const std::string& name : optimizer_names())
+    for (double weight_decay : {0.0, 0.1})
+      for (double decoupled : {0.0, 0.3})
+        for (double clip : {0.0, 20.0})
+          kinds.push_back({.name = name,
+                           .lr = 0.05,
+                           .weight_decay = weight_decay,
+                           .decoupled_decay = decoupled,
+                           .clip_norm = clip,
+                           .schedule = "inverse_sqrt",
+                           .gamma = 0.1});
+  return kinds;
+}
+std::string describe(const OptimizerOptions& o) {
+  return o.name + " decay " + std::to_string(o.weight_decay) + " decoupled " + std::to_string(o.decoupled_decay) +
+         " clip " + std::to_string(o.clip_norm);
+}
+
+// ---- values ----
+
+// x0 = 2, gradient 2x - 1/2, lr 0.1, momentum 0.9; the recurrences of PyTorch's SGD documentation evaluated in exact
+// rational arithmetic.
+struct Sequence {
+  const char* name;
+  double weight_decay, decoupled_decay;
+  std::vector<double> x;
+};
+TEST(Optimizer, FollowsPyTorchsRecurrences) {
+  const Sequence sequences[] = {
+      {"sgd", 0, 0, {1.65, 1.37, 1.146, 0.9668, 0.82344}},
+      {"sgd", .25, 0, {1.6, 1.29, 1.04975, 0.86355625, 0.71925609375}},
+      {"sgd", 0, .5, {1.55, 1.2125, 0.959375, 0.76953125, 0.6271484375}},
+      {"momentum", 0, 0, {1.65, 1.055, 0.3585, -0.29005, -0.765735}},
+      {"momentum", .25, 0, {1.6, 0.93, 0.16775, -0.50601875, -0.94855640625}},
+      {"momentum", 0, .5, {1.55, 0.8975, 0.205625, -0.37808125, -0.7496434375}},
+      {"nesterov", 0, 0, {1.335, 0.6392, 0.060384, -0.31844032, -0.4775057664}},
+      {"nesterov", .25, 0, {1.24, 0.4809, -0.10677475, -0.442653569375, -0.52733199277968745}},
+      {"nesterov", 0, .5, {1.235, 0.51545, -0.0259135, -0.336021595, -0.42646013215}},
+  };
+  for (const Sequence& s : sequences) {
+    ScalarRun run(make_optimizer({.name = s.name,
+                                  .lr = 0.1,
+                                  .momentum = 0.9,
+                                  .weight_decay = s.weight_decay,
+                                  .decoupled_decay = s.decoupled_decay}),
+                  2);
+    EXPECT_TRUE(run.optimizer().fused()) << s.name;
+    for (size_t i = 0; i < s.x.size(); ++i)
+      EXPECT_NEAR(run.step([](double x) { return 2 * x - 0.5; }), s.x[i], 1e-14) << s.name << " step " << i;
+  }
+}
+
+TEST(Optimizer, FusedAndUnfusedChainsAgree) {
+  ParamLayout layout = test_layout();
+  int compared = 0;
+  for (OptimizerOptions options : all_kinds()) {
+    if (options.name == "nag") continue;  // has no fused form
+    for (DType dtype : {DType::f64, DType::f32}) {
+      std::unique_ptr<Optimizer> fused = make_optimizer(options);
+      std::vector<TransformPtr> chain;
+      if (options.clip_norm > 0) chain.push_back(clip_by_norm(options.clip_norm));
+      if (options.weight_decay > 0) chain.push_back(weight_decay(options.weight_decay));
+      if (options.name == "momentum") chain.push_back(heavy_ball(options.momentum));
+      if (options.name == "nesterov") chain.push_back(pytorch_nesterov(options.momentum));
+      chain.push_back(std::make_unique<Unfused>());
+      if (options.decoupled_decay > 0) chain.push_back(decoupled_decay(options.decoupled_decay));
+      Optimizer unfused(std::move(chain), inverse_sqrt_schedule(options.gamma), options.lr);
+      fused->init(layout, dtype, Device::cpu);
+      unfused.init(layout, dtype, Device::cpu);
+      ASSERT_TRUE(fused->fused()) << describe(options);
+      ASSERT_FALSE(unfused.fused()) << describe(options);
+      Vec a = random_values(layout, dtype, 1), b = a.clone(), target = random_values(layout, dtype, 2);
+      run_steps(*fused, a, target, 20);
+      run_steps(unfused, b, target, 20);
+      EXPECT_LE(std::sqrt(squared_distance(a.view(), b.view())), (dtype == DType::f64 ? 1e-14 : 1e-5) * norm(b.view()))
+          << describe(options) << " " << to_string(dtype);
+      ++compared;
+    }
+  }
+  EXPECT_EQ(compared, 3 * 8 * 2);
+}
+
+TEST(Optimizer, EveryKindMovesTowardTheTarget) {
+  ParamLayout layout = test_layout();
+  for (const OptimizerOptions& options : all_kinds()) {
+    if (options.weight_decay > 0 || options.decoupled_decay > 0) continue;  // their optimum is elsewhere
+    std::unique_ptr<Optimizer> optimizer = make_optimizer(options);
+    optimizer->init(layout, DType::f32, Device::cpu);
+    Vec theta = random_values(layout, DType::f32, 1), target = random_values(layout, DType::f32, 2);
+    double before = squared_distance(theta.view(), target.view());
+    run_steps(*optimizer, theta, target, 100);
+    EXPECT_LT(squared_distance(theta.view(), target.view()), 0.1 * before) << describe(options);
+  }
+}
+
+TEST(Optimizer, PaddingStaysZero) {
+  ParamLayout layout = test_layout();
+  ASSERT_GT(layout.size(), layout.parameter_count());
+  for (const OptimizerOptions& options : all_kinds()) {
+    std::unique_ptr<Optimizer> optimizer = make_optimizer(options);
+    optimizer->init(layout, DType::f32, Device::cpu);
+    Vec theta = random_values(layout, DType::f32, 1);
+    run_steps(*optimizer, theta, random_values(layout, DType::f32, 2), 5);
+    State state = optimizer->save();
+    state.vectors["theta"] = theta;
+    for (const auto& [name, vector] : state.vectors) {
+      std::vector<double> values = to_doubles(vector.view());
+      int64_t end = 0;
+      for (const Segment& s : layout.segments()) {
+        for (int64_t i = end; i < s.offset; ++i) EXPECT_EQ(values[static_cast<size_t>(i)], 0) << name << " " << i;
+        end = s.offset + s.numel;
+      }
+      for (int64_t i = end; i < layout.size(); ++i) EXPECT_EQ(values[static_cast<size_t>(i)], 0) << name << " " << i;
+    }
+  }
+}
+
+TEST(Optimizer, ClipsTheNormOfTheWholeGradient) {
+  // One step of SGD with lr 1 moves theta by exactly the clipped gradient.
+  ParamLayout layout = test_layout();
+  Vec gradient = random_values(layout, DType::f64, 3), theta = Vec::zeros(layout.size(), DType::f64);
+  double length = norm(gradient.view());
+  for (double max_norm : {0.5, 2 * length}) {
+    std::unique_ptr<Optimizer> optimizer = make_optimizer({.name = "sgd", .lr = 1, .clip_norm = max_norm});
+    optimizer->init(layout, DType::f64, Device::cpu);
+    fill(theta.mutable_view(), 0);
+    Vec g = gradient.clone();
+    optimizer->step(theta.mutable_view(), g.mutable_view());
+    double expected = std::min(max_norm, length);
+    EXPECT_NEAR(norm(theta.view()), expected, 1e-12 * expected);
+    // The direction is the gradient's.
+    EXPECT_NEAR(dot(theta.view(), gradient.view()), -expected * length, 1e-9);
+  }
+}
+
+// ---- the look-ahead ----
+
+TEST(Optimizer, LookAheadMovesThetaByMomentumTimesVelocity) {
+  ScalarRun run(make_optimizer({.name = "nag", .lr = 0.1, .momentum = 0.5}), 1);
+  run.step([](double) { return 2; });
+  EXPECT_DOUBLE_EQ(run.x(), 0.8);
+  EXPECT_DOUBLE_EQ(run.velocity(), -0.2);
+  run.step([](double x) {
+    EXPECT_DOUBLE_EQ(x, 0.8 - 0.5 * 0.2);
+    return 0;
+  });
+  EXPECT_DOUBLE_EQ(run.x(), 0.7);
+  EXPECT_DOUBLE_EQ(run.velocity(), -0.1);
+}
+
+// With a constant learning rate PyTorch's iterates are the points at which Sutskever's form takes its gradients.
+TEST(Optimizer, BothNesterovFormsAreOneMethodInTwoCoordinates) {
+  ScalarRun pytorch(make_optimizer({.name = "nesterov", .lr = 0.1}), 2),
+      sutskever(make_optimizer({.name = "nag", .lr = 0.1}), 2);
+  std::vector<double> looked_at, iterates{2};
+  auto gradient = [](double x) { return std::sin(x) + x; };
+  for (int i = 0; i < 20; ++i) {
+    iterates.push_back(pytorch.step(gradient));
+    sutskever.step([&](double x) {
+      looked_at.push_back(x);
+      return gradient(x);
+    });
+  }
+  for (size_t i = 0; i < looked_at.size(); ++i) EXPECT_NEAR(looked_at[i], iterates[i], 1e-14) << i;
+}
+
+TEST(Optimizer, SkipTakesTheLookAheadBackAndKeepsTheState) {
+  ScalarRun run(make_optimizer({.name = "nag", .lr = 0.1, .momentum = 0.9}), 1);
+  run.steps(3, [](double x) { return x; });
+  double x = run.x(), v = run.velocity();
+  run.optimizer().before_gradient(run.theta().mutable_view());
+  EXPECT_NE(run.x(), x);
+  run.optimizer().skip(run.theta().mutable_view());
+  EXPECT_NEAR(run.x(), x, 1e-15);
+  EXPECT_EQ(run.velocity(), v);
+  EXPECT_EQ(run.optimizer().steps(), 3);
+  run.step([](double at) { return at; });  // and goes on
+  EXPECT_EQ(run.optimizer().steps(), 4);
+}
+
+TEST(Optimizer, LookAheadMustBeCalledInOrder) {
+  ScalarRun run(make_optimizer({.name = "nag"}), 1);
+  Vec g = Vec::zeros(run.theta().size(), DType::f64);
+  EXPECT_THROW(run.optimizer().step(run.theta().mutable_view(), g.mutable_view()), Error);
+  run.optimizer().before_gradient(run.theta().mutable_view());
+  EXPECT_THROW(run.optimizer().before_gradient(run.theta().mutable_view()), Error);
+}
+
+TEST(Optimizer, OutsideWritesLeaveTheVelocityAlone) {
+  for (const char* name : {"momentum", "nesterov", "nag"}) {
+    ScalarRun run(make_optimizer({.name = name}), 1);
+    run.steps(3, [](double x) { return x; });
+    double v = run.velocity();
+    ASSERT_NE(v, 0) << name;
+    run.x() += 0.5;
+    run.optimizer().on_external_write(0.5);
+    EXPECT_EQ(run.velocity(), v) << name;
+  }
+}
+
+// ---- state ----
+
+TEST(Optimizer, LoadedStateContinuesBitForBit) {
+  ParamLayout layout = test_layout();
+  for (const OptimizerOptions& options : all_kinds()) {
+    Vec target = random_values(layout, DType::f32, 2), theta = random_values(layout, DType::f32, 1);
+    std::unique_ptr<Optimizer> whole = make_optimizer(options), rest = make_optimizer(options);
+    whole->init(layout, DType::f32, Device::cpu);
+    rest->init(layout, DType::f32, Device::cpu);
+    run_steps(*whole, theta, target, 7);
+    State state = whole->save();
+    Vec resumed = theta.clone();
+    run_steps(*whole, theta, target, 7);
+    Status loaded = rest->load(state);
+    ASSERT_TRUE(loaded.ok()) << loaded.message();
+    EXPECT_EQ(rest->steps(), 7);
+    run_steps(*rest, resumed, target, 7);
+    EXPECT_EQ(to_doubles(theta.view()), to_doubles(resumed.view())) << describe(options);
+    EXPECT_EQ(rest->lr(), whole->lr());
+  }
+}
+
+TEST(Optimizer, SavedStateIsACopyByName) {
+  ScalarRun run(make_optimizer({.name = "momentum"}), 1);
+  run.step([](double) { return 1; });
+  State state = run.optimizer().save();
+  ASSERT_EQ(state.vectors.size(), 1u);
+  EXPECT_EQ(state.vectors.begin()->first, "heavy_ball.velocity");
+  EXPECT_EQ(state.numbers.at("optimizer.step"), 1);
+  run.step([](double) { return 1; });
+  EXPECT_EQ(to_doubles(state.vectors.at("heavy_ball.velocity").view())[0], 1);
+}
+
+TEST(Optimizer, RefusesStatesOfOthers) {
+  ParamLayout layout = test_layout();
+  auto fresh = [&](const char* name) {
+    std::unique_ptr<Optimizer> o = make_optimizer({.name = name});
+    o->init(layout, DType::f32, Device::cpu);
+    return o;
+  };
+  auto expect_refused = [&](Optimizer& o, const State& state, const char* part) {
+    Status status = o.load(state);
+    EXPECT_EQ(status.code(), StatusCode::data_error) << part;
+    EXPECT_NE(status.message().find(part), std::string::npos) << status.message();
+    EXPECT_EQ(o.steps(), 0);
+  };
+  State good = fresh("momentum")->save();
+  expect_refused(*fresh("nag"), good, "look_ahead_momentum.velocity");
+  expect_refused(*fresh("sgd"), good, "heavy_ball.velocity");
+  expect_refused(*fresh("momentum"), State{}, "heavy_ball.velocity");
+  State bad = good;
+  bad.vectors["heavy_ball.velocity"] = Vec::zeros(16, DType::f32);
+  expect_refused(*fresh("momentum"), bad, "16 f32");
+  bad = good;
+  bad.vectors["heavy_ball.velocity"] = Vec::zeros(layout.size(), DType::f64);
+  expect_refused(*fresh("momentum"), bad, "f64");
+  for (double step : {-1.0, 0.5, std::numeric_limits<double>::quiet_NaN()}) {
+    bad = good;
+    bad.numbers["optimizer.step"] = step;
+    expect_refused(*fresh("momentum"), bad, "whole number");
+  }
+}
+
+// ---- contracts ----
+
+TEST(Optimizer, RefusesWrongVectorsAndUseBeforeInit) {
+  ParamLayout layout = test_layout();
+  std::unique_ptr<Optimizer> o = make_optimizer({});
+  Vec good = Vec::zeros(layout.size(), DType::f32), small = Vec::zeros(16, DType::f32);
+  Vec wide = Vec::zeros(layout.size(), DType::f64);
+  EXPECT_THROW(o->step(good.mutable_view(), good.mutable_view()), Error);
+  EXPECT_THROW(o->save(), Error);
+  EXPECT_THROW(o->init(layout, DType::i32, Device::cpu), Error);
+  o->init(layout, DType::f32, Device::cpu);
+  EXPECT_THROW(o->init(layout, DType::f32, Device::cpu), Error);
+  EXPECT_THROW(o->step(small.mutable_view(), good.mutable_view()), Error);
+  EXPECT_THROW(o->step(good.mutable_view(), small.mutable_view()), Error);
+  EXPECT_THROW(o->step(good.mutable_view(), wide.mutable_view()), Error);
+  EXPECT_THROW(o->before_gradient(wide.mutable_view()), Error);
+  EXPECT_EQ(o->steps(), 0);
+}
+
+TEST(Optimizer, RefusesTwoTransformsOfOneName) {
+  std::vector<TransformPtr> chain;
+  chain.push_back(heavy_ball(0.9));
+  chain.push_back(heavy_ball(0.5));
+  EXPECT_THROW(Optimizer(std::move(chain), constant_schedule(), 0.1), Error);
+}
+
+TEST(Optimizer, AChainInAnotherOrderThanTheKernelsRunsUnfusedAndInItsOrder) {
+  std::vector<TransformPtr> chain;
+  chain.push_back(weight_decay(1));
+  chain.push_back(clip_by_norm(0.5));
+  ScalarRun run(std::make_unique<Optimizer>(std::move(chain), constant_schedule(), 1), 2);
+  EXPECT_FALSE(run.optimizer().fused());
+  EXPECT_DOUBLE_EQ(run.step([](double) { return 0; }), 1.5);  // decay 2, then clipped to 0.5
+}
+
+// A transform of one's own is a class and a place in a chain.
+class WantsCurvature : public Transform {
+ public:
+  WantsCurvature(std::string name, int every) : name_(std::move(name)), every_(every) {}
+  std::string name() const override { return name_; }
+  Needs needs() const override { return {every_}; }
+  void apply(VecView u, VecView, const StepInfo&) override { axpby(-2, u, 0, u, u); }
+
+ private:
+  std::string name_;
+  int every_;
+};
+
+TEST(Optimizer, CollectsTheNeedsOfItsTransforms) {
+  EXPECT_EQ(make_optimizer({.name = "nag", .clip_norm = 1})->needs().hessian_diag_every, 0);
+  std::vector<TransformPtr> chain;
+  chain.push_back(std::make_unique<WantsCurvature>("a", 10));
+  chain.push_back(std::make_unique<WantsCurvature>("b", 4));
+  chain.push_back(weight_decay(0));
+  ScalarRun run(std::make_unique<Optimizer>(std::move(chain), constant_schedule(), 0.5), 1);
+  EXPECT_EQ(run.optimizer().needs().hessian_diag_every, 4);
+  EXPECT_DOUBLE_EQ(run.step([](double) { return 1; }), 1 - 0.5 * 4);
+}
+
+TEST(Optimizer, UsesTheScheduleOfItsOwnSteps) {
+  ScalarRun run(make_optimizer({.name = "sgd", .lr = 1, .schedule = "step", .gamma = 0.5, .step_every = 2}), 0);
+  EXPECT_EQ(run.steps(5, [](double) { return -1; }), (std::vector<double>{1, 2, 2.5, 3, 3.25}));
+  EXPECT_DOUBLE_EQ(run.optimizer().lr(), 0.25);
+}
+
+TEST(Optimizer, SeekMovesTheScheduleAndNothingElse) {
+  ScalarRun run(make_optimizer({.name = "momentum", .lr = 1, .schedule = "step", .gamma = 0.5, .step_every = 2}), 0);
+  run.step([](double) { return 1; });
+  run.optimizer().seek(4);
+  EXPECT_EQ(run.optimizer().steps(), 4);
+  EXPECT_DOUBLE_EQ(run.optimizer().lr(), 0.25);
+  EXPECT_EQ(run.velocity(), 1);
+  EXPECT_THROW(run.optimizer().seek(-1), Error);
+}
+
+}  // namespace
+}  // namespace sinew::optim
