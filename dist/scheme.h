@@ -68,6 +68,8 @@ class Scheme {
   // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else
   // nothing.
   virtual Status reduce(VecView statistic) { return Status::Ok(); }
+  // Whether reduce() combines anything: every worker must then step with what it returns, so that they stay equal.
+  virtual bool reduces() const { return false; }
   virtual Status after_step(int64_t step, VecView theta) { return Status::Ok(); }
   // The vector that results are measured on. Collective when evaluated() == average. With Evaluated::center,
   // this worker's newest knowledge of the center.
