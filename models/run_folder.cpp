@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "core/cpu/cpu_info.h"
 #include "dist/ucx/ucx_world.h"
 
 namespace sinew::train {
@@ -114,6 +115,7 @@ std::vector<std::pair<std::string, std::string>> environment_facts() {
       {"openmp", SINEW_WITH_OPENMP ? "yes" : "no"},
       {"cuda", SINEW_WITH_CUDA},
       {"processor", processor()},
+      {"kernels", cpu_isa_name()},
       {"cores", std::to_string(std::thread::hardware_concurrency())},
       {"host", system.nodename},
       {"system", std::string(system.sysname) + " " + system.release + " " + system.machine},
