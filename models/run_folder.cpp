@@ -149,6 +149,12 @@ Result<RunFolder> RunFolder::join(const std::string& dir) {
   return RunFolder(dir);
 }
 
+void RunFolder::remove_if_unused() const {
+  std::error_code error;
+  if (fs::exists(metrics()) || fs::exists(status()) || !fs::is_empty(dir_ + "/log", error) || error) return;
+  for (const char* name : {"/config.toml", "/command.txt", "/env.json", "/log", ""}) fs::remove(dir_ + name, error);
+}
+
 Status RunFolder::write_status(const std::string& state, const std::vector<NodeStatus>& nodes) const {
   Json json;
   json["state"] = state;

@@ -206,6 +206,7 @@ TEST_F(CliTest, FailuresOfARunKeepTheirCode) {
   EXPECT_EQ(err_.str(), "sinew: the center (rank 4) is lost\n");
   EXPECT_EQ(run({"train", "--workers", "4", "--scheme", "allreduce"}), 8);
   EXPECT_FALSE(fs::exists(dir_ + "/summary.json"));
+  EXPECT_FALSE(fs::exists(dir_)) << "nothing ran in it";
   failure_ = Status(StatusCode::non_finite, "loss is nan");
   EXPECT_EQ(run({"train"}), 6);
 }
