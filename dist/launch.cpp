@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "dist/launch_status.h"
 #include "dist/store_wire.h"
