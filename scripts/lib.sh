@@ -83,3 +83,11 @@ print_skipped() {
 }
 
 total() { printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"; }
+
+# Where a benchmark ran: processor, cores, system, date, load.
+bench_machine() {
+  local cpu
+  cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)
+  printf '%s, %s cores, %s, %s, load %s' "$cpu" "$(nproc)" "$(. /etc/os-release && echo "$PRETTY_NAME")" "$(date +%F)" \
+    "$(cut -d ' ' -f 1 /proc/loadavg)"
+}

@@ -1,0 +1,53 @@
+// Benchmarks of several processes: a program that starts copies of itself under the supervisor.
+//
+//   int main(int argc, char** argv) { return bench::run_job(argc, argv, {2, 4}, measure); }
+#pragma once
+
+#include <algorithm>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dist/join.h"
+
+namespace sinew::bench {
+
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t n = values.size();
+  return n == 0 ? 0 : (values[(n - 1) / 2] + values[n / 2]) / 2;
+}
+
+// One line that scripts/bench/table.py understands: microseconds, lower is better.
+inline void report(const std::string& peer, const std::string& name, double seconds) {
+  std::printf("%s\t%s\t%.1f\n", peer.c_str(), name.c_str(), seconds * 1e6);
+  std::fflush(stdout);
+}
+
+// Started by hand: one job after another, of each of these numbers of processes. Started as part of a job: `measure`.
+// The exit code for main().
+inline int run_job(int, char** argv, const std::vector<int>& processes,
+                   const std::function<Status(dist::World&)>& measure) {
+  const auto job = dist::read_job_environment();
+  Status status = job.status();
+  if (job.ok() && job->has_value()) {
+    Result<dist::Joined> joined = dist::join_job(**job);
+    status = joined.status();
+    if (joined.ok()) status = measure(*joined->world);
+    if (status.ok()) joined->world->leave();
+  } else if (job.ok()) {
+    for (int count : processes) {
+      std::vector<dist::Rank> all;
+      for (int r = 0; r < count; ++r) all.push_back(r);
+      const auto report = dist::supervise({.argv = {argv[0]}, .processes = count, .max_restarts = 0, .essential = all});
+      if (report.ok() && report->exit_code == 0) continue;
+      status = report.ok() ? make_status(StatusCode::internal, report->failure) : report.status();
+      break;
+    }
+  }
+  if (!status.ok()) std::fprintf(stderr, "%s\n", status.message().c_str());
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace sinew::bench
