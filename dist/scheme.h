@@ -101,6 +101,9 @@ class CenterNode {
   virtual Status load(const SchemeState& state) = 0;
 };
 
+// Serves until every worker has left or is gone for good, or the world must stop.
+Status serve_all(CenterNode& center, const World& world);
+
 bool needs_center(const SchemeOptions& options);
 // Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`.
 inline int node_count(const SchemeOptions& options) { return options.workers + (needs_center(options) ? 1 : 0); }

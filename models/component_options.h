@@ -23,7 +23,7 @@ dist::SimOptions sim_options(const Options& options, dist::FaultPlan faults);
 // Steps of each worker: train.steps, or train.epochs times an epoch.
 int64_t total_steps(const Options& options, int64_t batches_per_epoch);
 
-// What the libraries themselves say about the values. invalid_argument.
+// What the libraries themselves say about the values: invalid_argument; unavailable for a device that is not there.
 Status check_components(const Options& options);
 
 }  // namespace sinew::train

@@ -69,7 +69,7 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.beta), .kind = Kind::real, .help = "easgd_sync, gauss_seidel: moving rate of the center",
        .max = 1, .derived = "workers * alpha, at most 1"},
       {SINEW_OPTION(scheme.order), .kind = Kind::name,
-       .help = "easgd_sync: workers and center move at once, or the center first",
+       .help = "easgd_sync: workers and center move at once, or one after the other",
        .names =
            [] {
              return Names{"jacobi", "gauss_seidel"};

@@ -261,7 +261,7 @@ std::string environment_name(const OptionSpec& spec) {
 
 std::string nearest_match(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
-  size_t best_distance = std::max<size_t>(2, word.size() / 4) + 1;
+  size_t best_distance = std::clamp<size_t>(word.size() / 3, 1, 3) + 1;
   for (const std::string& candidate : candidates) {
     size_t distance = edit_distance(word, candidate);
     if (distance < best_distance && distance < candidate.size()) {

@@ -56,7 +56,7 @@ bool color_allowed(bool terminal) {
 std::string progress_text(const ProgressState& state) {
   std::string text =
       format("step %lld/%lld", static_cast<long long>(state.step), static_cast<long long>(state.total_steps));
-  if (!std::isnan(state.loss)) text += format("  loss %.4f", state.loss);
+  if (!std::isnan(state.loss)) text += format(std::abs(state.loss) < 1e4 ? "  loss %.4f" : "  loss %.3g", state.loss);
   if (!std::isnan(state.accuracy)) text += format("  acc %.3f", state.accuracy);
   text += "  " + rate_text(state.samples_per_second) + " samples/s";
   text += format("  alive %d/%d", state.alive, state.nodes);

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "core/cpu/cpu_info.h"
 #include "dist/ucx/ucx_world.h"
 
 namespace sinew::train {
@@ -114,6 +115,7 @@ std::vector<std::pair<std::string, std::string>> environment_facts() {
       {"openmp", SINEW_WITH_OPENMP ? "yes" : "no"},
       {"cuda", SINEW_WITH_CUDA},
       {"processor", processor()},
+      {"kernels", cpu_isa_name()},
       {"cores", std::to_string(std::thread::hardware_concurrency())},
       {"host", system.nodename},
       {"system", std::string(system.sysname) + " " + system.release + " " + system.machine},
@@ -145,6 +147,12 @@ Result<RunFolder> RunFolder::join(const std::string& dir) {
   fs::create_directories(dir + "/log", error);
   if (error) return cannot_create(dir, error);
   return RunFolder(dir);
+}
+
+void RunFolder::remove_if_unused() const {
+  std::error_code error;
+  if (fs::exists(metrics()) || fs::exists(status()) || !fs::is_empty(dir_ + "/log", error) || error) return;
+  for (const char* name : {"/config.toml", "/command.txt", "/env.json", "/log", ""}) fs::remove(dir_ + name, error);
 }
 
 Status RunFolder::write_status(const std::string& state, const std::vector<NodeStatus>& nodes) const {

@@ -47,6 +47,10 @@ class RunFolder {
   std::string summary() const { return dir_ + "/summary.json"; }
   std::string log(int rank) const { return dir_ + "/log/rank-" + std::to_string(rank) + ".log"; }
 
+  // Removes the folder again when nothing has run in it: no measurement, no status, no log. For runs that fail at
+  // their settings or data, so that the same command can be typed again.
+  void remove_if_unused() const;
+
   // state: of the run as a whole: running, finished, failed.
   Status write_status(const std::string& state, const std::vector<NodeStatus>& nodes) const;
 

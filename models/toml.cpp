@@ -80,8 +80,11 @@ std::string toml_value(const Options& options, const OptionSpec& spec) {
       return quoted(text);
     case OptionKind::real:
       return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
-    case OptionKind::sizes:
-      return "[" + (text == "none" ? "" : text) + "]";
+    case OptionKind::sizes: {
+      std::string list;
+      for (char c : text == "none" ? std::string() : text) list += c == ',' ? std::string(", ") : std::string(1, c);
+      return "[" + list + "]";
+    }
     case OptionKind::integer:
     case OptionKind::toggle:
       return text;

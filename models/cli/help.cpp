@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <sstream>
 
 #include "models/cli/program.h"
 
@@ -27,21 +28,42 @@ std::string placeholder(const OptionSpec& spec) {
 
 // Two columns; the second is broken into lines of at most 120 columns.
 std::string entry(const std::string& left, const std::string& right) {
-  constexpr size_t kIndent = 32, kWidth = 118;
+  constexpr size_t kIndent = 32, kWidth = 120;
   std::string text = "  " + left;
   text.resize(std::max(text.size() + 2, kIndent), ' ');
   size_t column = text.size();
-  for (size_t begin = 0; begin < right.size();) {
-    size_t end = std::min(right.find(' ', begin), right.size());
-    if (column + (end - begin) > kWidth) {
-      text += "\n" + std::string(kIndent, ' ');
-      column = kIndent;
+  std::istringstream words(right);
+  std::string blank;
+  for (std::string word; words >> word; blank = " ") {
+    if (column + blank.size() + word.size() > kWidth) {
+      blank = "\n" + std::string(kIndent, ' ');
+      column = kIndent - 1;
     }
-    text += right.substr(begin, end - begin) + " ";
-    column += end - begin + 1;
-    begin = end + 1;
+    column += word.size() + (blank.empty() ? 0 : 1);
+    text += blank + word;
   }
-  return text.erase(text.find_last_not_of(' ') + 1) + "\n";
+  return text + "\n";
+}
+
+// Shorter than allowed_values: the help has the type in its left column, and bounds that nobody meets are left out.
+std::string short_range(const OptionSpec& spec) {
+  constexpr double kNobodyMeets = 1e6;
+  switch (spec.kind) {
+    case OptionKind::name:
+      return "; " + allowed_values(spec);
+    case OptionKind::integer:
+    case OptionKind::real: {
+      if (spec.max >= kNobodyMeets) return "";
+      std::string words = allowed_values(spec);  // "a number from 0 to 1 unit"
+      return "; " + words.substr(words.find(" from ") + 6);
+    }
+    case OptionKind::text:
+    case OptionKind::toggle:
+    case OptionKind::duration:
+    case OptionKind::sizes:
+      return "";
+  }
+  return "";
 }
 
 std::string group_title(const std::string& group) {
@@ -66,9 +88,7 @@ std::string group_help(const std::string& group) {
   for (const OptionSpec& spec : option_table()) {
     if (!std::string(spec.key).starts_with(group + ".")) continue;
     std::string left = std::string("--") + spec.key + " " + placeholder(spec);
-    std::string right = spec.help;
-    if (spec.kind != OptionKind::text && spec.kind != OptionKind::toggle) right += "; " + allowed_values(spec);
-    right += "; default " + default_text(spec);
+    std::string right = spec.help + short_range(spec) + "; default " + default_text(spec);
     if (*spec.alias) right += "; short --" + std::string(spec.alias);
     text += entry(left, right);
   }
@@ -113,7 +133,7 @@ Result<std::string> help_text(const std::string& verb, const std::vector<std::st
     }
     text +=
         "\nSettings, as --key value, --key=value or key=value. Sources: flag, then environment (SINEW_SCHEME_ALPHA),\n"
-        "then --config file, then --preset, then default.\n";
+        "then --config file, then --preset, then default. Times are 5ms, 2s, 1m; plain numbers are seconds.\n";
     for (const std::string& group : known) text += group_help(group);
     return text;
   }

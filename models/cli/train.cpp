@@ -87,7 +87,10 @@ int verb_train(const Invocation& call) {
 
   if (!job || job->rank == 0) call.out << headline(options, *folder) << std::flush;
   Result<std::optional<RunSummary>> summary = start(call, options, *folder, job);
-  if (!summary.ok()) return report(summary.status(), call.err, center);
+  if (!summary.ok()) {
+    if (!job) folder->remove_if_unused();
+    return report(summary.status(), call.err, center);
+  }
   if (!summary->has_value()) return kExitOk;
   if (Status status = write_file(folder->summary(), summary_json(**summary)); !status.ok())
     return report(status, call.err);

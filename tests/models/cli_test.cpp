@@ -195,6 +195,7 @@ TEST_F(CliTest, BadInputIsOneLineAndADocumentedCode) {
   expect_error(2, "no verb; type sinew train --workers ...", {"--workers", "4"});
   expect_error(3, "configuration file missing.toml cannot be read", {"train", "--config", "missing.toml"});
   expect_error(2, "help: there is no group 'shceme'; did you mean scheme?", {"help", "shceme"});
+  expect_error(4, "run.device cuda: this program cannot train on a GPU", {"train", "--device", "cuda"});
   expect_error(2, "optim.gamma", {"train", "--optim.schedule", "step", "--optim.gamma", "2"});
   EXPECT_FALSE(fs::exists("runs"));
 }
@@ -205,6 +206,7 @@ TEST_F(CliTest, FailuresOfARunKeepTheirCode) {
   EXPECT_EQ(err_.str(), "sinew: the center (rank 4) is lost\n");
   EXPECT_EQ(run({"train", "--workers", "4", "--scheme", "allreduce"}), 8);
   EXPECT_FALSE(fs::exists(dir_ + "/summary.json"));
+  EXPECT_FALSE(fs::exists(dir_)) << "nothing ran in it";
   failure_ = Status(StatusCode::non_finite, "loss is nan");
   EXPECT_EQ(run({"train"}), 6);
 }

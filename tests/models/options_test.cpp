@@ -159,6 +159,7 @@ TEST(Options, NearestMatch) {
   EXPECT_EQ(nearest_match("entirely.different", keys), "");
   EXPECT_EQ(nearest_match("trian", {"train", "sim", "list"}), "train");
   EXPECT_EQ(nearest_match("x", {"sim", "eval"}), "");
+  EXPECT_EQ(nearest_match("foo", {"log", "run"}), "");
   EXPECT_EQ(did_you_mean("sin", {"sim"}, "see help"), "; did you mean sim?");
   EXPECT_EQ(did_you_mean("zebra", {"sim"}, "see help"), "; see help");
 }

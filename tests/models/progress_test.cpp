@@ -27,6 +27,8 @@ TEST(Progress, Text) {
   EXPECT_EQ(progress_text(state(200, 30)), "step 200/200  loss 0.2500  acc 0.900  41.2k samples/s  alive 4/5");
   ProgressState unknown{.total_steps = 10, .samples_per_second = 9.4};
   EXPECT_EQ(progress_text(unknown), "step 0/10  9 samples/s  alive 1/1");
+  ProgressState diverged{.total_steps = 10, .loss = 5e35, .samples_per_second = 9.4};
+  EXPECT_EQ(progress_text(diverged), "step 0/10  loss 5e+35  9 samples/s  alive 1/1");
   EXPECT_TRUE(progress_text(state(1, 3600)).ends_with("ETA 199:00:00"));
 }
 

@@ -95,6 +95,27 @@ TEST_F(RunFolderTest, FoldersWithOtherFilesAreAllowed) {
   EXPECT_EQ(slurp("notes/readme.txt"), "mine");
 }
 
+TEST_F(RunFolderTest, UnusedFoldersGoUsedOnesStay) {
+  Configuration unused = configuration("unused"), used = configuration("used"), logged = configuration("logged");
+  RunFolder::create(unused, {"sinew"})->remove_if_unused();
+  EXPECT_FALSE(fs::exists("unused"));
+  RunFolder measured = RunFolder::create(used, {"sinew"}).value();
+  std::ofstream(measured.metrics()) << "\n";
+  measured.remove_if_unused();
+  EXPECT_TRUE(fs::exists("used/config.toml"));
+  RunFolder with_log = RunFolder::create(logged, {"sinew"}).value();
+  std::ofstream(with_log.log(0)) << "why\n";
+  with_log.remove_if_unused();
+  EXPECT_TRUE(fs::exists("logged/config.toml"));
+
+  fs::create_directory("notes");
+  std::ofstream("notes/mine.txt") << "mine";
+  Configuration notes = configuration("notes");
+  RunFolder::create(notes, {"sinew"})->remove_if_unused();
+  EXPECT_TRUE(fs::exists("notes/mine.txt"));
+  EXPECT_FALSE(fs::exists("notes/config.toml"));
+}
+
 TEST_F(RunFolderTest, CannotCreate) {
   std::ofstream("file") << "x";
   for (const char* out : {"file", "file/below"}) {

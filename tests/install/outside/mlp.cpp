@@ -37,8 +37,7 @@ int main() {
     const Vec start = model.initialize(1);
     const auto server = dist::make_center(easgd, world, start.size(), start.dtype());
     SINEW_RETURN_IF_ERROR(server->start(start.view()));
-    for (Result<bool> done = false; !(done.ok() && *done); done = server->serve(dist::kSecond))
-      if (!done.ok()) return done.status();
+    SINEW_RETURN_IF_ERROR(dist::serve_all(*server, world));
     center = Vec::zeros(start.size(), start.dtype());
     server->snapshot(center.mutable_view());
     return Status::Ok();
