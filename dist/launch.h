@@ -4,7 +4,8 @@
 // returns when all have ended. It hosts the rendezvous store and holds no other state: when it dies, the
 // processes finish without restarts.
 //   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT   as any torchrun job has them
-//   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD
+//   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD; and, unless set, OMP_NUM_THREADS = max(1, cores /
+//   processes), OMP_WAIT_POLICY=passive
 //
 // A process that ends with code 0 has finished. Any other end is a death: the rank is started again with the next
 // incarnation and its last reported step, up to max_restarts times; then it is lost, and the store says so under

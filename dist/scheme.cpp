@@ -51,6 +51,15 @@ const char* to_string(Evaluated evaluated) {
   return "?";
 }
 
+Status serve_all(CenterNode& center, const World& world) {
+  for (;;) {
+    SINEW_RETURN_IF_ERROR(world.health());
+    Result<bool> done = center.serve(kSecond);
+    if (!done.ok()) return done.status();
+    if (*done) return Status::Ok();
+  }
+}
+
 bool needs_center(const SchemeOptions& options) {
   const Entry* e = find(options.name);
   return e && e->center;

@@ -68,6 +68,8 @@ class Scheme {
   // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else
   // nothing.
   virtual Status reduce(VecView statistic) { return Status::Ok(); }
+  // Whether reduce() combines anything: every worker must then step with what it returns, so that they stay equal.
+  virtual bool reduces() const { return false; }
   virtual Status after_step(int64_t step, VecView theta) { return Status::Ok(); }
   // The vector that results are measured on. Collective when evaluated() == average. With Evaluated::center,
   // this worker's newest knowledge of the center.
@@ -98,6 +100,9 @@ class CenterNode {
   // Takes the place of start().
   virtual Status load(const SchemeState& state) = 0;
 };
+
+// Serves until every worker has left or is gone for good, or the world must stop.
+Status serve_all(CenterNode& center, const World& world);
 
 bool needs_center(const SchemeOptions& options);
 // Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`.

@@ -87,7 +87,7 @@ Result<Socket> listen_on(const std::string& host, int port) {
   ::setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (::bind(socket.fd(), address.ai_addr, address.ai_addrlen) != 0 || ::listen(socket.fd(), 128) != 0) {
     if (errno == EADDRINUSE)
-      return make_status(StatusCode::io_error, "address ", host, ":", port,
+      return make_status(StatusCode::unavailable, "address ", host, ":", port,
                          " is already in use: stop the program that uses it, or choose another MASTER_PORT "
                          "(0 takes any free one)");
     return make_status(StatusCode::io_error, "cannot listen on ", host, ":", port, ": ", std::strerror(errno));

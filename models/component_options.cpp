@@ -2,6 +2,8 @@
 
 #include "core/kernel_api.h"
 
+#include "core/kernel_api.h"
+
 namespace sinew::train {
 
 nn::DataOptions data_options(const Options& o) {
@@ -68,6 +70,9 @@ Status check_components(const Options& o) {
     return Status(StatusCode::unavailable,
                   "run.device cuda: this program cannot train on a GPU; for example --device cpu");
   // The schedule's length is known only with the data; any positive number stands for it here.
+  if (o.run.device == "cuda" && !has_kernels(Device::cuda))
+    return Status(StatusCode::invalid_argument,
+                  "--device: this program has no CUDA backend that trains; type --device cpu");
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
   return dist::validate(scheme_options(o, 0));
 }

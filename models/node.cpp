@@ -134,12 +134,7 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   const Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
   const auto center = dist::make_center(context.scheme, world, theta.size(), theta.dtype());
   SINEW_RETURN_IF_ERROR(center->start(theta.view()));
-  for (;;) {
-    SINEW_RETURN_IF_ERROR(world.health());
-    Result<bool> done = center->serve(dist::kSecond);
-    if (!done.ok()) return done.status();
-    if (*done) break;
-  }
+  SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;
   result.point = Vec::zeros(theta.size(), theta.dtype());
   center->snapshot(result.point.mutable_view());

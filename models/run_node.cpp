@@ -5,10 +5,9 @@
 #include <thread>
 
 #include "core/cpu/cpu_info.h"
-#include "dist/launch.h"
-#include "dist/solo_world.h"
-#include "dist/ucx/ucx_world.h"
+#include "dist/join.h"
 #include "models/fault_file.h"
+#include "models/logging.h"
 #include "models/node.h"
 #include "models/parts.h"
 #include "models/progress.h"
@@ -16,34 +15,6 @@
 
 namespace sinew::train {
 namespace {
-
-struct Joined {
-  std::unique_ptr<dist::StoreServer> server;  // on the rank that hosts the rendezvous
-  std::unique_ptr<dist::World> world;
-};
-
-Result<Joined> join_job(const Options& options, const dist::JobEnvironment& environment) {
-  Joined joined;
-  if (environment.world_size == 1 && environment.status_fd < 0) {
-    joined.world = dist::make_solo_world();
-    return joined;
-  }
-  Result<dist::FaultPlan> faults = read_fault_plan(options);
-  if (!faults.ok()) return faults.status();
-  Result<dist::JobStore> store = dist::open_job_store(environment);
-  if (!store.ok()) return store.status();
-  joined.server = std::move(store->server);
-  const dist::UcxOptions ucx{.rank = environment.rank,
-                             .size = environment.world_size,
-                             .incarnation = environment.incarnation,
-                             .secret = environment.secret,
-                             .faults = std::move(*faults),
-                             .status_fd = environment.status_fd};
-  Result<std::unique_ptr<dist::World>> world = dist::make_ucx_world(ucx, store->store);
-  if (!world.ok()) return world.status();
-  joined.world = std::move(*world);
-  return joined;
-}
 
 // Without a supervisor: the others' reports come within moments, or never.
 std::vector<NodeReport> wait_for_reports(const RunFolder& folder, int nodes) {
@@ -67,9 +38,14 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   Result<MetricsWriter> metrics = MetricsWriter::open(folder.metrics());
   if (!metrics.ok()) return metrics.status();
   context.metrics = &*metrics;
-  Result<Joined> joined = join_job(options, environment);
+  Result<dist::FaultPlan> faults = read_fault_plan(options);
+  if (!faults.ok()) return faults.status();
+  Result<dist::Joined> joined = dist::join_job(environment, std::move(*faults));
   if (!joined.ok()) return joined.status();
   dist::World& world = *joined->world;
+  const Logger log(world.rank() < context.scheme.workers ? "worker " + std::to_string(world.rank()) : "center",
+                   log_level_named(options.log.level));
+  if (!joined->warning.empty()) log.warning(joined->warning);
 
   const bool supervised = environment.status_fd >= 0;
   const int nodes = dist::node_count(context.scheme);

@@ -35,6 +35,7 @@ Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& o
 Status Trainer::run(const TrainerSettings& settings) {
   SINEW_RETURN_IF_ERROR(scheme_.start(theta_.mutable_view()));
   loader_.seek(settings.first_step);
+  optimizer_.seek(settings.first_step);
   for (int64_t step = settings.first_step; step < settings.steps; ++step) {
     SINEW_RETURN_IF_ERROR(world_.health());
     world_.report_step(step);
@@ -54,10 +55,10 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
   if (!usable && !settings.skip_nonfinite)
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
                        "; lower --lr, or continue past such steps with --train.nonfinite skip");
-  // Every member of a synchronous scheme must take part, with a gradient that does no harm.
+  // Every member of a synchronous scheme takes part, with a gradient that does no harm.
   if (!usable) fill(gradient_.mutable_view(), 0);
   SINEW_RETURN_IF_ERROR(scheme_.reduce(gradient_.mutable_view()));
-  if (usable)
+  if (usable || scheme_.reduces())
     optimizer_.step(theta_.mutable_view(), gradient_.mutable_view());
   else
     optimizer_.skip(theta_.mutable_view());

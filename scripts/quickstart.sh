@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a trained network: installs packages, builds the sinew program, trains four elastic workers (real
-# processes on this machine) on the embedded data set, and says where the run folder lies. About five minutes on two
-# cores, most of it compiling. Further options go to `sinew train`: scripts/quickstart.sh --epochs 3
+# processes on this machine) on the embedded data set, and says where the run folder lies. Most of its time is compiling.
+# Further options go to `sinew train`: scripts/quickstart.sh --epochs 3
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

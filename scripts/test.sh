@@ -42,7 +42,7 @@ key=$preset${SINEW_DATA:++data}
 ran=$((passed + failed))
 floor=$(awk -v key="$key" '$1 == key { print $2 }' "$counts")
 if [ -n "$record" ]; then
-  { grep '^#' "$counts"; { grep -v '^#' "$counts" | awk -v key="$key" '$1 != key'; echo "$key $ran"; } | sort; } >"$counts.tmp"
+  { awk '/^#/' "$counts"; { awk -v key="$key" '!/^#/ && $1 != key' "$counts"; echo "$key $ran"; } | sort; } >"$counts.tmp"
   mv "$counts.tmp" "$counts"
 elif [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|PMIX|ZLIB)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
   echo "not compared with $counts: this build is without some optional parts ($off)"

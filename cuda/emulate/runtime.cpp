@@ -15,15 +15,26 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
+constexpr size_t kMemoryBytes = size_t{1} << 34;
+
 class Memory {
  public:
-  void add(const void* p, size_t bytes) {
+  void* allocate(size_t bytes) {
     std::lock_guard lock(mutex_);
+    void* p = nullptr;
+    SINEW_CHECK(bytes <= kMemoryBytes - in_use_ && posix_memalign(&p, 256, bytes) == 0, "cuda", "allocating ", bytes,
+                " bytes: out of memory, ", in_use_, " of ", kMemoryBytes, " bytes are in use");
     blocks_[reinterpret_cast<uintptr_t>(p)] = bytes;
+    in_use_ += bytes;
+    return p;
   }
-  bool remove(const void* p) {
+  void free(void* p) {
     std::lock_guard lock(mutex_);
-    return blocks_.erase(reinterpret_cast<uintptr_t>(p)) == 1;
+    const auto block = blocks_.find(reinterpret_cast<uintptr_t>(p));
+    SINEW_CHECK(block != blocks_.end(), "cuda", "freeing ", p, ": not an allocation of this device");
+    in_use_ -= block->second;
+    blocks_.erase(block);
+    std::free(p);
   }
   // Whether [p, p + bytes) lies in one allocation; its very end counts when bytes == 0.
   bool contains(const void* p, size_t bytes) {
@@ -38,6 +49,7 @@ class Memory {
  private:
   std::mutex mutex_;
   std::map<uintptr_t, size_t> blocks_;
+  size_t in_use_ = 0;
 };
 
 // Never destroyed: tensors with static lifetime may be released after main.
@@ -57,7 +69,7 @@ Result<int> device_count() { return 1; }
 
 DeviceProperties device_properties(int device) {
   SINEW_CHECK(device == 0, "cuda", "device ", device, " of 1");
-  return {"emulated", 9, 0, 4, size_t{1} << 34};
+  return {"emulated", 9, 0, 4, kMemoryBytes};
 }
 
 void device_select(int device) { SINEW_CHECK(device == 0, "cuda", "selecting device ", device, " of 1"); }
@@ -67,17 +79,12 @@ void stream_destroy(Stream stream) { std::free(stream); }
 void stream_synchronize(Stream) {}
 
 void* memory_allocate(size_t bytes, Stream) {
-  void* p = nullptr;
-  SINEW_CHECK(posix_memalign(&p, 256, bytes) == 0, "cuda", "allocating ", bytes, " bytes: out of memory");
+  void* p = memory().allocate(bytes);
   std::memset(p, 0xFF, bytes);
-  memory().add(p, bytes);
   return p;
 }
 
-void memory_free(void* device, Stream) {
-  SINEW_CHECK(memory().remove(device), "cuda", "freeing ", device, ": not an allocation of this device");
-  std::free(device);
-}
+void memory_free(void* device, Stream) { memory().free(device); }
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream) {
   check_device("copying to the device", device, bytes);

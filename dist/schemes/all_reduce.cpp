@@ -17,6 +17,7 @@ class AllReduce final : public Scheme {
     ++counters_.exchanges;
     return Status::Ok();
   }
+  bool reduces() const override { return true; }
   Status evaluation_point(ConstVecView theta, VecView out) override {
     copy(theta, out);
     return Status::Ok();

@@ -8,9 +8,10 @@ foreach(name IN LISTS libraries)
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endforeach()
-# Private to a library: the CPU kernels' and the CUDA emulation's own headers.
+# Without what is private to a library: the CPU kernels' and the CUDA emulation's own headers.
 install(DIRECTORY core cuda nn optim dist models DESTINATION include/sinew
   FILES_MATCHING PATTERN "*.h" PATTERN "cpu" EXCLUDE PATTERN "emulate" EXCLUDE PATTERN "build*" EXCLUDE)
+install(FILES core/cpu/cpu_info.h DESTINATION include/sinew/core/cpu)
 if(TARGET sinew_program)
   install(TARGETS sinew_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()

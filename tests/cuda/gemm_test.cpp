@@ -155,7 +155,7 @@ TEST(CudaGemm, BatchesLeadingDimensionsAndOffsets) {
   });
 }
 
-// Enough tiles for the large kind: 12 x 11 tiles of 128, 132 of 64.
+// Enough tiles for the large kind (cuda/gemm.cpp): float 128, double 64 on a side, here with ragged edges.
 TEST(CudaGemm, LargeTiles) {
   SINEW_NEEDS_CUDA();
   check_transposes<float>({.m = 65, .n = 33, .k = 12, .batch = 130});

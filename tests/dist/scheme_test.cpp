@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tests/support/scheme_bodies.h"
 #include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
@@ -280,6 +281,15 @@ TEST(Scheme, ValidatesOptions) {
   EXPECT_TRUE(validate({}).ok());
   for (const std::string& name : scheme_names()) EXPECT_NE(describe_scheme(name), "");
   EXPECT_EQ(describe_scheme("nothing"), "");
+}
+
+TEST(Scheme, CommonChecks) {
+  check_lockstep_equals_simulation(in_simulation({.seed = 5, .always_yield = true}), "allreduce", "jacobi");
+  check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "jacobi");
+  check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "gauss_seidel");
+  check_elastic_conserves(in_simulation(), "easgd");
+  check_elastic_conserves(in_simulation(), "eamsgd");
+  check_still_elastic_is_local(in_simulation(), "easgd");
 }
 
 TEST(Scheme, AThousandElasticWorkers) {

@@ -108,10 +108,10 @@ TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
 }
 
 TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
-  Result<RunSummary> stopped = run({{"scheme.name", "easgd"}, {"optim.lr", "1e30"}});
+  Result<RunSummary> stopped = run({{"scheme.name", "easgd"}, {"optim.lr", "1000"}});
   ASSERT_FALSE(stopped.ok());
   EXPECT_EQ(stopped.status().code(), StatusCode::non_finite);
-  Result<RunSummary> skipped = run({{"scheme.name", "easgd"}, {"optim.lr", "1e30"}, {"train.nonfinite", "skip"}});
+  Result<RunSummary> skipped = run({{"scheme.name", "easgd"}, {"optim.lr", "1000"}, {"train.nonfinite", "skip"}});
   EXPECT_TRUE(skipped.ok()) << skipped.status().message();
 }
 

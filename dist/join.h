@@ -1,0 +1,27 @@
+// Joining a job as one of its processes: the rendezvous, then the world.
+//
+// Example:
+//   Result<std::optional<JobEnvironment>> job = read_job_environment();
+//   Result<Joined> joined = join_job(**job);
+//   World& world = *joined->world;
+#pragma once
+
+#include <memory>
+
+#include "dist/fault_plan.h"
+#include "dist/launch.h"
+#include "dist/store.h"
+#include "dist/world.h"
+
+namespace sinew::dist {
+
+struct Joined {
+  std::unique_ptr<StoreServer> server;  // on the rank that hosts the rendezvous; must outlive the world
+  std::unique_ptr<World> world;
+  std::string warning;  // one line to log, or empty
+};
+// A job of one process without a supervisor needs no network and gets the solo world.
+// Errors: of open_job_store and make_ucx_world.
+Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults = {});
+
+}  // namespace sinew::dist

@@ -1,0 +1,66 @@
+// Checks of the schemes that hold in every kind of world.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "tests/support/toy_training.h"
+
+namespace sinew::dist::testing {
+
+inline Toy common_toy(const std::string& scheme, const std::string& order = "jacobi", int workers = 3) {
+  Toy toy;
+  toy.scheme.name = scheme;
+  toy.scheme.order = order;
+  toy.scheme.workers = workers;
+  toy.scheme.period = 3;
+  toy.scheme.shard = 1000;
+  toy.size = 5003;
+  toy.noise = 0.5;
+  toy.steps = 20;
+  return toy;
+}
+
+// Lockstep schemes give the bits that the simulation gives.
+inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::string& scheme, const std::string& order) {
+  for (DType dtype : {DType::f32, DType::f64}) {
+    Toy toy = common_toy(scheme, order);
+    toy.dtype = dtype;
+    auto body = [&](World& world) { return toy_run(world, toy); };
+    auto nodes = spawn(node_count(toy.scheme), body);
+    auto expected = in_simulation()(node_count(toy.scheme), body);
+    for (size_t r = 0; r < nodes.size(); ++r) {
+      ASSERT_TRUE(nodes[r].finished) << nodes[r].status.message();
+      ASSERT_EQ(nodes[r].numbers, expected[r].numbers) << "rank " << r;
+    }
+  }
+}
+
+// With a learning rate of 0 only the elastic forces move anything: the sum over workers and center stays.
+inline void check_elastic_conserves(const Spawn& spawn, const std::string& scheme) {
+  Toy toy = common_toy(scheme);
+  toy.lr = 0;
+  toy.start_spread = 1;
+  auto nodes = spawn(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); });
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  for (int64_t i = 0; i < toy.size; i += 17) {
+    double sum = 0;
+    for (const NodeResult& node : nodes) sum += node.numbers.at(i);
+    ASSERT_NEAR(sum, 1 + 2 + 3 + 1, 1e-12);
+  }
+  ASSERT_NE(nodes[0].numbers[0], 1) << "something moved";
+}
+
+// With alpha = 0 every worker is alone.
+inline void check_still_elastic_is_local(const Spawn& spawn, const std::string& scheme) {
+  Toy toy = common_toy(scheme), alone = toy;
+  toy.scheme.alpha = 0;
+  alone.scheme.name = "local";
+  auto nodes = spawn(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); });
+  auto expected = in_simulation()(toy.scheme.workers, [&](World& world) { return toy_run(world, alone); });
+  for (size_t r = 0; r < expected.size(); ++r) {
+    ASSERT_TRUE(nodes[r].finished) << nodes[r].status.message();
+    ASSERT_EQ(nodes[r].numbers, expected[r].numbers);
+  }
+}
+
+}  // namespace sinew::dist::testing
