@@ -129,6 +129,9 @@ TEST_F(Program, TrainsAloneAndTestsItsWeights) {
   ASSERT_EQ(train->wait(), 0) << train->output();
   const Json s = summary("run");
   EXPECT_GT(s.at("test_accuracy"), 0.3);
+  for (const char* name : {"config.toml", "command.txt", "env.json", "metrics.jsonl", "status.json", "model.safetensors", "log/rank-0.log"})
+    EXPECT_GT(fs::file_size(root_ + "/run/" + name), 0u) << name;
+  EXPECT_EQ(Json::parse(slurp(root_ + "/run/status.json")).at("state"), "finished");
   auto eval = start({"eval", root_ + "/run", "--json"});
   ASSERT_EQ(eval->wait(), 0) << eval->output();
   EXPECT_EQ(Json::parse(eval->output()).at("test_accuracy"), s.at("test_accuracy"));
