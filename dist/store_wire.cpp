@@ -88,8 +88,8 @@ Result<Socket> listen_on(const std::string& host, int port) {
   if (::bind(socket.fd(), address.ai_addr, address.ai_addrlen) != 0 || ::listen(socket.fd(), 128) != 0) {
     if (errno == EADDRINUSE)
       return make_status(StatusCode::unavailable, "address ", host, ":", port,
-                         " is already in use: stop the program that uses it, or choose another MASTER_PORT "
-                         "(0 takes any free one)");
+                         " is already in use: stop the program that uses it, or choose another port "
+                         "(--run.port or MASTER_PORT; 0 takes any free one)");
     return make_status(StatusCode::io_error, "cannot listen on ", host, ":", port, ": ", std::strerror(errno));
   }
   return socket;

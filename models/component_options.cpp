@@ -67,12 +67,9 @@ int64_t total_steps(const Options& o, int64_t batches_per_epoch) {
 
 Status check_components(const Options& o) {
   if (o.run.device == "cuda" && !has_kernels(Device::cuda))
-    return Status(StatusCode::unavailable,
+    return Status(StatusCode::invalid_argument,
                   "run.device cuda: this program cannot train on a GPU; for example --device cpu");
   // The schedule's length is known only with the data; any positive number stands for it here.
-  if (o.run.device == "cuda" && !has_kernels(Device::cuda))
-    return Status(StatusCode::invalid_argument,
-                  "--device: this program has no CUDA backend that trains; type --device cpu");
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
   return dist::validate(scheme_options(o, 0));
 }

@@ -45,7 +45,7 @@ std::vector<OptionSpec> make_table() {
 
       {SINEW_OPTION(optim.name), .kind = Kind::name, .help = "optimizer", .alias = "optim",
        .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},
-      {SINEW_OPTION(optim.lr), .kind = Kind::real, .help = "learning rate", .alias = "lr", .max = 1000},
+      {SINEW_OPTION(optim.lr), .kind = Kind::real, .help = "learning rate", .alias = "lr", .max = 1e30},
       {SINEW_OPTION(optim.momentum), .kind = Kind::real, .help = "momentum; sgd has none", .max = 0.9999},
       {SINEW_OPTION(optim.weight_decay), .kind = Kind::real, .help = "L2 penalty, added to the gradient", .max = 10},
       {SINEW_OPTION(optim.decoupled_decay), .kind = Kind::real, .help = "weights shrink by lr times this in each step",

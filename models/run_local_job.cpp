@@ -4,6 +4,7 @@
 
 #include "models/component_options.h"
 #include "models/exit_codes.h"
+#include "models/fault_file.h"
 #include "models/logging.h"
 #include "models/node.h"
 #include "models/parts.h"
@@ -85,7 +86,8 @@ Status failure_of(const RunContext& context, const RunFolder& folder, const dist
 Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command) {
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
-  // Bad data is one line here, not one per process.
+  // A bad fault plan or bad data is one line here, not one per process.
+  if (Result<dist::FaultPlan> faults = read_fault_plan(options); !faults.ok()) return faults.status();
   Result<RunContext> prepared = prepare_run(options);
   if (!prepared.ok()) return prepared.status();
   const RunContext& context = *prepared;

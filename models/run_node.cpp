@@ -1,5 +1,8 @@
 // One process of a job: it joins, works, and leaves its report and, where it was measured, the parameters in the run
 // folder's parts/ for whoever sums up: the supervisor, or the measured rank of a job without one.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <iostream>
 #include <thread>
@@ -25,6 +28,38 @@ std::vector<NodeReport> wait_for_reports(const RunFolder& folder, int nodes) {
   }
 }
 
+// What a supervisor would keep for a process that has none: status.json and log/rank-0.log. Silent otherwise.
+class SoloFiles {
+ public:
+  SoloFiles(const RunFolder& folder, bool solo) : folder_(folder) {
+    if (solo) fd_ = ::open(folder.log(0).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  }
+  ~SoloFiles() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  SoloFiles(const SoloFiles&) = delete;
+  SoloFiles& operator=(const SoloFiles&) = delete;
+  int log_fd() const { return fd_ >= 0 ? fd_ : 2; }
+
+  void running(int64_t step, double elapsed) {
+    if (fd_ < 0 || elapsed < next_) return;
+    next_ = elapsed + 0.5;
+    write("running", step);
+  }
+  void ended(bool ok, int64_t step) {
+    if (fd_ >= 0) write(ok ? "finished" : "failed", step);
+  }
+
+ private:
+  void write(const char* state, int64_t step) {
+    // Losing a status line must not end a run.
+    (void)folder_.write_status(state, {{.rank = 0, .role = "worker", .pid = getpid(), .state = state, .step = step}}).ok();
+  }
+  const RunFolder& folder_;
+  int fd_ = -1;
+  double next_ = 0;
+};
+
 }  // namespace
 
 Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& folder,
@@ -43,12 +78,15 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   Result<dist::Joined> joined = dist::join_job(environment, std::move(*faults));
   if (!joined.ok()) return joined.status();
   dist::World& world = *joined->world;
-  const Logger log(world.rank() < context.scheme.workers ? "worker " + std::to_string(world.rank()) : "center",
-                   log_level_named(options.log.level));
-  if (!joined->warning.empty()) log.warning(joined->warning);
-
   const bool supervised = environment.status_fd >= 0;
   const int nodes = dist::node_count(context.scheme);
+  SoloFiles solo(folder, !supervised && nodes == 1);
+  const Logger log(world.rank() < context.scheme.workers ? "worker " + std::to_string(world.rank()) : "center",
+                   log_level_named(options.log.level), solo.log_fd());
+  if (!joined->warning.empty()) log.warning(joined->warning);
+  log.info("scheme ", options.scheme.name, ", ", context.steps, " steps from ", environment.start_step, ", ",
+           context.model.layout().parameter_count(), " parameters");
+  solo.running(0, elapsed());
   Progress progress(Progress::for_stderr(supervised || world.rank() != 0 ? "none" : options.log.progress,
                                          static_cast<double>(options.log.every) * 1e-9),
                     std::cerr);
@@ -60,11 +98,14 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
     state.elapsed_seconds = elapsed();
     state.samples_per_second = static_cast<double>(trained) / state.elapsed_seconds;
     progress.update(state);
+    solo.running(step.step, state.elapsed_seconds);
   };
   Result<NodeResult> result = world.rank() < context.scheme.workers ? run_worker(context, world, environment.start_step)
                                                                     : run_center(context, world);
   progress.finish(state);
+  solo.ended(result.ok(), state.step);
   if (!result.ok()) return result.status();
+  log.info("finished after ", elapsed(), " s");
 
   if (result->point.defined()) measure(context, *result);
   SINEW_RETURN_IF_ERROR(write_part(folder, context.model.layout(), *result));

@@ -374,18 +374,21 @@ void Engine::broken(Rank peer, const std::string&) {
 }
 
 void Engine::on(Tag tag, Handler handler) {
-  {
-    std::lock_guard lock(publish_mutex_);
-    if (!handler) {
-      handlers_.erase(tag);
-      return;
+  SINEW_CHECK(std::this_thread::get_id() != thread_id_, "on", "handlers are not registered by handlers");
+  // Between two deliveries: what came before the handler goes to it first, then what comes.
+  std::promise<void> done;
+  post([this, tag, &handler, &done] {
+    {
+      std::lock_guard lock(publish_mutex_);
+      if (handler)
+        handlers_[tag] = std::move(handler);
+      else
+        handlers_.erase(tag);
     }
-    handlers_[tag] = std::move(handler);
-  }
-  // What came before the handler goes to it too, and before anything that comes now: this runs between two deliveries.
-  post([this, tag] {
-    for (Message& message : inbox_.take(tag)) handle(message);
+    for (Message& message : handlers_.count(tag) ? inbox_.take(tag) : std::vector<Message>()) handle(message);
+    done.set_value();
   });
+  done.get_future().wait();
 }
 
 void Engine::publish(const std::function<void()>& fn) {

@@ -36,6 +36,7 @@ class Engine final : private UcxTransport::Events {
   void give_up(Rank peer);
   void send(Rank to, Head head, Payload body);
   void leave();
+  // An empty handler ends it: when this returns, no call is under way. Not inside publish().
   void on(Tag tag, Handler handler);
   void publish(const std::function<void()>& fn);
   // Sends what is queued, for at most 5 s, and ends the thread.

@@ -204,7 +204,6 @@ ucs_status_t UcxTransport::receive(const WireHeader& header, void* data, size_t 
   parameters.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   parameters.cb.recv_am = on_received;
   parameters.user_data = receive.get();
-  ++receives_in_flight_;
   ucs_status_ptr_t request = ucp_am_recv_data_nbx(worker_, data, receive->body.data(), size, &parameters);
   Receive* pending = receive.release();
   if (!UCS_PTR_IS_PTR(request)) on_received(nullptr, UCS_PTR_STATUS(request), size, pending);
@@ -214,7 +213,6 @@ ucs_status_t UcxTransport::receive(const WireHeader& header, void* data, size_t 
 void UcxTransport::on_received(void* request, ucs_status_t status, size_t, void* user) {
   std::unique_ptr<Receive> receive(static_cast<Receive*>(user));
   UcxTransport* self = receive->owner;
-  --self->receives_in_flight_;
   if (request) ucp_request_free(request);
   // A receive that failed belongs to a peer that died; its endpoint's error callback tells.
   if (status == UCS_OK) self->events_.arrived(receive->header, std::move(receive->body));

@@ -78,7 +78,7 @@ class UcxTransport {
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by peer
   std::vector<std::unique_ptr<Endpoint>> closing_;
   std::vector<std::unique_ptr<Send>> idle_sends_;  // recycled
-  size_t sends_in_flight_ = 0, receives_in_flight_ = 0;
+  size_t sends_in_flight_ = 0;
   bool error_seen_ = false;
 };
 

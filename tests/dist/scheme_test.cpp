@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tests/support/guard_device.h"
 #include "tests/support/scheme_bodies.h"
 #include "tests/support/toy_training.h"
 
@@ -143,6 +144,15 @@ TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
   };
   SimulatedRun run = simulate(node_count(toy.scheme), body);
   for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+}
+
+// Parameters on a device whose memory host code cannot touch: the same bits.
+TEST_P(Schemes, WorksOnDeviceMemory) {
+  sinew::testing::install_guard_device();
+  Toy toy = toy_of(GetParam());
+  SimulatedRun expected = run_toy(toy);
+  toy.device = Device::guard;
+  expect_same(run_toy(toy), expected);
 }
 
 TEST(Scheme, AllReduceStepsWithTheMeanGradient) {

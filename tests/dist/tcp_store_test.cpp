@@ -136,7 +136,7 @@ TEST_F(TcpStore, BadRequestsOfMembersAreBounded) {
 TEST_F(TcpStore, PortInUseSaysWhichAndWhatToDo) {
   auto second = serve_store(kHost, server_->port(), "secret");
   ASSERT_FALSE(second.ok());
-  EXPECT_EQ(second.status().code(), StatusCode::io_error);
+  EXPECT_EQ(second.status().code(), StatusCode::unavailable);
   EXPECT_NE(second.status().message().find(kHost + ":" + std::to_string(server_->port())), std::string::npos);
   EXPECT_NE(second.status().message().find("already in use"), std::string::npos);
 }

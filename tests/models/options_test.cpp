@@ -99,7 +99,7 @@ TEST(Options, Sizes) {
 
 TEST(Options, NumbersOutOfRangeOrNotNumbers) {
   Options options;
-  for (const char* bad : {"-1", "1001", "abc", "", "0.1x", "nan", "inf", "0.1 "})
+  for (const char* bad : {"-1", "1e31", "abc", "", "0.1x", "nan", "inf", "0.1 "})
     EXPECT_FALSE(set(options, "optim.lr", bad).ok()) << bad;
   for (const char* bad : {"0", "-3", "1025", "2.5", "99999999999999999999"})
     EXPECT_FALSE(set(options, "run.workers", bad).ok()) << bad;
@@ -110,7 +110,7 @@ TEST(Options, NumbersOutOfRangeOrNotNumbers) {
 TEST(Options, ErrorsSayWhatWhichAllowedAndWhatToType) {
   Options options;
   EXPECT_EQ(set_option(options, *find_option("lr"), "-1", "--lr").message(),
-            "--lr: '-1' is not allowed for optim.lr (learning rate); it must be a number from 0 to 1000; "
+            "--lr: '-1' is not allowed for optim.lr (learning rate); it must be a number from 0 to 1e+30; "
             "for example --lr 0.05");
   EXPECT_EQ(
       set_option(options, *find_option("workers"), "0", "--workers").message(),

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "core/cpu/cpu_info.h"
 #include "core/status.h"
 #include "dist/sim/simulation.h"
 #include "dist/world.h"
@@ -31,6 +32,7 @@ struct SimulatedRun {
 };
 
 inline SimulatedRun simulate(int nodes, const NodeBody& body, SimOptions options = {}) {
+  set_num_threads(1);  // nodes take turns on this thread; a team would spin for a partner at every region
   SimulatedRun run;
   run.nodes.resize(nodes);
   Simulation sim(std::move(options), nodes);

@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "core/philox.h"
+#include "core/kernel_api.h"
 #include "dist/scheme.h"
 #include "tests/support/spawn_nodes.h"
 
@@ -16,6 +16,7 @@ struct Toy {
   SchemeOptions scheme;
   int64_t size = 1;
   DType dtype = DType::f64;
+  Device device = Device::cpu;  // of the workers' vectors; the center is in host memory
   int64_t steps = 6;
   double lr = 0.1, momentum = 0, noise = 0;
   double start = 1;         // all parameters, at first
@@ -30,10 +31,10 @@ class ToyWorker {
   ToyWorker(const Toy& toy, World& world)
       : toy_(toy),
         world_(world),
-        scheme_(make_scheme(toy.scheme, world, toy.size, toy.dtype)),
-        theta_(Vec::zeros(toy.size, toy.dtype)),
-        gradient_(Vec::zeros(toy.size, toy.dtype)),
-        velocity_(Vec::zeros(toy.size, toy.dtype)) {
+        scheme_(make_scheme(toy.scheme, world, toy.size, toy.dtype, toy.device)),
+        theta_(Vec::zeros(toy.size, toy.dtype, toy.device)),
+        gradient_(Vec::zeros(toy.size, toy.dtype, toy.device)),
+        velocity_(Vec::zeros(toy.size, toy.dtype, toy.device)) {
     fill(theta_.mutable_view(), toy.start + toy.start_spread * world.rank());
   }
 
@@ -61,20 +62,20 @@ class ToyWorker {
   void gradient(int64_t k) {
     evaluated_at_ = theta_.clone();
     if (toy_.momentum != 0) axpby(toy_.momentum, velocity_.view(), 1, theta_.view(), evaluated_at_.mutable_view());
-    Vec b = Vec::zeros(toy_.size, toy_.dtype);
+    Vec b = Vec::zeros(toy_.size, toy_.dtype, toy_.device);
     fill(b.mutable_view(), toy_.b(world_.rank()));
     axpby(1, evaluated_at_.view(), -1, b.view(), gradient_.mutable_view());
     if (toy_.noise == 0) return;
-    std::vector<double> noise(toy_.size);
-    RngKey key{7, uint32_t(RngPurpose::test), uint32_t(world_.rank()), uint64_t(k)};
-    for (int64_t i = 0; i < toy_.size; ++i) noise[i] = toy_.noise * (2 * uniform01(philox_u64(key, i)) - 1);
-    VecView g = gradient_.mutable_view();
-    for (int64_t i = 0; i < toy_.size; ++i) {
-      if (toy_.dtype == DType::f64)
-        static_cast<double*>(g.data)[i] += noise[i];
-      else
-        static_cast<float*>(g.data)[i] += static_cast<float>(noise[i]);
-    }
+    Vec noise = Vec::zeros(toy_.size, toy_.dtype, toy_.device);
+    kernels(toy_.device)
+        .random({RandomDist::uniform,
+                 toy_.dtype,
+                 toy_.size,
+                 {7, uint32_t(RngPurpose::test), uint32_t(world_.rank()), uint64_t(k)},
+                 noise.mutable_view().data,
+                 -toy_.noise,
+                 toy_.noise});
+    axpby(1, noise.view(), 1, gradient_.view(), gradient_.mutable_view());
   }
 
   const Toy toy_;
