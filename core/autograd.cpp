@@ -82,7 +82,7 @@ class NodeIndex {
 struct Node {
   Tensor tensor;  // keeps it alive while backward runs
   Tensor cotangent;
-  int wanted = -1;       // index among the requested inputs
+  int wanted = -1;        // index among the requested inputs
   int contributions = 0;  // edges on paths that will add to the cotangent
   bool on_path = false;
 };
@@ -170,8 +170,8 @@ class Backward {
       fn->vjp({fn->inputs, node(k).tensor, node(k).cotangent, wanted, destinations}, cotangents);
       for (size_t i = 0; i < count; ++i)
         if (wanted[i] && cotangents[i].defined()) {
-          SINEW_CHECK(cotangents[i].shape() == fn->inputs[i].shape(), fn->name, "derivative of input ", i, " has shape ",
-                      cotangents[i].shape(), ", the input ", fn->inputs[i].shape());
+          SINEW_CHECK(cotangents[i].shape() == fn->inputs[i].shape(), fn->name, "derivative of input ", i,
+                      " has shape ", cotangents[i].shape(), ", the input ", fn->inputs[i].shape());
           accumulate(node(index_.find(fn->inputs[i].impl())), std::move(cotangents[i]));
         }
       if (node(k).wanted < 0) node(k).cotangent = Tensor();
@@ -203,7 +203,9 @@ class Backward {
  private:
   Node& node(int k) { return nodes_[static_cast<size_t>(k)]; }
   uint64_t number(int k) { return node(k).tensor.impl()->number; }
-  static void accumulate(Node& n, Tensor g) { n.cotangent = n.cotangent.defined() ? add(n.cotangent, g) : std::move(g); }
+  static void accumulate(Node& n, Tensor g) {
+    n.cotangent = n.cotangent.defined() ? add(n.cotangent, g) : std::move(g);
+  }
 
   std::span<const Tensor> inputs_;
   const GradOptions& options_;
@@ -229,7 +231,8 @@ std::vector<Tensor> grad(std::span<const Tensor> outputs, std::span<const Tensor
   backward.collect(outputs);
   for (size_t i = 0; i < outputs.size(); ++i) {
     const Tensor& y = outputs[i];
-    SINEW_CHECK(y.requires_grad(), "grad", "output ", i, " ", y.shape(), " does not depend on anything that requires grad");
+    SINEW_CHECK(y.requires_grad(), "grad", "output ", i, " ", y.shape(),
+                " does not depend on anything that requires grad");
     if (cotangents.empty()) {
       SINEW_CHECK(y.numel() == 1, "grad", "output ", i, " has shape ", y.shape(), "; a non-scalar needs a cotangent");
       backward.seed(y, Tensor::ones(y.shape(), y.dtype(), y.device()));

@@ -30,11 +30,10 @@ std::string concat(const Parts&... parts) {
 }  // namespace detail
 }  // namespace sinew
 
-#define SINEW_FAIL(op, ...) \
-  ::sinew::detail::throw_error(op, ::sinew::detail::concat(__VA_ARGS__), __FILE__, __LINE__)
+#define SINEW_FAIL(op, ...) ::sinew::detail::throw_error(op, ::sinew::detail::concat(__VA_ARGS__), __FILE__, __LINE__)
 
-#define SINEW_CHECK(cond, op, ...)      \
-  do {                                  \
-    if (!(cond)) [[unlikely]]           \
-      SINEW_FAIL(op, __VA_ARGS__);      \
+#define SINEW_CHECK(cond, op, ...) \
+  do {                             \
+    if (!(cond)) [[unlikely]]      \
+      SINEW_FAIL(op, __VA_ARGS__); \
   } while (false)

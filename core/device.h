@@ -15,9 +15,12 @@ inline constexpr int kDeviceCount = 3;
 
 constexpr const char* to_string(Device device) {
   switch (device) {
-    case Device::cpu: return "cpu";
-    case Device::cuda: return "cuda";
-    case Device::guard: return "guard";
+    case Device::cpu:
+      return "cpu";
+    case Device::cuda:
+      return "cuda";
+    case Device::guard:
+      return "guard";
   }
   return "?";
 }

@@ -13,10 +13,13 @@ enum class DType : uint8_t { f32, f64, i32, i64, u8 };
 constexpr size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::f32:
-    case DType::i32: return 4;
+    case DType::i32:
+      return 4;
     case DType::f64:
-    case DType::i64: return 8;
-    case DType::u8: return 1;
+    case DType::i64:
+      return 8;
+    case DType::u8:
+      return 1;
   }
   return 0;
 }
@@ -24,11 +27,16 @@ constexpr bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DT
 // "f32", "f64", "i32", "i64", "u8".
 constexpr const char* to_string(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "f32";
-    case DType::f64: return "f64";
-    case DType::i32: return "i32";
-    case DType::i64: return "i64";
-    case DType::u8: return "u8";
+    case DType::f32:
+      return "f32";
+    case DType::f64:
+      return "f64";
+    case DType::i32:
+      return "i32";
+    case DType::i64:
+      return "i64";
+    case DType::u8:
+      return "u8";
   }
   return "?";
 }
@@ -61,17 +69,46 @@ inline constexpr DType dtype_of = DTypeOf<T>::value;
 }  // namespace sinew
 
 // Runs the statement(s) with T bound to the C++ type; op names the caller in the error.
-#define SINEW_DISPATCH_FLOAT(dtype, op, ...)                                                    \
-  switch (dtype) {                                                                              \
-    case ::sinew::DType::f32: { using T = float; __VA_ARGS__; break; }                          \
-    case ::sinew::DType::f64: { using T = double; __VA_ARGS__; break; }                         \
-    default: SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64");     \
+#define SINEW_DISPATCH_FLOAT(dtype, op, ...)                                         \
+  switch (dtype) {                                                                   \
+    case ::sinew::DType::f32: {                                                      \
+      using T = float;                                                               \
+      __VA_ARGS__;                                                                   \
+      break;                                                                         \
+    }                                                                                \
+    case ::sinew::DType::f64: {                                                      \
+      using T = double;                                                              \
+      __VA_ARGS__;                                                                   \
+      break;                                                                         \
+    }                                                                                \
+    default:                                                                         \
+      SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64"); \
   }
-#define SINEW_DISPATCH_ALL(dtype, op, ...)                              \
-  switch (dtype) {                                                      \
-    case ::sinew::DType::f32: { using T = float; __VA_ARGS__; break; }  \
-    case ::sinew::DType::f64: { using T = double; __VA_ARGS__; break; } \
-    case ::sinew::DType::i32: { using T = int32_t; __VA_ARGS__; break; } \
-    case ::sinew::DType::i64: { using T = int64_t; __VA_ARGS__; break; } \
-    case ::sinew::DType::u8: { using T = uint8_t; __VA_ARGS__; break; } \
+#define SINEW_DISPATCH_ALL(dtype, op, ...) \
+  switch (dtype) {                         \
+    case ::sinew::DType::f32: {            \
+      using T = float;                     \
+      __VA_ARGS__;                         \
+      break;                               \
+    }                                      \
+    case ::sinew::DType::f64: {            \
+      using T = double;                    \
+      __VA_ARGS__;                         \
+      break;                               \
+    }                                      \
+    case ::sinew::DType::i32: {            \
+      using T = int32_t;                   \
+      __VA_ARGS__;                         \
+      break;                               \
+    }                                      \
+    case ::sinew::DType::i64: {            \
+      using T = int64_t;                   \
+      __VA_ARGS__;                         \
+      break;                               \
+    }                                      \
+    case ::sinew::DType::u8: {             \
+      using T = uint8_t;                   \
+      __VA_ARGS__;                         \
+      break;                               \
+    }                                      \
   }

@@ -40,91 +40,170 @@ SINEW_HD double tanh(double x) { return ::tanh(x); }
 
 // Unary: f(x, p0, p1).
 struct affine {
-  template <class T> SINEW_HD static T apply(T x, T p0, T p1) { return p0 * x + p1; }
+  template <class T>
+  SINEW_HD static T apply(T x, T p0, T p1) {
+    return p0 * x + p1;
+  }
 };
 struct abs {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return x < T(0) ? -x : x; }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return x < T(0) ? -x : x;
+  }
 };
 struct exp {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::exp(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::exp(x);
+  }
 };
 struct log {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::log(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::log(x);
+  }
 };
 struct sqrt {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::sqrt(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::sqrt(x);
+  }
 };
 struct reciprocal {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return T(1) / x; }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return T(1) / x;
+  }
 };
 struct square {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return x * x; }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return x * x;
+  }
 };
 struct pow {
-  template <class T> SINEW_HD static T apply(T x, T p0, T) { return fn::pow(x, p0); }
+  template <class T>
+  SINEW_HD static T apply(T x, T p0, T) {
+    return fn::pow(x, p0);
+  }
 };
 struct sin {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::sin(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::sin(x);
+  }
 };
 struct cos {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::cos(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::cos(x);
+  }
 };
 struct tanh {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return fn::tanh(x); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return fn::tanh(x);
+  }
 };
 struct sigmoid {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return T(1) / (T(1) + fn::exp(-x)); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return T(1) / (T(1) + fn::exp(-x));
+  }
 };
 struct softplus {  // max(x, 0) + log(1 + e^-|x|): no overflow
-  template <class T> SINEW_HD static T apply(T x, T, T) {
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
     return (x > T(0) ? x : T(0)) + fn::log1p(fn::exp(x > T(0) ? -x : x));
   }
 };
 struct relu {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return x > T(0) ? x : T(0); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return x > T(0) ? x : T(0);
+  }
 };
 struct sign {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return T((x > T(0)) - (x < T(0))); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return T((x > T(0)) - (x < T(0)));
+  }
 };
 struct step {
-  template <class T> SINEW_HD static T apply(T x, T, T) { return T(x > T(0)); }
+  template <class T>
+  SINEW_HD static T apply(T x, T, T) {
+    return T(x > T(0));
+  }
 };
 
 // Binary: f(a, b).
 struct add {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a + b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a + b);
+  }
 };
 struct sub {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a - b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a - b);
+  }
 };
 struct mul {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a * b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a * b);
+  }
 };
 struct div {  // integer division by zero gives 0
   SINEW_HD static float apply(float a, float b) { return a / b; }
   SINEW_HD static double apply(double a, double b) { return a / b; }
-  template <class T> SINEW_HD static T apply(T a, T b) { return b == T(0) ? T(0) : b == T(-1) ? T(T(0) - a) : T(a / b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return b == T(0) ? T(0) : b == T(-1) ? T(T(0) - a) : T(a / b);
+  }
 };
 struct maximum {
-  template <class T> SINEW_HD static T apply(T a, T b) { return a > b ? a : b; }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return a > b ? a : b;
+  }
 };
 struct minimum {
-  template <class T> SINEW_HD static T apply(T a, T b) { return a < b ? a : b; }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return a < b ? a : b;
+  }
 };
 struct greater {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a > b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a > b);
+  }
 };
 struct equal {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a == b); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a == b);
+  }
 };
 struct relu_grad {
-  template <class T> SINEW_HD static T apply(T a, T b) { return b > T(0) ? a : T(0); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return b > T(0) ? a : T(0);
+  }
 };
 struct tanh_grad {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a * (T(1) - b * b)); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a * (T(1) - b * b));
+  }
 };
 struct sigmoid_grad {
-  template <class T> SINEW_HD static T apply(T a, T b) { return T(a * b * (T(1) - b)); }
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    return T(a * b * (T(1) - b));
+  }
 };
 
 }  // namespace sinew::SINEW_FUNCTOR_NS

@@ -230,24 +230,24 @@ struct SgdArgs {
 
 }  // namespace kernel
 
-#define SINEW_KERNELS(X)               \
-  X(unary, UnaryArgs)                  \
-  X(binary, BinaryArgs)                \
-  X(where, WhereArgs)                  \
-  X(fill, FillArgs)                    \
-  X(cast, CastArgs)                    \
-  X(strided_copy, StridedCopyArgs)     \
-  X(reduce, ReduceArgs)                \
-  X(gemm, GemmArgs)                    \
-  X(gather, GatherArgs)                \
-  X(scatter_add, ScatterAddArgs)       \
-  X(softmax, SoftmaxArgs)              \
-  X(cross_entropy, CrossEntropyArgs)   \
-  X(dropout, DropoutArgs)              \
-  X(random, RandomArgs)                \
-  X(axpby, AxpbyArgs)                  \
-  X(dot, DotArgs)                      \
-  X(elastic, ElasticArgs)              \
+#define SINEW_KERNELS(X)             \
+  X(unary, UnaryArgs)                \
+  X(binary, BinaryArgs)              \
+  X(where, WhereArgs)                \
+  X(fill, FillArgs)                  \
+  X(cast, CastArgs)                  \
+  X(strided_copy, StridedCopyArgs)   \
+  X(reduce, ReduceArgs)              \
+  X(gemm, GemmArgs)                  \
+  X(gather, GatherArgs)              \
+  X(scatter_add, ScatterAddArgs)     \
+  X(softmax, SoftmaxArgs)            \
+  X(cross_entropy, CrossEntropyArgs) \
+  X(dropout, DropoutArgs)            \
+  X(random, RandomArgs)              \
+  X(axpby, AxpbyArgs)                \
+  X(dot, DotArgs)                    \
+  X(elastic, ElasticArgs)            \
   X(sgd, SgdArgs)
 
 struct KernelTable {

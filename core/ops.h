@@ -28,9 +28,9 @@ Tensor cos(const Tensor& x);
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);
 Tensor softplus(const Tensor& x);
-Tensor relu(const Tensor& x);   // derivative 0 at 0
-Tensor sign(const Tensor& x);   // derivative 0
-Tensor step(const Tensor& x);   // 1 where x > 0; derivative 0
+Tensor relu(const Tensor& x);  // derivative 0 at 0
+Tensor sign(const Tensor& x);  // derivative 0
+Tensor step(const Tensor& x);  // 1 where x > 0; derivative 0
 
 // ---- elementwise, two operands, broadcasting ----
 Tensor add(const Tensor& a, const Tensor& b);
@@ -45,7 +45,8 @@ Tensor equal(const Tensor& a, const Tensor& b);
 Tensor relu_grad(const Tensor& g, const Tensor& y);
 Tensor tanh_grad(const Tensor& g, const Tensor& y);
 Tensor sigmoid_grad(const Tensor& g, const Tensor& y);
-Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b);  // one shape, mask in the same type, no derivative to it
+Tensor where(const Tensor& mask, const Tensor& a,
+             const Tensor& b);  // one shape, mask in the same type, no derivative to it
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }
@@ -62,32 +63,33 @@ Tensor cast(const Tensor& x, DType dtype);
 // ---- shape ----
 Tensor reshape(const Tensor& x, const Shape& shape);  // same memory; one extent may be -1 through reshape_infer
 Tensor reshape_infer(const Tensor& x, std::initializer_list<int64_t> dims);
-Tensor flatten(const Tensor& x);                      // (n, ...) -> (n, rest)
+Tensor flatten(const Tensor& x);  // (n, ...) -> (n, rest)
 Tensor permute(const Tensor& x, std::initializer_list<int> axes);
-Tensor transpose(const Tensor& x);                    // of a matrix
+Tensor transpose(const Tensor& x);  // of a matrix
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
-Tensor slice(const Tensor& x, int64_t begin, int64_t end);            // rows [begin, end) of axis 0
-Tensor pad(const Tensor& x, int64_t before, int64_t after);           // zero rows on axis 0
+Tensor slice(const Tensor& x, int64_t begin, int64_t end);   // rows [begin, end) of axis 0
+Tensor pad(const Tensor& x, int64_t before, int64_t after);  // zero rows on axis 0
 
 // ---- reductions ----
 // Over the given axes (empty: all). keepdims leaves extents of 1.
 Tensor sum(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);
 Tensor mean(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);
 Tensor max(const Tensor& x, std::vector<int> axes = {}, bool keepdims = false);  // ties share the derivative equally
-Tensor sum_to(const Tensor& x, const Shape& shape);  // the transpose of broadcast_to
-Tensor argmax(const Tensor& x, int axis);            // i64, no derivative
+Tensor sum_to(const Tensor& x, const Shape& shape);                              // the transpose of broadcast_to
+Tensor argmax(const Tensor& x, int axis);                                        // i64, no derivative
 
 // ---- matrix products (floats) ----
-// op(a) op(b) for matrices (m, k), (k, n), or batches (b, m, k), (b, k, n); a flag means the operand is stored transposed.
+// op(a) op(b) for matrices (m, k), (k, n), or batches (b, m, k), (b, k, n); a flag means the operand is stored
+// transposed.
 Tensor matmul(const Tensor& a, const Tensor& b, bool trans_a = false, bool trans_b = false);
 // act(x w^T + bias): x (n, in), w (out, in), bias (out) or undefined. Fused; its derivative is made of public ops.
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act = Activation::none);
 
 // ---- indexing ----
 // index: i64 (n), values in [0, rows) (checked on the host for cpu tensors).
-Tensor gather(const Tensor& x, const Tensor& index);                        // (rows, ...) -> (n, ...)
-Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows);     // (n, ...) -> (rows, ...)
-Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);          // (n) -> (n, classes), no derivative
+Tensor gather(const Tensor& x, const Tensor& index);                     // (rows, ...) -> (n, ...)
+Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows);  // (n, ...) -> (rows, ...)
+Tensor one_hot(const Tensor& index, int64_t classes, DType dtype);       // (n) -> (n, classes), no derivative
 
 // ---- softmax and losses ----
 Tensor softmax(const Tensor& x);      // over the last axis

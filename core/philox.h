@@ -29,7 +29,7 @@ enum class RngPurpose : uint32_t {
   synthetic = 5,
   augment = 6,
   scheme = 7,
-  network = 8,   // simulated links
+  network = 8,  // simulated links
   fault = 9,
   compute = 10,  // simulated compute cost
   shard = 11,

@@ -89,8 +89,7 @@ class [[nodiscard]] Result {
 
 }  // namespace sinew
 
-#define SINEW_RETURN_IF_ERROR(expr)                                   \
-  do {                                                                \
-    if (::sinew::Status sinew_status_ = (expr); !sinew_status_.ok())  \
-      return sinew_status_;                                           \
+#define SINEW_RETURN_IF_ERROR(expr)                                                        \
+  do {                                                                                     \
+    if (::sinew::Status sinew_status_ = (expr); !sinew_status_.ok()) return sinew_status_; \
   } while (false)

@@ -12,7 +12,8 @@ namespace {
 
 // CPU blocks are kept for reuse by size class: training allocates the same sizes every step, and fresh pages cost
 // more than many kernels. Small classes are per thread without a lock; large ones are shared, since a message's block
-// is often freed on another thread than its maker's. AddressSanitizer builds keep nothing, so that it sees every use after free.
+// is often freed on another thread than its maker's. AddressSanitizer builds keep nothing, so that it sees every use
+// after free.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kKeepBlocks = false;
 #else
@@ -31,9 +32,9 @@ SizeClass size_class(size_t bytes) {
     const size_t units = bytes == 0 ? 1 : (bytes + kSmallest - 1) / kSmallest;
     return {static_cast<int>(units) - 1, units * kSmallest};
   }
-  const int log = std::bit_width(bytes - 1) - 1;       // 2^log < bytes <= 2^(log + 1)
+  const int log = std::bit_width(bytes - 1) - 1;  // 2^log < bytes <= 2^(log + 1)
   const size_t step = size_t{1} << (log - 3);
-  const size_t eighths = (bytes + step - 1) / step;     // 9 .. 16
+  const size_t eighths = (bytes + step - 1) / step;  // 9 .. 16
   return {8 + (log - 9) * 8 + static_cast<int>(eighths) - 9, eighths * step};
 }
 constexpr int kClasses = 8 + 40 * 8;

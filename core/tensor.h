@@ -38,9 +38,9 @@ struct TensorImpl {
   Shape shape;
   int64_t numel = 0;
   StorageRef storage;
-  int64_t offset = 0;          // elements
-  uint64_t number = 0;         // creation number; 0 for leaves
-  GradFn* grad_fn = nullptr;   // owned
+  int64_t offset = 0;         // elements
+  uint64_t number = 0;        // creation number; 0 for leaves
+  GradFn* grad_fn = nullptr;  // owned
 };
 void destroy(TensorImpl* impl);
 }  // namespace detail
@@ -72,7 +72,8 @@ class Tensor {
   // Copies host memory; values.size() must equal shape.numel().
   template <class T>
   static Tensor from_vector(const std::vector<T>& values, const Shape& shape, Device device = Device::cpu) {
-    SINEW_CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "from_vector", values.size(), " values for shape ", shape);
+    SINEW_CHECK(static_cast<int64_t>(values.size()) == shape.numel(), "from_vector", values.size(),
+                " values for shape ", shape);
     return from_host(values.data(), shape, dtype_of<T>, device);
   }
   static Tensor from_host(const void* values, const Shape& shape, DType dtype, Device device = Device::cpu);
@@ -89,7 +90,9 @@ class Tensor {
   Device device() const { return p_->storage->device(); }
   size_t bytes() const { return static_cast<size_t>(numel()) * size_of(dtype()); }
   // Device memory; dereference on the host only when device() is Device::cpu.
-  void* data() const { return static_cast<char*>(p_->storage->data()) + static_cast<size_t>(p_->offset) * size_of(p_->dtype); }
+  void* data() const {
+    return static_cast<char*>(p_->storage->data()) + static_cast<size_t>(p_->offset) * size_of(p_->dtype);
+  }
   template <class T>
   T* data_as() const {
     SINEW_CHECK(dtype() == dtype_of<T>, "tensor", "holds ", to_string(dtype()), ", read as ", to_string(dtype_of<T>));

@@ -79,10 +79,10 @@ class Vec {
 };
 
 void fill(VecView y, double value);
-void copy(ConstVecView from, VecView to);                                        // same device
-void axpby(double a, ConstVecView x, double b, ConstVecView y, VecView z);       // z = a x + b y
-double dot(ConstVecView x, ConstVecView y);                                      // fixed order, in double
-double norm(ConstVecView x);                                                     // Euclidean
+void copy(ConstVecView from, VecView to);                                   // same device
+void axpby(double a, ConstVecView x, double b, ConstVecView y, VecView z);  // z = a x + b y
+double dot(ConstVecView x, ConstVecView y);                                 // fixed order, in double
+double norm(ConstVecView x);                                                // Euclidean
 double squared_distance(ConstVecView x, ConstVecView y);
 // False when any element is NaN or infinite (or so large that the squared norm overflows a double).
 bool all_finite(ConstVecView x);

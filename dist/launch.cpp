@@ -188,10 +188,12 @@ Exec prepare(const std::vector<std::string>& argv, const std::vector<std::string
   return exec;
 }
 
-// The processes share this machine's cores: a team of all cores each, waiting in spin loops, would stand in its own way.
+// The processes share this machine's cores: a team of all cores each, waiting in spin loops, would stand in its own
+// way.
 void add_thread_defaults(int processes, std::vector<std::string>& additions) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
-  if (!std::getenv("OMP_NUM_THREADS")) additions.push_back("OMP_NUM_THREADS=" + std::to_string(std::max(1, cores / processes)));
+  if (!std::getenv("OMP_NUM_THREADS"))
+    additions.push_back("OMP_NUM_THREADS=" + std::to_string(std::max(1, cores / processes)));
   if (!std::getenv("OMP_WAIT_POLICY")) additions.push_back("OMP_WAIT_POLICY=passive");
 }
 
@@ -215,11 +217,15 @@ Status Supervisor::start(Child& child) {
     if (!log) return make_status(StatusCode::io_error, "cannot write the log ", path, ": ", std::strerror(errno));
   }
   Socket null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-  std::vector<std::string> additions = {"RANK=" + std::to_string(status.rank), "WORLD_SIZE=" + std::to_string(options_.processes),
-               "LOCAL_RANK=" + std::to_string(status.rank), "MASTER_ADDR=" + options_.master_addr,
-               "MASTER_PORT=" + std::to_string(server_->port()), "SINEW_SECRET=" + secret_,
-               "SINEW_INCARNATION=" + std::to_string(status.restarts),
-               "SINEW_START_STEP=" + std::to_string(status.step), "SINEW_STATUS_FD=" + std::to_string(theirs.fd())};
+  std::vector<std::string> additions = {"RANK=" + std::to_string(status.rank),
+                                        "WORLD_SIZE=" + std::to_string(options_.processes),
+                                        "LOCAL_RANK=" + std::to_string(status.rank),
+                                        "MASTER_ADDR=" + options_.master_addr,
+                                        "MASTER_PORT=" + std::to_string(server_->port()),
+                                        "SINEW_SECRET=" + secret_,
+                                        "SINEW_INCARNATION=" + std::to_string(status.restarts),
+                                        "SINEW_START_STEP=" + std::to_string(status.step),
+                                        "SINEW_STATUS_FD=" + std::to_string(theirs.fd())};
   add_thread_defaults(options_.processes, additions);
   const Exec exec = prepare(options_.argv, additions);
 

@@ -16,7 +16,9 @@ class SoloWorld : public World {
   int size() const override { return 1; }
   uint32_t incarnation() const override { return 0; }
   bool simulated() const override { return false; }
-  Nanos now() const override { return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin_).count(); }
+  Nanos now() const override {
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin_).count();
+  }
   void compute(const Cost&, const std::function<void()>& fn) override { fn(); }
   void sleep(Nanos duration) override { std::this_thread::sleep_for(std::chrono::nanoseconds(duration)); }
   void send(Rank to, Head head, Payload) override {

@@ -38,6 +38,7 @@ class StoreServer {
 // Errors: unavailable "address 127.0.0.1:4711 is already in use ...".
 Result<std::unique_ptr<StoreServer>> serve_store(const std::string& host, int port, const std::string& secret);
 // Errors: timeout when nobody listens until then, permission_denied with a wrong secret.
-Result<std::shared_ptr<Store>> connect_store(const std::string& host, int port, const std::string& secret, Nanos timeout);
+Result<std::shared_ptr<Store>> connect_store(const std::string& host, int port, const std::string& secret,
+                                             Nanos timeout);
 
 }  // namespace sinew::dist

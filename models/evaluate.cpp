@@ -26,8 +26,10 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
     std::iota(indices.begin(), indices.end(), begin);
     const nn::Batch batch = nn::read_batch(data, indices, theta.device());
     const Tensor logits = model.forward(batch.inputs, nn::Pass{parameters});
-    result.loss += to_doubles(softmax_cross_entropy(logits, batch.labels).view())[0] * static_cast<double>(batch.size());
-    const std::vector<int64_t> guess = argmax(logits, 1).to_vector<int64_t>(), truth = batch.labels.to_vector<int64_t>();
+    result.loss +=
+        to_doubles(softmax_cross_entropy(logits, batch.labels).view())[0] * static_cast<double>(batch.size());
+    const std::vector<int64_t> guess = argmax(logits, 1).to_vector<int64_t>(),
+                               truth = batch.labels.to_vector<int64_t>();
     for (size_t i = 0; i < truth.size(); ++i) {
       const bool hit = guess[i] == truth[i];
       ++result.class_samples[static_cast<size_t>(truth[i])];
@@ -61,7 +63,8 @@ Result<Vec> load_weights(const std::string& path, const ParamLayout& layout, DTy
   for (const Segment& s : layout.segments()) {
     const auto found = file->tensors.find(s.name);
     if (found == file->tensors.end())
-      return make_status(StatusCode::data_error, path, ": no tensor named ", s.name, "; these are the weights of another model");
+      return make_status(StatusCode::data_error, path, ": no tensor named ", s.name,
+                         "; these are the weights of another model");
     const NamedArray& array = found->second;
     if (!(array.shape == s.shape) || array.dtype != dtype)
       return make_status(StatusCode::data_error, path, ": ", s.name, " is ", array.shape, " ", to_string(array.dtype),

@@ -16,7 +16,12 @@ Result<EvalReport> evaluate_file(const Options& options, const std::string& weig
   Result<Vec> theta = load_weights(weights, model->layout());
   if (!theta.ok()) return theta.status();
   const Evaluation e = evaluate(*model, *theta, test);
-  EvalReport report{.weights = weights, .data = options.data.name, .loss = e.loss, .accuracy = e.accuracy, .samples = e.samples, .classes = {}};
+  EvalReport report{.weights = weights,
+                    .data = options.data.name,
+                    .loss = e.loss,
+                    .accuracy = e.accuracy,
+                    .samples = e.samples,
+                    .classes = {}};
   const std::vector<std::string> names = test.class_names();
   for (size_t c = 0; c < e.class_samples.size(); ++c)
     report.classes.push_back({c < names.size() ? names[c] : std::to_string(c), e.class_samples[c], e.class_correct[c]});

@@ -9,7 +9,9 @@ Result<dist::FaultPlan> read_fault_plan(const Options& options) {
   const std::string& path = options.fault.plan;
   if (path.empty()) return dist::FaultPlan{};
   std::ifstream file(path);
-  if (!file) return make_status(StatusCode::not_found, "cannot read the fault plan ", path, "; give --fault.plan an existing file");
+  if (!file)
+    return make_status(StatusCode::not_found, "cannot read the fault plan ", path,
+                       "; give --fault.plan an existing file");
   std::ostringstream text;
   text << file.rdbuf();
   Result<dist::FaultPlan> plan = dist::parse_fault_plan(text.str(), path);

@@ -79,7 +79,8 @@ Result<RunContext> prepare_run(const Options& options) {
   Result<nn::Model> model = make_model(options, *data->train);
   if (!model.ok()) return model.status();
   const uint64_t fingerprint = model->layout().fingerprint();
-  RunContext context{options, std::move(*data), std::move(*model), scheme_options(options, fingerprint), 0, 0, nullptr, {}};
+  RunContext context{options, std::move(*data), std::move(*model), scheme_options(options, fingerprint), 0, 0, nullptr,
+                     {}};
   // The last worker's shard is the smallest: all workers take that many steps, so that none waits for another in vain.
   const nn::Loader smallest(context.data.train, [&] {
     nn::LoaderOptions o = loader_options(options, static_cast<int>(options.run.workers) - 1);
@@ -175,10 +176,16 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
 }
 
 std::string node_report_json(const NodeReport& r) {
-  nlohmann::json j = {{"rank", r.rank},           {"role", r.role},           {"steps", r.steps},
-                      {"samples", r.samples},     {"train_seconds", r.train_seconds},
-                      {"bytes_sent", r.bytes_sent}, {"exchanges", r.exchanges}, {"missed", r.missed},
-                      {"evaluated", r.evaluated}, {"parameters_sha256", r.parameters_sha256}};
+  nlohmann::json j = {{"rank", r.rank},
+                      {"role", r.role},
+                      {"steps", r.steps},
+                      {"samples", r.samples},
+                      {"train_seconds", r.train_seconds},
+                      {"bytes_sent", r.bytes_sent},
+                      {"exchanges", r.exchanges},
+                      {"missed", r.missed},
+                      {"evaluated", r.evaluated},
+                      {"parameters_sha256", r.parameters_sha256}};
   if (r.evaluation) {
     j["test_loss"] = r.evaluation->loss;
     j["test_accuracy"] = r.evaluation->accuracy;

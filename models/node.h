@@ -24,7 +24,7 @@ struct RunContext {
   nn::DataSplit data;
   nn::Model model;
   dist::SchemeOptions scheme;
-  int64_t steps = 0;           // of each worker
+  int64_t steps = 0;  // of each worker
   int64_t steps_per_epoch = 0;
   MetricsWriter* metrics = nullptr;  // null: nothing is written
   // After each step of a worker on this process; may be empty.

@@ -35,12 +35,14 @@ std::vector<NodeReport> read_parts(const RunFolder& folder, int nodes) {
     if (!file) continue;
     std::ostringstream text;
     text << file.rdbuf();
-    if (Result<NodeReport> report = parse_node_report(text.str(), path); report.ok()) reports.push_back(std::move(*report));
+    if (Result<NodeReport> report = parse_node_report(text.str(), path); report.ok())
+      reports.push_back(std::move(*report));
   }
   return reports;
 }
 
-Result<RunSummary> finish_parts(const RunContext& context, const RunFolder& folder, const std::vector<NodeReport>& reports) {
+Result<RunSummary> finish_parts(const RunContext& context, const RunFolder& folder,
+                                const std::vector<NodeReport>& reports) {
   Result<RunSummary> summary = summarize(context, reports);
   if (!summary.ok()) return summary;
   std::error_code error;

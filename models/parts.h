@@ -12,6 +12,7 @@ namespace sinew::train {
 Status write_part(const RunFolder& folder, const ParamLayout& layout, const NodeResult& result);
 // Those of the ranks below `nodes` that are there and whole.
 std::vector<NodeReport> read_parts(const RunFolder& folder, int nodes);
-Result<RunSummary> finish_parts(const RunContext& context, const RunFolder& folder, const std::vector<NodeReport>& reports);
+Result<RunSummary> finish_parts(const RunContext& context, const RunFolder& folder,
+                                const std::vector<NodeReport>& reports);
 
 }  // namespace sinew::train

@@ -14,7 +14,8 @@
 namespace sinew::train {
 namespace {
 
-std::vector<NodeStatus> node_states(const dist::SchemeOptions& scheme, const std::vector<dist::ProcessStatus>& processes) {
+std::vector<NodeStatus> node_states(const dist::SchemeOptions& scheme,
+                                    const std::vector<dist::ProcessStatus>& processes) {
   std::vector<NodeStatus> nodes;
   for (const dist::ProcessStatus& p : processes)
     nodes.push_back({.rank = p.rank,
@@ -32,8 +33,9 @@ class JobProgress {
   JobProgress(const RunContext& context, const RunFolder& folder)
       : context_(context),
         metrics_(folder.metrics()),
-        progress_(Progress::for_stderr(context.options.log.progress, static_cast<double>(context.options.log.every) * 1e-9),
-                  std::cerr) {
+        progress_(
+            Progress::for_stderr(context.options.log.progress, static_cast<double>(context.options.log.every) * 1e-9),
+            std::cerr) {
     state_.total_steps = context.steps;
     state_.nodes = dist::node_count(context.scheme);
   }
@@ -75,10 +77,13 @@ Status failure_of(const RunContext& context, const RunFolder& folder, const dist
       return make_status(StatusCode::peer_lost, "the center's process (rank ", p.rank, ") was ended by signal ",
                          p.exit_code - 128, "; the workers cannot go on without it. Start the run again");
     std::string why = last_error_in(folder.log(p.rank));
-    if (why.empty()) why = "rank " + std::to_string(p.rank) + " ended with exit code " + std::to_string(p.exit_code) + "; see " + folder.log(p.rank);
+    if (why.empty())
+      why = "rank " + std::to_string(p.rank) + " ended with exit code " + std::to_string(p.exit_code) + "; see " +
+            folder.log(p.rank);
     return status_of_exit_code(p.exit_code, why);
   }
-  return make_status(StatusCode::internal, "the job failed with exit code ", report.exit_code, "; see the logs in ", folder.dir(), "/log");
+  return make_status(StatusCode::internal, "the job failed with exit code ", report.exit_code, "; see the logs in ",
+                     folder.dir(), "/log");
 }
 
 }  // namespace
@@ -95,19 +100,20 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
 
   JobProgress progress(context, folder);
   Status status_file;
-  dist::LaunchOptions launch{.argv = command,
-                             .processes = dist::node_count(context.scheme),
-                             .max_restarts = static_cast<int>(options.run.restarts),
-                             .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
-                             .restartable = center || options.scheme.name == "local",
-                             .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission, kExitCenterLost},
-                             .master_port = static_cast<int>(options.run.port),
-                             .log_path = [&](dist::Rank rank) { return folder.log(rank); },
-                             .on_change =
-                                 [&](const std::vector<dist::ProcessStatus>& processes) {
-                                   progress.update(processes, elapsed());
-                                   status_file = folder.write_status("running", node_states(context.scheme, processes));
-                                 }};
+  dist::LaunchOptions launch{
+      .argv = command,
+      .processes = dist::node_count(context.scheme),
+      .max_restarts = static_cast<int>(options.run.restarts),
+      .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
+      .restartable = center || options.scheme.name == "local",
+      .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission, kExitCenterLost},
+      .master_port = static_cast<int>(options.run.port),
+      .log_path = [&](dist::Rank rank) { return folder.log(rank); },
+      .on_change =
+          [&](const std::vector<dist::ProcessStatus>& processes) {
+            progress.update(processes, elapsed());
+            status_file = folder.write_status("running", node_states(context.scheme, processes));
+          }};
   Result<dist::LaunchReport> report = dist::supervise(launch);
   progress.finish();
   if (!report.ok()) return report.status();

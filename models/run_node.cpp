@@ -53,7 +53,8 @@ class SoloFiles {
  private:
   void write(const char* state, int64_t step) {
     // Losing a status line must not end a run.
-    (void)folder_.write_status(state, {{.rank = 0, .role = "worker", .pid = getpid(), .state = state, .step = step}}).ok();
+    (void)folder_.write_status(state, {{.rank = 0, .role = "worker", .pid = getpid(), .state = state, .step = step}})
+        .ok();
   }
   const RunFolder& folder_;
   int fd_ = -1;

@@ -20,10 +20,13 @@ using What = dist::NodeOutcome::What;
 
 const char* state_of(const dist::NodeOutcome& outcome) {
   switch (outcome.what) {
-    case What::finished: return "finished";
-    case What::killed: return "lost";
+    case What::finished:
+      return "finished";
+    case What::killed:
+      return "lost";
     case What::failed:
-    case What::deadlocked: return "failed";
+    case What::deadlocked:
+      return "failed";
   }
   return "failed";
 }
@@ -31,7 +34,8 @@ const char* state_of(const dist::NodeOutcome& outcome) {
 std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimReport* report) {
   std::vector<NodeStatus> nodes;
   for (int rank = 0; rank < dist::node_count(context.scheme); ++rank) {
-    NodeStatus node{.rank = rank, .role = rank < context.scheme.workers ? "worker" : "center", .pid = getpid(), .state = "running"};
+    NodeStatus node{
+        .rank = rank, .role = rank < context.scheme.workers ? "worker" : "center", .pid = getpid(), .state = "running"};
     if (report) {
       const dist::NodeOutcome& outcome = report->nodes[static_cast<size_t>(rank)];
       node.state = state_of(outcome);
@@ -59,7 +63,8 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   set_num_threads(static_cast<int>(options.train.threads));
   SINEW_RETURN_IF_ERROR(folder.write_status("running", node_states(context, nullptr)));
 
-  Progress progress(Progress::for_stderr(options.log.progress, static_cast<double>(options.log.every) * 1e-9), std::cerr);
+  Progress progress(Progress::for_stderr(options.log.progress, static_cast<double>(options.log.every) * 1e-9),
+                    std::cerr);
   const int nodes = dist::node_count(context.scheme);
   int64_t trained = 0;
   std::vector<int64_t> next_step(static_cast<size_t>(nodes), 0);

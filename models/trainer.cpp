@@ -73,7 +73,8 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
   optimizer_.before_gradient(theta_.mutable_view());
   const nn::Batch batch = loader_.next();
-  const nn::Pass pass{parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step)};
+  const nn::Pass pass{parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()),
+                      static_cast<uint64_t>(step)};
   const Tensor logits = model_.forward(batch.inputs, pass);
   const Tensor loss = settings.loss(logits, batch.labels);
   grad({loss}, parameters_.all(), {}, {.into = gradient_views_});

@@ -31,9 +31,9 @@ struct StepReport {
 };
 
 struct TrainerSettings {
-  int64_t steps = 0;       // run until this many steps are done, counted from 0
-  int64_t first_step = 0;  // > 0 for a restarted worker
-  uint64_t seed = 1;       // of dropout masks
+  int64_t steps = 0;            // run until this many steps are done, counted from 0
+  int64_t first_step = 0;       // > 0 for a restarted worker
+  uint64_t seed = 1;            // of dropout masks
   bool skip_nonfinite = false;  // a step whose loss is not finite changes nothing; else it ends the run (non_finite)
   nn::Loss loss = nn::cross_entropy;
   // After each step; a status that is not ok ends the run with it.

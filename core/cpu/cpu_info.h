@@ -11,7 +11,8 @@ const char* cpu_isa_name();
 void reference_gemm(const kernel::GemmArgs& args);
 // Threads of a parallel region started by this thread (1 without OpenMP).
 int num_threads();
-// Sets it for regions started by the calling thread. Part of a run's identity on machines where a library's results depend on it.
+// Sets it for regions started by the calling thread. Part of a run's identity on machines where a library's results
+// depend on it.
 void set_num_threads(int n);
 
 }  // namespace sinew

@@ -55,8 +55,7 @@ struct Cache {
 
 memory::desc matrix(int64_t batch, int64_t rows, int64_t cols, bool trans, int64_t ld, int64_t batch_stride) {
   if (batch == 1)
-    return memory::desc({rows, cols}, memory::data_type::f32,
-                        trans ? memory::dims{1, ld} : memory::dims{ld, 1});
+    return memory::desc({rows, cols}, memory::data_type::f32, trans ? memory::dims{1, ld} : memory::dims{ld, 1});
   return memory::desc({batch, rows, cols}, memory::data_type::f32,
                       trans ? memory::dims{batch_stride, 1, ld} : memory::dims{batch_stride, ld, 1});
 }
@@ -78,8 +77,14 @@ Cached make(const kernel::GemmArgs& args) {
                                 : memory::desc({1, 1, args.n}, memory::data_type::f32, memory::format_tag::abc);
   const auto op = args.bias ? dnnl::matmul::desc(a, b, bias_desc, c) : dnnl::matmul::desc(a, b, c);
   const dnnl::matmul::primitive_desc pd(op, attr, engine());
-  Cached cached{dnnl::matmul(pd), memory(a, engine(), nullptr), memory(b, engine(), nullptr), memory(c, engine(), nullptr),
-                args.bias ? memory(bias_desc, engine(), nullptr) : memory(), memory(pd.scratchpad_desc(), engine()), {}, 0};
+  Cached cached{dnnl::matmul(pd),
+                memory(a, engine(), nullptr),
+                memory(b, engine(), nullptr),
+                memory(c, engine(), nullptr),
+                args.bias ? memory(bias_desc, engine(), nullptr) : memory(),
+                memory(pd.scratchpad_desc(), engine()),
+                {},
+                0};
   auto add = [&](int which, const memory& m) { cached.args[cached.count++] = {which, m.get()}; };
   add(DNNL_ARG_SRC, cached.a);
   add(DNNL_ARG_WEIGHTS, cached.b);
@@ -89,7 +94,9 @@ Cached make(const kernel::GemmArgs& args) {
   return cached;
 }
 
-void set(const memory& m, const void* data) { dnnl_memory_set_data_handle_v2(m.get(), const_cast<void*>(data), nullptr); }
+void set(const memory& m, const void* data) {
+  dnnl_memory_set_data_handle_v2(m.get(), const_cast<void*>(data), nullptr);
+}
 
 }  // namespace
 

@@ -10,10 +10,10 @@
 
 namespace sinew {
 
-#define SINEW_DECLARE_ISA(ns)            \
-  namespace ns {                         \
-  void fill_table(KernelTable& table);   \
-  void gemm(const kernel::GemmArgs&);    \
+#define SINEW_DECLARE_ISA(ns)          \
+  namespace ns {                       \
+  void fill_table(KernelTable& table); \
+  void gemm(const kernel::GemmArgs&);  \
   }
 SINEW_DECLARE_ISA(cpu_v2)
 SINEW_DECLARE_ISA(cpu_v3)
@@ -74,15 +74,22 @@ const KernelTable& cpu_kernels() {
     KernelTable t;
     switch (best_isa()) {
 #if SINEW_CPU_HAS_v2
-      case Isa::v2: cpu_v2::fill_table(t); break;
+      case Isa::v2:
+        cpu_v2::fill_table(t);
+        break;
 #endif
 #if SINEW_CPU_HAS_v3
-      case Isa::v3: cpu_v3::fill_table(t); break;
+      case Isa::v3:
+        cpu_v3::fill_table(t);
+        break;
 #endif
 #if SINEW_CPU_HAS_v4
-      case Isa::v4: cpu_v4::fill_table(t); break;
+      case Isa::v4:
+        cpu_v4::fill_table(t);
+        break;
 #endif
-      default: SINEW_FAIL("cpu", "this build has no kernels for this processor; configure with SINEW_CPU_ISAS=v2");
+      default:
+        SINEW_FAIL("cpu", "this build has no kernels for this processor; configure with SINEW_CPU_ISAS=v2");
     }
     own_gemm = t.gemm;
     t.gemm = gemm;

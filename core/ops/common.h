@@ -11,8 +11,8 @@ inline void check_float(const char* op, const Tensor& x) {
 }
 inline void check_pair(const char* op, const Tensor& a, const Tensor& b) {
   SINEW_CHECK(a.dtype() == b.dtype() && a.device() == b.device(), op, "operands differ: ", a.shape(), " ",
-              to_string(a.dtype()), " on ", to_string(a.device()), " and ", b.shape(), " ", to_string(b.dtype()), " on ",
-              to_string(b.device()));
+              to_string(a.dtype()), " on ", to_string(a.device()), " and ", b.shape(), " ", to_string(b.dtype()),
+              " on ", to_string(b.device()));
 }
 inline void check_same(const char* op, const Tensor& a, const Tensor& b) {
   check_pair(op, a, b);

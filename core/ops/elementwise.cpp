@@ -61,9 +61,8 @@ Tensor affine(const Tensor& x, double scale, double shift) {
                 [scale](const VjpContext& ctx, std::span<Tensor> out) { out[0] = affine(ctx.cotangent, scale, 0); });
 }
 Tensor abs(const Tensor& x) {
-  return record(run_unary(UnaryOp::abs, "abs", x), {x}, "abs", [](const VjpContext& ctx, std::span<Tensor> out) {
-    out[0] = ctx.cotangent * sign(ctx.inputs[0]);
-  });
+  return record(run_unary(UnaryOp::abs, "abs", x), {x}, "abs",
+                [](const VjpContext& ctx, std::span<Tensor> out) { out[0] = ctx.cotangent * sign(ctx.inputs[0]); });
 }
 Tensor exp(const Tensor& x) {
   return record(run_unary(UnaryOp::exp, "exp", x), {x}, "exp",
@@ -124,29 +123,33 @@ Tensor step(const Tensor& x) {
 }
 
 Tensor add(const Tensor& a, const Tensor& b) {
-  return record(run_binary(BinaryOp::add, "add", a, b), {a, b}, "add", [](const VjpContext& ctx, std::span<Tensor> out) {
-    if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent);
-    if (ctx.needs(1)) give(ctx, out, 1, ctx.cotangent);
-  });
+  return record(run_binary(BinaryOp::add, "add", a, b), {a, b}, "add",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent);
+                  if (ctx.needs(1)) give(ctx, out, 1, ctx.cotangent);
+                });
 }
 Tensor sub(const Tensor& a, const Tensor& b) {
-  return record(run_binary(BinaryOp::sub, "sub", a, b), {a, b}, "sub", [](const VjpContext& ctx, std::span<Tensor> out) {
-    if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent);
-    if (ctx.needs(1)) give(ctx, out, 1, -ctx.cotangent);
-  });
+  return record(run_binary(BinaryOp::sub, "sub", a, b), {a, b}, "sub",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent);
+                  if (ctx.needs(1)) give(ctx, out, 1, -ctx.cotangent);
+                });
 }
 Tensor mul(const Tensor& a, const Tensor& b) {
-  return record(run_binary(BinaryOp::mul, "mul", a, b), {a, b}, "mul", [](const VjpContext& ctx, std::span<Tensor> out) {
-    if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent * ctx.inputs[1]);
-    if (ctx.needs(1)) give(ctx, out, 1, ctx.cotangent * ctx.inputs[0]);
-  });
+  return record(run_binary(BinaryOp::mul, "mul", a, b), {a, b}, "mul",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  if (ctx.needs(0)) give(ctx, out, 0, ctx.cotangent * ctx.inputs[1]);
+                  if (ctx.needs(1)) give(ctx, out, 1, ctx.cotangent * ctx.inputs[0]);
+                });
 }
 Tensor div(const Tensor& a, const Tensor& b) {
-  return record(run_binary(BinaryOp::div, "div", a, b), {a, b}, "div", [](const VjpContext& ctx, std::span<Tensor> out) {
-    const Tensor g = ctx.cotangent / ctx.inputs[1];
-    if (ctx.needs(0)) give(ctx, out, 0, g);
-    if (ctx.needs(1)) give(ctx, out, 1, -(g * ctx.output));
-  });
+  return record(run_binary(BinaryOp::div, "div", a, b), {a, b}, "div",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor g = ctx.cotangent / ctx.inputs[1];
+                  if (ctx.needs(0)) give(ctx, out, 0, g);
+                  if (ctx.needs(1)) give(ctx, out, 1, -(g * ctx.output));
+                });
 }
 
 namespace {

@@ -1,4 +1,5 @@
-// Matrix products: with transpose flags the family is closed under differentiation, and nothing is ever stored transposed.
+// Matrix products: with transpose flags the family is closed under differentiation, and nothing is ever stored
+// transposed.
 #include "core/ops/common.h"
 
 namespace sinew {
@@ -20,7 +21,8 @@ Sizes sizes_of(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b) {
   return s;
 }
 
-kernel::GemmArgs gemm_args(const Tensor& a, const Tensor& b, const Tensor& c, bool trans_a, bool trans_b, const Sizes& s) {
+kernel::GemmArgs gemm_args(const Tensor& a, const Tensor& b, const Tensor& c, bool trans_a, bool trans_b,
+                           const Sizes& s) {
   kernel::GemmArgs args{};
   args.dtype = a.dtype();
   args.trans_a = trans_a, args.trans_b = trans_b;
@@ -36,10 +38,14 @@ kernel::GemmArgs gemm_args(const Tensor& a, const Tensor& b, const Tensor& c, bo
 // Activation's derivative from its own result.
 Tensor activation_grad(Activation act, const Tensor& g, const Tensor& y) {
   switch (act) {
-    case Activation::relu: return relu_grad(g, y);
-    case Activation::tanh: return tanh_grad(g, y);
-    case Activation::sigmoid: return sigmoid_grad(g, y);
-    case Activation::none: break;
+    case Activation::relu:
+      return relu_grad(g, y);
+    case Activation::tanh:
+      return tanh_grad(g, y);
+    case Activation::sigmoid:
+      return sigmoid_grad(g, y);
+    case Activation::none:
+      break;
   }
   return g;
 }
@@ -87,7 +93,8 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
     const Tensor g = activation_grad(act, ctx.cotangent, ctx.output);
     if (ctx.needs(0)) out[0] = matmul(g, w);
     const bool plain = !recording({g, x});
-    if (ctx.needs(1)) out[1] = plain ? ops::matmul_into(g, x, true, false, ctx.destination(1)) : matmul(g, x, true, false);
+    if (ctx.needs(1))
+      out[1] = plain ? ops::matmul_into(g, x, true, false, ctx.destination(1)) : matmul(g, x, true, false);
     if (ctx.inputs.size() > 2 && ctx.needs(2)) out[2] = plain ? ops::sum_rows_into(g, ctx.destination(2)) : sum(g, {0});
   };
   return bias.defined() ? record(y, {x, w, bias}, "linear", vjp) : record(y, {x, w}, "linear", vjp);

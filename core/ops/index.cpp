@@ -31,8 +31,9 @@ Tensor gather(const Tensor& x, const Tensor& index) {
   ops::check_range("gather", index, x.dim(0));
   Tensor y = Tensor::empty(with_rows(x.shape(), index.numel()), x.dtype(), x.device());
   if (y.numel())
-    kernels(x.device()).gather({x.dtype(), index.numel(), x.dim(0), width_of(x), x.data(),
-                                static_cast<const int64_t*>(index.data()), y.data()});
+    kernels(x.device())
+        .gather({x.dtype(), index.numel(), x.dim(0), width_of(x), x.data(), static_cast<const int64_t*>(index.data()),
+                 y.data()});
   return record(y, {x, index}, "gather", [](const VjpContext& ctx, std::span<Tensor> out) {
     if (ctx.needs(0)) out[0] = scatter_add(ctx.cotangent, ctx.inputs[1], ctx.inputs[0].dim(0));
   });
@@ -41,13 +42,14 @@ Tensor gather(const Tensor& x, const Tensor& index) {
 Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows) {
   ops::check_float("scatter_add", x);
   ops::check_index("scatter_add", index, x.device());
-  SINEW_CHECK(x.ndim() >= 1 && x.dim(0) == index.numel() && rows >= 0, "scatter_add", index.numel(), " indices for shape ",
-              x.shape(), " into ", rows, " rows");
+  SINEW_CHECK(x.ndim() >= 1 && x.dim(0) == index.numel() && rows >= 0, "scatter_add", index.numel(),
+              " indices for shape ", x.shape(), " into ", rows, " rows");
   ops::check_range("scatter_add", index, rows);
   Tensor y = Tensor::empty(with_rows(x.shape(), rows), x.dtype(), x.device());
   if (y.numel())
-    kernels(x.device()).scatter_add({x.dtype(), index.numel(), rows, width_of(x), x.data(),
-                                     static_cast<const int64_t*>(index.data()), y.data()});
+    kernels(x.device())
+        .scatter_add({x.dtype(), index.numel(), rows, width_of(x), x.data(), static_cast<const int64_t*>(index.data()),
+                      y.data()});
   return record(y, {x, index}, "scatter_add", [](const VjpContext& ctx, std::span<Tensor> out) {
     if (ctx.needs(0)) out[0] = gather(ctx.cotangent, ctx.inputs[1]);
   });

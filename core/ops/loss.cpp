@@ -15,8 +15,8 @@ Tensor run_softmax(const char* name, bool log, const Tensor& x) {
 void check_loss(const char* name, const Tensor& logits, const Tensor& labels) {
   ops::check_float(name, logits);
   ops::check_index(name, labels, logits.device());
-  SINEW_CHECK(logits.ndim() == 2 && logits.dim(0) == labels.numel() && logits.numel() > 0, name, "logits ", logits.shape(),
-              " for labels ", labels.shape());
+  SINEW_CHECK(logits.ndim() == 2 && logits.dim(0) == labels.numel() && logits.numel() > 0, name, "logits ",
+              logits.shape(), " for labels ", labels.shape());
   ops::check_range(name, labels, logits.dim(1));
 }
 
@@ -30,10 +30,11 @@ Tensor softmax(const Tensor& x) {
 }
 
 Tensor log_softmax(const Tensor& x) {
-  return record(run_softmax("log_softmax", true, x), {x}, "log_softmax", [](const VjpContext& ctx, std::span<Tensor> out) {
-    const Tensor &y = ctx.output, &g = ctx.cotangent;
-    out[0] = g - exp(y) * sum(g, {-1}, true);
-  });
+  return record(run_softmax("log_softmax", true, x), {x}, "log_softmax",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor &y = ctx.output, &g = ctx.cotangent;
+                  out[0] = g - exp(y) * sum(g, {-1}, true);
+                });
 }
 
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels) {
@@ -55,16 +56,17 @@ Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const T
   kernels(logits.device())
       .cross_entropy({logits.dtype(), logits.dim(0), logits.dim(1), logits.data(),
                       static_cast<const int64_t*>(labels.data()), nullptr, dx.data(), g.data()});
-  return record(dx, {g, logits, labels}, "softmax_cross_entropy_grad", [](const VjpContext& ctx, std::span<Tensor> out) {
-    const Tensor &g = ctx.inputs[0], &logits = ctx.inputs[1], &labels = ctx.inputs[2], &c = ctx.cotangent;
-    const double scale = 1.0 / static_cast<double>(logits.dim(0));
-    const Tensor s = softmax(logits);
-    if (ctx.needs(0)) {
-      const Tensor d = s - one_hot(labels, logits.dim(1), logits.dtype());
-      out[0] = reshape(scale * sum(c * d), g.shape());
-    }
-    if (ctx.needs(1)) out[1] = (scale * s) * (c - sum(c * s, {-1}, true)) * reshape(g, {1, 1});
-  });
+  return record(dx, {g, logits, labels}, "softmax_cross_entropy_grad",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor &g = ctx.inputs[0], &logits = ctx.inputs[1], &labels = ctx.inputs[2], &c = ctx.cotangent;
+                  const double scale = 1.0 / static_cast<double>(logits.dim(0));
+                  const Tensor s = softmax(logits);
+                  if (ctx.needs(0)) {
+                    const Tensor d = s - one_hot(labels, logits.dim(1), logits.dtype());
+                    out[0] = reshape(scale * sum(c * d), g.shape());
+                  }
+                  if (ctx.needs(1)) out[1] = (scale * s) * (c - sum(c * s, {-1}, true)) * reshape(g, {1, 1});
+                });
 }
 
 Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& labels) {

@@ -8,12 +8,14 @@ Tensor dropout(const Tensor& x, double rate, const RngKey& key) {
   SINEW_CHECK(rate >= 0 && rate < 1, "dropout", "rate ", rate, " is not in [0, 1)");
   Tensor y = ops::like(x);
   if (x.numel()) kernels(x.device()).dropout({x.dtype(), x.numel(), 1 - rate, key, x.data(), y.data()});
-  return record(y, {x}, "dropout",
-                [rate, key](const VjpContext& ctx, std::span<Tensor> out) { out[0] = dropout(ctx.cotangent, rate, key); });
+  return record(y, {x}, "dropout", [rate, key](const VjpContext& ctx, std::span<Tensor> out) {
+    out[0] = dropout(ctx.cotangent, rate, key);
+  });
 }
 
 namespace {
-Tensor random(RandomDist dist, const Shape& shape, const RngKey& key, DType dtype, Device device, double p0, double p1) {
+Tensor random(RandomDist dist, const Shape& shape, const RngKey& key, DType dtype, Device device, double p0,
+              double p1) {
   SINEW_CHECK(is_float(dtype), "random", "needs f32 or f64, got ", to_string(dtype));
   Tensor y = Tensor::empty(shape, dtype, device);
   if (y.numel()) kernels(device).random({dist, dtype, y.numel(), key, y.data(), p0, p1});

@@ -80,13 +80,26 @@ Tensor permute(const Tensor& x, std::initializer_list<int> axes) {
   return record(y, {x}, "permute", [inverse, n](const VjpContext& ctx, std::span<Tensor> out) {
     const auto& p = inverse;
     switch (n) {
-      case 1: out[0] = ctx.cotangent; break;
-      case 2: out[0] = permute(ctx.cotangent, {p[0], p[1]}); break;
-      case 3: out[0] = permute(ctx.cotangent, {p[0], p[1], p[2]}); break;
-      case 4: out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3]}); break;
-      case 5: out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3], p[4]}); break;
-      case 6: out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3], p[4], p[5]}); break;
-      default: out[0] = ctx.cotangent;
+      case 1:
+        out[0] = ctx.cotangent;
+        break;
+      case 2:
+        out[0] = permute(ctx.cotangent, {p[0], p[1]});
+        break;
+      case 3:
+        out[0] = permute(ctx.cotangent, {p[0], p[1], p[2]});
+        break;
+      case 4:
+        out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3]});
+        break;
+      case 5:
+        out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3], p[4]});
+        break;
+      case 6:
+        out[0] = permute(ctx.cotangent, {p[0], p[1], p[2], p[3], p[4], p[5]});
+        break;
+      default:
+        out[0] = ctx.cotangent;
     }
   });
 }
@@ -98,7 +111,8 @@ Tensor transpose(const Tensor& x) {
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   if (x.shape() == shape) return x;
-  SINEW_CHECK(broadcast_shapes(x.shape(), shape, "broadcast_to") == shape, "broadcast_to", "from ", x.shape(), " to ", shape);
+  SINEW_CHECK(broadcast_shapes(x.shape(), shape, "broadcast_to") == shape, "broadcast_to", "from ", x.shape(), " to ",
+              shape);
   Tensor y = Tensor::empty(shape, x.dtype(), x.device());
   if (y.numel()) {
     kernel::StridedCopyArgs args = copy_args(x, shape);
@@ -128,7 +142,8 @@ Tensor slice(const Tensor& x, int64_t begin, int64_t end) {
 }
 
 Tensor pad(const Tensor& x, int64_t before, int64_t after) {
-  SINEW_CHECK(x.ndim() >= 1 && before >= 0 && after >= 0, "pad", before, " and ", after, " rows around shape ", x.shape());
+  SINEW_CHECK(x.ndim() >= 1 && before >= 0 && after >= 0, "pad", before, " and ", after, " rows around shape ",
+              x.shape());
   Tensor y = Tensor::zeros(with_rows(x.shape(), before + x.dim(0) + after), x.dtype(), x.device());
   copy(x.view(), y.output_view().slice(before * row_size(x), x.numel()));
   return record(y, {x}, "pad", [before](const VjpContext& ctx, std::span<Tensor> out) {

@@ -12,6 +12,9 @@ constexpr Nanos kLongestBackoff = 10 * kSecond;
 // A reply often comes within this time; sleeping and waking cost about as much.
 constexpr Nanos kSpin = 20 * kMicrosecond;
 
+// No later incarnation or message will come from there.
+bool ended(PeerState state) { return state == PeerState::gone || state == PeerState::left; }
+
 Payload payload_of(const std::string& bytes) {
   Payload payload = Payload::allocate(bytes.size());
   if (!bytes.empty()) std::memcpy(payload.data(), bytes.data(), bytes.size());
@@ -134,8 +137,7 @@ void Engine::heartbeat(Clock::time_point now) {
   for (Rank rank = 0; rank < options_.size; ++rank) {
     Link& peer = link(rank);
     if (rank == options_.rank || !peer.used) continue;
-    if (transport_->connected(rank) && peer.state != PeerState::gone && !left_)
-      transmit_control(rank, Control::heartbeat);
+    if (transport_->connected(rank) && !ended(peer.state) && !left_) transmit_control(rank, Control::heartbeat);
     // The connection stays: a stopped process goes on where it was.
     if (peer.state == PeerState::alive && (now - peer.last_heard).count() > peer.deadline.value())
       set_state(rank, PeerState::dead);
@@ -150,7 +152,7 @@ void Engine::touch(Link& link) {
 }
 
 void Engine::set_state(Rank peer, PeerState state) {
-  if (link(peer).state == state || link(peer).state == PeerState::gone) return;
+  if (link(peer).state == state || ended(link(peer).state)) return;
   link(peer).state = state;
   inbox_.set_state(peer, state);
 }
@@ -159,7 +161,7 @@ void Engine::connect(Rank peer, AddressRecord record) {
   post([this, peer, record = std::move(record)] {
     Link& to = link(peer);
     const bool current = transport_->connected(peer) && to.connected_incarnation >= record.incarnation;
-    if (current || record.incarnation < to.incarnation || to.state == PeerState::gone) return;
+    if (current || record.incarnation < to.incarnation || ended(to.state)) return;
     auto now = Clock::now();
     if (record.incarnation == to.connected_incarnation && now < to.next_attempt) return;
     to.backoff = record.incarnation == to.connected_incarnation ? std::min(2 * to.backoff, kLongestBackoff) : kSecond;
@@ -200,7 +202,7 @@ void Engine::leave() {
   post([this, &done] {
     left_ = true;
     for (Rank rank = 0; rank < options_.size; ++rank)
-      if (rank != options_.rank && transport_->connected(rank) && link(rank).state != PeerState::gone)
+      if (rank != options_.rank && transport_->connected(rank) && !ended(link(rank).state))
         transmit_control(rank, Control::goodbye);
     done.set_value();
   });
@@ -226,7 +228,7 @@ void Engine::send(Rank to, Head head, Payload body) {
 
 void Engine::transmit(Rank to, Head head, Payload body) {
   Link& peer = link(to);
-  if (peer.state == PeerState::dead || peer.state == PeerState::gone || !transport_->connected(to)) return;
+  if (peer.state == PeerState::dead || ended(peer.state) || !transport_->connected(to)) return;
   touch(peer);
   ++messages_sent_;
   bytes_sent_ += static_cast<int64_t>(sizeof head + body.size());
@@ -281,7 +283,7 @@ bool Engine::admit(const WireHeader& header) {
         known ? from.expected_token
               : make_token(options_.secret, head.source, head.incarnation, options_.rank, options_.incarnation);
     valid = equal_in_constant_time(expected.data(), header.token.data(), expected.size());
-    if (valid && (from.state == PeerState::gone || head.incarnation < from.incarnation)) return false;
+    if (valid && (ended(from.state) || head.incarnation < from.incarnation)) return false;
   }
   if (!valid) ++refused_;
   return valid;
@@ -292,7 +294,7 @@ void Engine::arrived(const WireHeader& header, Payload body) {
   Link& from = link(head.source);
   const auto now_in = std::pair(head.incarnation, header.connection);
   const auto last_in = std::pair(from.incarnation, from.connection_in);
-  if (now_in < last_in || from.state == PeerState::gone) return;
+  if (now_in < last_in || ended(from.state)) return;
   if (now_in > last_in) {
     if (head.incarnation > from.incarnation) {
       set_state(head.source, PeerState::dead);  // the old process; whoever waits for it learns so
@@ -360,7 +362,7 @@ void Engine::deliver_control(const Message& message) {
     }
     case Control::goodbye:
       // The peer closes the connection when it is done; closing here could cut off what is on its way to it.
-      set_state(source, PeerState::gone);
+      set_state(source, PeerState::left);
       return;
   }
 }

@@ -5,10 +5,6 @@
 
 namespace sinew::dist {
 
-namespace {
-bool lost(PeerState state) { return state == PeerState::dead || state == PeerState::gone; }
-}  // namespace
-
 bool Inbox::matches(const Match& match, const Head& head) {
   return match.tag == head.tag && (match.source == kAnyRank || match.source == head.source) &&
          (match.request == 0 || match.request == head.request) && (match.arg0 == -1 || match.arg0 == head.arg[0]);
@@ -37,7 +33,7 @@ Received Inbox::receive(const Match& match, Nanos timeout) {
       messages_.erase(found);
       return received;
     }
-    if (source && (lost(source->state) || source->losses != losses)) {
+    if (source && (is_lost(source->state) || source->losses != losses)) {
       received.what = Received::What::peer_lost;
       return received;
     }
@@ -82,7 +78,7 @@ PeerState Inbox::state(Rank rank) const {
 void Inbox::set_state(Rank rank, PeerState state) {
   std::lock_guard lock(mutex_);
   Peer& peer = peers_.at(static_cast<size_t>(rank));
-  if (lost(state) && !lost(peer.state)) ++peer.losses;
+  if (is_lost(state) && !is_lost(peer.state)) ++peer.losses;
   peer.state = state;
   changed_.notify_all();
 }

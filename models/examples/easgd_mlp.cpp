@@ -39,8 +39,8 @@ int main(int, char** argv) {
   const auto job = dist::read_job_environment();
   Status status = job.status();
   if (job.ok() && !job->has_value()) {  // nobody started us as part of a job: start one
-    const auto report = dist::supervise(
-        {.argv = {argv[0]}, .processes = dist::node_count(kEasgd), .essential = {kEasgd.workers}});
+    const auto report =
+        dist::supervise({.argv = {argv[0]}, .processes = dist::node_count(kEasgd), .essential = {kEasgd.workers}});
     if (report.ok()) return report->exit_code;
     status = report.status();
   } else if (job.ok()) {

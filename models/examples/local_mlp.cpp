@@ -24,10 +24,11 @@ int main() {
   const auto scheme = dist::make_scheme({.name = "local"}, *world, theta.size(), theta.dtype());
 
   train::Trainer trainer(model, loader, *optimizer, *scheme, *world, std::move(theta));
-  const Status status = trainer.run({.steps = 3 * loader.batches_per_epoch(), .on_step = [](const train::StepReport& r) {
-                                       if (r.step % 100 == 0) std::printf("step %4ld  loss %.4f\n", r.step, r.loss);
-                                       return Status::Ok();
-                                     }});
+  const Status status =
+      trainer.run({.steps = 3 * loader.batches_per_epoch(), .on_step = [](const train::StepReport& r) {
+                     if (r.step % 100 == 0) std::printf("step %4ld  loss %.4f\n", r.step, r.loss);
+                     return Status::Ok();
+                   }});
   if (!status.ok()) return std::fprintf(stderr, "%s\n", status.message().c_str()), 1;
 
   const train::Evaluation test = train::evaluate(model, trainer.theta(), *data->test);

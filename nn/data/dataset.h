@@ -33,8 +33,8 @@ struct DataSplit {
 struct DataOptions {
   std::string name = "synthetic";  // synthetic | mnist | fashion-like IDX directories
   std::string dir;
-  uint64_t seed = 1;               // synthetic: of the generator
-  int64_t train_size = 0;          // synthetic: 0 for the default
+  uint64_t seed = 1;       // synthetic: of the generator
+  int64_t train_size = 0;  // synthetic: 0 for the default
 };
 // Errors: not_found, data_error; one line that names the file and what to type next.
 Result<DataSplit> open_data(const DataOptions& options);

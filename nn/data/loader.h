@@ -24,10 +24,10 @@ struct LoaderOptions {
   uint64_t seed = 1;
   int worker = 0, workers = 1;
   Sharding sharding = Sharding::full;
-  double overlap = 0.25;       // r, for Sharding::overlap
-  double validation = 0;       // fraction of the training set kept out of all shards, the same on every worker
+  double overlap = 0.25;  // r, for Sharding::overlap
+  double validation = 0;  // fraction of the training set kept out of all shards, the same on every worker
   bool shuffle = true;
-  int prefetch = 2;            // batches read ahead by a thread; 0: none
+  int prefetch = 2;  // batches read ahead by a thread; 0: none
   Device device = Device::cpu;
 };
 

@@ -1,7 +1,7 @@
 # Options, compiler settings and third-party packages. find_package only: nothing is ever downloaded.
 #
-# For the folders' CMakeLists: SINEW_HAVE_{ONEDNN,UCX,PMIX,ZLIB} say what was found; the targets are DNNL::dnnl,
-# ucx::ucp and ucx::ucs, OpenSSL::Crypto (with UCX), PkgConfig::PMIX, ZLIB::ZLIB, OpenMP::OpenMP_CXX,
+# For the folders' CMakeLists: SINEW_HAVE_{ONEDNN,UCX,ZLIB} say what was found; the targets are DNNL::dnnl,
+# ucx::ucp and ucx::ucs, OpenSSL::Crypto (with UCX), ZLIB::ZLIB, OpenMP::OpenMP_CXX,
 # nlohmann_json::nlohmann_json.
 
 # sinew_switch(NAME default help value...): a cache variable that takes one of the values only.
@@ -18,7 +18,6 @@ endfunction()
 
 sinew_switch(SINEW_ONEDNN AUTO "oneDNN as the CPU's fast path" AUTO ON OFF)
 sinew_switch(SINEW_UCX AUTO "UCX transport between real processes" AUTO ON OFF)
-sinew_switch(SINEW_PMIX AUTO "PMIx rendezvous under mpirun and srun" AUTO ON OFF)
 sinew_switch(SINEW_IMAGES AUTO "zlib, to read compressed data sets" AUTO ON OFF)
 sinew_switch(SINEW_CUDA OFF "CUDA backend; EMULATE runs its kernels on the CPU" OFF ON EMULATE)
 set(SINEW_CPU_ISAS "v2;v3;v4" CACHE STRING "x86-64 levels the CPU kernels are compiled for; the best is picked at run time")
@@ -94,17 +93,6 @@ macro(sinew_find var option package)
     sinew_found(${var} ${option} ${package} "${${package}_FOUND}")
   endif()
 endmacro()
-# The same for the pkg-config module; the target is PkgConfig::<prefix>.
-macro(sinew_find_module var option prefix module)
-  set(${var} OFF)
-  if(NOT ${option} STREQUAL "OFF")
-    find_package(PkgConfig QUIET)
-    if(PkgConfig_FOUND)
-      pkg_check_modules(${prefix} QUIET IMPORTED_TARGET ${module})
-    endif()
-    sinew_found(${var} ${option} ${module} "${${prefix}_FOUND}")
-  endif()
-endmacro()
 function(sinew_found var option package found)
   if(found)
     set(${var} ON PARENT_SCOPE)
@@ -134,7 +122,6 @@ if(SINEW_HAVE_UCX)
     set(SINEW_HAVE_UCX OFF)
   endif()
 endif()
-sinew_find_module(SINEW_HAVE_PMIX SINEW_PMIX PMIX pmix)
 sinew_find(SINEW_HAVE_ZLIB SINEW_IMAGES ZLIB)
 
 if(SINEW_CUDA STREQUAL "ON")
@@ -162,7 +149,7 @@ endif()
 # Printed at the end of the configure step and kept in <build>/features.txt for the scripts.
 function(sinew_print_summary)
   set(features)
-  foreach(feature IN ITEMS ONEDNN UCX PMIX ZLIB)
+  foreach(feature IN ITEMS ONEDNN UCX ZLIB)
     if(SINEW_HAVE_${feature})
       list(APPEND features "${feature}=ON")
     else()

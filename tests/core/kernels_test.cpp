@@ -34,8 +34,26 @@ void check_gemm(const GemmCase& c, double beta, bool bias, Activation act, void 
                        bias_values = random_values<T>(c.n, 4);
   std::vector<T> y = random_values<T>(batch * sc, 3);
   const std::vector<T> before = y;
-  run({dtype_of<T>, c.trans_a, c.trans_b, c.m, c.n, c.k, 0.75, beta, a.data(), lda, b.data(), ldb, y.data(), ldc, batch, sa,
-       sb, sc, bias ? bias_values.data() : nullptr, act});
+  run({dtype_of<T>,
+       c.trans_a,
+       c.trans_b,
+       c.m,
+       c.n,
+       c.k,
+       0.75,
+       beta,
+       a.data(),
+       lda,
+       b.data(),
+       ldb,
+       y.data(),
+       ldc,
+       batch,
+       sa,
+       sb,
+       sc,
+       bias ? bias_values.data() : nullptr,
+       act});
   const double tolerance = sizeof(T) == 4 ? 1e-6 * static_cast<double>(c.k + 8) : 1e-14 * static_cast<double>(c.k + 8);
   for (int64_t q = 0; q < batch; ++q)
     for (int64_t i = 0; i < c.m; ++i)
@@ -49,7 +67,8 @@ void check_gemm(const GemmCase& c, double beta, bool bias, Activation act, void 
         for (int64_t p = 0; p < c.k; ++p)
           want += static_cast<double>(a[static_cast<size_t>(q * sa + (c.trans_a ? p * lda + i : i * lda + p))]) *
                   static_cast<double>(b[static_cast<size_t>(q * sb + (c.trans_b ? j * ldb + p : p * ldb + j))]);
-        want = 0.75 * want + beta * static_cast<double>(before[at]) + (bias ? static_cast<double>(bias_values[static_cast<size_t>(j)]) : 0);
+        want = 0.75 * want + beta * static_cast<double>(before[at]) +
+               (bias ? static_cast<double>(bias_values[static_cast<size_t>(j)]) : 0);
         if (act == Activation::relu) want = std::max(want, 0.0);
         if (act == Activation::tanh) want = std::tanh(want);
         if (act == Activation::sigmoid) want = 1 / (1 + std::exp(-want));
@@ -60,7 +79,7 @@ void check_gemm(const GemmCase& c, double beta, bool bias, Activation act, void 
 class Gemm : public ::testing::TestWithParam<std::tuple<int, int>> {};
 
 TEST_P(Gemm, MatchesPlainLoops) {
-  static const int64_t sizes[][3] = {{1, 1, 1},   {3, 5, 7},    {16, 64, 64},  {13, 33, 65},
+  static const int64_t sizes[][3] = {{1, 1, 1},      {3, 5, 7},      {16, 64, 64},  {13, 33, 65},
                                      {65, 129, 257}, {150, 70, 300}, {12, 2100, 9}, {1, 40, 600}};
   const auto& s = sizes[std::get<0>(GetParam())];
   const int flags = std::get<1>(GetParam());

@@ -44,21 +44,49 @@ const std::vector<OpRow>& op_table() {
       {"where", [](In x) { return where(step(x[0]), square(x[1]), x[2] * x[1]); }, {{3, 5}, {3, 5}, {3, 5}}, 0.1, 1},
       {"cast", [](In x) { return square(cast(x[0], x[0].dtype())); }, {{3, 5}}},
       // shape
-      {"reshape", [](In x) { return square(reshape(x[0], {5, 3})); }, {{3, 5}}},
-      {"reshape_infer", [](In x) { return square(reshape_infer(x[0], {2, -1})); }, {{4, 5}}},
+      {"reshape",
+       [](In x) {
+         return square(reshape(x[0], {5, 3}));
+       },
+       {{3, 5}}},
+      {"reshape_infer",
+       [](In x) {
+         return square(reshape_infer(x[0], {2, -1}));
+       },
+       {{4, 5}}},
       {"flatten", [](In x) { return square(flatten(x[0])); }, {{2, 3, 4}}},
-      {"permute", [](In x) { return square(permute(x[0], {2, 0, 1})); }, {{2, 3, 4}}},
-      {"permute4", [](In x) { return square(permute(x[0], {0, 3, 1, 2})); }, {{2, 3, 2, 4}}},
+      {"permute",
+       [](In x) {
+         return square(permute(x[0], {2, 0, 1}));
+       },
+       {{2, 3, 4}}},
+      {"permute4",
+       [](In x) {
+         return square(permute(x[0], {0, 3, 1, 2}));
+       },
+       {{2, 3, 2, 4}}},
       {"transpose", [](In x) { return matmul(transpose(x[0]), x[0]); }, {{3, 4}}},
-      {"broadcast_to", [](In x) { return square(broadcast_to(x[0], {2, 3, 4})); }, {{3, 1}}},
-      {"sum_to", [](In x) { return square(sum_to(x[0], {3, 1})); }, {{2, 3, 4}}},
+      {"broadcast_to",
+       [](In x) {
+         return square(broadcast_to(x[0], {2, 3, 4}));
+       },
+       {{3, 1}}},
+      {"sum_to",
+       [](In x) {
+         return square(sum_to(x[0], {3, 1}));
+       },
+       {{2, 3, 4}}},
       {"slice", [](In x) { return square(slice(x[0], 1, 3)); }, {{4, 3}}},
       {"pad", [](In x) { return square(pad(x[0], 2, 1)); }, {{2, 3}}},
       // reductions
       {"sum", [](In x) { return square(sum(x[0])); }, {{3, 5}}},
       {"sum_rows", [](In x) { return square(sum(x[0], {0})); }, {{3, 5}}},
       {"sum_middle", [](In x) { return square(sum(x[0], {1})); }, {{2, 3, 4}}},
-      {"sum_two_axes", [](In x) { return square(sum(x[0], {0, 2}, true)); }, {{2, 3, 4}}},
+      {"sum_two_axes",
+       [](In x) {
+         return square(sum(x[0], {0, 2}, true));
+       },
+       {{2, 3, 4}}},
       {"mean", [](In x) { return square(mean(x[0], {-1})); }, {{3, 5}}},
       {"max", [](In x) { return square(max(x[0], {1})); }, {{3, 5}}},
       {"max_all", [](In x) { return square(max(x[0])); }, {{3, 5}}},
@@ -70,20 +98,47 @@ const std::vector<OpRow>& op_table() {
       {"matmul_batch", [](In x) { return matmul(x[0], x[1], false, true); }, {{2, 3, 4}, {2, 5, 4}}},
       {"linear", [](In x) { return square(linear(x[0], x[1], x[2])); }, {{3, 4}, {5, 4}, {5}}},
       {"linear_relu", [](In x) { return square(linear(x[0], x[1], x[2], Activation::relu)); }, {{3, 4}, {5, 4}, {5}}},
-      {"linear_tanh", [](In x) { return linear(x[0], x[1], x[2], Activation::tanh); }, {{3, 4}, {5, 4}, {5}}, -1, 1, true},
+      {"linear_tanh",
+       [](In x) { return linear(x[0], x[1], x[2], Activation::tanh); },
+       {{3, 4}, {5, 4}, {5}},
+       -1,
+       1,
+       true},
       {"linear_sigmoid", [](In x) { return linear(x[0], x[1], Tensor(), Activation::sigmoid); }, {{3, 4}, {5, 4}}},
       // indexing
       {"gather", [](In x) { return square(gather(x[0], x[1])); }, {{4, 3}}, -1, 1, false, {{2, 0, 2}}},
       {"scatter_add", [](In x) { return square(scatter_add(x[0], x[1], 4)); }, {{3, 3}}, -1, 1, false, {{2, 0, 2}}},
-      {"one_hot", [](In x) { return square(x[0]) * one_hot(x[1], 3, x[0].dtype()); }, {{3, 3}}, -1, 1, false, {{2, 0, 2}}},
+      {"one_hot",
+       [](In x) { return square(x[0]) * one_hot(x[1], 3, x[0].dtype()); },
+       {{3, 3}},
+       -1,
+       1,
+       false,
+       {{2, 0, 2}}},
       // softmax and losses
       {"softmax", [](In x) { return softmax(x[0]); }, {{3, 5}}, -1, 1, true},
       {"log_softmax", [](In x) { return log_softmax(x[0]); }, {{3, 5}}, -1, 1, true},
-      {"softmax_cross_entropy", [](In x) { return softmax_cross_entropy(x[0], x[1]); }, {{3, 5}}, -1, 1, true, {{2, 0, 4}}},
-      {"softmax_cross_entropy_composite", [](In x) { return softmax_cross_entropy_composite(x[0], x[1]); }, {{3, 5}}, -1, 1,
-       true, {{2, 0, 4}}},
-      {"softmax_cross_entropy_grad", [](In x) { return softmax_cross_entropy_grad(sum(x[1]), x[0], x[2]); },
-       {{3, 5}, {2}}, -1, 1, true, {{2, 0, 4}}},
+      {"softmax_cross_entropy",
+       [](In x) { return softmax_cross_entropy(x[0], x[1]); },
+       {{3, 5}},
+       -1,
+       1,
+       true,
+       {{2, 0, 4}}},
+      {"softmax_cross_entropy_composite",
+       [](In x) { return softmax_cross_entropy_composite(x[0], x[1]); },
+       {{3, 5}},
+       -1,
+       1,
+       true,
+       {{2, 0, 4}}},
+      {"softmax_cross_entropy_grad",
+       [](In x) { return softmax_cross_entropy_grad(sum(x[1]), x[0], x[2]); },
+       {{3, 5}, {2}},
+       -1,
+       1,
+       true,
+       {{2, 0, 4}}},
       {"mse", [](In x) { return mse(tanh(x[0]), x[1]); }, {{3, 5}, {3, 5}}},
       // random
       {"dropout", [](In x) { return square(dropout(x[0], 0.4, kKey)); }, {{5, 5}}},
@@ -94,7 +149,8 @@ const std::vector<OpRow>& op_table() {
 std::vector<Tensor> op_inputs(const OpRow& row, DType dtype, Device device) {
   std::vector<Tensor> inputs;
   uint32_t stream = 1;
-  for (const Shape& shape : row.shapes) inputs.push_back(cast(random_input(shape, stream++, row.low, row.high, device), dtype));
+  for (const Shape& shape : row.shapes)
+    inputs.push_back(cast(random_input(shape, stream++, row.low, row.high, device), dtype));
   for (const auto& index : row.indices)
     inputs.push_back(Tensor::from_vector(index, {static_cast<int64_t>(index.size())}, device));
   return inputs;

@@ -327,12 +327,12 @@ SINEW_PROCESS_BODY(goodbye) {
   Received received = world->receive({.tag = Tag::test, .source = 1}, kLong);
   process.check(received.ok() && is_pattern(received.message.body, 1, 5, 8 << 20), "last words");
   process.check(world->receive({.tag = Tag::test, .source = 1}, kLong).what == Received::What::peer_lost, "lost");
-  process.check(world->peer(1) == PeerState::gone, "gone, not dead");
+  process.check(world->peer(1) == PeerState::left, "left, not dead");
   process.check(world->peer(0) == PeerState::alive, "oneself");
   return 0;
 }
 
-TEST(UcxWorld, GoodbyeMeansGone) {
+TEST(UcxWorld, GoodbyeMeansLeft) {
   ProcessGroup group("goodbye", 2);
   EXPECT_TRUE(group.wait_all());
 }

@@ -60,7 +60,8 @@ class Process {
   // The exit code; -1 when it did not end within two minutes.
   int wait() {
     const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
-    while (running() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    while (running() && std::chrono::steady_clock::now() < end)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     return code_;
   }
   std::string output() const { return slurp(output_); }
@@ -94,8 +95,23 @@ class Program : public ::testing::Test {
     for (const std::string& part : parts) EXPECT_NE(text.find(part, line), std::string::npos) << text;
   }
   Words run_of(const std::string& scheme, const std::string& folder, Words more = {}) {
-    Words words = {"train",   "--data.train_size", "2000",    "--model.hidden", "32",       "--batch",        "16", "--workers", "3",
-                   "--scheme", scheme,              "--steps", "300",            "--log.progress", "none", "--out", root_ + "/" + folder};
+    Words words = {"train",
+                   "--data.train_size",
+                   "2000",
+                   "--model.hidden",
+                   "32",
+                   "--batch",
+                   "16",
+                   "--workers",
+                   "3",
+                   "--scheme",
+                   scheme,
+                   "--steps",
+                   "300",
+                   "--log.progress",
+                   "none",
+                   "--out",
+                   root_ + "/" + folder};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -129,7 +145,8 @@ TEST_F(Program, TrainsAloneAndTestsItsWeights) {
   ASSERT_EQ(train->wait(), 0) << train->output();
   const Json s = summary("run");
   EXPECT_GT(s.at("test_accuracy"), 0.3);
-  for (const char* name : {"config.toml", "command.txt", "env.json", "metrics.jsonl", "status.json", "model.safetensors", "log/rank-0.log"})
+  for (const char* name : {"config.toml", "command.txt", "env.json", "metrics.jsonl", "status.json",
+                           "model.safetensors", "log/rank-0.log"})
     EXPECT_GT(fs::file_size(root_ + "/run/" + name), 0u) << name;
   EXPECT_EQ(Json::parse(slurp(root_ + "/run/status.json")).at("state"), "finished");
   auto eval = start({"eval", root_ + "/run", "--json"});
@@ -158,7 +175,8 @@ TEST_F(ProgramWithUcx, FiveProcessesTrainElastically) {
 
 // One engine: the synchronous schemes end with the same bits in real processes and in virtual time.
 TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
-  for (const Words& scheme : {Words{"allreduce"}, {"easgd_sync"}, {"easgd_sync", "--scheme.order", "gauss_seidel"}, {"local"}}) {
+  for (const Words& scheme :
+       {Words{"allreduce"}, {"easgd_sync"}, {"easgd_sync", "--scheme.order", "gauss_seidel"}, {"local"}}) {
     std::string sha[2];
     for (int simulated = 0; simulated < 2; ++simulated) {
       const std::string folder = scheme.back() + (simulated ? "-sim" : "-ucx");
@@ -215,8 +233,9 @@ TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
   const std::string port = std::to_string(ntohs(address.sin_port));
   std::vector<std::unique_ptr<Process>> ranks;
   for (int rank = 0; rank < 4; ++rank)
-    ranks.push_back(start(run_of("easgd", "run"), {"RANK=" + std::to_string(rank), "WORLD_SIZE=4", "MASTER_ADDR=127.0.0.1",
-                                                   "MASTER_PORT=" + port, "SINEW_SECRET=job"}));
+    ranks.push_back(
+        start(run_of("easgd", "run"), {"RANK=" + std::to_string(rank), "WORLD_SIZE=4", "MASTER_ADDR=127.0.0.1",
+                                       "MASTER_PORT=" + port, "SINEW_SECRET=job"}));
   for (auto& rank : ranks) EXPECT_EQ(rank->wait(), 0) << rank->output();
   EXPECT_EQ(summary("run").at("evaluated"), "center");
 }
@@ -224,7 +243,8 @@ TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
 TEST_F(ProgramWithUcx, AWrongSecretIsRefused) {
   auto host = start(run_of("local", "run", {"--workers", "2"}),
                     {"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45817", "SINEW_SECRET=right"});
-  while (!fs::exists(root_ + "/run/config.toml") && host->running()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  while (!fs::exists(root_ + "/run/config.toml") && host->running())
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   auto stranger = start(run_of("local", "run", {"--workers", "2"}),
                         {"RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45817", "SINEW_SECRET=wrong"});
   EXPECT_EQ(stranger->wait(), 5) << stranger->output();
@@ -251,9 +271,11 @@ TEST_F(Program, BadInputIsOneClearLine) {
   expect_failure(2, {"train", "--workers", "0"}, {"'0'", "from 1"});
   expect_failure(2, {"train", "--lr", "-1"}, {"'-1'", "from 0"});
   expect_failure(2, {"train", "--device", "cuda", "--out", root_ + "/cuda"}, {"--device cpu"});
-  expect_failure(3, {"train", "--data", "mnist", "--data.dir", root_ + "/nothing", "--out", root_ + "/a"}, {"nothing", "--data.dir DIR"});
+  expect_failure(3, {"train", "--data", "mnist", "--data.dir", root_ + "/nothing", "--out", root_ + "/a"},
+                 {"nothing", "--data.dir DIR"});
   fs::create_directory(root_ + "/empty");
-  expect_failure(3, {"train", "--data", "mnist", "--data.dir", root_ + "/empty", "--out", root_ + "/b"}, {"train-images-idx3-ubyte"});
+  expect_failure(3, {"train", "--data", "mnist", "--data.dir", root_ + "/empty", "--out", root_ + "/b"},
+                 {"train-images-idx3-ubyte"});
   std::ofstream(root_ + "/w.safetensors") << "this is no header at all";
   expect_failure(3, {"eval", "--weights", root_ + "/w.safetensors"}, {"w.safetensors"});
   std::ofstream(root_ + "/plan.txt") << "explode rank=1\n";

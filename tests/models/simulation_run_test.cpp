@@ -27,7 +27,9 @@ class SimulationRun : public ::testing::Test {
 
   Result<RunSummary> run(std::vector<std::pair<std::string, std::string>> flags) {
     ConfigSources sources;
-    auto give = [&](const std::string& key, const std::string& value) { sources.flags.push_back({key, value, "--" + key}); };
+    auto give = [&](const std::string& key, const std::string& value) {
+      sources.flags.push_back({key, value, "--" + key});
+    };
     give("run.world", "sim");
     give("data.train_size", "2000");
     give("model.hidden", "16");
@@ -71,7 +73,8 @@ TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
 }
 
 TEST_F(SimulationRun, LearnsAndLeavesItsFiles) {
-  Result<RunSummary> s = run({{"scheme.name", "easgd"}, {"train.steps", "400"}, {"model.hidden", "64"}, {"train.eval_every", "200"}});
+  Result<RunSummary> s =
+      run({{"scheme.name", "easgd"}, {"train.steps", "400"}, {"model.hidden", "64"}, {"train.eval_every", "200"}});
   ASSERT_TRUE(s.ok()) << s.status().message();
   EXPECT_GT(s->test_accuracy, 0.3);  // ten classes
   EXPECT_EQ(s->evaluated, "center");

@@ -45,7 +45,8 @@ Values flat(const std::vector<Tensor>& tensors) {
 }
 std::vector<Tensor> directions(const std::vector<Tensor>& inputs, uint32_t stream) {
   std::vector<Tensor> out;
-  for (const Tensor& t : floats(inputs)) out.push_back(random_normal(t.shape(), 0, 1, key(stream++), t.dtype(), t.device()));
+  for (const Tensor& t : floats(inputs))
+    out.push_back(random_normal(t.shape(), 0, 1, key(stream++), t.dtype(), t.device()));
   return out;
 }
 Tensor scalar(const TensorFn& f, const std::vector<Tensor>& inputs) {
@@ -68,7 +69,8 @@ std::vector<Tensor> again(const std::vector<Tensor>& g, const std::vector<Tensor
   }
   return grad(outputs, floats(x), cotangents, {.create_graph = create_graph});
 }
-std::vector<Tensor> hvp(const TensorFn& f, const std::vector<Tensor>& x, const std::vector<Tensor>& v, bool create_graph) {
+std::vector<Tensor> hvp(const TensorFn& f, const std::vector<Tensor>& x, const std::vector<Tensor>& v,
+                        bool create_graph) {
   return again(gradient(f, x, true), v, x, create_graph);
 }
 double inner(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
@@ -78,13 +80,14 @@ double inner(const std::vector<Tensor>& a, const std::vector<Tensor>& b) {
   return total;
 }
 ::testing::AssertionResult compare(const char* what, const Values& got, const Values& want, double tolerance) {
-  if (got.size() != want.size()) return ::testing::AssertionFailure() << what << ": " << got.size() << " values, expected " << want.size();
+  if (got.size() != want.size())
+    return ::testing::AssertionFailure() << what << ": " << got.size() << " values, expected " << want.size();
   double scale = 1e-3;
   for (double w : want) scale = std::max(scale, std::abs(w));
   for (size_t i = 0; i < want.size(); ++i)
     if (!(std::abs(got[i] - want[i]) <= tolerance * scale))
-      return ::testing::AssertionFailure() << what << "[" << i << "] is " << got[i] << ", central difference " << want[i]
-                                           << " (largest " << scale << ")";
+      return ::testing::AssertionFailure() << what << "[" << i << "] is " << got[i] << ", central difference "
+                                           << want[i] << " (largest " << scale << ")";
   return ::testing::AssertionSuccess();
 }
 Values difference(const Values& plus, const Values& minus, double step) {
@@ -121,8 +124,8 @@ std::vector<double> values(const Tensor& t) { return to_doubles(t.view()); }
       unit[static_cast<size_t>(j)] = 1;
       auto at = [&](double step) {
         std::vector<Tensor> p = inputs;
-        p[i] = add(inputs[i].detach(),
-                   affine(Tensor::from_vector(unit, inputs[i].shape(), inputs[i].device()), step, 0));
+        p[i] =
+            add(inputs[i].detach(), affine(Tensor::from_vector(unit, inputs[i].shape(), inputs[i].device()), step, 0));
         return values(scalar(f, p))[0];
       };
       want.push_back((at(kStep) - at(-kStep)) / (2 * kStep));
@@ -138,7 +141,8 @@ std::vector<double> values(const Tensor& t) { return to_doubles(t.view()); }
   return compare("Hv", got, difference(at(kStep), at(-kStep), kStep), tolerance);
 }
 
-::testing::AssertionResult check_hessian_symmetry(const TensorFn& f, const std::vector<Tensor>& inputs, double tolerance) {
+::testing::AssertionResult check_hessian_symmetry(const TensorFn& f, const std::vector<Tensor>& inputs,
+                                                  double tolerance) {
   const std::vector<Tensor> u = directions(inputs, 200), v = directions(inputs, 300);
   const double uhv = inner(u, hvp(f, leaves(inputs), v, false)), vhu = inner(v, hvp(f, leaves(inputs), u, false));
   const double scale = std::max({1.0, std::abs(uhv), std::abs(vhu)});

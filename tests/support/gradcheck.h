@@ -22,13 +22,16 @@ using TensorFn = std::function<Tensor(const std::vector<Tensor>&)>;
 Tensor random_input(const Shape& shape, uint32_t stream, double low = -1, double high = 1, Device device = Device::cpu);
 
 // d<w, f(x)>/dx by backward against central differences. Tolerance is relative to the largest derivative.
-::testing::AssertionResult check_gradient(const TensorFn& f, const std::vector<Tensor>& inputs, double tolerance = 1e-7);
+::testing::AssertionResult check_gradient(const TensorFn& f, const std::vector<Tensor>& inputs,
+                                          double tolerance = 1e-7);
 // Hv by double backward against central differences of the gradient.
 ::testing::AssertionResult check_hvp(const TensorFn& f, const std::vector<Tensor>& inputs, double tolerance = 1e-6);
 // u'Hv = v'Hu to rounding.
-::testing::AssertionResult check_hessian_symmetry(const TensorFn& f, const std::vector<Tensor>& inputs, double tolerance = 1e-12);
+::testing::AssertionResult check_hessian_symmetry(const TensorFn& f, const std::vector<Tensor>& inputs,
+                                                  double tolerance = 1e-12);
 // Third order: d/dx <Hv, u> by triple backward against central differences of Hv.
-::testing::AssertionResult check_third_order(const TensorFn& f, const std::vector<Tensor>& inputs, double tolerance = 1e-5);
+::testing::AssertionResult check_third_order(const TensorFn& f, const std::vector<Tensor>& inputs,
+                                             double tolerance = 1e-5);
 
 // Values on the host.
 std::vector<double> values(const Tensor& t);

@@ -47,7 +47,7 @@ inline void check_elastic_conserves(const Spawn& spawn, const std::string& schem
     for (const NodeResult& node : nodes) sum += node.numbers.at(i);
     ASSERT_NEAR(sum, 1 + 2 + 3 + 1, 1e-12);
   }
-  ASSERT_NE(nodes[0].numbers[0], 1) << "something moved";
+  ASSERT_NE(nodes[2].numbers[0], 3) << "something moved";
 }
 
 // With alpha = 0 every worker is alone.

@@ -12,16 +12,41 @@
 #include "core/functors.h"
 #include "core/kernel_api.h"
 
-#define KERNEL_DISPATCH_FLOAT(dtype, ...)                                 \
-  if (dtype == ::sinew::DType::f32) { using T = float; __VA_ARGS__; }     \
-  else if (dtype == ::sinew::DType::f64) { using T = double; __VA_ARGS__; }
-#define KERNEL_DISPATCH_ALL(dtype, ...)                                    \
-  switch (dtype) {                                                         \
-    case ::sinew::DType::f32: { using T = float; __VA_ARGS__; break; }     \
-    case ::sinew::DType::f64: { using T = double; __VA_ARGS__; break; }    \
-    case ::sinew::DType::i32: { using T = int32_t; __VA_ARGS__; break; }   \
-    case ::sinew::DType::i64: { using T = int64_t; __VA_ARGS__; break; }   \
-    case ::sinew::DType::u8: { using T = uint8_t; __VA_ARGS__; break; }    \
+#define KERNEL_DISPATCH_FLOAT(dtype, ...)    \
+  if (dtype == ::sinew::DType::f32) {        \
+    using T = float;                         \
+    __VA_ARGS__;                             \
+  } else if (dtype == ::sinew::DType::f64) { \
+    using T = double;                        \
+    __VA_ARGS__;                             \
+  }
+#define KERNEL_DISPATCH_ALL(dtype, ...) \
+  switch (dtype) {                      \
+    case ::sinew::DType::f32: {         \
+      using T = float;                  \
+      __VA_ARGS__;                      \
+      break;                            \
+    }                                   \
+    case ::sinew::DType::f64: {         \
+      using T = double;                 \
+      __VA_ARGS__;                      \
+      break;                            \
+    }                                   \
+    case ::sinew::DType::i32: {         \
+      using T = int32_t;                \
+      __VA_ARGS__;                      \
+      break;                            \
+    }                                   \
+    case ::sinew::DType::i64: {         \
+      using T = int64_t;                \
+      __VA_ARGS__;                      \
+      break;                            \
+    }                                   \
+    case ::sinew::DType::u8: {          \
+      using T = uint8_t;                \
+      __VA_ARGS__;                      \
+      break;                            \
+    }                                   \
   }
 
 namespace sinew::SINEW_CPU_NS {

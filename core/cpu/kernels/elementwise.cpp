@@ -17,8 +17,10 @@ void unary_loop(const kernel::UnaryArgs& args) {
 template <class T>
 void unary_typed(const kernel::UnaryArgs& args) {
   switch (args.op) {
-#define SINEW_CASE(name) \
-  case UnaryOp::name: unary_loop<op::name, T>(args); break;
+#define SINEW_CASE(name)           \
+  case UnaryOp::name:              \
+    unary_loop<op::name, T>(args); \
+    break;
     SINEW_UNARY_OPS(SINEW_CASE)
 #undef SINEW_CASE
   }
@@ -37,7 +39,8 @@ void collapse(Space& s) {
   for (int i = 0; i < s.ndim; ++i) {
     if (s.shape[i] == 1) continue;
     int k = out.ndim;
-    if (k > 0 && out.stride_a[k - 1] == s.shape[i] * s.stride_a[i] && out.stride_b[k - 1] == s.shape[i] * s.stride_b[i]) {
+    if (k > 0 && out.stride_a[k - 1] == s.shape[i] * s.stride_a[i] &&
+        out.stride_b[k - 1] == s.shape[i] * s.stride_b[i]) {
       out.shape[k - 1] *= s.shape[i];
       out.stride_a[k - 1] = s.stride_a[i];
       out.stride_b[k - 1] = s.stride_b[i];
@@ -117,8 +120,10 @@ void binary_typed(const kernel::BinaryArgs& args) {
   const T* b = static_cast<const T*>(args.b);
   T* y = static_cast<T*>(args.y);
   switch (args.op) {
-#define SINEW_CASE(name) \
-  case BinaryOp::name: binary_loop<op::name>(s, a, b, y); break;
+#define SINEW_CASE(name)               \
+  case BinaryOp::name:                 \
+    binary_loop<op::name>(s, a, b, y); \
+    break;
     SINEW_BINARY_OPS(SINEW_CASE)
 #undef SINEW_CASE
   }
@@ -199,9 +204,15 @@ void strided_copy(const kernel::StridedCopyArgs& args) {
   }
   collapse(s);
   switch (size_of(args.dtype)) {
-    case 1: strided_copy_typed<uint8_t>(args, s); break;
-    case 4: strided_copy_typed<uint32_t>(args, s); break;
-    default: strided_copy_typed<uint64_t>(args, s); break;
+    case 1:
+      strided_copy_typed<uint8_t>(args, s);
+      break;
+    case 4:
+      strided_copy_typed<uint32_t>(args, s);
+      break;
+    default:
+      strided_copy_typed<uint64_t>(args, s);
+      break;
   }
 }
 

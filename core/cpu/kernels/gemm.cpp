@@ -1,9 +1,9 @@
 // Our own blocked matrix product: the oracle for every floating-point type, and the fast path for small products.
 //
-// Loop order after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008): panels of B (kc x nc)
-// and blocks of A (mc x kc) are packed so that the micro kernel reads both contiguously; it keeps an MR x NR tile
-// of C in registers. Parallel over column panels or row blocks; the sum over k runs in one order whatever the number
-// of threads. This file is compiled with -ffp-contract=fast, so that a * b + c is one FMA.
+// Loop order after Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (ACM TOMS 2008): panels
+// of B (kc x nc) and blocks of A (mc x kc) are packed so that the micro kernel reads both contiguously; it keeps an MR
+// x NR tile of C in registers. Parallel over column panels or row blocks; the sum over k runs in one order whatever the
+// number of threads. This file is compiled with -ffp-contract=fast, so that a * b + c is one FMA.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -100,10 +100,14 @@ void pack_b_panel(const T* b, int64_t ldb, bool trans, int64_t j, int64_t cols, 
 template <class T>
 T activate(T x, Activation act) {
   switch (act) {
-    case Activation::relu: return op::relu::apply(x, T(0), T(0));
-    case Activation::tanh: return op::tanh::apply(x, T(0), T(0));
-    case Activation::sigmoid: return op::sigmoid::apply(x, T(0), T(0));
-    case Activation::none: break;
+    case Activation::relu:
+      return op::relu::apply(x, T(0), T(0));
+    case Activation::tanh:
+      return op::tanh::apply(x, T(0), T(0));
+    case Activation::sigmoid:
+      return op::sigmoid::apply(x, T(0), T(0));
+    case Activation::none:
+      break;
   }
   return x;
 }
@@ -139,8 +143,8 @@ struct Product {
   }
 
   // One panel of packed B against rows [i0, i0 + m) of packed A.
-  void panel(const T* packed_a, const T* packed_b, int64_t i0, int64_t m, int64_t j, int64_t cols, int64_t k, bool first,
-             bool last) const {
+  void panel(const T* packed_a, const T* packed_b, int64_t i0, int64_t m, int64_t j, int64_t cols, int64_t k,
+             bool first, bool last) const {
     alignas(64) T tile[kMr * Simd<T>::kNr];
     for (int64_t i = 0; i < m; i += kMr) {
       const int64_t rows = min64(kMr, m - i);
@@ -171,13 +175,15 @@ struct Product {
         const bool first = p0 == 0, last = p0 + k >= args.k;
         const int64_t panels = (width + kNr - 1) / kNr;
         parallel_blocks(panels, 1, work, [&](int64_t q, int64_t) {
-          pack_b_panel(b, args.ldb, args.trans_b, j0 + q * kNr, min64(kNr, width - q * kNr), p0, k, packed_b + q * kNr * k);
+          pack_b_panel(b, args.ldb, args.trans_b, j0 + q * kNr, min64(kNr, width - q * kNr), p0, k,
+                       packed_b + q * kNr * k);
         });
         for (int64_t i0 = 0; i0 < m; i0 += m_block) {
           const int64_t height = min64(m_block, m - i0);
           pack_a(a, args.lda, args.trans_a, i0, height, p0, k, packed_a);
           parallel_blocks(panels, 1, work, [&](int64_t q, int64_t) {
-            panel(packed_a, packed_b + q * kNr * k, i0, height, j0 + q * kNr, min64(kNr, width - q * kNr), k, first, last);
+            panel(packed_a, packed_b + q * kNr * k, i0, height, j0 + q * kNr, min64(kNr, width - q * kNr), k, first,
+                  last);
           });
         }
       }
@@ -193,8 +199,8 @@ void gemm(const kernel::GemmArgs& args) {
   KERNEL_DISPATCH_FLOAT(args.dtype, {
     for (int64_t i = 0; i < args.batch; ++i) {
       const Product<T> product{args, static_cast<const T*>(args.a) + i * args.batch_stride_a,
-                               static_cast<const T*>(args.b) + i * args.batch_stride_b, static_cast<const T*>(args.bias),
-                               static_cast<T*>(args.c) + i * args.batch_stride_c};
+                               static_cast<const T*>(args.b) + i * args.batch_stride_b,
+                               static_cast<const T*>(args.bias), static_cast<T*>(args.c) + i * args.batch_stride_c};
       product.run();
     }
   })

@@ -7,10 +7,11 @@ void gather(const kernel::GatherArgs& args) {
   const size_t row = static_cast<size_t>(args.width) * size_of(args.dtype);
   const char* x = static_cast<const char*>(args.x);
   char* y = static_cast<char*>(args.y);
-  parallel_blocks(args.n, max64(1, (1 << 13) / max64(args.width, 1)), args.n * args.width, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      memcpy(y + static_cast<size_t>(i) * row, x + static_cast<size_t>(args.index[i]) * row, row);
-  });
+  parallel_blocks(args.n, max64(1, (1 << 13) / max64(args.width, 1)), args.n * args.width,
+                  [=](int64_t begin, int64_t end) {
+                    for (int64_t i = begin; i < end; ++i)
+                      memcpy(y + static_cast<size_t>(i) * row, x + static_cast<size_t>(args.index[i]) * row, row);
+                  });
 }
 
 void scatter_add(const kernel::ScatterAddArgs& args) {
@@ -108,7 +109,8 @@ void dropout(const kernel::DropoutArgs& args) {
     parallel_blocks(args.n, 1 << 12, args.n, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += 4) {
         const PhiloxBlock block = philox_block(args.key, static_cast<uint64_t>(i / 4));
-        for (int64_t k = 0; k < 4 && i + k < end; ++k) y[i + k] = uniform01(block.v[k]) < keep ? x[i + k] * scale : T(0);
+        for (int64_t k = 0; k < 4 && i + k < end; ++k)
+          y[i + k] = uniform01(block.v[k]) < keep ? x[i + k] * scale : T(0);
       }
     });
   })
@@ -124,8 +126,12 @@ void random(const kernel::RandomArgs& args) {
         T value[4] = {};
         for (int k = 0; k < 4; ++k) {
           switch (args.dist) {
-            case RandomDist::uniform: value[k] = p0 + (p1 - p0) * static_cast<T>(uniform01(block.v[k])); break;
-            case RandomDist::rademacher: value[k] = block.v[k] >> 31 ? T(1) : T(-1); break;
+            case RandomDist::uniform:
+              value[k] = p0 + (p1 - p0) * static_cast<T>(uniform01(block.v[k]));
+              break;
+            case RandomDist::rademacher:
+              value[k] = block.v[k] >> 31 ? T(1) : T(-1);
+              break;
             case RandomDist::normal: {  // Box-Muller on the pair (k & ~1, k | 1); 1 - u keeps the log finite
               const T u = T(1) - static_cast<T>(uniform01(block.v[k & ~1]));
               const T angle = T(6.283185307179586) * static_cast<T>(uniform01(block.v[k | 1]));

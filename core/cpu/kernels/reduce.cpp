@@ -60,7 +60,8 @@ void sum_integers(const kernel::ReduceArgs& args) {
   for (int64_t o = 0; o < args.outer; ++o)
     for (int64_t c = 0; c < args.inner; ++c) {
       uint64_t total = 0;
-      for (int64_t r = 0; r < args.reduced; ++r) total += static_cast<uint64_t>(x[(o * args.reduced + r) * args.inner + c]);
+      for (int64_t r = 0; r < args.reduced; ++r)
+        total += static_cast<uint64_t>(x[(o * args.reduced + r) * args.inner + c]);
       y[o * args.inner + c] = static_cast<T>(total);
     }
 }
@@ -102,9 +103,12 @@ void sum_typed(const kernel::ReduceArgs& args) {
 
 void reduce(const kernel::ReduceArgs& args) {
   switch (args.op) {
-    case ReduceOp::sum: KERNEL_DISPATCH_ALL(args.dtype, sum_typed<T>(args)) break;
-    case ReduceOp::max: KERNEL_DISPATCH_ALL(args.dtype, max_loop<T>(args, nullptr)) break;
-    case ReduceOp::argmax: KERNEL_DISPATCH_ALL(args.dtype, max_loop<T>(args, static_cast<int64_t*>(args.y))) break;
+    case ReduceOp::sum:
+      KERNEL_DISPATCH_ALL(args.dtype, sum_typed<T>(args)) break;
+    case ReduceOp::max:
+      KERNEL_DISPATCH_ALL(args.dtype, max_loop<T>(args, nullptr)) break;
+    case ReduceOp::argmax:
+      KERNEL_DISPATCH_ALL(args.dtype, max_loop<T>(args, static_cast<int64_t*>(args.y))) break;
   }
 }
 

@@ -1,0 +1,90 @@
+// The bodies of the simulated tests, on real processes over UCX; one of the processes is killed.
+#if SINEW_HAVE_UCX
+
+#include <gtest/gtest.h>
+
+#include "tests/support/collective_bodies.h"
+#include "tests/support/scheme_bodies.h"
+#include "tests/support/spawn_processes.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+TEST(UcxCollectives, SameBodiesAsInTheSimulation) {
+  for (int members : {1, 2, 3}) {
+    check_all_reduce(in_processes(), members, 100'003, DType::f32);
+    check_broadcast(in_processes(), members, 1000, members - 1);
+    check_all_gather(in_processes(), members, 5);
+  }
+}
+
+TEST(UcxScheme, LockstepSchemesEqualTheSimulation) {
+  check_lockstep_equals_simulation(in_processes(), "allreduce", "jacobi");
+  check_lockstep_equals_simulation(in_processes(), "easgd_sync", "jacobi");
+  check_lockstep_equals_simulation(in_processes(), "easgd_sync", "gauss_seidel");
+}
+
+TEST(UcxScheme, ElasticSchemesConserve) {
+  check_elastic_conserves(in_processes(), "easgd");
+  check_elastic_conserves(in_processes(), "eamsgd");
+  check_still_elastic_is_local(in_processes(), "easgd");
+}
+
+TEST(UcxScheme, DropsLoseNothing) {
+  const auto plan = parse_fault_plan("drop from=* to=* probability=0.05\n", "plan");
+  ASSERT_TRUE(plan.ok());
+  check_elastic_conserves(in_processes({.faults = *plan}), "easgd");
+}
+
+FaultPlan kill_rank_1() { return *parse_fault_plan("kill rank=1 step=10\n", "plan"); }
+
+// With a learning rate of 0 the death may take only what was in flight: the others and the center stay near the sum.
+void check_survivors(const std::vector<NodeResult>& nodes) {
+  for (size_t r : {size_t{0}, size_t{2}, size_t{3}}) EXPECT_TRUE(nodes[r].finished) << r << ": " << nodes[r].status.message();
+}
+
+TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
+  for (const char* scheme : {"easgd", "eamsgd"}) {
+    Toy toy = common_toy(scheme);
+    toy.steps = 40;
+    const auto nodes = in_processes({.faults = kill_rank_1()})(node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
+    EXPECT_FALSE(nodes[1].finished);
+    check_survivors(nodes);
+  }
+}
+
+TEST(UcxScheme, AKilledWorkerComesBackAndAdoptsTheCenter) {
+  Toy toy = common_toy("easgd");
+  toy.steps = 40;
+  const auto nodes = in_processes({.faults = kill_rank_1(), .restart = true})(node_count(toy.scheme),
+                                                                             [&](World& w) { return toy_run(w, toy); });
+  EXPECT_TRUE(nodes[1].finished) << nodes[1].status.message();
+  EXPECT_EQ(nodes[1].restarts, 1u);
+  check_survivors(nodes);
+}
+
+TEST(UcxScheme, ADeadMemberEndsSynchronousSchemes) {
+  for (const char* scheme : {"allreduce", "easgd_sync"}) {
+    Toy toy = common_toy(scheme, "jacobi", 4);
+    toy.steps = 1000;
+    const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return toy_run(w, toy); });
+    for (size_t r : {size_t{0}, size_t{2}, size_t{3}}) EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost) << nodes[r].status.message();
+  }
+}
+
+TEST(UcxScheme, ADeadCenterIsOneClearLine) {
+  Toy toy = common_toy("easgd");
+  toy.steps = 100000;
+  const auto plan = parse_fault_plan("kill rank=3 at=500ms\n", "plan");
+  ASSERT_TRUE(plan.ok());
+  const auto nodes = in_processes({.faults = *plan})(4, [&](World& w) { return toy_run(w, toy); });
+  for (size_t r = 0; r < 3; ++r) {
+    EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
+    EXPECT_NE(nodes[r].status.message().find("center"), std::string::npos) << nodes[r].status.message();
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
+
+#endif
