@@ -79,8 +79,10 @@ Result<RunContext> prepare_run(const Options& options) {
   Result<nn::Model> model = make_model(options, *data->train);
   if (!model.ok()) return model.status();
   const uint64_t fingerprint = model->layout().fingerprint();
-  RunContext context{options, std::move(*data), std::move(*model), scheme_options(options, fingerprint), 0, 0, nullptr,
-                     {}};
+  RunContext context{.options = options,
+                     .data = std::move(*data),
+                     .model = std::move(*model),
+                     .scheme = scheme_options(options, fingerprint)};
   // The last worker's shard is the smallest: all workers take that many steps, so that none waits for another in vain.
   const nn::Loader smallest(context.data.train, [&] {
     nn::LoaderOptions o = loader_options(options, static_cast<int>(options.run.workers) - 1);
@@ -100,7 +102,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
   Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
   const auto scheme = dist::make_scheme(context.scheme, world, theta.size(), theta.dtype(), theta.device());
-  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta));
+  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta),
+                  scheme->reduces() ? Vec() : context.shared_gradient);
   Recorder recorder(context, world, trainer, *scheme);
 
   NodeResult result;

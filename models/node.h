@@ -27,6 +27,8 @@ struct RunContext {
   int64_t steps = 0;  // of each worker
   int64_t steps_per_epoch = 0;
   MetricsWriter* metrics = nullptr;  // null: nothing is written
+  // Simulated workers compute one after another and share this gradient, which then stays in the cache.
+  Vec shared_gradient;
   // After each step of a worker on this process; may be empty.
   std::function<void(dist::Rank, const StepReport&)> on_step;
 };

@@ -79,6 +79,7 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
     progress.update(state);
   };
 
+  context.shared_gradient = Vec::zeros(context.model.layout().size(), DType::f32);
   std::vector<NodeResult> results(static_cast<size_t>(nodes));
   dist::Simulation simulation(sim_options(options, std::move(*faults)), nodes);
   for (dist::Rank rank = 0; rank < nodes; ++rank)

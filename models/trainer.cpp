@@ -19,14 +19,15 @@ double share_correct(const Tensor& logits, const Tensor& labels) {
 }  // namespace
 
 Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-                 dist::World& world, Vec theta)
+                 dist::World& world, Vec theta, Vec gradient)
     : model_(model),
       loader_(loader),
       optimizer_(optimizer),
       scheme_(scheme),
       world_(world),
       theta_(std::move(theta)),
-      gradient_(Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
+      gradient_(gradient.defined() ? std::move(gradient)
+                                   : Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
       parameters_(model.layout(), theta_),
       gradient_views_(nn::Parameters(model.layout(), gradient_, false).all()) {
   optimizer_.init(model.layout(), theta_.dtype(), theta_.device());

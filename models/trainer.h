@@ -42,9 +42,11 @@ struct TrainerSettings {
 
 class Trainer {
  public:
-  // Takes theta over. All references must outlive the trainer.
+  // Takes theta over. All references must outlive the trainer. gradient: memory to use for it, of theta's size and type,
+  // or undefined. Trainers that take turns on one thread may share it, unless their scheme reduces gradients: it is
+  // in use from the backward pass to the optimizer's step only.
   Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-          dist::World& world, Vec theta);
+          dist::World& world, Vec theta, Vec gradient = {});
 
   // Meets the other workers, trains, and delivers what is in flight.
   Status run(const TrainerSettings& settings);

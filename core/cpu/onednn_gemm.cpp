@@ -16,7 +16,7 @@ namespace {
 
 using dnnl::memory;
 
-constexpr int64_t kSmallProduct = 32 * 32 * 32;
+constexpr int64_t kSmallProduct = 100000;
 
 dnnl::engine& engine() {
   static dnnl::engine e(dnnl::engine::kind::cpu, 0);
