@@ -45,15 +45,15 @@ class JobProgress {
       for (const MetricsRecord& r : *records)
         if (r.worker == 0 && r.measured == "own") state_.loss = r.value("loss"), state_.accuracy = r.value("accuracy");
     state_.alive = 0;
-    state_.step = context_.steps;
-    int64_t steps = 0;
+    int64_t steps = 0, slowest = context_.steps + 1;
     for (const dist::ProcessStatus& p : processes) {
       const bool alive = p.state == "running" || p.state == "starting" || p.state == "finished";
       state_.alive += alive;
       if (p.rank >= context_.scheme.workers) continue;
       steps += p.step;
-      if (alive) state_.step = std::min(state_.step, p.step);
+      if (alive) slowest = std::min(slowest, p.step);
     }
+    if (slowest <= context_.steps) state_.step = slowest;
     state_.elapsed_seconds = elapsed;
     state_.samples_per_second = static_cast<double>(steps * context_.options.train.batch) / elapsed;
     progress_.update(state_);

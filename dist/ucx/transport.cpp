@@ -63,7 +63,7 @@ Status UcxTransport::start(const std::string& network_device) {
   }
   ucp_config_release(config);
   if (s != UCS_OK)
-    return make_status(StatusCode::io_error, "UCX cannot use TCP on network device '", network_device,
+    return make_status(StatusCode::unavailable, "UCX cannot use TCP on network device '", network_device,
                        "': ", ucs_status_string(s), "; `ip link` lists the devices of this machine");
 
   ucp_worker_params_t worker{};
