@@ -26,8 +26,7 @@ Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& o
       scheme_(scheme),
       world_(world),
       theta_(std::move(theta)),
-      gradient_(gradient.defined() ? std::move(gradient)
-                                   : Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
+      gradient_(gradient.defined() ? std::move(gradient) : Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
       parameters_(model.layout(), theta_),
       gradient_views_(nn::Parameters(model.layout(), gradient_, false).all()) {
   optimizer_.init(model.layout(), theta_.dtype(), theta_.device());
@@ -51,24 +50,35 @@ Status Trainer::run(const TrainerSettings& settings) {
 Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepReport& report) {
   report.step = step + 1;
   SINEW_RETURN_IF_ERROR(scheme_.before_step(step, theta_.mutable_view()));
-  world_.compute({}, [&] { forward_backward(settings, step, report); });
+  // Without a reduction the update is part of the computation: the gradient is then in use inside one closure only.
+  const bool reduces = scheme_.reduces();
+  world_.compute({}, [&] {
+    forward_backward(settings, step, report);
+    if (!reduces) update(std::isfinite(report.loss));
+  });
   const bool usable = std::isfinite(report.loss);
   if (!usable && !settings.skip_nonfinite)
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
                        "; lower --lr, or continue past such steps with --train.nonfinite skip");
-  // Every member of a synchronous scheme takes part, with a gradient that does no harm.
-  if (!usable) fill(gradient_.mutable_view(), 0);
-  SINEW_RETURN_IF_ERROR(scheme_.reduce(gradient_.mutable_view()));
-  if (usable || scheme_.reduces())
-    optimizer_.step(theta_.mutable_view(), gradient_.mutable_view());
-  else
-    optimizer_.skip(theta_.mutable_view());
+  if (reduces) {
+    // Every member of a synchronous scheme takes part, with a gradient that does no harm, and makes the same step.
+    if (!usable) fill(gradient_.mutable_view(), 0);
+    SINEW_RETURN_IF_ERROR(scheme_.reduce(gradient_.mutable_view()));
+    update(true);
+  }
   SINEW_RETURN_IF_ERROR(scheme_.after_step(step, theta_.mutable_view()));
   if (const double moved2 = scheme_.take_external_write(); moved2 > 0) {
     const double size = norm(theta_.view());
     optimizer_.on_external_write(std::sqrt(moved2) / (size > 0 ? size : 1));
   }
   return Status::Ok();
+}
+
+void Trainer::update(bool usable) {
+  if (usable)
+    optimizer_.step(theta_.mutable_view(), gradient_.mutable_view());
+  else
+    optimizer_.skip(theta_.mutable_view());
 }
 
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {

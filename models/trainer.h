@@ -42,9 +42,9 @@ struct TrainerSettings {
 
 class Trainer {
  public:
-  // Takes theta over. All references must outlive the trainer. gradient: memory to use for it, of theta's size and type,
-  // or undefined. Trainers that take turns on one thread may share it, unless their scheme reduces gradients: it is
-  // in use from the backward pass to the optimizer's step only.
+  // Takes theta over. All references must outlive the trainer. gradient: memory to use for it, of theta's size and
+  // type, or undefined. Trainers that take turns on one thread may share it, unless their scheme reduces gradients: it
+  // is then in use inside one World::compute only.
   Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
           dist::World& world, Vec theta, Vec gradient = {});
 
@@ -56,6 +56,7 @@ class Trainer {
 
  private:
   Status one_step(const TrainerSettings& settings, int64_t step, StepReport& report);
+  void update(bool usable);
   void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
 
   const nn::Model& model_;
