@@ -40,14 +40,16 @@ FaultPlan kill_rank_1() { return *parse_fault_plan("kill rank=1 step=10\n", "pla
 
 // With a learning rate of 0 the death may take only what was in flight: the others and the center stay near the sum.
 void check_survivors(const std::vector<NodeResult>& nodes) {
-  for (size_t r : {size_t{0}, size_t{2}, size_t{3}}) EXPECT_TRUE(nodes[r].finished) << r << ": " << nodes[r].status.message();
+  for (size_t r : {size_t{0}, size_t{2}, size_t{3}})
+    EXPECT_TRUE(nodes[r].finished) << r << ": " << nodes[r].status.message();
 }
 
 TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
   for (const char* scheme : {"easgd", "eamsgd"}) {
     Toy toy = common_toy(scheme);
     toy.steps = 40;
-    const auto nodes = in_processes({.faults = kill_rank_1()})(node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
+    const auto nodes =
+        in_processes({.faults = kill_rank_1()})(node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
     EXPECT_FALSE(nodes[1].finished);
     check_survivors(nodes);
   }
@@ -56,8 +58,8 @@ TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
 TEST(UcxScheme, AKilledWorkerComesBackAndAdoptsTheCenter) {
   Toy toy = common_toy("easgd");
   toy.steps = 40;
-  const auto nodes = in_processes({.faults = kill_rank_1(), .restart = true})(node_count(toy.scheme),
-                                                                             [&](World& w) { return toy_run(w, toy); });
+  const auto nodes = in_processes({.faults = kill_rank_1(), .restart = true})(
+      node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
   EXPECT_TRUE(nodes[1].finished) << nodes[1].status.message();
   EXPECT_EQ(nodes[1].restarts, 1u);
   check_survivors(nodes);
@@ -68,7 +70,8 @@ TEST(UcxScheme, ADeadMemberEndsSynchronousSchemes) {
     Toy toy = common_toy(scheme, "jacobi", 4);
     toy.steps = 1000;
     const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return toy_run(w, toy); });
-    for (size_t r : {size_t{0}, size_t{2}, size_t{3}}) EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost) << nodes[r].status.message();
+    for (size_t r : {size_t{0}, size_t{2}, size_t{3}})
+      EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost) << nodes[r].status.message();
   }
 }
 
