@@ -67,8 +67,9 @@ void* take_block(size_t bytes) {
   const SizeClass c = size_class(bytes);
   if (kKeepBlocks && c.index < kClasses) {
     if (c.bytes < kLargeFrom) {
-      auto& list = thread_blocks().free[static_cast<size_t>(c.index)];
-      if (!list.empty()) {
+      ThreadBlocks& blocks = thread_blocks();
+      auto& list = blocks.free[static_cast<size_t>(c.index)];
+      if (blocks.alive && !list.empty()) {
         void* data = list.back();
         list.pop_back();
         return data;

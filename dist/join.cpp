@@ -5,7 +5,7 @@
 
 namespace sinew::dist {
 
-Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults) {
+Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults, const std::string& network_device) {
   Joined joined;
   if (job.world_size == 1 && job.status_fd < 0) {
     joined.world = make_solo_world();
@@ -18,6 +18,7 @@ Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults) {
   Result<std::unique_ptr<World>> world = make_ucx_world({.rank = job.rank,
                                                          .size = job.world_size,
                                                          .incarnation = job.incarnation,
+                                                         .network_device = network_device,
                                                          .secret = job.secret,
                                                          .faults = std::move(faults),
                                                          .status_fd = job.status_fd},

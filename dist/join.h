@@ -7,6 +7,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "dist/fault_plan.h"
 #include "dist/launch.h"
@@ -22,6 +23,6 @@ struct Joined {
 };
 // A job of one process without a supervisor needs no network and gets the solo world.
 // Errors: of open_job_store and make_ucx_world.
-Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults = {});
+Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults = {}, const std::string& network_device = "lo");
 
 }  // namespace sinew::dist

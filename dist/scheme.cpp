@@ -1,5 +1,7 @@
 #include "dist/scheme.h"
 
+#include <bit>
+
 #include "dist/center.h"
 #include "dist/schemes/schemes.h"
 
@@ -32,8 +34,12 @@ Shards make_shards(const SchemeOptions& options, int64_t size) { return {size, o
 // What all nodes must have in common. The caller's fingerprint covers the layout and its own options.
 uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   uint64_t h = 0xcbf29ce484222325ull;  // FNV-1a
-  for (uint64_t v : {o.fingerprint, uint64_t(size), uint64_t(dtype), uint64_t(o.workers), uint64_t(o.shard)})
-    for (int byte = 0; byte < 8; ++byte) h = (h ^ (v >> (8 * byte) & 255)) * 0x100000001b3ull;
+  auto add = [&h](unsigned char byte) { h = (h ^ byte) * 0x100000001b3ull; };
+  for (uint64_t v : {o.fingerprint, uint64_t(size), uint64_t(dtype), uint64_t(o.workers), uint64_t(o.shard),
+                     uint64_t(o.period), std::bit_cast<uint64_t>(o.alpha), std::bit_cast<uint64_t>(o.beta), o.seed})
+    for (int byte = 0; byte < 8; ++byte) add(static_cast<unsigned char>(v >> (8 * byte) & 255));
+  for (const std::string& text : {o.name, o.order})
+    for (char c : text) add(static_cast<unsigned char>(c));
   return h;
 }
 

@@ -2,8 +2,6 @@
 
 #include "core/kernel_api.h"
 
-#include "core/kernel_api.h"
-
 namespace sinew::train {
 
 nn::DataOptions data_options(const Options& o) {

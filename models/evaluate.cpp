@@ -11,20 +11,25 @@
 namespace sinew::train {
 
 Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data) {
-  constexpr int64_t kBatch = 500;
+  std::vector<int64_t> all(static_cast<size_t>(data.size()));
+  std::iota(all.begin(), all.end(), 0);
+  return evaluate(model, theta, data, all);
+}
+
+Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data,
+                    std::span<const int64_t> samples) {
+  constexpr size_t kBatch = 500;
   GradMode off(false);
   const nn::Parameters parameters(model.layout(), theta, false);
   Evaluation result;
-  result.samples = data.size();
+  result.samples = static_cast<int64_t>(samples.size());
   const size_t classes = static_cast<size_t>(std::max(data.classes(), model.outputs()));
   result.class_samples.assign(classes, 0);
   result.class_correct.assign(classes, 0);
   int64_t correct = 0;
-  std::vector<int64_t> indices;
-  for (int64_t begin = 0; begin < data.size(); begin += kBatch) {
-    indices.resize(static_cast<size_t>(std::min(kBatch, data.size() - begin)));
-    std::iota(indices.begin(), indices.end(), begin);
-    const nn::Batch batch = nn::read_batch(data, indices, theta.device());
+  for (size_t begin = 0; begin < samples.size(); begin += kBatch) {
+    const nn::Batch batch =
+        nn::read_batch(data, samples.subspan(begin, std::min(kBatch, samples.size() - begin)), theta.device());
     const Tensor logits = model.forward(batch.inputs, nn::Pass{parameters});
     result.loss +=
         to_doubles(softmax_cross_entropy(logits, batch.labels).view())[0] * static_cast<double>(batch.size());

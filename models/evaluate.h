@@ -3,6 +3,7 @@
 // Thread safety: free functions on const inputs.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,9 @@ struct Evaluation {
 };
 // In batches, without recording. The result does not depend on the batch size beyond rounding of the loss.
 Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data);
+// On these samples only.
+Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data,
+                    std::span<const int64_t> samples);
 
 // One tensor per parameter, by its name.
 Status save_weights(const std::string& path, const ParamLayout& layout, ConstVecView theta,

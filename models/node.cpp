@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "core/sha256.h"
 #include "models/component_options.h"
 #include "models/zoo/mlp.h"
 
@@ -16,8 +18,9 @@ double seconds(dist::Nanos t) { return static_cast<double>(t) * 1e-9; }
 // Averages over the steps since the last record and writes one now and then: about a hundred in a run.
 class Recorder {
  public:
-  Recorder(const RunContext& context, dist::World& world, Trainer& trainer, const dist::Scheme& scheme)
-      : context_(context), world_(world), trainer_(trainer), scheme_(scheme) {}
+  Recorder(const RunContext& context, dist::World& world, Trainer& trainer, const dist::Scheme& scheme,
+           const std::vector<int64_t>& validation)
+      : context_(context), world_(world), trainer_(trainer), scheme_(scheme), validation_(validation) {}
 
   Status add(const StepReport& step) {
     loss_ += step.loss, accuracy_ += step.accuracy, ++count_;
@@ -26,13 +29,18 @@ class Recorder {
       SINEW_RETURN_IF_ERROR(write(step.step, "own", {{"loss", loss_ / count_}, {"accuracy", accuracy_ / count_}}));
       loss_ = accuracy_ = count_ = 0;
     }
-    const int64_t eval_every = context_.options.train.eval_every;
-    if (context_.metrics && world_.rank() == 0 && eval_every > 0 && step.step % eval_every == 0) {
+    const int64_t chosen = context_.options.train.eval_every;
+    const int64_t eval_every = chosen > 0 ? chosen : context_.steps_per_epoch;
+    if (context_.metrics && world_.rank() == 0 && step.step % eval_every == 0) {
       Result<Vec> point = trainer_.evaluation_point();
       if (!point.ok()) return point.status();
       const Evaluation e = evaluate(context_.model, *point, *context_.data.test);
-      SINEW_RETURN_IF_ERROR(
-          write(step.step, to_string(scheme_.evaluated()), {{"test_loss", e.loss}, {"test_accuracy", e.accuracy}}));
+      std::vector<std::pair<std::string, double>> values = {{"test_loss", e.loss}, {"test_accuracy", e.accuracy}};
+      if (!validation_.empty()) {
+        const Evaluation v = evaluate(context_.model, *point, *context_.data.train, validation_);
+        values.insert(values.end(), {{"validation_loss", v.loss}, {"validation_accuracy", v.accuracy}});
+      }
+      SINEW_RETURN_IF_ERROR(write(step.step, to_string(scheme_.evaluated()), std::move(values)));
     }
     return Status::Ok();
   }
@@ -56,9 +64,27 @@ class Recorder {
   dist::World& world_;
   Trainer& trainer_;
   const dist::Scheme& scheme_;
+  const std::vector<int64_t>& validation_;
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   double loss_ = 0, accuracy_ = 0, count_ = 0;
 };
+
+// Of the settings that the workers of one job must have in common beyond the scheme's own.
+uint64_t common_options_hash(const Options& options) {
+  Sha256 hash;
+  for (const OptionSpec& spec : option_table()) {
+    const std::string key = spec.key;
+    if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
+        key != "train.batch")
+      continue;
+    if (key == "data.dir") continue;  // each host may keep its data elsewhere
+    const std::string text = key + "=" + option_text(options, spec) + "\n";
+    hash.update(text.data(), text.size());
+  }
+  uint64_t h;
+  std::memcpy(&h, hash.digest().data(), sizeof h);
+  return h;
+}
 
 }  // namespace
 
@@ -78,11 +104,16 @@ Result<RunContext> prepare_run(const Options& options) {
   if (!data.ok()) return data.status();
   Result<nn::Model> model = make_model(options, *data->train);
   if (!model.ok()) return model.status();
-  const uint64_t fingerprint = model->layout().fingerprint();
+  const uint64_t fingerprint = model->layout().fingerprint() ^ common_options_hash(options);
   RunContext context{.options = options,
                      .data = std::move(*data),
                      .model = std::move(*model),
                      .scheme = scheme_options(options, fingerprint)};
+  const int64_t needed = options.data.sharding == "full" ? 1 : options.run.workers;
+  if (static_cast<double>(context.data.train->size()) * (1 - options.data.validation) < static_cast<double>(needed))
+    return make_status(StatusCode::invalid_argument, "data.train_size, data.validation: ", context.data.train->size(),
+                       " training samples are too few for ", options.run.workers, " workers with data.sharding ",
+                       options.data.sharding, " and data.validation ", options.data.validation);
   // The last worker's shard is the smallest: all workers take that many steps, so that none waits for another in vain.
   const nn::Loader smallest(context.data.train, [&] {
     nn::LoaderOptions o = loader_options(options, static_cast<int>(options.run.workers) - 1);
@@ -102,9 +133,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
   Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
   const auto scheme = dist::make_scheme(context.scheme, world, theta.size(), theta.dtype(), theta.device());
-  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta),
-                  scheme->reduces() ? Vec() : context.shared_gradient);
-  Recorder recorder(context, world, trainer, *scheme);
+  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta));
+  Recorder recorder(context, world, trainer, *scheme, loader.validation_indices());
 
   NodeResult result;
   const dist::Nanos begin = world.now();
@@ -149,9 +179,12 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   return result;
 }
 
-void measure(const RunContext& context, NodeResult& result) {
+Status measure(const RunContext& context, NodeResult& result) {
   result.report.evaluation = evaluate(context.model, result.point, *context.data.test);
   result.report.parameters_sha256 = sha256_hex(result.point.view());
+  if (std::isfinite(result.report.evaluation->loss)) return Status::Ok();
+  return make_status(StatusCode::non_finite, "the trained parameters are useless: their test loss is ",
+                     result.report.evaluation->loss, "; lower --lr");
 }
 
 Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeReport>& reports) {

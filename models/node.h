@@ -27,8 +27,6 @@ struct RunContext {
   int64_t steps = 0;  // of each worker
   int64_t steps_per_epoch = 0;
   MetricsWriter* metrics = nullptr;  // null: nothing is written
-  // Simulated workers compute one after another and share this gradient, which then stays in the cache.
-  Vec shared_gradient;
   // After each step of a worker on this process; may be empty.
   std::function<void(dist::Rank, const StepReport&)> on_step;
 };
@@ -56,8 +54,8 @@ struct NodeResult {
 Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int64_t first_step);
 Result<NodeResult> run_center(const RunContext& context, dist::World& world);
 
-// Measures result.point on the test set and fills in the report.
-void measure(const RunContext& context, NodeResult& result);
+// Measures result.point on the test set and fills in the report. non_finite when the loss is not a number.
+Status measure(const RunContext& context, NodeResult& result);
 // The run's summary from its nodes' reports: figures of the lowest measured rank, sums over all.
 Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeReport>& reports);
 

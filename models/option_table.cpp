@@ -114,6 +114,8 @@ std::vector<OptionSpec> make_table() {
        .min = 1, .max = 1024},
       {SINEW_OPTION(run.restarts), .kind = Kind::integer, .help = "of each worker that dies", .max = 1000},
       {SINEW_OPTION(run.port), .kind = Kind::integer, .help = "TCP port of the rendezvous; 0: any", .max = 65535},
+      {SINEW_OPTION(run.network), .kind = Kind::text,
+       .help = "network device of the workers' messages; lo stays on this machine"},
 
       {SINEW_OPTION(sim.latency), .kind = Kind::duration, .help = "of each message", .max = kHour},
       {SINEW_OPTION(sim.bandwidth), .kind = Kind::real, .help = "of a node in each direction", .unit = "bytes/s",

@@ -84,6 +84,7 @@ struct Options {
     int64_t workers = 1;
     int64_t restarts = 3;
     int64_t port = 0;
+    std::string network = "lo";
   } run;
   struct Sim {
     int64_t latency = 50'000;

@@ -42,15 +42,29 @@ std::string run_file_in(const std::string& dir) {
   return "";
 }
 
+Status holds_a_run(const std::string& dir, const std::string& file) {
+  return make_status(StatusCode::invalid_argument, "--out: ", dir, " already holds a ",
+                     file == "summary.json" ? "finished" : "started", " run (", file,
+                     "); choose another folder, or remove it: rm -r ", shell_line({dir}));
+}
+
+// command.txt is made by one process only: of two runs that start at once in one folder, one is refused.
+Status claim(const std::string& dir, const std::string& command) {
+  const std::string path = dir + "/command.txt";
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0 && errno == EEXIST) return holds_a_run(dir, "command.txt");
+  const bool written = fd >= 0 && ::write(fd, command.data(), command.size()) == static_cast<ssize_t>(command.size());
+  const int error = errno;
+  if (fd >= 0) ::close(fd);
+  return written ? Status::Ok() : make_status(StatusCode::io_error, "cannot write ", path, ": ", std::strerror(error));
+}
+
 Result<std::string> make_named_folder(const std::string& dir) {
   std::error_code error;
   fs::create_directories(dir, error);
   if (error || !fs::is_directory(dir))
     return cannot_create(dir, error ? error : std::make_error_code(std::errc::not_a_directory));
-  if (std::string file = run_file_in(dir); !file.empty())
-    return make_status(StatusCode::invalid_argument, "--out: ", dir, " already holds a ",
-                       file == "summary.json" ? "finished" : "started", " run (", file,
-                       "); choose another folder, or remove it: rm -r ", shell_line({dir}));
+  if (std::string file = run_file_in(dir); !file.empty()) return holds_a_run(dir, file);
   return dir;
 }
 
@@ -128,6 +142,7 @@ Result<RunFolder> RunFolder::create(Configuration& configuration, const std::vec
   if (!dir.ok()) return dir.status();
   RunFolder folder(*dir);
   configuration.options.run.dir = *dir;
+  SINEW_RETURN_IF_ERROR(claim(*dir, shell_line(command) + "\n"));
   std::error_code error;
   fs::create_directory(*dir + "/log", error);
   if (error) return cannot_create(*dir, error);
@@ -136,7 +151,6 @@ Result<RunFolder> RunFolder::create(Configuration& configuration, const std::vec
   facts["date"] = utc_now("%Y-%m-%dT%H:%M:%SZ");
   for (const auto& [name, value] : environment_facts()) facts[name] = value;
   SINEW_RETURN_IF_ERROR(write_file(folder.config(), write_config(configuration)));
-  SINEW_RETURN_IF_ERROR(write_file(*dir + "/command.txt", shell_line(command) + "\n"));
   SINEW_RETURN_IF_ERROR(
       write_file(*dir + "/env.json", facts.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));
   return folder;

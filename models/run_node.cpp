@@ -28,11 +28,11 @@ std::vector<NodeReport> wait_for_reports(const RunFolder& folder, int nodes) {
   }
 }
 
-// What a supervisor would keep for a process that has none: status.json and log/rank-0.log. Silent otherwise.
+// What a supervisor would keep for a process that has none: its log, and status.json where it is the only one.
 class SoloFiles {
  public:
-  SoloFiles(const RunFolder& folder, bool solo) : folder_(folder) {
-    if (solo) fd_ = ::open(folder.log(0).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  SoloFiles(const RunFolder& folder, bool wanted, int rank, int nodes) : folder_(folder), alone_(nodes == 1) {
+    if (wanted) fd_ = ::open(folder.log(rank).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   }
   ~SoloFiles() {
     if (fd_ >= 0) ::close(fd_);
@@ -42,12 +42,12 @@ class SoloFiles {
   int log_fd() const { return fd_ >= 0 ? fd_ : 2; }
 
   void running(int64_t step, double elapsed) {
-    if (fd_ < 0 || elapsed < next_) return;
+    if (fd_ < 0 || !alone_ || elapsed < next_) return;
     next_ = elapsed + 0.5;
     write("running", step);
   }
   void ended(bool ok, int64_t step) {
-    if (fd_ >= 0) write(ok ? "finished" : "failed", step);
+    if (fd_ >= 0 && alone_) write(ok ? "finished" : "failed", step);
   }
 
  private:
@@ -57,6 +57,7 @@ class SoloFiles {
         .ok();
   }
   const RunFolder& folder_;
+  const bool alone_;
   int fd_ = -1;
   double next_ = 0;
 };
@@ -76,12 +77,12 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   context.metrics = &*metrics;
   Result<dist::FaultPlan> faults = read_fault_plan(options);
   if (!faults.ok()) return faults.status();
-  Result<dist::Joined> joined = dist::join_job(environment, std::move(*faults));
+  Result<dist::Joined> joined = dist::join_job(environment, std::move(*faults), options.run.network);
   if (!joined.ok()) return joined.status();
   dist::World& world = *joined->world;
   const bool supervised = environment.status_fd >= 0;
   const int nodes = dist::node_count(context.scheme);
-  SoloFiles solo(folder, !supervised && nodes == 1);
+  SoloFiles solo(folder, !supervised, world.rank(), nodes);
   const Logger log(world.rank() < context.scheme.workers ? "worker " + std::to_string(world.rank()) : "center",
                    log_level_named(options.log.level), solo.log_fd());
   if (!joined->warning.empty()) log.warning(joined->warning);
@@ -108,7 +109,7 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   if (!result.ok()) return result.status();
   log.info("finished after ", elapsed(), " s");
 
-  if (result->point.defined()) measure(context, *result);
+  if (result->point.defined()) SINEW_RETURN_IF_ERROR(measure(context, *result));
   SINEW_RETURN_IF_ERROR(write_part(folder, context.model.layout(), *result));
   world.leave();
   const bool sums_up = !supervised && world.rank() == (dist::needs_center(context.scheme) ? context.scheme.workers : 0);

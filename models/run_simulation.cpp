@@ -79,7 +79,6 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
     progress.update(state);
   };
 
-  context.shared_gradient = Vec::zeros(context.model.layout().size(), DType::f32);
   std::vector<NodeResult> results(static_cast<size_t>(nodes));
   dist::Simulation simulation(sim_options(options, std::move(*faults)), nodes);
   for (dist::Rank rank = 0; rank < nodes; ++rank)
@@ -112,7 +111,7 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   SINEW_RETURN_IF_ERROR(folder.write_status(failure.ok() ? "finished" : "failed", node_states(context, &report)));
   SINEW_RETURN_IF_ERROR(failure);
   if (!measured) return make_status(StatusCode::peer_lost, "no node lived to be measured");
-  measure(context, *measured);
+  SINEW_RETURN_IF_ERROR(measure(context, *measured));
   SINEW_RETURN_IF_ERROR(save_weights(folder.model(), context.model.layout(), measured->point.view()));
   for (size_t i = 0; i < results.size(); ++i)
     if (report.nodes[i].what == What::finished) reports.push_back(results[i].report);

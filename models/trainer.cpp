@@ -16,20 +16,34 @@ double share_correct(const Tensor& logits, const Tensor& labels) {
   return static_cast<double>(correct) / static_cast<double>(truth.size());
 }
 
+// Gradient memory of the executing thread, in use inside one computation only: simulated workers that take turns share
+// it, and it stays in the cache. Padding stays zero: backward never writes it.
+const Vec& thread_gradient(const Vec& theta) {
+  static thread_local Vec gradient;
+  if (gradient.size() != theta.size() || gradient.dtype() != theta.dtype() || gradient.device() != theta.device())
+    gradient = Vec::zeros(theta.size(), theta.dtype(), theta.device());
+  return gradient;
+}
+
 }  // namespace
 
 Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-                 dist::World& world, Vec theta, Vec gradient)
+                 dist::World& world, Vec theta)
     : model_(model),
       loader_(loader),
       optimizer_(optimizer),
       scheme_(scheme),
       world_(world),
       theta_(std::move(theta)),
-      gradient_(gradient.defined() ? std::move(gradient) : Vec::zeros(theta_.size(), theta_.dtype(), theta_.device())),
-      parameters_(model.layout(), theta_),
-      gradient_views_(nn::Parameters(model.layout(), gradient_, false).all()) {
+      parameters_(model.layout(), theta_) {
   optimizer_.init(model.layout(), theta_.dtype(), theta_.device());
+  if (scheme_.reduces()) use_gradient(Vec::zeros(theta_.size(), theta_.dtype(), theta_.device()));
+}
+
+void Trainer::use_gradient(const Vec& gradient) {
+  if (gradient_.storage().get() == gradient.storage().get()) return;
+  gradient_ = gradient;
+  gradient_views_ = nn::Parameters(model_.layout(), gradient_, false).all();
 }
 
 Status Trainer::run(const TrainerSettings& settings) {
@@ -53,6 +67,7 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
   // Without a reduction the update is part of the computation: the gradient is then in use inside one closure only.
   const bool reduces = scheme_.reduces();
   world_.compute({}, [&] {
+    if (!reduces) use_gradient(thread_gradient(theta_));
     forward_backward(settings, step, report);
     if (!reduces) update(std::isfinite(report.loss));
   });

@@ -3,8 +3,9 @@
 // One step: scheme.before_step -> optimizer.before_gradient -> forward and backward -> scheme.reduce -> optimizer.step
 // -> scheme.after_step.
 //
-// Invariants: theta, the gradient and the optimizer's state live in flat vectors of one layout that are allocated once.
-// A step's randomness is keyed by (seed, worker, step), so a run does not depend on how it was interrupted.
+// Invariants: theta, the gradient and the optimizer's state live in flat vectors of one layout that are allocated once;
+// the gradient belongs to the executing thread (one for all simulated workers) unless the scheme reduces gradients. A
+// step's randomness is keyed by (seed, worker, step), so a run does not depend on how it was interrupted.
 //
 // Thread safety: one thread per Trainer; the model and the data may be shared.
 //
@@ -42,11 +43,9 @@ struct TrainerSettings {
 
 class Trainer {
  public:
-  // Takes theta over. All references must outlive the trainer. gradient: memory to use for it, of theta's size and
-  // type, or undefined. Trainers that take turns on one thread may share it, unless their scheme reduces gradients: it
-  // is then in use inside one World::compute only.
+  // Takes theta over. All references must outlive the trainer.
   Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-          dist::World& world, Vec theta, Vec gradient = {});
+          dist::World& world, Vec theta);
 
   // Meets the other workers, trains, and delivers what is in flight.
   Status run(const TrainerSettings& settings);
@@ -56,6 +55,7 @@ class Trainer {
 
  private:
   Status one_step(const TrainerSettings& settings, int64_t step, StepReport& report);
+  void use_gradient(const Vec& gradient);
   void update(bool usable);
   void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
 

@@ -5,6 +5,8 @@
 // When the period divides the step: d = alpha (x - c) is computed from the x before the gradient and sent at once, so
 // that the center's addition overlaps with the gradient, which is taken at the unmoved x. x -= d follows after the
 // optimizer.
+#include <cmath>
+
 #include "dist/center.h"
 #include "dist/rules.h"
 #include "dist/schemes/schemes.h"
@@ -43,13 +45,14 @@ class Elastic final : public Scheme {
       ++counters_.missed;
       return Status::Ok();
     }
+    refused_ = false;
     Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
       known_[s] = c;
       pending_[s] = difference(part(theta, s), c);
       return pending_[s];
     });
     if (!complete.ok()) return complete.status();
-    ++(*complete ? counters_.exchanges : counters_.missed);
+    ++(*complete && !refused_ ? counters_.exchanges : counters_.missed);
     return Status::Ok();
   }
 
@@ -132,6 +135,12 @@ class Elastic final : public Scheme {
       distance2 = elastic_difference(alpha_, x, on_device(c), there.mutable_view());
       download(there.view(), d.data());
     }
+    // Parameters that are not finite must not reach the center, and through it everybody: nothing moves.
+    if (!std::isfinite(distance2)) {
+      refused_ = true;
+      fill(d.mutable_view(dtype_), 0);
+      return d;
+    }
     pending_moved_ += alpha_ * alpha_ * distance2;
     return d;
   }
@@ -156,6 +165,7 @@ class Elastic final : public Scheme {
   std::vector<Payload> known_;    // the center as last seen
   Vec staging_;
   double pending_moved_ = 0, moved_ = 0;
+  bool refused_ = false;  // by this exchange: a difference that is not finite
   SchemeCounters counters_;
 };
 

@@ -5,6 +5,7 @@
 //   gauss_seidel  x_i -= alpha (x_i - c);  gradient at the moved x_i;  c += (beta / p) sum_i (x_i_new - c)
 //                 (Zhang, PhD thesis 2016, Eq. 6.3; alpha and beta independent)
 // A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal.
+#include <cmath>
 #include <utility>
 
 #include "dist/rules.h"
@@ -39,12 +40,14 @@ class ElasticSync final : public Scheme {
   Status before_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
     active_ = !world_.suppressed(step / period_);
-    ++(active_ ? counters_.exchanges : counters_.missed);
-    if (!active_) fill(difference_.mutable_view(), 0);
     if (active_) {
       const double distance2 = elastic_difference(alpha_, theta, center_.view(), difference_.mutable_view());
       pending_moved_ = alpha_ * alpha_ * distance2;
+      // Parameters that are not finite must not reach the center, and through it everybody.
+      if (!std::isfinite(distance2)) active_ = false, pending_moved_ = 0;
     }
+    ++(active_ ? counters_.exchanges : counters_.missed);
+    if (!active_) fill(difference_.mutable_view(), 0);
     if (gauss_seidel_) {
       move(theta);
       return Status::Ok();
@@ -61,10 +64,8 @@ class ElasticSync final : public Scheme {
       move(theta);
       return Status::Ok();
     }
-    if (active_)
-      axpby(1.0, theta, -1.0, center_.view(), sum_.mutable_view());
-    else
-      fill(sum_.mutable_view(), 0);
+    if (active_) axpby(1.0, theta, -1.0, center_.view(), sum_.mutable_view());
+    if (!active_ || !all_finite(sum_.view())) fill(sum_.mutable_view(), 0);
     SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
     accumulate(beta_ / members_.size(), sum_.view(), center_.mutable_view());
     return Status::Ok();

@@ -133,6 +133,15 @@ TEST(Grad, FourthOrder) {
   EXPECT_NEAR(y.item<double>(), std::sin(0.3), 1e-15);
 }
 
+TEST(Grad, CastsTheCotangentBack) {
+  const std::vector<Tensor> x{leaf({2, 3})};
+  const Tensor y = cast(x[0], DType::f32);
+  const std::vector<Tensor> v{Tensor::from_vector<float>({0.5f, 4}, {2})};
+  const Tensor g = grad({square(y)}, x, v)[0];
+  EXPECT_EQ(g.dtype(), DType::f64);
+  EXPECT_EQ(values(g), (std::vector<double>{2, 24}));
+}
+
 TEST(GradMode, StopsRecordingInScope) {
   const Tensor x = leaf({1.0});
   {

@@ -256,6 +256,32 @@ TEST(Scheme, ADeadMemberEndsSynchronousSchemes) {
   }
 }
 
+// A worker whose parameters are not finite does not reach the center or the others.
+TEST(Scheme, NonFiniteDifferencesAreRefused) {
+  for (const auto& [scheme, order] :
+       {std::pair{"easgd", "jacobi"}, {"eamsgd", "jacobi"}, {"easgd_sync", "jacobi"}, {"easgd_sync", "gauss_seidel"}}) {
+    Toy toy = common_toy(scheme, order);
+    toy.steps = 12;
+    const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+      if (world.rank() != 1) return toy_run(world, toy);
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        if (k == 3) fill(worker.theta().mutable_view(), NAN);
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+      }
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      EXPECT_GT(worker.scheme().counters().missed, 0) << scheme;
+      return to_doubles(worker.theta().view());
+    });
+    for (size_t r = 0; r < nodes.size(); ++r) {
+      ASSERT_TRUE(nodes[r].finished) << scheme << " rank " << r << ": " << nodes[r].status.message();
+      if (r == 1) continue;
+      for (double v : nodes[r].numbers) ASSERT_TRUE(std::isfinite(v)) << scheme << " " << order << " rank " << r;
+    }
+  }
+}
+
 TEST(Scheme, DifferentConfigurationsDoNotMix) {
   for (const Variant& v : {kVariants[1], kVariants[2], kVariants[4]}) {
     auto body = [&](World& world) -> Result<Numbers> {
