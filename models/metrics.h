@@ -23,7 +23,7 @@ namespace sinew::train {
 struct MetricsRecord {
   int64_t step = 0;                            // of this worker, finished
   double epoch = 0;                            // of this worker, with fraction
-  double wall_seconds = 0;                     // since the run began
+  double wall_seconds = 0;                     // since this process began; a restarted one starts again
   double virtual_seconds = 0;                  // simulated time; 0 in a real run
   int64_t bytes_sent = 0, bytes_received = 0;  // by this node, so far
   int worker = 0;

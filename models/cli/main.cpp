@@ -1,3 +1,6 @@
+#include <unistd.h>
+
+#include <cstdlib>
 #include <filesystem>
 #include <iostream>
 
@@ -6,6 +9,10 @@
 int main(int argc, char** argv) {
   std::error_code error;
   std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  // OpenMP reads this when the program is loaded. Beside busy processes, threads that wait in a spin loop stand in
+  // their partner's way: a simulation took 1.6 s that way and 0.7 s with passive waiting.
+  if (!error && !std::getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 0) == 0)
+    execv(self.c_str(), argv);  // goes on below when it fails
   std::vector<std::string> command(argv, argv + argc);
   sinew::train::Runners runners{sinew::train::run_local_job, sinew::train::run_node, sinew::train::run_simulation,
                                 sinew::train::evaluate_file};
