@@ -76,8 +76,9 @@ class SignalPipe {
 struct Child {
   ProcessStatus status;
   bool running = false;
-  Socket exit_fd;    // readable when the process has ended
-  Socket status_fd;  // its reports
+  bool done = false;  // it said so
+  Socket exit_fd;     // readable when the process has ended
+  Socket status_fd;   // its reports
   Time restart_at = Time::max();
 };
 
@@ -318,6 +319,7 @@ void Supervisor::read_steps(Child& child) {
     }
     if (n != sizeof record || record.magic != StatusRecord::kMagic || record.rank != child.status.rank) continue;
     child.status.step = std::max(child.status.step, record.step);
+    child.done |= record.done == 1;
     step_changed_ = true;
   }
 }
@@ -331,7 +333,7 @@ void Supervisor::reap(Child& child) {
   child.exit_fd = Socket();
   child.status_fd = Socket();
   child.status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  child.status.exit_code == 0 ? finished(child) : died(child);
+  child.status.exit_code == 0 || child.done ? finished(child) : died(child);
 }
 
 void Supervisor::finished(Child& child) {

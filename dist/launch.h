@@ -7,11 +7,11 @@
 //   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD; and, unless set, OMP_NUM_THREADS = max(1, cores /
 //   processes), OMP_WAIT_POLICY=passive
 //
-// A process that ends with code 0 has finished. Any other end is a death: the rank is started again with the next
-// incarnation and its last reported step, up to max_restarts times; then it is lost, and the store says so under
-// "gone/<rank>" (also for finished ones). SIGINT or SIGTERM to the supervisor stops the job: SIGTERM to all, SIGKILL
-// after `grace`; a second SIGINT kills at once. Each process is a process group of its own, so that a terminal's Ctrl-C
-// reaches only the supervisor.
+// A process that ends with code 0, or in any way after World::leave(), has finished. Any other end is a death: the rank
+// is started again with the next incarnation and its last reported step, up to max_restarts times; then it is lost, and
+// the store says so under "gone/<rank>" (also for finished ones). SIGINT or SIGTERM to the supervisor stops the job:
+// SIGTERM to all, SIGKILL after `grace`; a second SIGINT kills at once. Each process is a process group of its own, so
+// that a terminal's Ctrl-C reaches only the supervisor.
 //
 // Thread safety: one supervise() at a time (it handles SIGINT and SIGTERM while it runs).
 #pragma once

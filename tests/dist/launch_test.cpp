@@ -192,6 +192,7 @@ SINEW_PROCESS_BODY(worker) {
     process.check((*world)->receive({.tag = Tag::test, .source = from}, kLong).what != Received::What::timeout, "end");
   }
   (*world)->leave();
+  if (process.extra["die"] == std::to_string(process.rank)) ::kill(::getpid(), SIGKILL);
   process.report("done");
   return 0;
 }
@@ -251,6 +252,13 @@ TEST(Supervise, AFaultPlanKillsOnceAndTheLostAreNamed) {
   ProcessGroup again("supervisor", 1, {{"restarts", "2"}, {"steps", "100"}, {"plan", "kill rank=1 step=50"}});
   ASSERT_EQ(again.wait(0), 0);
   EXPECT_EQ(again.report(100), "exit 0 restarts 1 lost steps 99 99 99");
+}
+
+TEST(Supervise, ADeathAfterTheWorkIsDoneIsNoLoss) {
+  ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "100"}, {"die", "1"}});
+  ASSERT_EQ(group.wait(0), 0);
+  EXPECT_EQ(group.report(100), "exit 0 restarts 0 lost steps 99 99 99");
+  EXPECT_EQ(group.report(1), "start 0 0");
 }
 
 TEST(Supervise, WorkersFinishWithoutTheSupervisor) {
