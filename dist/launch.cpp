@@ -39,7 +39,7 @@ void on_signal(int number) {
   errno = saved;
 }
 
-// SIGINT and SIGTERM arrive as bytes in a pipe while this lives.
+// SIGINT, SIGTERM and SIGHUP arrive as bytes in a pipe while this lives.
 class SignalPipe {
  public:
   SignalPipe() {
@@ -53,11 +53,14 @@ class SignalPipe {
     action.sa_flags = SA_RESTART;
     ::sigaction(SIGINT, &action, &old_interrupt_);
     ::sigaction(SIGTERM, &action, &old_terminate_);
+    ::sigaction(SIGHUP, nullptr, &old_hangup_);
+    if (old_hangup_.sa_handler != SIG_IGN) ::sigaction(SIGHUP, &action, nullptr);  // nohup stays nohup
   }
   ~SignalPipe() {
     if (!reader_) return;
     ::sigaction(SIGINT, &old_interrupt_, nullptr);
     ::sigaction(SIGTERM, &old_terminate_, nullptr);
+    ::sigaction(SIGHUP, &old_hangup_, nullptr);
     signal_pipe = -1;
   }
   int fd() const { return reader_.fd(); }
@@ -70,14 +73,15 @@ class SignalPipe {
  private:
   Socket reader_, writer_;
   struct sigaction old_interrupt_ {
-  }, old_terminate_{};
+  }, old_terminate_{}, old_hangup_{};
 };
 
 struct Child {
   ProcessStatus status;
   bool running = false;
-  Socket exit_fd;    // readable when the process has ended
-  Socket status_fd;  // its reports
+  bool done = false;  // it said so
+  Socket exit_fd;     // readable when the process has ended
+  Socket status_fd;   // its reports
   Time restart_at = Time::max();
 };
 
@@ -92,7 +96,8 @@ class Supervisor {
   Status start_all();
   void loop();
   void on_stop_signal(int number);
-  void end_job(int code, const std::string& why);
+  void fail(const Child& child, const std::string& why);
+  void end_job();
   void signal_all(int number);
   void read_steps(Child& child);
   void reap(Child& child);
@@ -127,7 +132,7 @@ Result<LaunchReport> Supervisor::run() {
     children_[rank].status.state = "starting";
   }
   if (Status status = start_all(); !status.ok()) {
-    end_job(1, status.message());
+    end_job();
     signal_all(SIGKILL);
     loop();
     return status;
@@ -139,9 +144,12 @@ Result<LaunchReport> Supervisor::run() {
     any_finished |= child.status.state == "finished";
     if (child.status.state == "lost") report_.lost.push_back(child.status.rank);
   }
-  if (report_.exit_code == 0 && !any_finished && !children_.empty()) {
-    report_.exit_code = children_.front().status.exit_code ? children_.front().status.exit_code : 1;
-    report_.failure = "no process finished";
+  if (report_.exit_code == 0 && !any_finished) {
+    // A process that says why it ended tells more than one that was killed.
+    auto told = std::find_if(children_.begin(), children_.end(), [](const Child& child) {
+      return child.status.exit_code > 0 && child.status.exit_code < 128;
+    });
+    fail(told == children_.end() ? children_.front() : *told, "no process finished");
   }
   return report_;
 }
@@ -318,6 +326,7 @@ void Supervisor::read_steps(Child& child) {
     }
     if (n != sizeof record || record.magic != StatusRecord::kMagic || record.rank != child.status.rank) continue;
     child.status.step = std::max(child.status.step, record.step);
+    child.done |= record.done == 1;
     step_changed_ = true;
   }
 }
@@ -331,7 +340,7 @@ void Supervisor::reap(Child& child) {
   child.exit_fd = Socket();
   child.status_fd = Socket();
   child.status.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  child.status.exit_code == 0 ? finished(child) : died(child);
+  child.status.exit_code == 0 || child.done ? finished(child) : died(child);
 }
 
 void Supervisor::finished(Child& child) {
@@ -351,16 +360,14 @@ void Supervisor::died(Child& child) {
   if (contains(options_.essential, child.status.rank)) {
     set_state(child, "failed");
     tell_gone(child);
-    return end_job(code, what + "; the job cannot go on without it");
+    fail(child, what + "; the job cannot go on without it");
+    return end_job();
   }
   if (contains(options_.fatal_exit_codes, code)) {
     set_state(child, "failed");
     tell_gone(child);
-    if (report_.exit_code == 0) {
-      report_.exit_code = code;
-      report_.failure = what;
-    }
-    return;
+    fail(child, what);
+    return end_job();
   }
   if (!options_.restartable || static_cast<int>(child.status.restarts) >= options_.max_restarts) {
     set_state(child, "lost");
@@ -380,15 +387,23 @@ void Supervisor::tell_gone(const Child& child) {
 }
 
 void Supervisor::on_stop_signal(int number) {
-  if (!ending_) return end_job(128 + number, number == SIGINT ? "interrupted" : "terminated");
-  if (number == SIGINT) signal_all(SIGKILL);
+  if (ending_) {
+    if (number == SIGINT) signal_all(SIGKILL);
+    return;
+  }
+  report_.stopped_by = number;
+  report_.exit_code = 128 + number;
+  report_.failure = number == SIGINT ? "interrupted" : "terminated";
+  end_job();
 }
 
-void Supervisor::end_job(int code, const std::string& why) {
-  if (report_.exit_code == 0) {
-    report_.exit_code = code;
-    report_.failure = why;
-  }
+void Supervisor::fail(const Child& child, const std::string& why) {
+  report_.exit_code = child.status.exit_code ? child.status.exit_code : 1;
+  report_.failed = child.status.rank;
+  report_.failure = why;
+}
+
+void Supervisor::end_job() {
   ending_ = true;
   for (Child& child : children_) {
     if (child.restart_at == Time::max()) continue;

@@ -7,13 +7,13 @@
 //   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD; and, unless set, OMP_NUM_THREADS = max(1, cores /
 //   processes), OMP_WAIT_POLICY=passive
 //
-// A process that ends with code 0 has finished. Any other end is a death: the rank is started again with the next
-// incarnation and its last reported step, up to max_restarts times; then it is lost, and the store says so under
-// "gone/<rank>" (also for finished ones). SIGINT or SIGTERM to the supervisor stops the job: SIGTERM to all, SIGKILL
-// after `grace`; a second SIGINT kills at once. Each process is a process group of its own, so that a terminal's Ctrl-C
-// reaches only the supervisor.
+// A process that ends with code 0, or in any way after World::leave(), has finished. Any other end is a death: the rank
+// is started again with the next incarnation and its last reported step, up to max_restarts times; then it is lost, and
+// the store says so under "gone/<rank>" (also for finished ones). SIGINT, SIGTERM or SIGHUP to the supervisor stops the
+// job: SIGTERM to all, SIGKILL after `grace`; a second SIGINT kills at once. Each process is a process group of its
+// own, so that a terminal's Ctrl-C reaches only the supervisor.
 //
-// Thread safety: one supervise() at a time (it handles SIGINT and SIGTERM while it runs).
+// Thread safety: one supervise() at a time (it handles SIGINT, SIGTERM and SIGHUP while it runs).
 #pragma once
 
 #include <functional>
@@ -70,7 +70,7 @@ struct LaunchOptions {
   int max_restarts = 3;               // per rank
   std::vector<Rank> essential;        // ranks whose death ends the job (the center)
   bool restartable = true;            // false: synchronous schemes that cannot take a worker back
-  std::vector<int> fatal_exit_codes;  // no restart for these (bad usage, bad data, non-finite loss)
+  std::vector<int> fatal_exit_codes;  // a death with these ends the job (bad usage, bad data, non-finite loss)
   std::string master_addr = "127.0.0.1";
   int master_port = 0;                        // 0: any free port
   Nanos grace = 10 * kSecond;                 // between SIGTERM and SIGKILL when stopping
@@ -83,8 +83,11 @@ struct LaunchReport {
   int restarts = 0;
   std::vector<Rank> lost;  // died and were not restarted
   // 0 when the job may count as done: no essential rank and no fatal exit code, not stopped, and at least one process
-  // finished. Else the first failure's; 128 + signal when stopped.
+  // finished. 128 + signal when stopped. Else the exit code of `failed`: the essential rank, the first fatal one, or,
+  // when nobody finished, the first that ended with a code of its own, not by a signal.
   int exit_code = 0;
+  Rank failed = kAnyRank;
+  int stopped_by = 0;   // the signal that asked the supervisor to stop
   std::string failure;  // one line about it, or empty
 };
 Result<LaunchReport> supervise(const LaunchOptions& options);

@@ -11,7 +11,7 @@ struct StatusRecord {
   uint32_t magic = kMagic;
   int32_t rank = 0;
   uint32_t incarnation = 0;
-  uint32_t reserved = 0;
+  uint32_t done = 0;  // 1: the work is finished and its results are kept; how the process ends no longer matters
   int64_t step = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "models/exit_codes.h"
 
+#include <csignal>
 #include <ostream>
 
 namespace sinew::train {
@@ -53,6 +54,14 @@ Status status_of_exit_code(int code, const std::string& message) {
     default:
       return Status(StatusCode::internal, message);
   }
+}
+
+int report_stopped(int signal, const std::string& folder, std::ostream& err) {
+  const char* what = signal == SIGINT ? "interrupted" : "terminated";
+  err << detail::concat("sinew: ", what, " by signal ", signal, " before the end; metrics and logs until then are in ",
+                        folder, "\n")
+      << std::flush;
+  return 128 + signal;
 }
 
 int report(const Status& status, std::ostream& err, bool has_center) {

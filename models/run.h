@@ -35,6 +35,7 @@ struct RunSummary {
   std::vector<int> lost;  // ranks that died and were not restarted
   int64_t seed = 0;
   std::string parameters_sha256;  // of the evaluation point's parameters, in hex
+  int stopped_by = 0;             // the signal that ended a job early; then nothing else is set and nothing written
 };
 
 std::string summary_json(const RunSummary& summary);

@@ -69,21 +69,15 @@ class JobProgress {
 
 // Why the job failed: the last words of the process whose exit code it took.
 Status failure_of(const RunContext& context, const RunFolder& folder, const dist::LaunchReport& report) {
-  const bool center = dist::needs_center(context.scheme);
-  for (const dist::ProcessStatus& p : report.processes) {
-    if (p.exit_code != report.exit_code) continue;
-    const bool is_center = center && p.rank == context.scheme.workers;
-    if (is_center && p.exit_code >= 128)
-      return make_status(StatusCode::peer_lost, "the center's process (rank ", p.rank, ") was ended by signal ",
-                         p.exit_code - 128, "; the workers cannot go on without it. Start the run again");
-    std::string why = last_error_in(folder.log(p.rank));
-    if (why.empty())
-      why = "rank " + std::to_string(p.rank) + " ended with exit code " + std::to_string(p.exit_code) + "; see " +
-            folder.log(p.rank);
-    return status_of_exit_code(p.exit_code, why);
-  }
-  return make_status(StatusCode::internal, "the job failed with exit code ", report.exit_code, "; see the logs in ",
-                     folder.dir(), "/log");
+  const bool is_center = dist::needs_center(context.scheme) && report.failed == context.scheme.workers;
+  if (is_center && report.exit_code >= 128)
+    return make_status(StatusCode::peer_lost, "the center's process (rank ", report.failed, ") was ended by signal ",
+                       report.exit_code - 128, "; the workers cannot go on without it. Start the run again");
+  std::string why = last_error_in(folder.log(report.failed));
+  if (why.empty())
+    why = detail::concat("rank ", report.failed, " ended with exit code ", report.exit_code, "; see ",
+                         folder.log(report.failed));
+  return status_of_exit_code(report.exit_code, why);
 }
 
 }  // namespace
@@ -106,7 +100,7 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
       .max_restarts = static_cast<int>(options.run.restarts),
       .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
       .restartable = center || options.scheme.name == "local",
-      .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission, kExitCenterLost},
+      .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
       .master_port = static_cast<int>(options.run.port),
       .log_path = [&](dist::Rank rank) { return folder.log(rank); },
       .on_change =
@@ -119,6 +113,7 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
   if (!report.ok()) return report.status();
   SINEW_RETURN_IF_ERROR(folder.write_status(report->exit_code == 0 ? "finished" : "failed",
                                             node_states(context.scheme, report->processes)));
+  if (report->stopped_by) return RunSummary{.stopped_by = report->stopped_by};
   if (report->exit_code != 0) return failure_of(context, folder, *report);
   Result<RunSummary> summary = finish_parts(context, folder, read_parts(folder, launch.processes));
   if (!summary.ok()) return summary;

@@ -104,6 +104,9 @@ UcxTransport::~UcxTransport() {
       ucp_worker_progress(worker_);
       sweep();
     }
+    // A peer that hangs keeps its close request open. UCX releases it with the worker, but only when we have let go of
+    // it; else its assertions end this process.
+    for (auto& endpoint : closing_) ucp_request_free(endpoint->close_request);
     ucp_worker_destroy(worker_);
   }
   if (context_) ucp_cleanup(context_);

@@ -1,5 +1,6 @@
 #include "dist/ucx/ucx_world.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <atomic>
@@ -15,7 +16,8 @@ namespace sinew::dist {
 namespace {
 
 constexpr Nanos kWatchInterval = kSecond / 2;
-constexpr int kStoreFailures = 3;  // in a row, until the store counts as unreachable
+constexpr int kDoneTimeout = 1000;  // milliseconds for the supervisor to take the last report
+constexpr int kStoreFailures = 3;   // in a row, until the store counts as unreachable
 
 class UcxWorld final : public World {
  public:
@@ -65,7 +67,7 @@ class UcxWorld final : public World {
   PeerState peer(Rank rank) const override { return inbox_.state(rank); }
   bool suppressed(int64_t round) override { return plan_suppresses(options_.faults, options_.rank, round); }
   void report_step(int64_t step) override;
-  void leave() override { engine_.leave(); }
+  void leave() override;
   TrafficCounters traffic() const override {
     TrafficCounters counters = engine_.traffic();
     counters.timeouts = timeouts_;
@@ -74,6 +76,7 @@ class UcxWorld final : public World {
   Status health() const override { return engine_.health(); }
 
  private:
+  void report(StatusRecord record);
   void watch();
   bool stopping(Nanos wait);
   // False when the store does not answer.
@@ -176,15 +179,25 @@ bool UcxWorld::look_up(Rank rank) {
 }
 
 void UcxWorld::report_step(int64_t step) {
-  if (options_.status_fd >= 0) {
-    StatusRecord record;
-    record.rank = options_.rank;
-    record.incarnation = options_.incarnation;
-    record.step = step;
-    // A supervisor that is slow or gone does not concern the training.
-    (void)!::send(options_.status_fd, &record, sizeof record, MSG_DONTWAIT | MSG_NOSIGNAL);
-  }
+  report({.step = step});
   actor_.on_step(step);
+}
+
+void UcxWorld::leave() {
+  if (options_.status_fd >= 0) {
+    pollfd room{options_.status_fd, POLLOUT, 0};
+    ::poll(&room, 1, kDoneTimeout);
+  }
+  report({.done = 1});
+  engine_.leave();
+}
+
+void UcxWorld::report(StatusRecord record) {
+  if (options_.status_fd < 0) return;
+  record.rank = options_.rank;
+  record.incarnation = options_.incarnation;
+  // A supervisor that is slow or gone does not concern the training.
+  (void)!::send(options_.status_fd, &record, sizeof record, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 }  // namespace

@@ -92,6 +92,7 @@ int verb_train(const Invocation& call) {
     return report(summary.status(), call.err, center);
   }
   if (!summary->has_value()) return kExitOk;
+  if (int signal = (*summary)->stopped_by) return report_stopped(signal, folder->dir(), call.err);
   if (Status status = write_file(folder->summary(), summary_json(**summary)); !status.ok())
     return report(status, call.err);
   call.out << describe(**summary) << std::flush;

@@ -113,13 +113,21 @@ TEST(Supervise, ExitCodes) {
   EXPECT_TRUE(report.lost.empty());
   EXPECT_EQ(report.processes[1].restarts, 1u);
 
+  // One was killed, and the others say what follows from that.
+  report = shell("test $RANK != 0 || kill -9 $$; exit 8");
+  EXPECT_EQ(report.exit_code, 8);
+  EXPECT_EQ(report.failed, 1);
+  report = shell("kill -9 $$");
+  EXPECT_EQ(report.exit_code, 128 + 9);
+
   report = shell("exit 5");
   EXPECT_EQ(report.exit_code, 5);
   EXPECT_EQ(report.lost.size(), 3u);
 
   options.fatal_exit_codes = {7};
-  report = shell("test $RANK != 2 || exit 7");
+  report = shell("test $RANK != 2 || exit 7; exec sleep 600");  // at once, not when the others have ended
   EXPECT_EQ(report.exit_code, 7);
+  EXPECT_EQ(report.failed, 2);
   EXPECT_EQ(report.restarts, 0);
   EXPECT_EQ(report.processes[2].state, "failed");
 
@@ -192,6 +200,7 @@ SINEW_PROCESS_BODY(worker) {
     process.check((*world)->receive({.tag = Tag::test, .source = from}, kLong).what != Received::What::timeout, "end");
   }
   (*world)->leave();
+  if (process.extra["die"] == std::to_string(process.rank)) ::kill(::getpid(), SIGKILL);
   process.report("done");
   return 0;
 }
@@ -199,6 +208,7 @@ SINEW_PROCESS_BODY(worker) {
 // Runs supervise() in a process of its own; its report goes to files.
 SINEW_PROCESS_BODY(supervisor) {
   ::setenv("SINEW_TEST_BODY", "worker", 1);
+  ::signal(SIGHUP, SIG_DFL);  // whatever started the tests
   LaunchOptions options;
   options.argv = {std::filesystem::read_symlink("/proc/self/exe").string()};
   options.processes = 3;
@@ -253,6 +263,13 @@ TEST(Supervise, AFaultPlanKillsOnceAndTheLostAreNamed) {
   EXPECT_EQ(again.report(100), "exit 0 restarts 1 lost steps 99 99 99");
 }
 
+TEST(Supervise, ADeathAfterTheWorkIsDoneIsNoLoss) {
+  ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "100"}, {"die", "1"}});
+  ASSERT_EQ(group.wait(0), 0);
+  EXPECT_EQ(group.report(100), "exit 0 restarts 0 lost steps 99 99 99");
+  EXPECT_EQ(group.report(1), "start 0 0");
+}
+
 TEST(Supervise, WorkersFinishWithoutTheSupervisor) {
   ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "100"}, {"wait", "1"}});
   ASSERT_TRUE(group.reached("running", 1));
@@ -267,13 +284,17 @@ TEST(Supervise, WorkersFinishWithoutTheSupervisor) {
   EXPECT_EQ(group.report(1), "start 0 0");
 }
 
-TEST(Supervise, StopsOnSigterm) {
-  ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "1000000"}});
-  ASSERT_TRUE(group.reached("running", 0));
-  group.signal(0, SIGTERM);
-  group.wait(0);
-  EXPECT_EQ(group.report(100).rfind("exit 143 restarts 0", 0), 0u) << group.report(100);
-  for (int rank = 0; rank < 3; ++rank) EXPECT_NE(::kill(worker_pid(group, rank), 0), 0) << "rank " << rank << " lives";
+TEST(Supervise, StopsOnASignal) {
+  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+    ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "1000000"}});
+    ASSERT_TRUE(group.reached("running", 0));
+    group.signal(0, number);
+    group.wait(0);
+    const std::string expected = "exit " + std::to_string(128 + number) + " restarts 0";
+    EXPECT_EQ(group.report(100).rfind(expected, 0), 0u) << group.report(100);
+    for (int rank = 0; rank < 3; ++rank)
+      EXPECT_NE(::kill(worker_pid(group, rank), 0), 0) << "rank " << rank << " lives";
+  }
 }
 
 #endif  // SINEW_HAVE_UCX

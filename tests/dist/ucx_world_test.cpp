@@ -316,6 +316,27 @@ TEST(UcxWorld, AStoppedPeerIsDeadUntilItContinues) {
   EXPECT_TRUE(group.wait_all());
 }
 
+SINEW_PROCESS_BODY(closing) {
+  auto world = join(process);
+  const Rank other = 1 - process.rank;
+  world->send(other, test_head(1), pattern(0, 1, 1 << 20));
+  process.check(world->receive({.tag = Tag::test, .source = other}, kLong).ok(), "a message before");
+  process.reach("going");
+  process.check(process.wait_for("go", 99), "told to go on");
+  world->leave();
+  return 0;
+}
+
+TEST(UcxWorld, LeavesAPeerThatHangs) {
+  ProcessGroup group("closing", 2);
+  ASSERT_TRUE(group.reached("going", 0) && group.reached("going", 1));
+  group.signal(1, SIGSTOP);
+  std::ofstream(group.directory() + "/at-go-99") << "";
+  EXPECT_EQ(group.wait(0), 0);
+  group.signal(1, SIGCONT);
+  EXPECT_EQ(group.wait(1), 0);
+}
+
 SINEW_PROCESS_BODY(goodbye) {
   auto world = join(process);
   if (process.rank == 1) {

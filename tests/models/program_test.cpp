@@ -36,6 +36,7 @@ class Process {
   Process(const Words& words, const std::string& output, const Words& environment = {}) : output_(output) {
     pid_ = fork();
     if (pid_ == 0) {
+      ::signal(SIGHUP, SIG_DFL);  // whatever started the tests
       if (!freopen(output.c_str(), "w", stdout) || dup2(1, 2) < 0) _exit(126);
       for (const std::string& v : environment) putenv(const_cast<char*>(v.c_str()));
       std::vector<char*> argv;
@@ -64,6 +65,7 @@ class Process {
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     return code_;
   }
+  void signal(int number) const { kill(pid_, number); }
   std::string output() const { return slurp(output_); }
 
  private:
@@ -218,6 +220,28 @@ TEST_F(ProgramWithUcx, ADeadCenterEndsTheRunWithOneLine) {
   kill(pid, SIGKILL);
   EXPECT_EQ(run->wait(), 7) << run->output();
   EXPECT_NE(run->output().find("center"), std::string::npos) << run->output();
+}
+
+TEST_F(ProgramWithUcx, ASignalStopsTheRun) {
+  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+    const std::string folder = "run-" + std::to_string(number);
+    auto run = start(run_of("easgd", folder, {"--steps", "1000000"}));
+    ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0) << run->output();
+    run->signal(number);
+    EXPECT_EQ(run->wait(), 128 + number) << run->output();
+    const std::string word = number == SIGINT ? "sinew: interrupted" : "sinew: terminated";
+    EXPECT_NE(run->output().find(word), std::string::npos) << run->output();
+    EXPECT_FALSE(fs::exists(root_ + "/" + folder + "/summary.json"));
+  }
+}
+
+TEST_F(ProgramWithUcx, AllreduceEndsWhenAWorkerIsKilled) {
+  auto run = start(run_of("allreduce", "run", {"--steps", "1000000"}));
+  const int pid = pid_at_step("run", 0, 100, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  EXPECT_EQ(run->wait(), 8) << run->output();
+  EXPECT_NE(run->output().find("sinew: rank"), std::string::npos) << run->output();
 }
 
 TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
