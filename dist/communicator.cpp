@@ -9,7 +9,7 @@ namespace sinew::dist {
 namespace {
 
 // Large enough that a message's fixed cost vanishes, small enough that receiving, adding and forwarding overlap.
-constexpr int64_t kChunkBytes = 512 * 1024;
+constexpr int64_t kChunkBytes = 120 * 1024;
 // How often a waiting member looks whether some member, not only its neighbour, has died.
 constexpr Nanos kLook = 100 * kMillisecond;
 

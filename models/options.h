@@ -65,7 +65,7 @@ struct Options {
     double alpha = 0;  // derived
     double beta = 0;   // derived
     std::string order = "jacobi";
-    int64_t shard = 1 << 16;
+    int64_t shard = 60 * 1024;
     int64_t deadline = 10'000'000'000;  // nanoseconds, as all durations
   } scheme;
   struct Train {
