@@ -29,10 +29,10 @@ namespace sinew::dist {
 struct SchemeOptions {
   std::string name = "local";  // local allreduce easgd easgd_sync eamsgd
   int workers = 1;
-  int64_t period = 10;            // communication period tau, in steps
-  double alpha = -1;              // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
-  double beta = -1;               // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
-  std::string order = "jacobi";   // easgd_sync: jacobi | gauss_seidel
+  int64_t period = 10;           // communication period tau, in steps
+  double alpha = -1;             // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
+  double beta = -1;              // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
+  std::string order = "jacobi";  // easgd_sync: jacobi | gauss_seidel
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;

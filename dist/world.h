@@ -171,8 +171,8 @@ class World {
   virtual bool suppressed(int64_t round) = 0;
   // Tells the world, and in the real one the supervisor, how far this node is. Drives step-based faults.
   virtual void report_step(int64_t step) = 0;
-  // Announces that this node is done and its results are kept: peers see `left`, not `dead`, and the supervisor does not
-  // restart it, however it ends. The goodbye comes after all that was sent before.
+  // Announces that this node is done and its results are kept: peers see `left`, not `dead`, and the supervisor does
+  // not restart it, however it ends. The goodbye comes after all that was sent before.
   virtual void leave() = 0;
   virtual TrafficCounters traffic() const = 0;
 
