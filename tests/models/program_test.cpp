@@ -241,7 +241,7 @@ TEST_F(ProgramWithUcx, AllreduceEndsWhenAWorkerIsKilled) {
   ASSERT_GT(pid, 0) << run->output();
   kill(pid, SIGKILL);
   EXPECT_EQ(run->wait(), 8) << run->output();
-  EXPECT_NE(run->output().find("sinew: rank"), std::string::npos) << run->output();
+  EXPECT_NE(run->output().find("rank 0 is lost"), std::string::npos) << run->output();
 }
 
 TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
