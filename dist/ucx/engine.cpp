@@ -181,7 +181,9 @@ void Engine::open_link(Rank peer, uint32_t incarnation, const std::string& addre
     set_state(peer, PeerState::dead);
     return;
   }
-  transmit_control(peer, Control::hello, payload_of(address_));
+  // UCX may tell the peer of a connection that this side gave up only much later: hello tells it now.
+  const int64_t lost = incarnation == to.incarnation ? to.lost_in : 0;
+  transmit_control(peer, Control::hello, payload_of(address_), lost);
 }
 
 void Engine::mark_gone(Rank peer) {
@@ -264,12 +266,13 @@ void Engine::transmit_now(Rank to, const Head& head, Payload body) {
   transport_->send(to, header, std::move(body));
 }
 
-void Engine::transmit_control(Rank to, Control kind, Payload body) {
+void Engine::transmit_control(Rank to, Control kind, Payload body, int64_t argument) {
   Head head;
   head.tag = Tag::control;
   head.source = options_.rank;
   head.incarnation = options_.incarnation;
   head.arg[0] = static_cast<int64_t>(kind);
+  head.arg[1] = argument;
   transmit_now(to, head, std::move(body));
 }
 
@@ -306,6 +309,7 @@ void Engine::arrived(const WireHeader& header, Payload body) {
     from.expected_token =
         make_token(options_.secret, head.source, head.incarnation, options_.rank, options_.incarnation);
     from.next_in = 0;
+    from.lost_in = 0;
     from.early.clear();
   }
   from.last_heard = Clock::now();
@@ -348,7 +352,8 @@ void Engine::deliver_control(const Message& message) {
   Link& from = link(source);
   switch (static_cast<Control>(message.head.arg[0])) {
     case Control::hello:
-      if (!transport_->connected(source) || from.connected_incarnation != message.head.incarnation)
+      if (!transport_->connected(source) || from.connected_incarnation != message.head.incarnation ||
+          message.head.arg[1] == from.connection_out)
         open_link(source, message.head.incarnation,
                   std::string(static_cast<const char*>(message.body.data()), message.body.size()));
       if (transport_->connected(source)) set_state(source, PeerState::alive);
@@ -370,6 +375,7 @@ void Engine::deliver_control(const Message& message) {
 void Engine::broken(Rank peer, const std::string&) {
   Link& from = link(peer);
   from.early.clear();
+  from.lost_in = from.connection_in;
   from.delayed.clear();
   from.used = false;
   set_state(peer, PeerState::dead);

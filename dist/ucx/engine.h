@@ -64,7 +64,7 @@ class Engine final : private UcxTransport::Events {
   void open_link(Rank peer, uint32_t incarnation, const std::string& address);
   void transmit(Rank to, Head head, Payload body);
   void transmit_now(Rank to, const Head& head, Payload body);
-  void transmit_control(Rank to, Control kind, Payload body = {});
+  void transmit_control(Rank to, Control kind, Payload body = {}, int64_t argument = 0);
   void deliver(Message message);
   // False when nobody has registered for the tag.
   bool handle(const Message& message);

@@ -54,6 +54,7 @@ struct Link {
   Token expected_token{};
   uint32_t connection_in = 0;
   uint64_t next_in = 0;
+  uint32_t lost_in = 0;               // the last of its connections that broke
   std::map<uint64_t, Message> early;  // complete, but overtook others
 
   // Sending.

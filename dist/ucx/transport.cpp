@@ -159,6 +159,8 @@ void UcxTransport::send(Rank to, const WireHeader& header, Payload body) {
   std::unique_ptr<Send> send;
   if (idle_sends_.empty()) {
     send = std::make_unique<Send>();
+    // Room for this one too, so that on_sent() need not allocate.
+    idle_sends_.reserve(sends_in_flight_ + 1);
   } else {
     send = std::move(idle_sends_.back());
     idle_sends_.pop_back();
@@ -195,12 +197,22 @@ ucs_status_t UcxTransport::on_message(void* self, const void* header, size_t hea
   WireHeader copy;
   if (header_size != sizeof copy) return refused;
   std::memcpy(static_cast<void*>(&copy), header, sizeof copy);
-  if (!transport->events_.admit(copy)) return refused;
+  bool admitted = false;
   try {
-    return transport->receive(copy, data, size, rendezvous);
-  } catch (const std::bad_alloc&) {
-    return refused;  // the sender's request times out; this process lives
+    admitted = transport->events_.admit(copy);
+    return admitted ? transport->receive(copy, data, size, rendezvous) : refused;
+  } catch (const std::exception&) {  // out of memory, above all; must not pass through UCX
+    if (admitted) transport->lose(copy.head.source);
+    return refused;
   }
+}
+
+void UcxTransport::lose(Rank peer) {
+  auto& endpoint = endpoints_[static_cast<size_t>(peer)];
+  if (!endpoint) return;
+  endpoint->failed = true;
+  endpoint->status = UCS_ERR_NO_MEMORY;
+  error_seen_ = true;
 }
 
 ucs_status_t UcxTransport::receive(const WireHeader& header, void* data, size_t size, bool rendezvous) {
@@ -226,7 +238,12 @@ void UcxTransport::on_received(void* request, ucs_status_t status, size_t, void*
   UcxTransport* self = receive->owner;
   if (request) ucp_request_free(request);
   // A receive that failed belongs to a peer that died; its endpoint's error callback tells.
-  if (status == UCS_OK) self->events_.arrived(receive->header, std::move(receive->body));
+  if (status != UCS_OK) return;
+  try {
+    self->events_.arrived(receive->header, std::move(receive->body));
+  } catch (const std::exception&) {
+    self->lose(receive->header.head.source);
+  }
 }
 
 void UcxTransport::on_error(void* user, ucp_ep_h, ucs_status_t status) {

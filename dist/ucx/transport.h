@@ -68,6 +68,8 @@ class UcxTransport {
   static void on_sent(void* request, ucs_status_t status, void* user);
   static void on_received(void* request, ucs_status_t status, size_t size, void* user);
   static void on_error(void* endpoint, ucp_ep_h handle, ucs_status_t status);
+  // A message that could not be taken leaves a hole in its connection's order: the connection counts as broken.
+  void lose(Rank peer);
   ucs_status_t receive(const WireHeader& header, void* data, size_t size, bool rendezvous);
 
   Events& events_;

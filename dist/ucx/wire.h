@@ -26,7 +26,8 @@ static_assert(sizeof(WireHeader) == 96 && std::is_trivially_copyable_v<WireHeade
 
 // head.arg[0] of Tag::control.
 enum class Control : int64_t {
-  hello = 1,  // always the first message of a connection; the body is the sender's worker address; arg[1]: answer me
+  hello = 1,  // always the first message of a connection; the body is the sender's worker address; arg[1]: the last of
+              // the receiver's connections that broke at the sender, or 0
   heartbeat = 2,
   goodbye = 3,
 };

@@ -4,6 +4,7 @@
 #include "dist/ucx/ucx_world.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "dist/store_wire.h"
 #include "dist/ucx/link.h"
@@ -313,6 +314,44 @@ TEST(UcxWorld, AStoppedPeerIsDeadUntilItContinues) {
   group.signal(1, SIGSTOP);
   EXPECT_TRUE(group.reached("noticed", 0));
   group.signal(1, SIGCONT);
+  EXPECT_TRUE(group.wait_all());
+}
+
+SINEW_PROCESS_BODY(too_large) {
+  auto world = join(process);
+  const Rank other = 1 - process.rank;
+  if (process.rank == 0) {
+    process.check(process.wait_for("limited", 1), "the other is short of memory");
+    world->send(1, test_head(1), pattern(0, 1, 512 << 20));
+    process.check(world->receive({.tag = Tag::test, .arg0 = 3}, kLong).ok(), "called again");
+    world->send(1, test_head(2), pattern(0, 2, 1000));
+    process.check(world->receive({.tag = Tag::test, .arg0 = 4}, kLong).ok(), "answered");
+  } else {
+    rlimit old{};
+    ::getrlimit(RLIMIT_AS, &old);
+    int64_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    rlimit small = old;
+    small.rlim_cur = static_cast<rlim_t>(pages * ::sysconf(_SC_PAGESIZE) + (128 << 20));
+    ::setrlimit(RLIMIT_AS, &small);
+    process.reach("limited");
+    process.check(test::eventually([&] { return world->peer(0) == PeerState::dead; }), "the connection broke");
+    ::setrlimit(RLIMIT_AS, &old);
+    process.check(test::eventually([&] { return world->peer(0) == PeerState::alive; }), "it was made again");
+    world->send(other, test_head(3), pattern(1, 3, 1000));
+    Received received = world->receive({.tag = Tag::test, .arg0 = 2}, kLong);
+    process.check(received.ok() && is_pattern(received.message.body, 0, 2, 1000), "messages come again");
+    world->send(other, test_head(4), pattern(1, 4, 1000));
+  }
+  world->leave();
+  return 0;
+}
+
+TEST(UcxWorld, AMessageTooLargeForTheMemoryBreaksTheConnectionOnlyForAMoment) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need the address space";
+#endif
+  ProcessGroup group("too_large", 2);
   EXPECT_TRUE(group.wait_all());
 }
 
