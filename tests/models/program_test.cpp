@@ -264,6 +264,23 @@ TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
   EXPECT_EQ(summary("run").at("evaluated"), "center");
 }
 
+TEST_F(ProgramWithUcx, RanksWithOtherSettingsAreRefused) {
+  std::vector<std::unique_ptr<Process>> ranks;
+  for (int rank = 0; rank < 2; ++rank)
+    ranks.push_back(start(run_of("easgd_sync", "run", {"--workers", "2", "--scheme.alpha", rank == 0 ? "0.1" : "0.2"}),
+                          {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45819",
+                           "SINEW_SECRET=job"}));
+  for (auto& rank : ranks) EXPECT_NE(rank->wait(), 0) << rank->output();
+  EXPECT_NE((ranks[0]->output() + ranks[1]->output()).find("differ"), std::string::npos) << ranks[0]->output();
+}
+
+TEST_F(Program, TwoRunsAtOnceInOneFolder) {
+  const Words run = {"train", "--data.train_size", "2000", "--steps", "200", "--out", root_ + "/one"};
+  auto a = start(run), b = start(run);
+  const int codes[2] = {a->wait(), b->wait()};
+  EXPECT_EQ(codes[0] + codes[1], 2) << "one runs, the other is refused\n" << a->output() << b->output();
+}
+
 TEST_F(ProgramWithUcx, AWrongSecretIsRefused) {
   auto host = start(run_of("local", "run", {"--workers", "2"}),
                     {"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45817", "SINEW_SECRET=right"});
@@ -303,6 +320,9 @@ TEST_F(Program, BadInputIsOneClearLine) {
   std::ofstream(root_ + "/w.safetensors") << "this is no header at all";
   expect_failure(3, {"eval", "--weights", root_ + "/w.safetensors"}, {"w.safetensors"});
   std::ofstream(root_ + "/plan.txt") << "explode rank=1\n";
+  expect_failure(
+      2, {"train", "--data.train_size", "3", "--workers", "4", "--data.sharding", "partition", "--out", root_ + "/d"},
+      {"too few"});
   expect_failure(3, {"sim", "--fault.plan", root_ + "/plan.txt", "--out", root_ + "/c"}, {"plan.txt", "explode"});
 }
 
