@@ -277,6 +277,7 @@ void Engine::transmit_control(Rank to, Control kind, Payload body, int64_t argum
 }
 
 bool Engine::admit(const WireHeader& header) {
+  if (!transport_) return false;  // it is being closed, and still hands over what comes in
   const Head& head = header.head;
   bool valid = head.source >= 0 && head.source < options_.size && head.source != options_.rank;
   if (valid) {
@@ -293,6 +294,7 @@ bool Engine::admit(const WireHeader& header) {
 }
 
 void Engine::arrived(const WireHeader& header, Payload body) {
+  if (!transport_) return;
   const Head& head = header.head;
   Link& from = link(head.source);
   const auto now_in = std::pair(head.incarnation, header.connection);
@@ -373,6 +375,7 @@ void Engine::deliver_control(const Message& message) {
 }
 
 void Engine::broken(Rank peer, const std::string&) {
+  if (!transport_) return;
   Link& from = link(peer);
   from.early.clear();
   from.lost_in = from.connection_in;
