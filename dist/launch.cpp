@@ -141,7 +141,10 @@ Result<LaunchReport> Supervisor::run() {
   bool any_finished = false;
   for (const Child& child : children_) {
     report_.processes.push_back(child.status);
-    any_finished |= child.status.state == "finished";
+    // A center that served nobody to the end has no result; where all are essential (no workers), any counts.
+    const bool counts =
+        options_.essential.size() == children_.size() || !contains(options_.essential, child.status.rank);
+    any_finished |= counts && child.status.state == "finished";
     if (child.status.state == "lost") report_.lost.push_back(child.status.rank);
   }
   if (report_.exit_code == 0 && !any_finished) {
