@@ -37,6 +37,18 @@ Tensor record(Tensor out, std::initializer_list<Tensor> inputs, const char* name
   return out;
 }
 
+// The op's node is a tensor without elements; each result is recorded as a component of it. So the results own the
+// op as every tensor owns what it was made of, and backward meets the op after all of them.
+void record_all(std::span<Tensor> outs, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp) {
+  if (!recording(inputs)) return;
+  const Tensor node = record(Tensor::empty({0}, outs[0].dtype(), outs[0].device()), inputs, name, std::move(vjp));
+  node.impl()->grad_fn->results = static_cast<int>(outs.size());
+  for (size_t i = 0; i < outs.size(); ++i) {
+    record(outs[i], {node}, name, nullptr);
+    outs[i].impl()->grad_fn->component = static_cast<int>(i);
+  }
+}
+
 namespace {
 
 // Maps graph nodes to indices. Open addressing: a step's graph has tens of nodes and this is on its path.
@@ -82,8 +94,9 @@ class NodeIndex {
 struct Node {
   Tensor tensor;  // keeps it alive while backward runs
   Tensor cotangent;
-  int wanted = -1;        // index among the requested inputs
-  int contributions = 0;  // edges on paths that will add to the cotangent
+  std::vector<Tensor> components;  // cotangents of the results, for the node of an op with several
+  int wanted = -1;                 // index among the requested inputs
+  int contributions = 0;           // edges on paths that will add to the cotangent
   bool on_path = false;
 };
 
@@ -105,7 +118,7 @@ class Backward {
     auto visit = [&](const Tensor& t) {
       if (!t.requires_grad() || index_.find(t.impl()) >= 0) return;
       index_.insert(t.impl(), static_cast<int>(nodes_.size()));
-      nodes_.push_back({t, Tensor(), -1, 0, false});
+      nodes_.push_back({t, Tensor(), {}, -1, 0, false});
       pending.push_back(static_cast<int>(nodes_.size()) - 1);
     };
     for (const Tensor& t : outputs) visit(t);
@@ -113,7 +126,7 @@ class Backward {
       const Tensor t = nodes_[static_cast<size_t>(pending.back())].tensor;
       pending.pop_back();
       if (const GradFn* fn = t.impl()->grad_fn) {
-        SINEW_CHECK(fn->vjp, "grad", "the graph of ", fn->name,
+        SINEW_CHECK(!fn->inputs.empty(), "grad", "the graph of ", fn->name,
                     " was freed by an earlier backward pass; ask for retain_graph or create_graph there");
         for (const Tensor& in : fn->inputs) visit(in);
       }
@@ -154,8 +167,12 @@ class Backward {
     std::vector<Tensor> cotangents, destinations;
     for (int k : order_) {
       GradFn* fn = node(k).tensor.impl()->grad_fn;
-      if (!fn || !node(k).on_path || !node(k).cotangent.defined()) continue;
+      if (!fn || !node(k).on_path || (!node(k).cotangent.defined() && node(k).components.empty())) continue;
       check_versions(*fn, node(k).tensor);
+      if (fn->component >= 0) {
+        hand_to_op(k, *fn);
+        continue;
+      }
       const size_t count = fn->inputs.size();
       wanted.assign(count, 0);
       cotangents.assign(count, Tensor());
@@ -167,7 +184,7 @@ class Backward {
         destinations.resize(count);
         destinations[i] = options_.into[static_cast<size_t>(node(j).wanted)];
       }
-      fn->vjp({fn->inputs, node(k).tensor, node(k).cotangent, wanted, destinations}, cotangents);
+      fn->vjp({fn->inputs, node(k).tensor, node(k).cotangent, wanted, destinations, node(k).components}, cotangents);
       for (size_t i = 0; i < count; ++i)
         if (wanted[i] && cotangents[i].defined()) {
           SINEW_CHECK(cotangents[i].shape() == fn->inputs[i].shape(), fn->name, "derivative of input ", i,
@@ -175,6 +192,7 @@ class Backward {
           accumulate(node(index_.find(fn->inputs[i].impl())), std::move(cotangents[i]));
         }
       if (node(k).wanted < 0) node(k).cotangent = Tensor();
+      node(k).components.clear();
       if (!options_.create_graph && !options_.retain_graph) {
         fn->vjp = nullptr;
         fn->inputs.clear();
@@ -203,6 +221,15 @@ class Backward {
  private:
   Node& node(int k) { return nodes_[static_cast<size_t>(k)]; }
   uint64_t number(int k) { return node(k).tensor.impl()->number; }
+  // Gives the cotangent of one of several results to the op's node, which is next in line for them all.
+  void hand_to_op(int k, GradFn& fn) {
+    Node& op = node(index_.find(fn.inputs[0].impl()));
+    const size_t i = static_cast<size_t>(fn.component);
+    op.components.resize(static_cast<size_t>(op.tensor.impl()->grad_fn->results));
+    op.components[i] = node(k).cotangent;
+    if (node(k).wanted < 0) node(k).cotangent = Tensor();
+    if (!options_.create_graph && !options_.retain_graph) fn.inputs.clear();
+  }
   static void accumulate(Node& n, Tensor g) {
     n.cotangent = n.cotangent.defined() ? add(n.cotangent, g) : std::move(g);
   }

@@ -21,8 +21,8 @@ namespace sinew {
 // else (axes, flags, keys) is captured by value.
 struct VjpContext {
   std::span<const Tensor> inputs;
-  const Tensor& output;
-  const Tensor& cotangent;
+  const Tensor& output;     // of an op with one result
+  const Tensor& cotangent;  // likewise
   // Whether input i's cotangent is wanted at all.
   bool needs(size_t i) const { return wanted[i]; }
   // Where the cotangent of input i may be written directly (undefined handle: anywhere). Optional to honour.
@@ -30,6 +30,8 @@ struct VjpContext {
 
   std::span<const uint8_t> wanted;
   std::span<const Tensor> destinations;
+  // Of an op with several results: one a result, undefined where nothing depends on it. At least one is defined.
+  std::span<const Tensor> cotangents = {};
 };
 // Fills `cotangents` (one per input, undefined by default) with what needs() asks for. An undefined entry is zero.
 using Vjp = std::function<void(const VjpContext& context, std::span<Tensor> cotangents)>;
@@ -40,10 +42,15 @@ struct GradFn {
   std::vector<uint32_t> versions;  // of the inputs' storages when recorded
   uint32_t output_version = 0;
   Vjp vjp;
+  int results = 1;
+  // >= 0: this tensor is that result of the op with several results whose node is inputs[0]; there is no vjp.
+  int component = -1;
 };
 
 // Ends every differentiable op: returns out, with the graph edge when recording is on and an input requires grad.
 Tensor record(Tensor out, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp);
+// The same for an op with several results, of which the derivative is computed at once: its vjp reads `cotangents`.
+void record_all(std::span<Tensor> outs, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp);
 // True when an op on these inputs would be recorded.
 bool recording(std::initializer_list<Tensor> inputs);
 

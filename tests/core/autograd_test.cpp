@@ -142,6 +142,68 @@ TEST(Grad, CastsTheCotangentBack) {
   EXPECT_EQ(values(g), (std::vector<double>{2, 24}));
 }
 
+// (x y, x + y) as one op.
+std::vector<Tensor> product_and_sum(const Tensor& x, const Tensor& y, int* calls = nullptr) {
+  std::vector<Tensor> outs{(x * y).detach(), (x + y).detach()};
+  record_all(outs, {x, y}, "product_and_sum", [calls](const VjpContext& ctx, std::span<Tensor> out) {
+    if (calls) ++*calls;
+    ASSERT_EQ(ctx.cotangents.size(), 2u);
+    for (size_t i = 0; i < 2; ++i) {
+      const Tensor &product = ctx.cotangents[0], &sum = ctx.cotangents[1];
+      if (product.defined()) out[i] = product * ctx.inputs[1 - i];
+      if (sum.defined()) out[i] = out[i].defined() ? out[i] + sum : sum;
+    }
+  });
+  return outs;
+}
+
+TEST(RecordAll, GivesTheDerivativeOfAllResultsInOneCall) {
+  const std::vector<Tensor> x{leaf({2, 3}), leaf({5, 7})};
+  int calls = 0;
+  std::vector<Tensor> r = product_and_sum(x[0], x[1], &calls);
+  const std::vector<Tensor> g = grad({sum(square(r[0]) + r[1])}, x);  // 2 x y^2 + 1, 2 y x^2 + 1
+  EXPECT_EQ(values(g[0]), (std::vector<double>{101, 295}));
+  EXPECT_EQ(values(g[1]), (std::vector<double>{41, 127}));
+  EXPECT_EQ(calls, 1);
+  EXPECT_THROW(grad({r[0]}, x, std::vector<Tensor>{r[0].detach()}), Error);  // freed
+}
+
+TEST(RecordAll, ResultsMayBeUnused) {
+  const std::vector<Tensor> x{leaf({2, 3}), leaf({5, 7})};
+  EXPECT_EQ(values(grad({sum(product_and_sum(x[0], x[1])[0])}, x)[0]), (std::vector<double>{5, 7}));
+  EXPECT_EQ(values(grad({sum(product_and_sum(x[0], x[1])[1])}, x)[0]), (std::vector<double>{1, 1}));
+}
+
+TEST(RecordAll, HigherOrdersAndChains) {
+  testing::TensorFn f = [](const std::vector<Tensor>& in) {
+    std::vector<Tensor> a = product_and_sum(sin(in[0]), in[1]), b = product_and_sum(a[0], a[1]);
+    return b[0] * a[1] + b[1];
+  };
+  const std::vector<Tensor> x{testing::random_input({4}, 1), testing::random_input({4}, 2)};
+  EXPECT_TRUE(testing::check_gradient(f, x));
+  EXPECT_TRUE(testing::check_hvp(f, x));
+  EXPECT_TRUE(testing::check_hessian_symmetry(f, x));
+  EXPECT_TRUE(testing::check_third_order(f, x));
+}
+
+TEST(RecordAll, DerivativeWithRespectToAResult) {
+  const Tensor x = leaf({2, 3}), y = leaf({5, 7});
+  const std::vector<Tensor> r = product_and_sum(x, y);
+  const std::vector<Tensor> wrt{r[1], x};
+  const std::vector<Tensor> g = grad({sum(square(r[1]) * r[0])}, wrt);
+  EXPECT_EQ(values(g[0]), (std::vector<double>{140, 420}));  // 2 (x + y) x y
+  EXPECT_EQ(values(g[1]), (std::vector<double>{5 * 49 + 140, 7 * 100 + 420}));
+}
+
+TEST(RecordAll, OneResultDoesNotKeepTheOthersMemory) {
+  const Tensor x = leaf({2, 3}), y = leaf({5, 7});
+  std::vector<Tensor> r = product_and_sum(x, y);
+  const StorageRef storage = r[0].impl()->storage;
+  r[0] = Tensor();
+  EXPECT_TRUE(storage->unique());
+  EXPECT_EQ(values(grad({sum(r[1])}, std::vector<Tensor>{x})[0]), (std::vector<double>{1, 1}));
+}
+
 TEST(GradMode, StopsRecordingInScope) {
   const Tensor x = leaf({1.0});
   {
