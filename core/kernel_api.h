@@ -118,6 +118,25 @@ struct GemmArgs {
   Activation act;
 };
 
+// Convolution as networks use it (a correlation), dilation 1, one group. x is (n, h, w, c), filters (k, r, s, c),
+// y (n, p, q, k) with p = (h + 2 pad_h - r) / stride_h + 1 and q alike:
+//   y[n, p, q, k] = sum_{r, s, c} x[n, p stride_h + r - pad_h, q stride_w + s - pad_w, c] * filter[k, r, s, c]
+// Three entries share the struct; each reads the two operands of the other kinds and writes `out`, all of it:
+//   conv_forward: out = act(y + bias)          conv_dx: out = sum over what y's cotangent `y` reaches, like x
+//   conv_dw: out = the same, like the filters
+// bias (k, or null) and act (none or relu) belong to conv_forward. No extent is zero. Floats.
+struct ConvArgs {
+  DType dtype;
+  int64_t n, h, w, c;
+  int64_t k, r, s;
+  int64_t p, q;
+  int64_t stride_h, stride_w, pad_h, pad_w;
+  const void *x, *filter, *y;
+  void* out;
+  const void* bias;
+  Activation act;
+};
+
 // gather: y[i, :] = x[index[i], :]. x is (rows, width), index (n) i64 in [0, rows), y (n, width).
 struct GatherArgs {
   DType dtype;
@@ -239,6 +258,9 @@ struct SgdArgs {
   X(strided_copy, StridedCopyArgs)   \
   X(reduce, ReduceArgs)              \
   X(gemm, GemmArgs)                  \
+  X(conv_forward, ConvArgs)          \
+  X(conv_dx, ConvArgs)               \
+  X(conv_dw, ConvArgs)               \
   X(gather, GatherArgs)              \
   X(scatter_add, ScatterAddArgs)     \
   X(softmax, SoftmaxArgs)            \

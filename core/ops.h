@@ -85,6 +85,20 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool trans_a = false, bool trans
 // act(x w^T + bias): x (n, in), w (out, in), bias (out) or undefined. Fused; its derivative is made of public ops.
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act = Activation::none);
 
+// ---- convolution (floats) ----
+struct ConvOptions {
+  int64_t stride_h = 1, stride_w = 1;
+  int64_t pad_h = 0, pad_w = 0;  // zero rows and columns on both sides
+};
+// As networks use the word: a correlation, dilation 1, one group. x (n, h, w, c), w (k, r, s, c) ->
+// y (n, (h + 2 pad_h - r) / stride_h + 1, likewise, k). The three are each other's derivatives.
+Tensor conv2d(const Tensor& x, const Tensor& w, const ConvOptions& options = {});
+// act(conv2d(x, w) + bias), bias (k) or undefined. Fused for none and relu; its derivative is made of public ops.
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act, const ConvOptions& options = {});
+// The transposes. gy like conv2d's result; height and width are x's, rows and cols the filters'.
+Tensor conv2d_dx(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options = {});
+Tensor conv2d_dw(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, const ConvOptions& options = {});
+
 // ---- indexing ----
 // index: i64 (n), values in [0, rows) (checked on the host for cpu tensors).
 Tensor gather(const Tensor& x, const Tensor& index);                     // (rows, ...) -> (n, ...)

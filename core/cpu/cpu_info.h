@@ -9,6 +9,10 @@ namespace sinew {
 const char* cpu_isa_name();
 // Our own gemm, without oneDNN: the oracle.
 void reference_gemm(const kernel::GemmArgs& args);
+// Likewise our own convolution.
+void reference_conv_forward(const kernel::ConvArgs& args);
+void reference_conv_dx(const kernel::ConvArgs& args);
+void reference_conv_dw(const kernel::ConvArgs& args);
 // Threads of a parallel region started by this thread (1 without OpenMP).
 int num_threads();
 // Sets it for regions started by the calling thread. Part of a run's identity on machines where a library's results

@@ -13,7 +13,6 @@ namespace sinew {
 #define SINEW_DECLARE_ISA(ns)          \
   namespace ns {                       \
   void fill_table(KernelTable& table); \
-  void gemm(const kernel::GemmArgs&);  \
   }
 SINEW_DECLARE_ISA(cpu_v2)
 SINEW_DECLARE_ISA(cpu_v3)
@@ -43,10 +42,10 @@ Isa best_isa() {
   return best;
 }
 
-void (*own_gemm)(const kernel::GemmArgs&) = nullptr;
+KernelTable own;  // without oneDNN
 
 void gemm(const kernel::GemmArgs& args) {
-  if (!onednn::gemm(args)) own_gemm(args);
+  if (!onednn::gemm(args)) own.gemm(args);
 }
 
 void* allocate(size_t bytes) {
@@ -91,7 +90,7 @@ const KernelTable& cpu_kernels() {
       default:
         SINEW_FAIL("cpu", "this build has no kernels for this processor; configure with SINEW_CPU_ISAS=v2");
     }
-    own_gemm = t.gemm;
+    own = t;
     t.gemm = gemm;
     t.allocate = allocate;
     t.release = release;
@@ -104,7 +103,19 @@ const KernelTable& cpu_kernels() {
 
 void reference_gemm(const kernel::GemmArgs& args) {
   (void)cpu_kernels();
-  own_gemm(args);
+  own.gemm(args);
+}
+void reference_conv_forward(const kernel::ConvArgs& args) {
+  (void)cpu_kernels();
+  own.conv_forward(args);
+}
+void reference_conv_dx(const kernel::ConvArgs& args) {
+  (void)cpu_kernels();
+  own.conv_dx(args);
+}
+void reference_conv_dw(const kernel::ConvArgs& args) {
+  (void)cpu_kernels();
+  own.conv_dw(args);
 }
 
 bool has_kernels(Device device) { return device == Device::cpu || tables[static_cast<int>(device)] != nullptr; }

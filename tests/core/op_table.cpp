@@ -105,6 +105,88 @@ const std::vector<OpRow>& op_table() {
        1,
        true},
       {"linear_sigmoid", [](In x) { return linear(x[0], x[1], Tensor(), Activation::sigmoid); }, {{3, 4}, {5, 4}}},
+      // convolution: cubic functions, so that third derivatives do not vanish
+      {"conv2d", [](In x) { return conv2d(x[0], square(x[1])); }, {{2, 4, 5, 2}, {3, 3, 2, 2}}, -1, 1, true},
+      {"conv2d_stride",
+       [](In x) {
+         return square(conv2d(x[0], x[1], {2, 1, 1, 0}));
+       },
+       {{2, 5, 4, 2}, {3, 3, 2, 2}}},
+      {"conv2d_wide_padding",
+       [](In x) {
+         return square(conv2d(x[0], x[1], {1, 2, 2, 2}));
+       },
+       {{1, 3, 2, 1}, {2, 2, 3, 1}}},
+      {"conv2d_filter_larger_than_x",
+       [](In x) {
+         return square(conv2d(x[0], x[1], {2, 2, 2, 1}));
+       },
+       {{2, 2, 3, 1}, {2, 5, 5, 1}}},
+      {"conv2d_stride_beyond_filter",
+       [](In x) {
+         return square(conv2d(x[0], x[1], {3, 2, 0, 0}));
+       },
+       {{2, 6, 5, 2}, {3, 2, 1, 2}}},
+      {"conv2d_bias",
+       [](In x) {
+         return square(conv2d(x[0], x[1], x[2], Activation::none, {2, 2, 1, 1}));
+       },
+       {{2, 3, 4, 2}, {3, 3, 3, 2}, {3}}},
+      {"conv2d_bias_relu",
+       [](In x) {
+         return square(conv2d(x[0], x[1], x[2], Activation::relu, {1, 1, 1, 1}));
+       },
+       {{2, 3, 4, 2}, {3, 3, 3, 2}, {3}}},
+      {"conv2d_relu",
+       [](In x) { return square(conv2d(x[0], x[1], Tensor(), Activation::relu)); },
+       {{2, 3, 4, 2}, {3, 1, 1, 2}}},
+      {"conv2d_bias_tanh",
+       [](In x) {
+         return conv2d(x[0], x[1], x[2], Activation::tanh, {1, 1, 1, 0});
+       },
+       {{1, 3, 3, 2}, {2, 3, 2, 2}, {2}},
+       -1,
+       1,
+       true},
+      {"conv2d_bias_sigmoid",
+       [](In x) { return conv2d(x[0], x[1], x[2], Activation::sigmoid); },
+       {{1, 3, 3, 2}, {2, 2, 2, 2}, {2}}},
+      {"conv2d_dx",
+       [](In x) {
+         return conv2d_dx(square(x[0]), x[1], 4, 5, {1, 1, 1, 1});
+       },
+       {{2, 4, 5, 3}, {3, 3, 3, 2}},
+       -1,
+       1,
+       true},
+      {"conv2d_dx_stride",  // the last row and column of x reach no output
+       [](In x) {
+         return square(conv2d_dx(x[0], x[1], 6, 5, {2, 3, 1, 0}));
+       },
+       {{2, 3, 2, 3}, {3, 3, 2, 2}}},
+      {"conv2d_dx_wide_padding",
+       [](In x) {
+         return square(conv2d_dx(x[0], x[1], 2, 3, {1, 2, 2, 2}));
+       },
+       {{1, 5, 4, 2}, {2, 2, 1, 1}}},
+      {"conv2d_dw",
+       [](In x) {
+         return conv2d_dw(x[0], square(x[1]), 3, 3, {1, 1, 1, 1});
+       },
+       {{2, 4, 5, 2}, {2, 4, 5, 3}},
+       -1,
+       1,
+       true},
+      {"conv2d_dw_stride",
+       [](In x) {
+         return square(conv2d_dw(x[0], x[1], 3, 2, {2, 3, 1, 0}));
+       },
+       {{2, 6, 5, 2}, {2, 3, 2, 3}}},
+      {"conv2d_dw_wide_padding",
+       [](In x) {
+         return square(conv2d_dw(x[0], x[1], 2, 1, {1, 2, 2, 2}));
+       },
+       {{1, 2, 3, 1}, {1, 5, 4, 2}}},
       // indexing
       {"gather", [](In x) { return square(gather(x[0], x[1])); }, {{4, 3}}, -1, 1, false, {{2, 0, 2}}},
       {"scatter_add", [](In x) { return square(scatter_add(x[0], x[1], 4)); }, {{3, 3}}, -1, 1, false, {{2, 0, 2}}},

@@ -99,12 +99,12 @@ defects=$(
     sed -E 's/^([^:]*:[0-9]+):.*/\1: machine path: a path of one machine/'
   grep -nHIF '../shared' "${texts[@]}" | grep -v '^\.ci/run:' | sed -E 's/^([^:]*:[0-9]+):.*/\1: machine path: only .ci\/run may name ..\/shared/'
 
-  # Mirrored names: a family is called the same in core/ops, core/cpu/kernels and cuda. Families without an op: flat
-  # vectors and optimizers; entries fills the table.
+  # Mirrored names: a family is called the same in core/ops, core/cpu/kernels and cuda, and a large one may have parts
+  # (conv_dw). Families without an op: flat vectors and optimizers; entries fills the table.
   names() { printf '%s\n' "${files[@]}" | sed -nE "s|^$1/([a-z0-9_]+)\.$2\$|\1|p"; }
   families=$(names core/ops cpp; printf 'flat\noptim\n')
   for kernel in $(names core/cpu/kernels cpp | grep -vx entries); do
-    grep -qxF "$kernel" <<<"$families" || echo "core/cpu/kernels/$kernel.cpp:1: mirrored names: there is no core/ops/$kernel.cpp"
+    grep -qxF -e "$kernel" -e "${kernel%%_*}" <<<"$families" || echo "core/cpu/kernels/$kernel.cpp:1: mirrored names: there is no core/ops/$kernel.cpp"
   done
   for kernel in $(names cuda cu); do
     grep -qxF "$kernel" < <(names core/cpu/kernels cpp) || echo "cuda/$kernel.cu:1: mirrored names: there is no core/cpu/kernels/$kernel.cpp"

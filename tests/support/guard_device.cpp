@@ -110,6 +110,7 @@ void check(const char* op, const kernel::CastArgs& a) { check_device(op, {a.x, a
 void check(const char* op, const kernel::StridedCopyArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::ReduceArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::GemmArgs& a) { check_device(op, {a.a, a.b, a.c, a.bias}); }
+void check(const char* op, const kernel::ConvArgs& a) { check_device(op, {a.x, a.filter, a.y, a.out, a.bias}); }
 void check(const char* op, const kernel::GatherArgs& a) { check_device(op, {a.x, a.index, a.y}); }
 void check(const char* op, const kernel::ScatterAddArgs& a) { check_device(op, {a.x, a.index, a.y}); }
 void check(const char* op, const kernel::SoftmaxArgs& a) { check_device(op, {a.x, a.y}); }

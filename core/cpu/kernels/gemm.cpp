@@ -4,25 +4,19 @@
 // of B (kc x nc) and blocks of A (mc x kc) are packed so that the micro kernel reads both contiguously; it keeps an MR
 // x NR tile of C in registers. Parallel over column panels or row blocks; the sum over k runs in one order whatever the
 // number of threads. This file is compiled with -ffp-contract=fast, so that a * b + c is one FMA.
-#include "core/cpu/kernels/common.h"
+#include "core/cpu/kernels/simd.h"
 
 namespace sinew::SINEW_CPU_NS {
 namespace {
 
+constexpr int kVectors = 2;
 #if defined(__AVX512F__)
-constexpr int kVectorBytes = 64, kMr = 12, kVectors = 2;
+constexpr int kMr = 12;
 #elif defined(__AVX__)
-constexpr int kVectorBytes = 32, kMr = 6, kVectors = 2;
+constexpr int kMr = 6;
 #else
-constexpr int kVectorBytes = 16, kMr = 4, kVectors = 2;
+constexpr int kMr = 4;
 #endif
-
-template <class T>
-struct Simd {
-  typedef T V __attribute__((vector_size(kVectorBytes)));
-  static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
-  static constexpr int kNr = kLanes * kVectors;
-};
 
 constexpr int64_t kKc = 256, kMc = 144, kNc = 2048;
 
@@ -30,7 +24,7 @@ constexpr int64_t kKc = 256, kMc = 144, kNc = 2048;
 template <class T, int kRows>
 void micro(int64_t k, const T* __restrict a, const T* __restrict b, T* __restrict tile) {
   using V = typename Simd<T>::V;
-  constexpr int kLanes = Simd<T>::kLanes, kNr = Simd<T>::kNr;
+  constexpr int kLanes = Simd<T>::kLanes, kNr = kLanes * kVectors;
   V acc[kRows][kVectors];
   for (int r = 0; r < kRows; ++r)
     for (int v = 0; v < kVectors; ++v) acc[r][v] = V{};
@@ -81,7 +75,7 @@ void pack_a(const T* a, int64_t lda, bool trans, int64_t i0, int64_t m, int64_t 
 // One panel of up to kNr columns of op(B) from column j on.
 template <class T>
 void pack_b_panel(const T* b, int64_t ldb, bool trans, int64_t j, int64_t cols, int64_t p0, int64_t k, T* out) {
-  constexpr int kNr = Simd<T>::kNr;
+  constexpr int kNr = Simd<T>::kLanes * kVectors;
   if (!trans && cols == kNr) {
     for (int64_t p = 0; p < k; ++p) memcpy(out + p * kNr, b + (p0 + p) * ldb + j, kNr * sizeof(T));
     return;
@@ -120,7 +114,7 @@ struct Product {
 
   // Adds a finished tile to C: first k block replaces (or scales by beta), the last applies bias and activation.
   void store(const T* tile, int64_t i, int64_t rows, int64_t j, int64_t cols, bool first, bool last) const {
-    constexpr int kNr = Simd<T>::kNr;
+    constexpr int kNr = Simd<T>::kLanes * kVectors;
     const T alpha = static_cast<T>(args.alpha), beta = static_cast<T>(args.beta);
     const bool finish = last && (bias || args.act != Activation::none);
     for (int64_t r = 0; r < rows; ++r) {
@@ -145,7 +139,7 @@ struct Product {
   // One panel of packed B against rows [i0, i0 + m) of packed A.
   void panel(const T* packed_a, const T* packed_b, int64_t i0, int64_t m, int64_t j, int64_t cols, int64_t k,
              bool first, bool last) const {
-    alignas(64) T tile[kMr * Simd<T>::kNr];
+    alignas(64) T tile[kMr * Simd<T>::kLanes * kVectors];
     for (int64_t i = 0; i < m; i += kMr) {
       const int64_t rows = min64(kMr, m - i);
       Micros<T>::at[rows](k, packed_a + i * k, packed_b, tile);
@@ -154,7 +148,7 @@ struct Product {
   }
 
   void run() const {
-    constexpr int kNr = Simd<T>::kNr;
+    constexpr int kNr = Simd<T>::kLanes * kVectors;
     const int64_t m = args.m, n = args.n;
     const int64_t k_block = min64(kKc, max64(args.k, 1)), m_block = min64(kMc, (m + kMr - 1) / kMr * kMr);
     const int64_t n_block = min64(kNc, (n + kNr - 1) / kNr * kNr);

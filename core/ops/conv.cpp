@@ -1,0 +1,143 @@
+// Convolution: forward, towards the input and towards the filters. Each is linear in both operands and differentiates
+// into the other two, so the family is closed and derivatives of any order cost no further code.
+#include "core/ops/common.h"
+
+namespace sinew {
+namespace {
+
+// Fills sizes and strides; x is (n, h, w, c), filters are (k, r, s, c). Checks everything but the operand in place of
+// which `out` comes.
+kernel::ConvArgs geometry(const char* op, const Shape& x, const Shape& filter, const ConvOptions& o) {
+  SINEW_CHECK(x.ndim() == 4 && filter.ndim() == 4, op, "x ", x, " must be (n, h, w, c) and the filters ", filter,
+              " (k, r, s, c)");
+  SINEW_CHECK(x[3] == filter[3] && x[3] > 0, op, "x ", x, " has ", x[3], " channels, the filters ", filter, " ",
+              filter[3]);
+  SINEW_CHECK(filter.numel() > 0, op, "empty filters ", filter);
+  SINEW_CHECK(o.stride_h > 0 && o.stride_w > 0 && o.pad_h >= 0 && o.pad_w >= 0, op, "stride (", o.stride_h, ", ",
+              o.stride_w, ") must be positive and padding (", o.pad_h, ", ", o.pad_w, ") not negative");
+  SINEW_CHECK(x[1] + 2 * o.pad_h >= filter[1] && x[2] + 2 * o.pad_w >= filter[2] && x[1] > 0 && x[2] > 0, op,
+              "filters ", filter, " do not fit x ", x, " padded by (", o.pad_h, ", ", o.pad_w, ")");
+  kernel::ConvArgs args{};
+  args.n = x[0], args.h = x[1], args.w = x[2], args.c = x[3];
+  args.k = filter[0], args.r = filter[1], args.s = filter[2];
+  args.p = (args.h + 2 * o.pad_h - args.r) / o.stride_h + 1;
+  args.q = (args.w + 2 * o.pad_w - args.s) / o.stride_w + 1;
+  args.stride_h = o.stride_h, args.stride_w = o.stride_w, args.pad_h = o.pad_h, args.pad_w = o.pad_w;
+  return args;
+}
+
+Shape x_shape(const kernel::ConvArgs& a) { return {a.n, a.h, a.w, a.c}; }
+Shape filter_shape(const kernel::ConvArgs& a) { return {a.k, a.r, a.s, a.c}; }
+Shape y_shape(const kernel::ConvArgs& a) { return {a.n, a.p, a.q, a.k}; }
+
+void check_operands(const char* op, const Tensor& a, const Tensor& b) {
+  ops::check_float(op, a);
+  ops::check_pair(op, a, b);
+}
+
+void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
+  SINEW_CHECK(gy.shape() == y_shape(args), op, "cotangent ", gy.shape(), " of a convolution that makes ", y_shape(args),
+              " of x ", x_shape(args), " with filters ", filter_shape(args));
+}
+
+Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias, Activation act,
+               const ConvOptions& options) {
+  check_operands(op, x, w);
+  kernel::ConvArgs args = geometry(op, x.shape(), w.shape(), options);
+  Tensor y = Tensor::empty(y_shape(args), x.dtype(), x.device());
+  if (y.numel() == 0) return y;
+  args.dtype = x.dtype(), args.x = x.data(), args.filter = w.data(), args.out = y.data();
+  args.bias = bias.defined() ? bias.data() : nullptr, args.act = act;
+  kernels(x.device()).conv_forward(args);
+  return y;
+}
+
+// Without recording, into `destination` when it is defined.
+Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options,
+                     const Tensor& destination) {
+  check_operands("conv2d_dx", gy, w);
+  SINEW_CHECK(gy.ndim() == 4 && w.ndim() == 4, "conv2d_dx", "cotangent ", gy.shape(), " and filters ", w.shape(),
+              " must have four axes");
+  kernel::ConvArgs args = geometry("conv2d_dx", {gy.dim(0), height, width, w.dim(3)}, w.shape(), options);
+  check_y("conv2d_dx", gy, args);
+  Tensor gx = ops::output(destination, x_shape(args), gy);
+  if (gx.numel() == 0) return gx;
+  args.dtype = gy.dtype(), args.y = gy.data(), args.filter = w.data(), args.out = gx.data();
+  kernels(gy.device()).conv_dx(args);
+  return gx;
+}
+
+Tensor towards_filter(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, const ConvOptions& options,
+                      const Tensor& destination) {
+  check_operands("conv2d_dw", x, gy);
+  SINEW_CHECK(x.ndim() == 4 && gy.ndim() == 4, "conv2d_dw", "x ", x.shape(), " and cotangent ", gy.shape(),
+              " must have four axes");
+  kernel::ConvArgs args = geometry("conv2d_dw", x.shape(), {gy.dim(3), rows, cols, x.dim(3)}, options);
+  check_y("conv2d_dw", gy, args);
+  Tensor gw = ops::output(destination, filter_shape(args), x);
+  args.dtype = x.dtype(), args.x = x.data(), args.y = gy.data(), args.out = gw.data();
+  if (args.n == 0)
+    fill(gw.output_view(), 0);
+  else
+    kernels(x.device()).conv_dw(args);
+  return gw;
+}
+
+// The derivatives of conv2d: public ops while recording, else straight into the destinations.
+void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options, std::span<Tensor> out) {
+  const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
+  if (ctx.needs(0))
+    out[0] = recording({g, w}) ? conv2d_dx(g, w, x.dim(1), x.dim(2), options)
+                               : towards_input(g, w, x.dim(1), x.dim(2), options, ctx.destination(0));
+  if (ctx.needs(1))
+    out[1] = recording({x, g}) ? conv2d_dw(x, g, w.dim(1), w.dim(2), options)
+                               : towards_filter(x, g, w.dim(1), w.dim(2), options, ctx.destination(1));
+}
+
+}  // namespace
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const ConvOptions& options) {
+  return record(
+      forward("conv2d", x, w, Tensor(), Activation::none, options), {x, w}, "conv2d",
+      [options](const VjpContext& ctx, std::span<Tensor> out) { backward(ctx, ctx.cotangent, options, out); });
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act, const ConvOptions& options) {
+  if (bias.defined()) {
+    ops::check_pair("conv2d", x, bias);
+    SINEW_CHECK(w.ndim() == 4 && bias.shape() == Shape({w.dim(0)}), "conv2d", "bias ", bias.shape(), " for filters ",
+                w.shape());
+  }
+  // The kernels fuse what networks put behind convolutions; the other two are passes of their own.
+  if (act == Activation::tanh) return tanh(conv2d(x, w, bias, Activation::none, options));
+  if (act == Activation::sigmoid) return sigmoid(conv2d(x, w, bias, Activation::none, options));
+  const Tensor y = forward("conv2d", x, w, bias, act, options);
+  auto vjp = [act, options](const VjpContext& ctx, std::span<Tensor> out) {
+    const Tensor g = act == Activation::relu ? relu_grad(ctx.cotangent, ctx.output) : ctx.cotangent;
+    backward(ctx, g, options, out);
+    if (ctx.inputs.size() < 3 || !ctx.needs(2)) return;
+    const int64_t k = g.dim(3);
+    out[2] = recording({g}) ? sum(g, {0, 1, 2}) : ops::sum_rows_into(alias(g, {g.numel() / k, k}), ctx.destination(2));
+  };
+  return bias.defined() ? record(y, {x, w, bias}, "conv2d", vjp) : record(y, {x, w}, "conv2d", vjp);
+}
+
+Tensor conv2d_dx(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options) {
+  return record(towards_input(gy, w, height, width, options, Tensor()), {gy, w}, "conv2d_dx",
+                [options](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor &gy = ctx.inputs[0], &w = ctx.inputs[1], &c = ctx.cotangent;
+                  if (ctx.needs(0)) out[0] = conv2d(c, w, options);
+                  if (ctx.needs(1)) out[1] = conv2d_dw(c, gy, w.dim(1), w.dim(2), options);
+                });
+}
+
+Tensor conv2d_dw(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, const ConvOptions& options) {
+  return record(towards_filter(x, gy, rows, cols, options, Tensor()), {x, gy}, "conv2d_dw",
+                [options](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor &x = ctx.inputs[0], &gy = ctx.inputs[1], &c = ctx.cotangent;
+                  if (ctx.needs(0)) out[0] = conv2d_dx(gy, c, x.dim(1), x.dim(2), options);
+                  if (ctx.needs(1)) out[1] = conv2d(x, c, options);
+                });
+}
+
+}  // namespace sinew

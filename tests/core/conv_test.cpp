@@ -1,0 +1,226 @@
+// Convolutions against the definition's plain loops: our own kernels in both types, and the table's f32 entries, which
+// are oneDNN's where it is there.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "core/autograd.h"
+#include "core/cpu/cpu_info.h"
+#include "core/kernel_api.h"
+#include "core/ops.h"
+
+namespace sinew {
+namespace {
+
+using kernel::ConvArgs;
+using Values = std::vector<double>;
+
+template <class T>
+std::vector<T> random_values(int64_t n, uint32_t stream) {
+  const RngKey key{13, static_cast<uint32_t>(RngPurpose::test), stream, 0};
+  return random_uniform({n}, -1, 1, key, dtype_of<T>).template to_vector<T>();
+}
+
+struct Case {
+  int64_t n, h, w, c, k, r, s, stride_h, stride_w, pad_h, pad_w;
+};
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << c.n << " x " << c.h << " x " << c.w << " x " << c.c << ", " << c.k << " filters " << c.r << " x " << c.s
+       << ", stride " << c.stride_h << " x " << c.stride_w << ", padding " << c.pad_h << " x " << c.pad_w;
+}
+
+ConvArgs args_of(const Case& c, DType dtype) {
+  ConvArgs a{};
+  a.dtype = dtype;
+  a.n = c.n, a.h = c.h, a.w = c.w, a.c = c.c, a.k = c.k, a.r = c.r, a.s = c.s;
+  a.p = (c.h + 2 * c.pad_h - c.r) / c.stride_h + 1, a.q = (c.w + 2 * c.pad_w - c.s) / c.stride_w + 1;
+  a.stride_h = c.stride_h, a.stride_w = c.stride_w, a.pad_h = c.pad_h, a.pad_w = c.pad_w;
+  return a;
+}
+int64_t x_size(const ConvArgs& a) { return a.n * a.h * a.w * a.c; }
+int64_t filter_size(const ConvArgs& a) { return a.k * a.r * a.s * a.c; }
+int64_t y_size(const ConvArgs& a) { return a.n * a.p * a.q * a.k; }
+
+// visit(x index, filter index, y index) for every product of the definition.
+void for_every_product(const ConvArgs& a, const std::function<void(size_t, size_t, size_t)>& visit) {
+  for (int64_t n = 0; n < a.n; ++n)
+    for (int64_t p = 0; p < a.p; ++p)
+      for (int64_t q = 0; q < a.q; ++q)
+        for (int64_t r = 0; r < a.r; ++r)
+          for (int64_t s = 0; s < a.s; ++s) {
+            const int64_t h = p * a.stride_h + r - a.pad_h, w = q * a.stride_w + s - a.pad_w;
+            if (h < 0 || h >= a.h || w < 0 || w >= a.w) continue;
+            for (int64_t k = 0; k < a.k; ++k)
+              for (int64_t c = 0; c < a.c; ++c)
+                visit(static_cast<size_t>(((n * a.h + h) * a.w + w) * a.c + c),
+                      static_cast<size_t>(((k * a.r + r) * a.s + s) * a.c + c),
+                      static_cast<size_t>(((n * a.p + p) * a.q + q) * a.k + k));
+          }
+}
+
+struct Kernels {
+  void (*forward)(const ConvArgs&);
+  void (*dx)(const ConvArgs&);
+  void (*dw)(const ConvArgs&);
+};
+Kernels own() { return {reference_conv_forward, reference_conv_dx, reference_conv_dw}; }
+Kernels fast() { return {cpu_kernels().conv_forward, cpu_kernels().conv_dx, cpu_kernels().conv_dw}; }
+
+template <class T>
+void expect_near(const std::vector<T>& got, const Values& want, int64_t terms, const char* what) {
+  const double epsilon = sizeof(T) == 4 ? 6e-8 : 1.2e-16, tolerance = epsilon * static_cast<double>(2 * terms + 8);
+  for (size_t i = 0; i < want.size(); ++i)
+    ASSERT_NEAR(static_cast<double>(got[i]), want[i], tolerance) << what << " [" << i << "]";
+}
+
+template <class T>
+void check(const Case& c, const Kernels& kernels) {
+  ConvArgs a = args_of(c, dtype_of<T>);
+  const std::vector<T> x = random_values<T>(x_size(a), 1), f = random_values<T>(filter_size(a), 2),
+                       y = random_values<T>(y_size(a), 3), bias = random_values<T>(a.k, 4);
+  a.x = x.data(), a.filter = f.data(), a.y = y.data();
+  auto run = [&](void (*kernel)(const ConvArgs&), size_t size, const T* with_bias, Activation act) {
+    std::vector<T> out(size + 1, T(NAN));  // the element behind the end must stay
+    a.out = out.data(), a.bias = with_bias, a.act = act;
+    kernel(a);
+    EXPECT_TRUE(std::isnan(out.back())) << "wrote beyond the end";
+    out.pop_back();
+    return out;
+  };
+  Values want_y(y.size()), want_x(x.size()), want_f(f.size());
+  for_every_product(a, [&](size_t i, size_t j, size_t k) {
+    want_y[k] += static_cast<double>(x[i]) * static_cast<double>(f[j]);
+    want_x[i] += static_cast<double>(y[k]) * static_cast<double>(f[j]);
+    want_f[j] += static_cast<double>(y[k]) * static_cast<double>(x[i]);
+  });
+  const auto none = Activation::none, relu = Activation::relu;
+  expect_near(run(kernels.forward, y.size(), nullptr, none), want_y, a.r * a.s * a.c, "forward");
+  expect_near(run(kernels.dx, x.size(), nullptr, none), want_x, a.r * a.s * a.k, "dx");
+  expect_near(run(kernels.dw, f.size(), nullptr, none), want_f, a.n * a.p * a.q, "dw");
+  auto relu_of = [](Values v) {
+    for (double& d : v) d = std::max(d, 0.0);
+    return v;
+  };
+  expect_near(run(kernels.forward, y.size(), nullptr, relu), relu_of(want_y), a.r * a.s * a.c, "relu");
+  for (size_t i = 0; i < want_y.size(); ++i) want_y[i] += static_cast<double>(bias[i % bias.size()]);
+  expect_near(run(kernels.forward, y.size(), bias.data(), none), want_y, a.r * a.s * a.c, "bias");
+  expect_near(run(kernels.forward, y.size(), bias.data(), relu), relu_of(want_y), a.r * a.s * a.c, "bias and relu");
+}
+
+class Conv : public ::testing::TestWithParam<Case> {};
+
+TEST_P(Conv, OwnKernelsMatchTheDefinition) {
+  check<float>(GetParam(), own());
+  check<double>(GetParam(), own());
+}
+TEST_P(Conv, TheTablesKernelsMatchTheDefinition) { check<float>(GetParam(), fast()); }
+
+INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
+                         ::testing::Values(Case{1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0},       //
+                                           Case{2, 8, 9, 16, 16, 3, 3, 1, 1, 1, 1},     // as in residual networks
+                                           Case{3, 8, 8, 16, 32, 3, 3, 2, 2, 1, 1},     //
+                                           Case{2, 8, 8, 16, 32, 1, 1, 2, 2, 0, 0},     // three quarters of dx are zero
+                                           Case{5, 7, 6, 24, 40, 1, 1, 1, 1, 0, 0},     //
+                                           Case{3, 12, 12, 1, 32, 5, 5, 1, 1, 2, 2},    // one channel
+                                           Case{2, 14, 14, 3, 17, 5, 5, 1, 1, 0, 0},    // three, and odd filters
+                                           Case{2, 11, 13, 3, 20, 7, 7, 2, 2, 0, 0},    //
+                                           Case{2, 5, 4, 7, 5, 3, 2, 2, 1, 1, 0},       // nothing square
+                                           Case{2, 4, 6, 5, 9, 2, 3, 1, 3, 0, 2},       //
+                                           Case{1, 2, 3, 4, 6, 5, 5, 1, 1, 2, 1},       // filters larger than x
+                                           Case{2, 7, 7, 8, 8, 2, 2, 3, 3, 0, 0},       // rows that no filter meets
+                                           Case{1, 6, 6, 2, 3, 1, 1, 1, 1, 2, 1},       // outputs of padding only
+                                           Case{1, 3, 3, 8, 8, 3, 3, 4, 4, 1, 1},       //
+                                           Case{40, 2, 2, 64, 64, 3, 3, 1, 1, 1, 1},    // small images, several a task
+                                           Case{33, 4, 4, 33, 70, 3, 3, 1, 1, 1, 1},    //
+                                           Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks
+
+TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
+  auto all = [](int threads) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    ConvArgs a = args_of({20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, DType::f32);
+    const std::vector<float> x = random_values<float>(x_size(a), 1), f = random_values<float>(filter_size(a), 2),
+                             y = random_values<float>(y_size(a), 3);
+    std::vector<float> out(static_cast<size_t>(x_size(a) + filter_size(a) + y_size(a)));
+    a.x = x.data(), a.filter = f.data(), a.y = y.data();
+    a.out = out.data();
+    reference_conv_dx(a);
+    a.out = out.data() + x_size(a);
+    reference_conv_dw(a);
+    a.out = out.data() + x_size(a) + filter_size(a);
+    reference_conv_forward(a);
+    set_num_threads(before);
+    return out;
+  };
+  const std::vector<float> one = all(1);
+  EXPECT_EQ(one, all(2));
+  EXPECT_EQ(one, all(3));
+}
+
+// The program's threads come and go; a primitive made on one must not be run on another.
+TEST(ConvThreads, EachThreadMayConvolve) {
+  const Case c{4, 8, 8, 16, 16, 3, 3, 1, 1, 1, 1};
+  for (int round = 0; round < 3; ++round) {
+    std::vector<std::thread> threads;
+    for (int t = 0; t < 3; ++t) threads.emplace_back([&] { check<float>(c, fast()); });
+    for (std::thread& t : threads) t.join();
+  }
+}
+
+TEST(ConvOp, AnEmptyBatchHasEmptyResultsAndNoGradient) {
+  const Tensor x = Tensor::zeros({0, 5, 4, 2}), w = Tensor::ones({3, 3, 3, 2});
+  const ConvOptions options{1, 1, 1, 1};
+  const Tensor y = conv2d(x, w, options);
+  EXPECT_EQ(y.shape(), (Shape{0, 5, 4, 3}));
+  EXPECT_EQ(conv2d_dx(y, w, 5, 4, options).shape(), x.shape());
+  EXPECT_EQ(conv2d_dw(x, y, 3, 3, options).to_vector<float>(), std::vector<float>(54, 0.0f));
+}
+
+TEST(ConvOp, WritesItsGradientsWhereTheyAreWanted) {
+  auto random = [](const Shape& shape, uint32_t stream) {
+    return random_uniform(shape, -1, 1, {13, static_cast<uint32_t>(RngPurpose::test), stream, 0});
+  };
+  const Tensor x = random({2, 6, 6, 3}, 1);
+  const std::vector<Tensor> leaves{random({4, 3, 3, 3}, 2).set_requires_grad(), random({4}, 3).set_requires_grad()};
+  auto loss = [&] { return sum(square(conv2d(x, leaves[0], leaves[1], Activation::relu, {1, 1, 1, 1}))); };
+  const std::vector<Tensor> into{Tensor::empty({4, 3, 3, 3}), Tensor::empty({4})};
+  const std::vector<Tensor> want = grad({loss()}, leaves);
+  const std::vector<Tensor> got = grad({loss()}, leaves, {}, {.into = into});
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(got[i].data(), into[i].data());
+    EXPECT_EQ(got[i].to_vector<float>(), want[i].to_vector<float>());
+  }
+}
+
+void expect_error(const std::function<void()>& fn, const std::string& part) {
+  try {
+    fn();
+    ADD_FAILURE() << "no error; expected one with: " << part;
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find(part), std::string::npos) << e.what();
+  }
+}
+
+TEST(ConvOp, ErrorsNameTheShapes) {
+  const Tensor x = Tensor::zeros({2, 5, 4, 3}), w = Tensor::zeros({6, 3, 3, 3});
+  expect_error([&] { conv2d(Tensor::zeros({5, 4, 3}), w); }, "[conv2d] x (5, 4, 3) must be (n, h, w, c)");
+  expect_error([&] { conv2d(x, Tensor::zeros({6, 3, 3, 2})); }, "has 3 channels, the filters (6, 3, 3, 2) 2");
+  expect_error([&] { conv2d(x, Tensor::zeros({0, 3, 3, 3})); }, "empty filters");
+  expect_error([&] { conv2d(x, Tensor::zeros({6, 3, 5, 3})); }, "(6, 3, 5, 3) do not fit x (2, 5, 4, 3)");
+  expect_error([&] { conv2d(x, w, {0, 1, 0, 0}); }, "stride (0, 1)");
+  expect_error([&] { conv2d(x, w, {1, 1, 0, -1}); }, "padding (0, -1)");
+  expect_error([&] { conv2d(x, Tensor::zeros({6, 3, 3, 3}, DType::f64)); }, "operands differ");
+  expect_error([&] { conv2d(cast(x, DType::i32), cast(w, DType::i32)); }, "needs f32 or f64, got i32");
+  expect_error([&] { conv2d(x, w, Tensor::zeros({5}), Activation::none); }, "bias (5) for filters (6, 3, 3, 3)");
+  const Tensor y = Tensor::zeros({2, 3, 2, 6});
+  expect_error([&] { conv2d_dx(y, w, 5, 5); }, "cotangent (2, 3, 2, 6) of a convolution that makes (2, 3, 3, 6)");
+  expect_error([&] { conv2d_dx(Tensor::zeros({2, 3, 2, 5}), w, 5, 4); }, "[conv2d_dx]");
+  expect_error([&] { conv2d_dw(x, y, 2, 3); }, "makes (2, 4, 2, 6)");
+  expect_error([&] { conv2d_dw(x, Tensor::zeros({2, 3}), 3, 3); }, "[conv2d_dw] x (2, 5, 4, 3) and cotangent (2, 3)");
+}
+
+}  // namespace
+}  // namespace sinew
