@@ -176,6 +176,47 @@ struct CrossEntropyArgs {
   const void* scale;
 };
 
+// Normalisation over (rows, channels), channels last; act is max(., 0) when relu, else nothing. Vectors hold one value
+// a channel. All floats of one type. Formulas: core/ops/norm.cpp.
+
+// y = act((x - center) * scale + shift + residual); residual may be null.
+struct ChannelAffineArgs {
+  DType dtype;
+  bool relu;
+  int64_t rows, channels;
+  const void *x, *center, *scale, *shift, *residual;
+  void* y;
+};
+// mean and variance of every channel over the rows (> 1), inv_std = (variance + eps)^(-1/2) with the biased variance,
+// y = act((x - mean) * (gamma * inv_std) + beta + residual). variance receives the unbiased one.
+struct BatchNormArgs {
+  DType dtype;
+  bool relu;
+  int64_t rows, channels;
+  double eps;
+  const void *x, *gamma, *beta, *residual;
+  void *y, *mean, *inv_std, *variance;
+};
+// Its derivatives for the cotangent g of y. relu with y == null: the mask is computed from x again, as there is no
+// residual; with y: from y, and dresidual receives the masked g. dx, dgamma, dbeta may be null.
+struct BatchNormGradArgs {
+  DType dtype;
+  bool relu;
+  int64_t rows, channels;
+  const void *g, *x, *y, *gamma, *beta, *mean, *inv_std;
+  void *dx, *dgamma, *dbeta, *dresidual;
+};
+// Derivatives of batch_norm_grad's results to g, x and gamma for the cotangents u of dx, a of dgamma, b of dbeta (null:
+// zero) and r of dresidual (with y only). gamma2 may be null.
+struct BatchNormGrad2Args {
+  DType dtype;
+  bool relu;
+  int64_t rows, channels;
+  const void *g, *x, *y, *gamma, *beta, *mean, *inv_std;
+  const void *u, *a, *b, *r;
+  void *g2, *x2, *gamma2;
+};
+
 // y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats.
 struct DropoutArgs {
   DType dtype;
@@ -249,27 +290,31 @@ struct SgdArgs {
 
 }  // namespace kernel
 
-#define SINEW_KERNELS(X)             \
-  X(unary, UnaryArgs)                \
-  X(binary, BinaryArgs)              \
-  X(where, WhereArgs)                \
-  X(fill, FillArgs)                  \
-  X(cast, CastArgs)                  \
-  X(strided_copy, StridedCopyArgs)   \
-  X(reduce, ReduceArgs)              \
-  X(gemm, GemmArgs)                  \
-  X(conv_forward, ConvArgs)          \
-  X(conv_dx, ConvArgs)               \
-  X(conv_dw, ConvArgs)               \
-  X(gather, GatherArgs)              \
-  X(scatter_add, ScatterAddArgs)     \
-  X(softmax, SoftmaxArgs)            \
-  X(cross_entropy, CrossEntropyArgs) \
-  X(dropout, DropoutArgs)            \
-  X(random, RandomArgs)              \
-  X(axpby, AxpbyArgs)                \
-  X(dot, DotArgs)                    \
-  X(elastic, ElasticArgs)            \
+#define SINEW_KERNELS(X)                  \
+  X(unary, UnaryArgs)                     \
+  X(binary, BinaryArgs)                   \
+  X(where, WhereArgs)                     \
+  X(fill, FillArgs)                       \
+  X(cast, CastArgs)                       \
+  X(strided_copy, StridedCopyArgs)        \
+  X(reduce, ReduceArgs)                   \
+  X(gemm, GemmArgs)                       \
+  X(conv_forward, ConvArgs)               \
+  X(conv_dx, ConvArgs)                    \
+  X(conv_dw, ConvArgs)                    \
+  X(gather, GatherArgs)                   \
+  X(scatter_add, ScatterAddArgs)          \
+  X(softmax, SoftmaxArgs)                 \
+  X(cross_entropy, CrossEntropyArgs)      \
+  X(channel_affine, ChannelAffineArgs)    \
+  X(batch_norm, BatchNormArgs)            \
+  X(batch_norm_grad, BatchNormGradArgs)   \
+  X(batch_norm_grad2, BatchNormGrad2Args) \
+  X(dropout, DropoutArgs)                 \
+  X(random, RandomArgs)                   \
+  X(axpby, AxpbyArgs)                     \
+  X(dot, DotArgs)                         \
+  X(elastic, ElasticArgs)                 \
   X(sgd, SgdArgs)
 
 struct KernelTable {

@@ -116,6 +116,27 @@ Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& label
 Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const Tensor& labels);
 Tensor mse(const Tensor& prediction, const Tensor& target);  // mean of squared differences
 
+// ---- normalisation ----
+// Batch norm in training (Ioffe and Szegedy 2015): x (..., channels) is normalised over all axes but the last,
+//   y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual)
+// with the biased variance. act: none or relu. residual: x's shape or undefined. Fused, as are its first and second
+// derivatives; higher orders go through public ops. Throws Error when a channel has a single value.
+struct BatchNorm {
+  Tensor y;
+  // Of this batch, (channels), not differentiable: running statistics are made of mean and variance, which is the
+  // unbiased one (n / (n - 1)), as in PyTorch.
+  Tensor mean, inv_std, variance;
+};
+BatchNorm batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& residual = Tensor(),
+                     Activation act = Activation::none, double eps = 1e-5);
+// y alone, from public ops: the fused op's oracle.
+Tensor batch_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& residual = Tensor(),
+                            Activation act = Activation::none, double eps = 1e-5);
+// act((x - center) * scale + shift + residual), vectors (channels): batch norm in evaluation, with
+// scale = gamma / sqrt(running_var + eps). Fused; act and residual as above.
+Tensor channel_affine(const Tensor& x, const Tensor& center, const Tensor& scale, const Tensor& shift,
+                      const Tensor& residual = Tensor(), Activation act = Activation::none);
+
 // ---- random ----
 // x / (1 - rate) where a counter-based draw keeps the element, else 0. Same key, same mask: the derivative
 // and a second backward pass draw it again. rate in [0, 1).

@@ -32,6 +32,11 @@ inline Tensor output(const Tensor& destination, const Shape& shape, const Tensor
   return Tensor::empty(shape, x.dtype(), x.device());
 }
 
+// Fills `out` as the derivative of the same function made of public ops: composite maps the recorded inputs to the
+// results. For the orders of a fused op that are not hot; to be called in its vjp.
+using Composite = std::function<std::vector<Tensor>(std::span<const Tensor> inputs)>;
+void derivative_by_composite(const VjpContext& ctx, std::span<Tensor> out, const Composite& composite);
+
 // matmul of matrices without recording, into `destination` when defined.
 Tensor matmul_into(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b, const Tensor& destination);
 // sum over axis 0 of a matrix without recording.

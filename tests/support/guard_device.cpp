@@ -117,6 +117,18 @@ void check(const char* op, const kernel::SoftmaxArgs& a) { check_device(op, {a.x
 void check(const char* op, const kernel::CrossEntropyArgs& a) {
   check_device(op, {a.x, a.labels, a.loss, a.dx, a.scale});
 }
+void check(const char* op, const kernel::ChannelAffineArgs& a) {
+  check_device(op, {a.x, a.center, a.scale, a.shift, a.residual, a.y});
+}
+void check(const char* op, const kernel::BatchNormArgs& a) {
+  check_device(op, {a.x, a.gamma, a.beta, a.residual, a.y, a.mean, a.inv_std, a.variance});
+}
+void check(const char* op, const kernel::BatchNormGradArgs& a) {
+  check_device(op, {a.g, a.x, a.y, a.gamma, a.beta, a.mean, a.inv_std, a.dx, a.dgamma, a.dbeta, a.dresidual});
+}
+void check(const char* op, const kernel::BatchNormGrad2Args& a) {
+  check_device(op, {a.g, a.x, a.y, a.gamma, a.beta, a.mean, a.inv_std, a.u, a.a, a.b, a.r, a.g2, a.x2, a.gamma2});
+}
 void check(const char* op, const kernel::DropoutArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::RandomArgs& a) { check_device(op, {a.y}); }
 void check(const char* op, const kernel::AxpbyArgs& a) { check_device(op, {a.x, a.y, a.z}); }

@@ -1,0 +1,195 @@
+// Batch norm beyond its rows of the op table: known values, the fused kernels against public ops on awkward shapes,
+// accuracy, threads.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/cpu/cpu_info.h"
+#include "core/ops.h"
+#include "tests/support/gradcheck.h"
+
+namespace sinew::testing {
+namespace {
+
+struct Variant {
+  bool residual;
+  Activation act;
+};
+constexpr Variant kVariants[] = {
+    {false, Activation::none}, {false, Activation::relu}, {true, Activation::none}, {true, Activation::relu}};
+
+// x, gamma, beta, residual for `shape`.
+std::vector<Tensor> leaves(const Shape& shape, DType dtype = DType::f64, double offset = 0) {
+  const Shape channels{shape.dim(-1)};
+  std::vector<Tensor> in{random_input(shape, 1) + offset, random_input(channels, 2), random_input(channels, 3),
+                         random_input(shape, 4)};
+  for (Tensor& t : in) t = cast(t, dtype).set_requires_grad();
+  return in;
+}
+
+// y, gradient and Hv (with all of dx, dgamma, dbeta, dresidual on the path) of fused or composite.
+std::vector<double> all_orders(const std::vector<Tensor>& in, Variant v, bool fused) {
+  const Tensor residual = v.residual ? in[3] : Tensor();
+  const Tensor y = fused ? batch_norm(in[0], in[1], in[2], residual, v.act, 1e-3).y
+                         : batch_norm_composite(in[0], in[1], in[2], residual, v.act, 1e-3);
+  std::vector<double> out = values(y);
+  const Tensor w = cast(random_input(y.shape(), 5), y.dtype());
+  const std::vector<Tensor> g = grad({sum(square(y) * w)}, in, {}, {.create_graph = true});
+  std::vector<Tensor> on_graph, directions;
+  for (size_t i = 0; i < g.size(); ++i) {
+    for (double d : values(g[i])) out.push_back(d);
+    if (!g[i].requires_grad()) continue;
+    on_graph.push_back(g[i]);
+    directions.push_back(cast(random_input(g[i].shape(), 10 + static_cast<uint32_t>(i)), g[i].dtype()));
+  }
+  for (const Tensor& h : grad(on_graph, in, directions))
+    for (double d : values(h)) out.push_back(d);
+  return out;
+}
+
+double relative_error(const std::vector<double>& got, const std::vector<double>& want) {
+  double difference = 0, scale = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    difference += (got[i] - want[i]) * (got[i] - want[i]);
+    scale += want[i] * want[i];
+  }
+  return std::sqrt(difference / scale);
+}
+
+TEST(BatchNorm, KnownValues) {
+  const Tensor x = Tensor::from_vector<double>({1, -2, 3, 4, 8, 4}, {3, 2});
+  const Tensor gamma = Tensor::from_vector<double>({2, 3}, {2}), beta = Tensor::from_vector<double>({0.5, -1}, {2});
+  const BatchNorm r = batch_norm(x, gamma, beta, Tensor(), Activation::none, 0);
+  EXPECT_TRUE(near(values(r.mean), {4, 2}, 1e-15));
+  EXPECT_TRUE(near(values(r.variance), {13, 12}, 1e-15));  // (9 + 1 + 16) / 2, (16 + 4 + 4) / 2
+  const double a = std::sqrt(26.0 / 3), b = std::sqrt(8.0);
+  EXPECT_TRUE(near(values(r.inv_std), {1 / a, 1 / b}, 1e-15));
+  const std::vector<double> y{-6 / a + 0.5, -12 / b - 1, -2 / a + 0.5, 6 / b - 1, 8 / a + 0.5, 6 / b - 1};
+  EXPECT_TRUE(near(values(r.y), y, 1e-15));
+  const Tensor residual = Tensor::from_vector<double>({1, 1, 1, 1, -9, 1}, {3, 2});
+  const Tensor rectified = batch_norm(x, gamma, beta, residual, Activation::relu, 0).y;
+  EXPECT_TRUE(near(values(rectified), {0, 0, 1.5 - 2 / a, 6 / b, 0, 6 / b}, 1e-15));
+}
+
+TEST(BatchNorm, EpsilonIsInsideTheRoot) {
+  const Tensor x = Tensor::from_vector<double>({1, 3}, {2, 1}), one = Tensor::ones({1}, DType::f64);
+  EXPECT_TRUE(near(values(batch_norm(x, one, one, Tensor(), Activation::none, 3).y), {0.5, 1.5}, 1e-15));
+}
+
+// Few and many channels, multiples of nothing, rows that do not fill a chunk, several chunks.
+TEST(BatchNorm, FusedEqualsCompositeInAllOrders) {
+  for (const Shape& shape : {Shape{2, 1}, Shape{5, 7, 3, 3}, Shape{64, 50}, Shape{9, 130}, Shape{2, 33, 31, 16},
+                             Shape{3, 1, 1, 200}, Shape{4001, 5}, Shape{17, 300}})
+    for (const Variant& v : kVariants) {
+      const std::vector<Tensor> in = leaves(shape);
+      EXPECT_LT(relative_error(all_orders(in, v, true), all_orders(in, v, false)), 1e-13)
+          << shape << " residual " << v.residual << " relu " << (v.act == Activation::relu);
+    }
+}
+
+TEST(BatchNorm, SinglePrecisionIsAccurate) {
+  for (double offset : {0.0, 100.0})
+    for (const Variant& v : kVariants) {
+      const std::vector<Tensor> in32 = leaves({8, 32, 32, 16}, DType::f32, offset);
+      std::vector<Tensor> in64;
+      for (const Tensor& t : in32) in64.push_back(cast(t.detach(), DType::f64).set_requires_grad());
+      EXPECT_LT(relative_error(all_orders(in32, v, true), all_orders(in64, v, true)), offset == 0 ? 5e-7 : 2e-5)
+          << "offset " << offset << " residual " << v.residual;
+    }
+}
+
+TEST(BatchNorm, ThreadsDoNotChangeAnyBit) {
+  for (const Variant& v : kVariants) {
+    const std::vector<Tensor> in = leaves({9, 31, 17, 24}, DType::f32);
+    auto run = [&](int threads) {
+      const int before = num_threads();
+      set_num_threads(threads);
+      std::vector<double> out = all_orders(in, v, true);
+      set_num_threads(before);
+      return out;
+    };
+    const std::vector<double> one = run(1);
+    EXPECT_EQ(one, run(2));
+    EXPECT_EQ(one, run(3));
+  }
+}
+
+// The fused second derivative with cotangents for some of its results only.
+TEST(BatchNorm, SecondDerivativeOfSomeGradients) {
+  for (const Variant& v : kVariants)
+    for (size_t which = 0; which < (v.residual ? 4u : 3u); ++which) {
+      const std::vector<Tensor> in = leaves({11, 4});
+      auto hv = [&](bool fused) {
+        const Tensor residual = v.residual ? in[3] : Tensor();
+        const Tensor y = fused ? batch_norm(in[0], in[1], in[2], residual, v.act).y
+                               : batch_norm_composite(in[0], in[1], in[2], residual, v.act);
+        const std::vector<Tensor> g = grad({sum(exp(y))}, in, {}, {.create_graph = true});
+        std::vector<double> out;
+        for (const Tensor& h : grad({sum(g[which] * random_input(g[which].shape(), 20))}, in))
+          for (double d : values(h)) out.push_back(d);
+        return out;
+      };
+      EXPECT_LT(relative_error(hv(true), hv(false)), 1e-13) << which << " residual " << v.residual;
+    }
+}
+
+// A frozen input costs nothing and breaks nothing.
+TEST(BatchNorm, DerivativesOfParametersOnly) {
+  std::vector<Tensor> in = leaves({11, 4});
+  in[0] = in[0].detach();
+  const std::vector<Tensor> wrt{in[1], in[2]};
+  auto gradient = [&](const Tensor& y) {
+    std::vector<double> out;
+    for (const Tensor& g : grad({sum(square(y))}, wrt))
+      for (double d : values(g)) out.push_back(d);
+    return out;
+  };
+  EXPECT_LT(
+      relative_error(gradient(batch_norm(in[0], in[1], in[2]).y), gradient(batch_norm_composite(in[0], in[1], in[2]))),
+      1e-14);
+}
+
+TEST(BatchNorm, WritesIntoDestinations) {
+  const std::vector<Tensor> in = leaves({11, 4});
+  Vec flat = Vec::zeros(16, DType::f64);
+  const std::vector<Tensor> wrt{in[1], in[2]}, into{Tensor::view_of(flat, 0, {4}), Tensor::view_of(flat, 8, {4})};
+  const std::vector<Tensor> want = grad({sum(square(batch_norm(in[0], in[1], in[2]).y))}, wrt);
+  const std::vector<Tensor> got = grad({sum(square(batch_norm(in[0], in[1], in[2]).y))}, wrt, {}, {.into = into});
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(got[i].data(), into[i].data());
+    EXPECT_EQ(values(got[i]), values(want[i]));
+  }
+}
+
+TEST(ChannelAffine, KnownValues) {
+  auto vec = [](std::vector<double> v) { return Tensor::from_vector(v, {static_cast<int64_t>(v.size())}); };
+  const Tensor x = Tensor::from_vector<double>({1, 2, 3, 4}, {2, 2});
+  const Tensor y = channel_affine(x, vec({1, 2}), vec({2, -1}), vec({0.5, 1}));
+  EXPECT_EQ(values(y), (std::vector<double>{0.5, 1, 4.5, -1}));
+  const Tensor z = channel_affine(x, vec({1, 2}), vec({2, -1}), vec({0.5, 1}), -x, Activation::relu);
+  EXPECT_EQ(values(z), (std::vector<double>{0, 0, 1.5, 0}));
+}
+
+TEST(NormErrors, NameTheOpAndTheShapes) {
+  const Tensor x = Tensor::ones({4, 3}), c = Tensor::ones({3}), bad = Tensor::ones({4});
+  auto message = [](auto fn) -> std::string {
+    try {
+      fn();
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "no error";
+  };
+  EXPECT_NE(message([&] { batch_norm(x, bad, c); }).find("[batch_norm] vector (4) for 3 channels of (4, 3)"),
+            std::string::npos);
+  EXPECT_NE(message([&] { batch_norm(Tensor::ones({1, 3}), c, c); }).find("has no variance"), std::string::npos);
+  EXPECT_NE(message([&] { batch_norm(c, c, c); }).find("[batch_norm] of shape (3)"), std::string::npos);
+  EXPECT_NE(message([&] { batch_norm(x, c, c, bad); }).find("[batch_norm] shapes (4, 3) and (4)"), std::string::npos);
+  EXPECT_NE(message([&] { batch_norm(x, c, c, Tensor(), Activation::tanh); }).find("no activation but relu"),
+            std::string::npos);
+  EXPECT_NE(message([&] { channel_affine(x, c, c, bad); }).find("[channel_affine] vector (4)"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace sinew::testing
