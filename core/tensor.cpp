@@ -67,7 +67,7 @@ Tensor Tensor::from_host(const void* values, const Shape& shape, DType dtype, De
 Tensor Tensor::view_of(const Vec& vec, int64_t offset, const Shape& shape, bool requires_grad) {
   SINEW_CHECK(offset >= 0 && offset + shape.numel() <= vec.size(), "view_of", "shape ", shape, " at ", offset,
               " of a vector of ", vec.size());
-  Tensor t = make(shape, vec.dtype(), vec.storage(), offset);
+  Tensor t = make(shape, vec.dtype(), vec.storage(), vec.offset() + offset);
   t.impl()->requires_grad = requires_grad;
   return t;
 }

@@ -66,6 +66,13 @@ Vec Vec::zeros(int64_t size, DType dtype, Device device) {
   fill(v.mutable_view(), 0);
   return v;
 }
+Vec Vec::slice(int64_t offset, int64_t count) const {
+  check_slice(size_, offset, count);
+  Vec part = *this;
+  part.offset_ += offset;
+  part.size_ = count;
+  return part;
+}
 Vec Vec::copy_of(ConstVecView source) {
   Vec v = empty(source.size, source.dtype, source.device);
   copy(source, v.mutable_view());

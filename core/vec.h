@@ -58,23 +58,30 @@ class Vec {
   static Vec zeros(int64_t size, DType dtype, Device device = Device::cpu);
   static Vec copy_of(ConstVecView source);
   Vec clone() const { return copy_of(view()); }
+  // Elements [offset, offset + count), sharing memory and version.
+  Vec slice(int64_t offset, int64_t count) const;
 
   bool defined() const { return static_cast<bool>(storage_); }
   int64_t size() const { return size_; }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device() : Device::cpu; }
   const StorageRef& storage() const { return storage_; }
+  int64_t offset() const { return offset_; }  // of the first element in the storage, in elements
 
-  ConstVecView view() const { return {storage_ ? storage_->data() : nullptr, size_, dtype_, device()}; }
+  ConstVecView view() const { return {data(), size_, dtype_, device()}; }
   // A view to write through. Bumps the storage's version: tensors saved before are then stale, and say so.
   VecView mutable_view() {
     if (storage_) storage_->bump_version();
-    return {storage_ ? storage_->data() : nullptr, size_, dtype_, device()};
+    return {data(), size_, dtype_, device()};
   }
 
  private:
+  void* data() const {
+    return storage_ ? static_cast<char*>(storage_->data()) + static_cast<size_t>(offset_) * size_of(dtype_) : nullptr;
+  }
+
   StorageRef storage_;
-  int64_t size_ = 0;
+  int64_t offset_ = 0, size_ = 0;
   DType dtype_ = DType::f32;
 };
 

@@ -20,7 +20,8 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
                     std::span<const int64_t> samples) {
   constexpr size_t kBatch = 500;
   GradMode off(false);
-  const nn::Parameters parameters(model.layout(), theta, false);
+  const nn::Parameters parameters = model.parameters(theta, false);
+  const nn::Buffers buffers = model.buffers(theta);
   Evaluation result;
   result.samples = static_cast<int64_t>(samples.size());
   const size_t classes = static_cast<size_t>(std::max(data.classes(), model.outputs()));
@@ -30,7 +31,7 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
   for (size_t begin = 0; begin < samples.size(); begin += kBatch) {
     const nn::Batch batch =
         nn::read_batch(data, samples.subspan(begin, std::min(kBatch, samples.size() - begin)), theta.device());
-    const Tensor logits = model.forward(batch.inputs, nn::Pass{parameters});
+    const Tensor logits = model.forward(batch.inputs, nn::Pass{.parameters = parameters, .buffers = &buffers});
     result.loss +=
         to_doubles(softmax_cross_entropy(logits, batch.labels).view())[0] * static_cast<double>(batch.size());
     const std::vector<int64_t> guess = argmax(logits, 1).to_vector<int64_t>(),

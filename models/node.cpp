@@ -8,12 +8,26 @@
 
 #include "core/sha256.h"
 #include "models/component_options.h"
+#include "models/recalibrate.h"
 #include "models/zoo/mlp.h"
 
 namespace sinew::train {
 namespace {
 
 double seconds(dist::Nanos t) { return static_cast<double>(t) * 1e-9; }
+
+bool mixes_buffers(const Options& options) { return options.scheme.bn == "average"; }
+// Of the vector that the scheme mixes.
+int64_t mixed_size(const RunContext& context) {
+  return (mixes_buffers(context.options) ? context.model.state_layout() : context.model.layout()).size();
+}
+
+// Gives an evaluation point the statistics that it is tested with.
+void settle_buffers(const RunContext& context, Vec& point) {
+  constexpr int64_t kBatches = 100;
+  if (context.options.scheme.bn == "recalibrate")
+    recalibrate(context.model, point, *context.data.train, context.options.train.batch, kBatches);
+}
 
 // Averages over the steps since the last record and writes one now and then: about a hundred in a run.
 class Recorder {
@@ -34,6 +48,7 @@ class Recorder {
     if (context_.metrics && world_.rank() == 0 && step.step % eval_every == 0) {
       Result<Vec> point = trainer_.evaluation_point();
       if (!point.ok()) return point.status();
+      settle_buffers(context_, *point);
       const Evaluation e = evaluate(context_.model, *point, *context_.data.test);
       std::vector<std::pair<std::string, double>> values = {{"test_loss", e.loss}, {"test_accuracy", e.accuracy}};
       if (!validation_.empty()) {
@@ -75,7 +90,7 @@ uint64_t common_options_hash(const Options& options) {
   for (const OptionSpec& spec : option_table()) {
     const std::string key = spec.key;
     if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
-        key != "train.batch")
+        key != "train.batch" && key != "scheme.bn")
       continue;
     if (key == "data.dir") continue;  // each host may keep its data elsewhere
     const std::string text = key + "=" + option_text(options, spec) + "\n";
@@ -104,7 +119,11 @@ Result<RunContext> prepare_run(const Options& options) {
   if (!data.ok()) return data.status();
   Result<nn::Model> model = make_model(options, *data->train);
   if (!model.ok()) return model.status();
-  const uint64_t fingerprint = model->layout().fingerprint() ^ common_options_hash(options);
+  if (options.scheme.bn == "local" && model->buffer_layout().size() > 0 &&
+      dist::needs_center(scheme_options(options, 0)))
+    return make_status(StatusCode::invalid_argument, "scheme.bn = local: with scheme ", options.scheme.name,
+                       " the center is tested, which has no statistics of its own; use average or recalibrate");
+  const uint64_t fingerprint = model->state_layout().fingerprint() ^ common_options_hash(options);
   RunContext context{.options = options,
                      .data = std::move(*data),
                      .model = std::move(*model),
@@ -132,8 +151,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   nn::Loader loader(context.data.train, loading);
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
   Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
-  const auto scheme = dist::make_scheme(context.scheme, world, theta.size(), theta.dtype(), theta.device());
-  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta));
+  const auto scheme = dist::make_scheme(context.scheme, world, mixed_size(context), theta.dtype(), theta.device());
+  Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta), mixes_buffers(o));
   Recorder recorder(context, world, trainer, *scheme, loader.validation_indices());
 
   NodeResult result;
@@ -165,13 +184,14 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
 }
 
 Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
-  const Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
-  const auto center = dist::make_center(context.scheme, world, theta.size(), theta.dtype());
-  SINEW_RETURN_IF_ERROR(center->start(theta.view()));
+  Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
+  Vec mixed = theta.slice(0, mixed_size(context));
+  const auto center = dist::make_center(context.scheme, world, mixed.size(), mixed.dtype());
+  SINEW_RETURN_IF_ERROR(center->start(mixed.view()));
   SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;
-  result.point = Vec::zeros(theta.size(), theta.dtype());
-  center->snapshot(result.point.mutable_view());
+  center->snapshot(mixed.mutable_view());
+  result.point = theta;
   result.report.rank = world.rank();
   result.report.role = "center";
   result.report.bytes_sent = world.traffic().bytes_sent;
@@ -180,6 +200,7 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
 }
 
 Status measure(const RunContext& context, NodeResult& result) {
+  settle_buffers(context, result.point);
   result.report.evaluation = evaluate(context.model, result.point, *context.data.test);
   result.report.parameters_sha256 = sha256_hex(result.point.view());
   if (std::isfinite(result.report.evaluation->loss)) return Status::Ok();

@@ -78,6 +78,12 @@ std::vector<OptionSpec> make_table() {
        .unit = "elements", .min = 16, .max = 1e9},
       {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,
        .max = kHour},
+      {SINEW_OPTION(scheme.bn), .kind = Kind::name,
+       .help = "batch norm's statistics: mixed like parameters, each worker's own, or measured anew for each test",
+       .names =
+           [] {
+             return Names{"average", "local", "recalibrate"};
+           }},
 
       {SINEW_OPTION(train.epochs), .kind = Kind::integer, .help = "passes of each worker over its samples",
        .alias = "epochs", .min = 1, .max = 1e6},

@@ -67,6 +67,7 @@ struct Options {
     std::string order = "jacobi";
     int64_t shard = 60 * 1024;
     int64_t deadline = 10'000'000'000;  // nanoseconds, as all durations
+    std::string bn = "average";
   } scheme;
   struct Train {
     int64_t epochs = 2;

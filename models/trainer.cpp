@@ -18,26 +18,33 @@ double share_correct(const Tensor& logits, const Tensor& labels) {
 
 // Gradient memory of the executing thread, in use inside one computation only: simulated workers that take turns share
 // it, and it stays in the cache. Padding stays zero: backward never writes it.
-const Vec& thread_gradient(const Vec& theta) {
+const Vec& thread_gradient(const Vec& parameters) {
   static thread_local Vec gradient;
-  if (gradient.size() != theta.size() || gradient.dtype() != theta.dtype() || gradient.device() != theta.device())
-    gradient = Vec::zeros(theta.size(), theta.dtype(), theta.device());
+  if (gradient.size() != parameters.size() || gradient.dtype() != parameters.dtype() ||
+      gradient.device() != parameters.device())
+    gradient = Vec::zeros(parameters.size(), parameters.dtype(), parameters.device());
   return gradient;
 }
 
 }  // namespace
 
 Trainer::Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-                 dist::World& world, Vec theta)
+                 dist::World& world, Vec theta, bool mix_buffers)
     : model_(model),
       loader_(loader),
       optimizer_(optimizer),
       scheme_(scheme),
       world_(world),
       theta_(std::move(theta)),
-      parameters_(model.layout(), theta_) {
+      parameter_vector_(theta_.slice(0, model.layout().size())),
+      buffer_vector_(theta_.slice(model.layout().size(), model.buffer_layout().size())),
+      parameters_(model.parameters(theta_)),
+      buffers_(model.buffers(theta_)),
+      mix_buffers_(mix_buffers) {
   optimizer_.init(model.layout(), theta_.dtype(), theta_.device());
-  if (scheme_.reduces()) use_gradient(Vec::zeros(theta_.size(), theta_.dtype(), theta_.device()));
+  if (!scheme_.reduces()) return;
+  reduced_ = Vec::zeros(mixed().size, theta_.dtype(), theta_.device());
+  use_gradient(reduced_.slice(0, parameter_vector_.size()));
 }
 
 void Trainer::use_gradient(const Vec& gradient) {
@@ -47,7 +54,7 @@ void Trainer::use_gradient(const Vec& gradient) {
 }
 
 Status Trainer::run(const TrainerSettings& settings) {
-  SINEW_RETURN_IF_ERROR(scheme_.start(theta_.mutable_view()));
+  SINEW_RETURN_IF_ERROR(scheme_.start(mixed()));
   loader_.seek(settings.first_step);
   optimizer_.seek(settings.first_step);
   for (int64_t step = settings.first_step; step < settings.steps; ++step) {
@@ -58,17 +65,20 @@ Status Trainer::run(const TrainerSettings& settings) {
     if (settings.on_step) SINEW_RETURN_IF_ERROR(settings.on_step(report));
   }
   world_.report_step(settings.steps);
-  return scheme_.finish(theta_.mutable_view());
+  return scheme_.finish(mixed());
 }
 
 Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepReport& report) {
   report.step = step + 1;
-  SINEW_RETURN_IF_ERROR(scheme_.before_step(step, theta_.mutable_view()));
+  SINEW_RETURN_IF_ERROR(scheme_.before_step(step, mixed()));
   // Without a reduction the update is part of the computation: the gradient is then in use inside one closure only.
   const bool reduces = scheme_.reduces();
   world_.compute({}, [&] {
-    if (!reduces) use_gradient(thread_gradient(theta_));
+    if (!reduces) use_gradient(thread_gradient(parameter_vector_));
+    if (settings.skip_nonfinite) buffers_before_ = buffer_vector_.clone();
     forward_backward(settings, step, report);
+    if (settings.skip_nonfinite && !std::isfinite(report.loss))
+      copy(buffers_before_.view(), buffer_vector_.mutable_view());
     if (!reduces) update(std::isfinite(report.loss));
   });
   const bool usable = std::isfinite(report.loss);
@@ -76,31 +86,39 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
                        "; lower --lr, or continue past such steps with --train.nonfinite skip");
   if (reduces) {
-    // Every member of a synchronous scheme takes part, with a gradient that does no harm, and makes the same step.
-    if (!usable) fill(gradient_.mutable_view(), 0);
-    SINEW_RETURN_IF_ERROR(scheme_.reduce(gradient_.mutable_view()));
+    SINEW_RETURN_IF_ERROR(reduce(usable));
     update(true);
   }
-  SINEW_RETURN_IF_ERROR(scheme_.after_step(step, theta_.mutable_view()));
+  SINEW_RETURN_IF_ERROR(scheme_.after_step(step, mixed()));
   if (const double moved2 = scheme_.take_external_write(); moved2 > 0) {
-    const double size = norm(theta_.view());
+    const double size = norm(parameter_vector_.view());
     optimizer_.on_external_write(std::sqrt(moved2) / (size > 0 ? size : 1));
   }
   return Status::Ok();
 }
 
+// Every member of a synchronous scheme takes part, with a gradient that does no harm, and makes the same step.
+Status Trainer::reduce(bool usable) {
+  if (!usable) fill(gradient_.mutable_view(), 0);
+  Vec buffers = reduced_.slice(gradient_.size(), reduced_.size() - gradient_.size());
+  if (mix_buffers_) copy(buffer_vector_.view(), buffers.mutable_view());
+  SINEW_RETURN_IF_ERROR(scheme_.reduce(reduced_.mutable_view()));
+  if (mix_buffers_) copy(buffers.view(), buffer_vector_.mutable_view());
+  return Status::Ok();
+}
+
 void Trainer::update(bool usable) {
   if (usable)
-    optimizer_.step(theta_.mutable_view(), gradient_.mutable_view());
+    optimizer_.step(parameter_vector_.mutable_view(), gradient_.mutable_view());
   else
-    optimizer_.skip(theta_.mutable_view());
+    optimizer_.skip(parameter_vector_.mutable_view());
 }
 
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
-  optimizer_.before_gradient(theta_.mutable_view());
+  optimizer_.before_gradient(parameter_vector_.mutable_view());
   const nn::Batch batch = loader_.next();
-  const nn::Pass pass{parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()),
-                      static_cast<uint64_t>(step)};
+  const nn::Pass pass{
+      parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step), &buffers_};
   const Tensor logits = model_.forward(batch.inputs, pass);
   const Tensor loss = settings.loss(logits, batch.labels);
   grad({loss}, parameters_.all(), {}, {.into = gradient_views_});
@@ -110,8 +128,9 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
 }
 
 Result<Vec> Trainer::evaluation_point() {
-  Vec point = Vec::zeros(theta_.size(), theta_.dtype(), theta_.device());
-  SINEW_RETURN_IF_ERROR(scheme_.evaluation_point(theta_.view(), point.mutable_view()));
+  Vec point = theta_.clone();
+  const VecView own = mixed();
+  SINEW_RETURN_IF_ERROR(scheme_.evaluation_point(own, point.mutable_view().slice(0, own.size)));
   return point;
 }
 

@@ -3,6 +3,10 @@
 // One step: scheme.before_step -> optimizer.before_gradient -> forward and backward -> scheme.reduce -> optimizer.step
 // -> scheme.after_step.
 //
+// theta is the model's vector: its parameters and, after them, its buffers (nn/module.h). The optimizer sees the
+// parameters; the scheme mixes both, or with mix_buffers off the parameters only. A scheme that reduces gradients
+// reduces the buffers with them, so that equal parameters keep equal buffers.
+//
 // Invariants: theta, the gradient and the optimizer's state live in flat vectors of one layout that are allocated once;
 // the gradient belongs to the executing thread (one for all simulated workers) unless the scheme reduces gradients. A
 // step's randomness is keyed by (seed, worker, step), so a run does not depend on how it was interrupted.
@@ -43,9 +47,10 @@ struct TrainerSettings {
 
 class Trainer {
  public:
-  // Takes theta over. All references must outlive the trainer.
+  // Takes theta over. The scheme was made for all of it, or with mix_buffers off for its first model.layout().size()
+  // elements. All references must outlive the trainer.
   Trainer(const nn::Model& model, nn::Loader& loader, optim::Optimizer& optimizer, dist::Scheme& scheme,
-          dist::World& world, Vec theta);
+          dist::World& world, Vec theta, bool mix_buffers = true);
 
   // Meets the other workers, trains, and delivers what is in flight.
   Status run(const TrainerSettings& settings);
@@ -56,6 +61,8 @@ class Trainer {
  private:
   Status one_step(const TrainerSettings& settings, int64_t step, StepReport& report);
   void use_gradient(const Vec& gradient);
+  VecView mixed() { return mix_buffers_ ? theta_.mutable_view() : parameter_vector_.mutable_view(); }
+  Status reduce(bool usable);
   void update(bool usable);
   void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
 
@@ -64,9 +71,14 @@ class Trainer {
   optim::Optimizer& optimizer_;
   dist::Scheme& scheme_;
   dist::World& world_;
-  Vec theta_, gradient_;
+  Vec theta_, parameter_vector_, buffer_vector_;  // the whole, and its two parts
+  Vec gradient_;
+  Vec reduced_;         // the gradient and the buffers as the scheme reduces them; gradient_ is its first part
+  Vec buffers_before_;  // of a step whose loss may not be finite
   nn::Parameters parameters_;
+  nn::Buffers buffers_;
   std::vector<Tensor> gradient_views_;
+  const bool mix_buffers_;
 };
 
 }  // namespace sinew::train

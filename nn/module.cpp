@@ -10,6 +10,12 @@ ParamId Declarations::parameter(const std::string& name, const Shape& shape, con
   return id;
 }
 
+BufferId Declarations::buffer(const std::string& name, const Shape& shape, double initial) {
+  BufferId id{buffer_layout_.add(prefix_ + name, shape)};
+  buffer_initials_.push_back(initial);
+  return id;
+}
+
 Parameters::Parameters(const ParamLayout& layout, const Vec& theta, bool requires_grad) {
   SINEW_CHECK(theta.size() == layout.size(), "parameters", "a vector of ", theta.size(), " elements for a layout of ",
               layout.size());
@@ -31,15 +37,33 @@ Model::Model(std::string name, ModulePtr root, Shape input, int64_t outputs)
     : name_(std::move(name)), root_(std::move(root)), input_(input), outputs_(outputs) {
   SINEW_CHECK(root_ != nullptr, "model", "'", name_, "' has no root module");
   root_->declare(declarations_);
+  state_layout_ = layout();
+  for (const Segment& s : buffer_layout().segments()) state_layout_.add(s.name, s.shape);
+}
+
+Parameters Model::parameters(const Vec& theta, bool requires_grad) const {
+  SINEW_CHECK(theta.size() == state_layout_.size(), "model", "'", name_, "' has a vector of ", state_layout_.size(),
+              " elements, got ", theta.size());
+  return Parameters(layout(), theta.slice(0, layout().size()), requires_grad);
+}
+
+Buffers Model::buffers(const Vec& theta) const {
+  SINEW_CHECK(theta.size() == state_layout_.size(), "model", "'", name_, "' has a vector of ", state_layout_.size(),
+              " elements, got ", theta.size());
+  return Buffers(buffer_layout(), theta.slice(layout().size(), buffer_layout().size()));
 }
 
 Vec Model::initialize(uint64_t seed, DType dtype, Device device) const {
-  Vec theta = Vec::zeros(layout().size(), dtype, device);
+  Vec theta = Vec::zeros(state_layout_.size(), dtype, device);
   VecView all = theta.mutable_view();
   for (size_t i = 0; i < layout().segments().size(); ++i) {
     const Segment& s = layout().segments()[i];
     RngKey key{seed, static_cast<uint32_t>(RngPurpose::init), static_cast<uint32_t>(i), 0};
     nn::initialize(declarations_.initializers()[i], s.shape, key, all.slice(s.offset, s.numel));
+  }
+  for (size_t i = 0; i < buffer_layout().segments().size(); ++i) {
+    const Segment& s = buffer_layout().segments()[i];
+    fill(all.slice(layout().size() + s.offset, s.numel), declarations_.buffer_initials()[i]);
   }
   return theta;
 }

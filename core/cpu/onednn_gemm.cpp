@@ -1,8 +1,8 @@
 // Matrix products through oneDNN's matmul primitive.
 //
 // Primitives are cached per calling thread and geometry. Scratchpads are the user's: Debian's oneDNN crashes when
-// a primitive with a library scratchpad runs on another thread than its maker's. Results do not depend on the
-// number of threads (measured for matmul; conv differs).
+// a primitive with a library scratchpad runs on another thread than its maker's. Results depend on the number of
+// threads where there is no AVX-512 (measured: equal bits with it, different ones on AVX2).
 #include <dnnl.hpp>
 
 #include <cstring>

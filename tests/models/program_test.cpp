@@ -175,7 +175,8 @@ TEST_F(ProgramWithUcx, FiveProcessesTrainElastically) {
   EXPECT_FALSE(fs::exists(root_ + "/run/parts"));
 }
 
-// One engine: the synchronous schemes end with the same bits in real processes and in virtual time.
+// One engine: the synchronous schemes end with the same bits in real processes and in virtual time, for the same number
+// of threads.
 TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
   for (const Words& scheme :
        {Words{"allreduce"}, {"easgd_sync"}, {"easgd_sync", "--scheme.order", "gauss_seidel"}, {"local"}}) {
@@ -183,6 +184,7 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
     for (int simulated = 0; simulated < 2; ++simulated) {
       const std::string folder = scheme.back() + (simulated ? "-sim" : "-ucx");
       Words more(scheme.begin() + 1, scheme.end());
+      more.insert(more.end(), {"--train.threads", "1"});
       if (simulated) more.insert(more.end(), {"--run.world", "sim"});
       auto run = start(run_of(scheme[0], folder, more));
       ASSERT_EQ(run->wait(), 0) << run->output();
