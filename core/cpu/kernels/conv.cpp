@@ -1,19 +1,22 @@
 // Our own direct convolution, forward and towards the input: the oracle for every floating-point type, and the path of
 // builds without oneDNN.
 //
-// Both are one routine, `Correlation`. The derivative towards the input falls apart into stride_h * stride_w
+// Both are one routine, Correlation. The derivative towards the input falls apart into stride_h * stride_w
 // independent correlations of the cotangent, one per residue of the input position, each with every stride-th tap of
 // the flipped filter (for stride 1 just one, as fast as the forward). Each output element is summed in one order, by
 // one thread. Compiled with -ffp-contract=fast.
-#include "core/cpu/kernels/conv_window.h"
+#include "core/cpu/kernels/conv_pixels.h"
 
 namespace sinew::SINEW_CPU_NS {
 namespace {
 
-// tile (kRows x kVecs vectors) = sum over taps of x[offset[row] + tap] * w[tap][:]; a filter row has `length` taps,
-// the next one lies `pitch` further in x.
+// What the images of a task may take: they should stay in the second-level cache beside a block of filters.
+constexpr int64_t kTaskBytes = 256 << 10;
+
+// tile (kRows x kVecs vectors) = sum over taps of x[offset[row] + tap] * w[tap][:], for filter_rows rows of `length`
+// taps; the next row lies `pitch` further in x and `w_pitch` further in w.
 template <class T, int kRows, int kVecs>
-void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, const T* x, const int64_t* offset,
+void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitch, const T* x, const int64_t* offset,
               const T* __restrict w, T* __restrict tile) {
   using V = typename Simd<T>::V;
   constexpr int kLanes = Simd<T>::kLanes;
@@ -25,10 +28,11 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, const T* x, co
     for (int v = 0; v < kVecs; ++v) acc[i][v] = V{};
   }
   for (int64_t r = 0; r < filter_rows; ++r) {
+    const T* wr = w + r * w_pitch;
     for (int64_t l = 0; l < length; ++l) {
       V wv[kVecs];
-      for (int v = 0; v < kVecs; ++v) wv[v] = *reinterpret_cast<const V*>(w + v * kLanes);
-      w += kVecs * kLanes;
+      for (int v = 0; v < kVecs; ++v) wv[v] = *reinterpret_cast<const V*>(wr + v * kLanes);
+      wr += kVecs * kLanes;
 #pragma GCC unroll 8
       for (int i = 0; i < kRows; ++i) {
         const T s = row[i][l];
@@ -44,7 +48,7 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, const T* x, co
 }
 
 template <class T>
-using DotTile = void (*)(int64_t, int64_t, int64_t, const T*, const int64_t*, const T*, T*);
+using DotTile = void (*)(int64_t, int64_t, int64_t, int64_t, const T*, const int64_t*, const T*, T*);
 template <class T, int kVecs, int... kRows>
 struct DotTiles {
   static constexpr DotTile<T> at[] = {nullptr, dot_tile<T, kRows, kVecs>...};
@@ -55,87 +59,61 @@ DotTile<T> dot_tile_for(int64_t rows, bool wide) {
   return DotTiles<T, 1, 1, 2, 3, 4, 5, 6, 7, 8>::at[rows];
 }
 
-// One correlation with unit dilation: output pixel (i, j), for i < rows and j < cols, sums taps_h x taps_w pixels of
-// the source from (first_h + i * step_h, first_w + j * step_w) on, zero outside the source, and lands at target[image *
-// image_size + target_of(i, j)].
+// target pixel = sum over its taps_h x taps_w taps of the source pixel there times the filter, plus bias, rectified.
 template <class T>
 struct Correlation {
+  PixelGeometry g;
   const T* source;
-  int64_t images, source_h, source_w, channels;  // of the source
-  int64_t first_h, first_w, step_h, step_w, taps_h, taps_w;
-  int64_t rows, cols;
   T* target;
-  int64_t image_size, target_row, target_col,
-      outputs;       // strides of the target in elements; channels of an output pixel
-  const T* weights;  // blocks of columns, each (taps_h, taps_w * channels, lanes or 2 lanes), zero filled
+  int64_t images, outputs;
+  const T* weights;  // blocks of output channels, each (taps_h, taps_w * channels, one or two vectors), zero filled
   const T* bias;
   bool relu;
 
-  int64_t taps() const { return taps_h * taps_w * channels; }
+  int64_t taps() const { return g.taps_h * g.taps_w * g.channels; }
 
   void run() const {
-    if (rows <= 0 || cols <= 0) return;
-    const bool inside = first_h >= 0 && first_w >= 0 && first_h + (rows - 1) * step_h + taps_h <= source_h &&
-                        first_w + (cols - 1) * step_w + taps_w <= source_w;
-    // A task is some rows of one image, or several whole images when they are small, so that the filters that it
-    // streams through the cache meet enough pixels.
-    int64_t task_rows = rows, task_images = 1;
-    auto window_h = [&] { return (task_rows - 1) * step_h + taps_h; };
-    const int64_t window_w = inside ? source_w : (cols - 1) * step_w + taps_w;
-    auto bytes = [&] { return window_h() * window_w * channels * static_cast<int64_t>(sizeof(T)); };
-    auto tasks = [&] { return ceil_div(images, task_images) * ceil_div(rows, task_rows); };
-    while (task_rows > 1 && (bytes() > kConvBlockBytes || tasks() < 16)) task_rows = ceil_div(task_rows, 2);
-    if (task_rows == rows)
-      while (tasks() >= 32 && task_images * rows * cols < 128 && 2 * task_images * bytes() <= kConvBlockBytes)
-        task_images *= 2;
-    const int64_t row_pitch = window_w * channels;
-    const int64_t image_pitch = inside ? source_h * row_pitch : window_h() * row_pitch;
-    const int64_t pixels = task_images * task_rows * cols;
-    int64_t* offsets = static_cast<int64_t*>(malloc(static_cast<size_t>(2 * pixels) * sizeof(int64_t)));
-    int64_t* targets = offsets + pixels;
-    for (int64_t m = 0, at = 0; m < task_images; ++m)
-      for (int64_t i = 0; i < task_rows; ++i)
-        for (int64_t j = 0; j < cols; ++j, ++at) {
-          offsets[at] = m * image_pitch + i * step_h * row_pitch + j * step_w * channels;
-          targets[at] = m * image_size + i * target_row + j * target_col;
-        }
-    const int64_t row_blocks = ceil_div(rows, task_rows);
-    parallel_blocks(tasks(), 1, images * rows * cols * outputs * (taps() + 1) / 16, [&](int64_t task, int64_t) {
+    if (g.rows <= 0 || g.cols <= 0) return;
+    // A task is several whole images, so that the filters it streams through the cache meet enough pixels and border
+    // groups fill their tiles; or, with few images, some rows of one.
+    int64_t task_images = 1, task_rows = g.rows;
+    const int64_t image_bytes = g.source_h * g.source_w * g.channels * static_cast<int64_t>(sizeof(T));
+    while (images >= 16 * task_images && task_images * g.rows * g.cols < 1024 &&
+           2 * task_images * image_bytes <= kTaskBytes)
+      task_images *= 2;
+    while (task_rows > 1 && images * ceil_div(g.rows, task_rows) < 8) task_rows = ceil_div(task_rows, 2);
+    const int64_t row_blocks = ceil_div(g.rows, task_rows), image_blocks = ceil_div(images, task_images);
+    const int64_t work = images * g.rows * g.cols * outputs * (taps() + 1) / 16;
+    parallel_blocks(image_blocks * row_blocks, 1, work, [&](int64_t task, int64_t) {
       const int64_t image = task / row_blocks * task_images, row = task % row_blocks * task_rows;
-      const int64_t m = min64(task_images, images - image), n = min64(task_rows, rows - row);
-      const T* from = source + image * source_h * source_w * channels;
-      const int64_t h0 = first_h + row * step_h;
-      T* window = nullptr;
-      if (inside) {
-        from += (h0 * source_w + first_w) * channels;
-      } else {
-        window = static_cast<T*>(malloc(static_cast<size_t>(m * image_pitch) * sizeof(T)));
-        for (int64_t i = 0; i < m; ++i)
-          copy_window(from + i * source_h * source_w * channels, source_h, source_w, channels, h0,
-                      (n - 1) * step_h + taps_h, first_w, window_w, window + i * image_pitch);
-        from = window;
-      }
-      // m > 1 only with whole images, so that the pixels of a task are the first of the offsets in any case.
-      tile_all(from, row_pitch, offsets, targets, m * n * cols, target + image * image_size + row * target_row);
-      free(window);
+      const int64_t m = min64(task_images, images - image);
+      const Pixels pixels(g, m, row, min64(g.rows, row + task_rows));
+      for (int64_t k = 0; k < outputs; k += kConvCols<T>)
+        channels_of(pixels, m, k, source + image * g.source_h * g.source_w * g.channels,
+                    target + image * g.target_image + k);
     });
-    free(offsets);
   }
 
-  void tile_all(const T* from, int64_t pitch, const int64_t* offsets, const int64_t* targets, int64_t pixels,
-                T* to) const {
+  // Output channels from k on, as many as a tile is wide.
+  void channels_of(const Pixels& pixels, int64_t m, int64_t k, const T* from, T* to) const {
     constexpr int kLanes = Simd<T>::kLanes;
     alignas(64) T tile[kConvRows * kConvCols<T>];
-    const T* w = weights;
-    for (int64_t k = 0; k < outputs; k += kConvCols<T>) {
-      const bool wide = outputs - k > kLanes;
-      const int64_t width = min64(kConvCols<T>, outputs - k), ld = wide ? 2 * kLanes : kLanes;
-      for (int64_t i = 0; i < pixels; i += kConvRows) {
-        const int64_t n = min64(kConvRows, pixels - i);
-        dot_tile_for<T>(n, wide)(taps_h, taps_w * channels, pitch, from, offsets + i, w, tile);
-        for (int64_t j = 0; j < n; ++j) store(tile + j * ld, to + targets[i + j] + k, bias ? bias + k : nullptr, width);
+    const bool wide = outputs - k > kLanes;
+    const int64_t width = min64(kConvCols<T>, outputs - k), ld = wide ? 2 * kLanes : kLanes;
+    const T* w = weights + k * taps();
+    const int64_t pitch = g.source_w * g.channels, w_pitch = g.taps_w * g.channels * ld;
+    for (int64_t q = 0; q < pixels.count; ++q) {
+      const PixelGroup& group = pixels.groups[q];
+      const T* group_w = w + (group.rows.low * g.taps_w + group.cols.low) * g.channels * ld;
+      const int64_t length = (group.cols.high - group.cols.low) * g.channels;
+      const int64_t filter_rows = length ? group.rows.high - group.rows.low : 0;
+      const int64_t end = group.begin + m * group.per_image;
+      for (int64_t i = group.begin; i < end; i += kConvRows) {
+        const int64_t n = min64(kConvRows, end - i);
+        dot_tile_for<T>(n, wide)(filter_rows, length, pitch, w_pitch, from, pixels.source + i, group_w, tile);
+        for (int64_t j = 0; j < n; ++j)
+          store(tile + j * ld, to + pixels.target[i + j], bias ? bias + k : nullptr, width);
       }
-      w += taps() * ld;
     }
   }
 
@@ -180,27 +158,10 @@ void forward(const kernel::ConvArgs& a) {
   T* packed = pack_weights<T>(a.r, a.s, a.c, a.k, [&](int64_t r, int64_t s, int64_t c, int64_t k) {
     return filter[((k * a.r + r) * a.s + s) * a.c + c];
   });
-  const Correlation<T> correlation{static_cast<const T*>(a.x),
-                                   a.n,
-                                   a.h,
-                                   a.w,
-                                   a.c,
-                                   -a.pad_h,
-                                   -a.pad_w,
-                                   a.stride_h,
-                                   a.stride_w,
-                                   a.r,
-                                   a.s,
-                                   a.p,
-                                   a.q,
-                                   static_cast<T*>(a.out),
-                                   a.p * a.q * a.k,
-                                   a.q * a.k,
-                                   a.k,
-                                   a.k,
-                                   packed,
-                                   static_cast<const T*>(a.bias),
-                                   a.act == Activation::relu};
+  const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
+                        a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
+  const Correlation<T> correlation{g,      static_cast<const T*>(a.x),    static_cast<T*>(a.out),   a.n, a.k,
+                                   packed, static_cast<const T*>(a.bias), a.act == Activation::relu};
   correlation.run();
   free(packed);
 }
@@ -229,23 +190,24 @@ void towards_input(const kernel::ConvArgs& a) {
         const int64_t row = i + a.stride_h * (taps_h - 1 - r), col = j + a.stride_w * (taps_w - 1 - s);
         return filter[((k * a.r + row) * a.s + col) * a.c + c];
       });
-      const Correlation<T> correlation{static_cast<const T*>(a.y),
-                                       a.n,
-                                       a.p,
-                                       a.q,
-                                       a.k,
-                                       v.first,
-                                       u.first,
-                                       1,
-                                       1,
-                                       taps_h,
-                                       taps_w,
-                                       v.count,
-                                       u.count,
+      const PixelGeometry g{a.p,
+                            a.q,
+                            a.k,
+                            v.first,
+                            u.first,
+                            1,
+                            1,
+                            taps_h,
+                            taps_w,
+                            v.count,
+                            u.count,
+                            a.h * a.w * a.c,
+                            a.stride_h * a.w * a.c,
+                            a.stride_w * a.c};
+      const Correlation<T> correlation{g,
+                                       static_cast<const T*>(a.y),
                                        static_cast<T*>(a.out) + (v.start * a.w + u.start) * a.c,
-                                       a.h * a.w * a.c,
-                                       a.stride_h * a.w * a.c,
-                                       a.stride_w * a.c,
+                                       a.n,
                                        a.c,
                                        packed,
                                        nullptr,
