@@ -2,6 +2,7 @@
 #pragma once
 
 #include "nn/layers/activations.h"
+#include "nn/layers/conv2d.h"
 #include "nn/layers/dropout.h"
 #include "nn/layers/flatten.h"
 #include "nn/layers/linear.h"

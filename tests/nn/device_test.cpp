@@ -14,17 +14,18 @@ namespace {
 Tensor values_on(Device device) {
   std::vector<float> values(4 * 12);
   for (size_t i = 0; i < values.size(); ++i) values[i] = 0.1f * static_cast<float>(i % 17) - 0.7f;
-  return Tensor::from_vector(values, {4, 3, 4}, device);
+  return Tensor::from_vector(values, {4, 2, 3, 2}, device);
 }
 
 Model every_layer() {
   auto net = std::make_unique<Sequential>();
+  net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .activation = Activation::relu}));
   net->add(std::make_unique<Flatten>());
   for (const std::string& name : activation_names())
     net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));
   net->add(std::make_unique<ReLU>()).add(std::make_unique<Tanh>()).add(std::make_unique<Sigmoid>());
   net->add(std::make_unique<Dropout>(0.2)).add(std::make_unique<Linear>(12, 3, LinearOptions{.bias = false}));
-  return Model("every layer", std::move(net), {3, 4}, 3);
+  return Model("every layer", std::move(net), {2, 3, 2}, 3);
 }
 
 struct Results {

@@ -39,9 +39,15 @@ std::vector<Case> cases() {
       {"Flatten", [] { return std::make_unique<Flatten>(); }, {3, 2, 2}},
       {"Dropout", [] { return std::make_unique<Dropout>(0.4); }, {5, 6}},
       {"LinearWithoutBias", [] { return std::make_unique<Linear>(4, 3, LinearOptions{.bias = false}); }, {5, 4}},
+      {"Conv2dWithoutBias",
+       [] { return std::make_unique<Conv2d>(2, 3, 3, Conv2dOptions{.bias = false}); },
+       {2, 4, 5, 2}},
   };
   for (const std::string& name : activation_names()) {
     Activation activation = activation_named(name);
+    Conv2dOptions conv{.stride = {2, 1}, .padding = {1, 2}, .activation = activation};
+    all.push_back(
+        {"Conv2d_" + name, [=] { return std::make_unique<Conv2d>(2, 3, Extent2d(3, 2), conv); }, {2, 4, 3, 2}});
     LinearOptions options{.activation = activation};
     all.push_back({"Linear_" + name, [=] { return std::make_unique<Linear>(4, 3, options); }, {5, 4}});
     all.push_back({"Mlp_" + name, [=] { return small_mlp(activation, 0); }, {4, 2, 3}});

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/nn/module_fixture.h"
@@ -71,6 +72,53 @@ TEST(Linear, RefusesEmptyLayersAndOtherWidths) {
   EXPECT_THROW(Linear(0, 3), Error);
   EXPECT_THROW(Linear(3, -1), Error);
   EXPECT_THROW(fixture<Linear>(2, 3).forward(matrix({1, 2, 3}, {1, 3})), Error);
+}
+
+// One image of 3 x 3 with two channels: 1 to 9, and ten times that. Filters (1, 2, 2, 2).
+TEST(Conv2d, CorrelatesChannelsLast) {
+  Values image;
+  for (double v = 1; v <= 9; ++v) image.insert(image.end(), {v, 10 * v});
+  const Tensor x = matrix(image, {1, 3, 3, 2});
+  auto run = [&](const Conv2dOptions& options) {
+    ModuleFixture layer = fixture<Conv2d>(2, 1, 2, options);
+    layer.set("weight", {1, 0, 0, 0.1, 0, 0, -1, 0.1});  // x[0,0,0] + x[0,1,1] / 10 - x[1,1,0] + x[1,1,1] / 10
+    if (options.bias) layer.set("bias", {-3});
+    return layer.forward(x);
+  };
+  // In terms of the first channel: x[i,j] + x[i,j+1].
+  Tensor y = run({.bias = false});
+  EXPECT_EQ(y.shape(), (Shape{1, 2, 2, 1}));
+  expect_near(y, {3, 5, 9, 11});
+  expect_near(run({.activation = Activation::relu}), {0, 2, 6, 8});
+  y = run({.stride = {2, 1}, .padding = {1, 0}, .bias = false});
+  EXPECT_EQ(y.shape(), (Shape{1, 2, 2, 1}));
+  expect_near(y, {0, 0, 9, 11});
+}
+
+TEST(Conv2d, FollowsPyTorchsDefaultInitialisation) {
+  // fan_in 4 * 3 * 3 = 36, so both lie within 1 / 6.
+  ModuleFixture layer = fixture<Conv2d>(4, 64, 3);
+  const std::vector<Segment>& segments = layer.layout().segments();
+  ASSERT_EQ(segments.size(), 2u);
+  EXPECT_EQ(segments[0].shape, (Shape{64, 3, 3, 4}));
+  EXPECT_EQ(segments[1].shape, (Shape{64}));
+  for (const Segment& s : segments) {
+    double largest = 0;
+    for (double v : to_doubles(layer.theta().view().slice(s.offset, s.numel))) largest = std::max(largest, std::abs(v));
+    EXPECT_LE(largest, 1.0 / 6) << s.name;
+    EXPECT_GT(largest, 0.9 / 6) << s.name;
+  }
+  ModuleFixture other = fixture<Conv2d>(4, 8, 3, Conv2dOptions{.init = initializer_named("kaiming_normal")});
+  const Segment& bias = other.layout().segments()[1];
+  EXPECT_EQ(to_doubles(other.theta().view().slice(bias.offset, bias.numel)), Values(8, 0.0));
+}
+
+TEST(Conv2d, RefusesWhatMakesNoSense) {
+  EXPECT_THROW(Conv2d(0, 3, 3), Error);
+  EXPECT_THROW(Conv2d(3, 3, Extent2d(3, 0)), Error);
+  EXPECT_THROW(Conv2d(3, 3, 3, {.stride = 0}), Error);
+  EXPECT_THROW(Conv2d(3, 3, 3, {.padding = {1, -1}}), Error);
+  EXPECT_THROW(fixture<Conv2d>(2, 3, 3).forward(Tensor::zeros({1, 4, 4, 3}, DType::f64)), Error);
 }
 
 TEST(Activations, ComputeTheirFunctionOnAnyShape) {
