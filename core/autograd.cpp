@@ -1,6 +1,7 @@
 #include "core/autograd.h"
 
 #include <algorithm>
+#include <memory>
 
 #include "core/node_locals.h"
 #include "core/ops.h"
@@ -13,23 +14,24 @@ GradMode::GradMode(bool enabled) : previous_(std::exchange(node_locals().grad_en
 GradMode::~GradMode() { node_locals().grad_enabled = previous_; }
 bool GradMode::enabled() { return node_locals().grad_enabled; }
 
-bool recording(std::initializer_list<Tensor> inputs) {
+bool recording(std::initializer_list<TensorRef> inputs) {
   if (!GradMode::enabled()) return false;
-  for (const Tensor& t : inputs)
-    if (t.requires_grad()) return true;
+  for (const TensorRef& in : inputs)
+    if (in.tensor.requires_grad()) return true;
   return false;
 }
 
-Tensor record(Tensor out, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp) {
+Tensor record(Tensor out, std::initializer_list<TensorRef> inputs, const char* name, const Vjp& vjp) {
   if (!recording(inputs)) return out;
-  auto* fn = new GradFn{name, inputs, {}, out.impl()->storage->version(), std::move(vjp)};
-  uint64_t number = 0;
-  fn->versions.reserve(inputs.size());
-  for (const Tensor& t : inputs) {
-    fn->versions.push_back(t.impl()->storage->version());
-    number = std::max(number, t.impl()->number);
-  }
+  SINEW_CHECK(inputs.size() <= GradFn::kMaxInputs, name, inputs.size(), " inputs, at most ", GradFn::kMaxInputs);
   TensorImpl* impl = out.impl();
+  auto* fn = new GradFn{.name = name, .vjp = vjp, .output_version = impl->storage->version()};
+  uint64_t number = 0;
+  for (const TensorRef& in : inputs) {
+    fn->versions[fn->count] = in.tensor.impl()->storage->version();
+    fn->input[fn->count++] = in.tensor;
+    number = std::max(number, in.tensor.impl()->number);
+  }
   impl->grad_fn = fn;
   impl->requires_grad = true;
   // Larger than every input's: descending numbers are a topological order, without a global counter.
@@ -39,9 +41,9 @@ Tensor record(Tensor out, std::initializer_list<Tensor> inputs, const char* name
 
 // The op's node is a tensor without elements; each result is recorded as a component of it. So the results own the
 // op as every tensor owns what it was made of, and backward meets the op after all of them.
-void record_all(std::span<Tensor> outs, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp) {
+void record_all(std::span<Tensor> outs, std::initializer_list<TensorRef> inputs, const char* name, const Vjp& vjp) {
   if (!recording(inputs)) return;
-  const Tensor node = record(Tensor::empty({0}, outs[0].dtype(), outs[0].device()), inputs, name, std::move(vjp));
+  const Tensor node = record(Tensor::empty({0}, outs[0].dtype(), outs[0].device()), inputs, name, vjp);
   node.impl()->grad_fn->results = static_cast<int>(outs.size());
   for (size_t i = 0; i < outs.size(); ++i) {
     record(outs[i], {node}, name, nullptr);
@@ -56,22 +58,23 @@ class NodeIndex {
  public:
   NodeIndex() : slots_(64) {}
   // The index of key, or -1.
-  int find(const TensorImpl* key) const {
-    for (size_t i = hash(key);; ++i) {
-      const Slot& s = slots_[i & (slots_.size() - 1)];
-      if (s.key == key) return s.value;
-      if (!s.key) return -1;
-    }
-  }
-  // REQUIRES: not there yet.
-  void insert(const TensorImpl* key, int value) {
+  int find(const TensorImpl* key) const { return slots_[slot(key)].value; }
+  // The index of key; `fresh`, which it then has, when it was not there.
+  int find_or_insert(const TensorImpl* key, int fresh) {
+    Slot& s = slots_[slot(key)];
+    if (s.key) return s.value;
+    s = {key, fresh};
     if (2 * ++count_ > slots_.size()) {
       std::vector<Slot> old(slots_.size() * 2);
       old.swap(slots_);
-      for (const Slot& s : old)
-        if (s.key) place(s);
+      for (const Slot& o : old)
+        if (o.key) slots_[slot(o.key)] = o;
     }
-    place({key, value});
+    return fresh;
+  }
+  void clear() {
+    std::fill(slots_.begin(), slots_.end(), Slot{});
+    count_ = 0;
   }
 
  private:
@@ -79,134 +82,144 @@ class NodeIndex {
     const TensorImpl* key = nullptr;
     int value = -1;
   };
-  static size_t hash(const TensorImpl* key) {
-    return static_cast<size_t>((reinterpret_cast<uintptr_t>(key) >> 5) * 0x9E3779B97F4A7C15u >> 20);
-  }
-  void place(const Slot& slot) {
-    size_t i = hash(slot.key);
-    while (slots_[i & (slots_.size() - 1)].key) ++i;
-    slots_[i & (slots_.size() - 1)] = slot;
+  // Where key is, or where it belongs.
+  size_t slot(const TensorImpl* key) const {
+    size_t i = static_cast<size_t>((reinterpret_cast<uintptr_t>(key) >> 5) * 0x9E3779B97F4A7C15u >> 20);
+    for (;; ++i) {
+      i &= slots_.size() - 1;
+      if (slots_[i].key == key || !slots_[i].key) return i;
+    }
   }
   std::vector<Slot> slots_;
   size_t count_ = 0;
 };
 
 struct Node {
-  Tensor tensor;  // keeps it alive while backward runs
+  TensorImpl* impl;
+  Tensor held;  // the same, for results of ops: kept until backward has passed them
   Tensor cotangent;
   std::vector<Tensor> components;  // cotangents of the results, for the node of an op with several
-  int wanted = -1;                 // index among the requested inputs
-  int contributions = 0;           // edges on paths that will add to the cotangent
+  size_t first_edge = 0;
+  int wanted = -1;        // index among the requested inputs
+  int contributions = 0;  // edges on paths that will add to the cotangent
   bool on_path = false;
 };
 
-void check_versions(const GradFn& fn, const Tensor& output) {
-  for (size_t i = 0; i < fn.inputs.size(); ++i)
-    SINEW_CHECK(fn.inputs[i].impl()->storage->version() == fn.versions[i], "grad", "input ", i, " of ", fn.name, " ",
-                fn.inputs[i].shape(), " was written in place after the forward pass");
+// The working memory of a backward pass.
+struct Tables {
+  NodeIndex index;
+  std::vector<Node> nodes;
+  std::vector<int> edges;  // node of every input of every node, in the order of nodes; -1: requires no grad
+  std::vector<int> order;
+  std::vector<int> requested;  // node of each requested input, or -1
+  std::vector<uint8_t> wanted;
+  std::vector<Tensor> cotangents, destinations;
+
+  void clear() {
+    index.clear();
+    nodes.clear();
+    edges.clear();
+  }
+};
+
+// A thread keeps its tables for the next pass, unless the graph was unusually large.
+constexpr size_t kKeptNodes = 4096;
+thread_local std::unique_ptr<Tables> spare_tables;
+
+class BorrowedTables {
+ public:
+  BorrowedTables() : tables_(std::move(spare_tables)) {
+    if (!tables_) tables_ = std::make_unique<Tables>();
+  }
+  ~BorrowedTables() {
+    const bool keep = tables_->nodes.size() <= kKeptNodes;
+    tables_->clear();
+    if (keep) spare_tables = std::move(tables_);
+  }
+  BorrowedTables(const BorrowedTables&) = delete;
+  BorrowedTables& operator=(const BorrowedTables&) = delete;
+  Tables& operator*() { return *tables_; }
+
+ private:
+  std::unique_ptr<Tables> tables_;
+};
+
+void check_versions(GradFn& fn, const Tensor& output) {
+  for (size_t i = 0; i < fn.count; ++i)
+    SINEW_CHECK(fn.input[i].impl()->storage->version() == fn.versions[i], "grad", "input ", i, " of ", fn.name, " ",
+                fn.input[i].shape(), " was written in place after the forward pass");
   SINEW_CHECK(output.impl()->storage->version() == fn.output_version, "grad", "the result of ", fn.name, " ",
               output.shape(), " was written in place after the forward pass");
 }
 
 class Backward {
  public:
-  Backward(std::span<const Tensor> inputs, const GradOptions& options) : inputs_(inputs), options_(options) {}
+  Backward(std::span<const Tensor> inputs, const GradOptions& options)
+      : inputs_(inputs), options_(options), t_(*borrowed_) {}
 
   void collect(std::span<const Tensor> outputs) {
-    nodes_.reserve(64);
-    std::vector<int> pending;
-    auto visit = [&](const Tensor& t) {
-      if (!t.requires_grad() || index_.find(t.impl()) >= 0) return;
-      index_.insert(t.impl(), static_cast<int>(nodes_.size()));
-      nodes_.push_back({t, Tensor(), {}, -1, 0, false});
-      pending.push_back(static_cast<int>(nodes_.size()) - 1);
-    };
-    for (const Tensor& t : outputs) visit(t);
-    while (!pending.empty()) {
-      const Tensor t = nodes_[static_cast<size_t>(pending.back())].tensor;
-      pending.pop_back();
-      if (const GradFn* fn = t.impl()->grad_fn) {
-        SINEW_CHECK(!fn->inputs.empty(), "grad", "the graph of ", fn->name,
-                    " was freed by an earlier backward pass; ask for retain_graph or create_graph there");
-        for (const Tensor& in : fn->inputs) visit(in);
-      }
+    for (const Tensor& y : outputs)
+      if (y.requires_grad()) visit(y);
+    for (size_t i = 0; i < t_.nodes.size(); ++i) {
+      t_.nodes[i].first_edge = t_.edges.size();
+      GradFn* fn = t_.nodes[i].impl->grad_fn;
+      if (!fn) continue;
+      SINEW_CHECK(fn->count > 0, "grad", "the graph of ", fn->name,
+                  " was freed by an earlier backward pass; ask for retain_graph or create_graph there");
+      for (const Tensor& in : fn->inputs()) t_.edges.push_back(in.requires_grad() ? visit(in) : -1);
     }
+    t_.requested.resize(inputs_.size());
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      const int k = index_.find(inputs_[i].impl());
+      const int k = t_.requested[i] = t_.index.find(inputs_[i].impl());
       if (k < 0) continue;
       SINEW_CHECK(node(k).wanted < 0, "grad", "input ", i, " is requested twice");
       node(k).wanted = static_cast<int>(i);
     }
-    order_.resize(nodes_.size());
-    for (size_t i = 0; i < order_.size(); ++i) order_[i] = static_cast<int>(i);
-    std::stable_sort(order_.begin(), order_.end(), [&](int a, int b) { return number(a) > number(b); });
+    t_.order.resize(t_.nodes.size());
+    for (size_t i = 0; i < t_.order.size(); ++i) t_.order[i] = static_cast<int>(i);
+    // Equal numbers stay in the order in which they were met: sums of cotangents do not depend on addresses.
+    std::sort(t_.order.begin(), t_.order.end(), [&](int a, int b) {
+      const uint64_t x = node(a).impl->number, y = node(b).impl->number;
+      return x != y ? x > y : a < b;
+    });
     // From the leaves up: which nodes lie on a path to a requested input.
-    for (size_t i = order_.size(); i-- > 0;) {
-      Node& n = node(order_[i]);
+    for (size_t i = t_.order.size(); i-- > 0;) {
+      Node& n = node(t_.order[i]);
       n.on_path = n.wanted >= 0;
-      if (const GradFn* fn = n.tensor.impl()->grad_fn)
-        for (const Tensor& in : fn->inputs) {
-          const int k = index_.find(in.impl());
-          if (k >= 0 && node(k).on_path) n.on_path = true;
-        }
-    }
-    for (int k : order_) {
-      const Node& n = node(k);
-      if (!n.on_path || !n.tensor.impl()->grad_fn) continue;
-      for (const Tensor& in : n.tensor.impl()->grad_fn->inputs) {
-        const int j = index_.find(in.impl());
-        if (j >= 0) ++node(j).contributions;
-      }
+      for (int j : edges(n))
+        if (j >= 0 && node(j).on_path) n.on_path = true;
+      if (n.on_path)
+        for (int j : edges(n))
+          if (j >= 0) ++node(j).contributions;
     }
   }
 
-  void seed(const Tensor& output, const Tensor& cotangent) { accumulate(node(index_.find(output.impl())), cotangent); }
+  void seed(const Tensor& output, const Tensor& cotangent) {
+    accumulate(node(t_.index.find(output.impl())), cotangent);
+  }
 
   void run() {
-    std::vector<uint8_t> wanted;
-    std::vector<Tensor> cotangents, destinations;
-    for (int k : order_) {
-      GradFn* fn = node(k).tensor.impl()->grad_fn;
-      if (!fn || !node(k).on_path || (!node(k).cotangent.defined() && node(k).components.empty())) continue;
-      check_versions(*fn, node(k).tensor);
-      if (fn->component >= 0) {
-        hand_to_op(k, *fn);
-        continue;
+    for (int k : t_.order) {
+      Node& n = node(k);
+      if (n.impl->grad_fn && n.on_path && (n.cotangent.defined() || !n.components.empty())) {
+        check_versions(*n.impl->grad_fn, n.held);
+        n.impl->grad_fn->component < 0 ? pass(n) : hand_to_op(n);
+        if (!options_.create_graph && !options_.retain_graph) n.impl->grad_fn->free();
       }
-      const size_t count = fn->inputs.size();
-      wanted.assign(count, 0);
-      cotangents.assign(count, Tensor());
-      destinations.clear();
-      for (size_t i = 0; i < count; ++i) {
-        const int j = index_.find(fn->inputs[i].impl());
-        wanted[i] = j >= 0 && node(j).on_path;
-        if (!wanted[i] || options_.into.empty() || node(j).wanted < 0 || node(j).contributions != 1) continue;
-        destinations.resize(count);
-        destinations[i] = options_.into[static_cast<size_t>(node(j).wanted)];
-      }
-      fn->vjp({fn->inputs, node(k).tensor, node(k).cotangent, wanted, destinations, node(k).components}, cotangents);
-      for (size_t i = 0; i < count; ++i)
-        if (wanted[i] && cotangents[i].defined()) {
-          SINEW_CHECK(cotangents[i].shape() == fn->inputs[i].shape(), fn->name, "derivative of input ", i,
-                      " has shape ", cotangents[i].shape(), ", the input ", fn->inputs[i].shape());
-          accumulate(node(index_.find(fn->inputs[i].impl())), std::move(cotangents[i]));
-        }
-      if (node(k).wanted < 0) node(k).cotangent = Tensor();
-      node(k).components.clear();
-      if (!options_.create_graph && !options_.retain_graph) {
-        fn->vjp = nullptr;
-        fn->inputs.clear();
-      }
+      n.held = Tensor();
+      n.components.clear();
+      if (n.wanted < 0) n.cotangent = Tensor();
     }
   }
 
   std::vector<Tensor> results() {
     std::vector<Tensor> out(inputs_.size());
     for (size_t i = 0; i < inputs_.size(); ++i) {
-      const int k = index_.find(inputs_[i].impl());
-      Tensor g = k >= 0 ? node(k).cotangent : Tensor();
+      const int k = t_.requested[i];
+      Tensor g = k >= 0 ? std::move(node(k).cotangent) : Tensor();
       if (options_.into.empty()) {
-        out[i] = g.defined() ? g : Tensor::zeros(inputs_[i].shape(), inputs_[i].dtype(), inputs_[i].device());
+        out[i] =
+            g.defined() ? std::move(g) : Tensor::zeros(inputs_[i].shape(), inputs_[i].dtype(), inputs_[i].device());
         continue;
       }
       out[i] = options_.into[i];
@@ -219,26 +232,58 @@ class Backward {
   }
 
  private:
-  Node& node(int k) { return nodes_[static_cast<size_t>(k)]; }
-  uint64_t number(int k) { return node(k).tensor.impl()->number; }
-  // Gives the cotangent of one of several results to the op's node, which is next in line for them all.
-  void hand_to_op(int k, GradFn& fn) {
-    Node& op = node(index_.find(fn.inputs[0].impl()));
-    const size_t i = static_cast<size_t>(fn.component);
-    op.components.resize(static_cast<size_t>(op.tensor.impl()->grad_fn->results));
-    op.components[i] = node(k).cotangent;
-    if (node(k).wanted < 0) node(k).cotangent = Tensor();
-    if (!options_.create_graph && !options_.retain_graph) fn.inputs.clear();
+  Node& node(int k) { return t_.nodes[static_cast<size_t>(k)]; }
+  std::span<const int> edges(const Node& n) {
+    return {t_.edges.data() + n.first_edge, n.impl->grad_fn ? n.impl->grad_fn->count : 0};
   }
+  // The index of t's node, which is new or not.
+  int visit(const Tensor& t) {
+    const int fresh = static_cast<int>(t_.nodes.size());
+    const int k = t_.index.find_or_insert(t.impl(), fresh);
+    if (k == fresh) t_.nodes.push_back({t.impl(), t.impl()->grad_fn ? t : Tensor(), Tensor(), {}});
+    return k;
+  }
+
+  // Hands n's cotangent on to what n was made of.
+  void pass(Node& n) {
+    GradFn& fn = *n.impl->grad_fn;
+    const std::span<const int> to = edges(n);
+    t_.wanted.assign(fn.count, 0);
+    t_.cotangents.assign(fn.count, Tensor());
+    t_.destinations.assign(fn.count, Tensor());
+    for (size_t i = 0; i < to.size(); ++i) {
+      if (to[i] < 0 || !node(to[i]).on_path) continue;
+      t_.wanted[i] = 1;
+      const Node& in = node(to[i]);
+      if (!options_.into.empty() && in.wanted >= 0 && in.contributions == 1)
+        t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
+    }
+    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, n.components}, t_.cotangents);
+    for (size_t i = 0; i < to.size(); ++i) {
+      if (!t_.wanted[i] || !t_.cotangents[i].defined()) continue;
+      SINEW_CHECK(t_.cotangents[i].shape() == fn.input[i].shape(), fn.name, "derivative of input ", i, " has shape ",
+                  t_.cotangents[i].shape(), ", the input ", fn.input[i].shape());
+      accumulate(node(to[i]), std::move(t_.cotangents[i]));
+    }
+    t_.cotangents.clear();
+    t_.destinations.clear();
+  }
+
+  // Gives the cotangent of one of several results to the op's node, which is next in line for them all.
+  void hand_to_op(Node& n) {
+    Node& op = node(edges(n)[0]);
+    op.components.resize(static_cast<size_t>(op.impl->grad_fn->results));
+    op.components[static_cast<size_t>(n.impl->grad_fn->component)] = n.cotangent;
+  }
+
   static void accumulate(Node& n, Tensor g) {
     n.cotangent = n.cotangent.defined() ? add(n.cotangent, g) : std::move(g);
   }
 
   std::span<const Tensor> inputs_;
   const GradOptions& options_;
-  NodeIndex index_;
-  std::vector<Node> nodes_;
-  std::vector<int> order_;
+  BorrowedTables borrowed_;
+  Tables& t_;
 };
 
 }  // namespace

@@ -9,8 +9,12 @@
 // Thread safety: recording is per node (core/node_locals.h); grad may run on several threads on disjoint graphs.
 #pragma once
 
-#include <functional>
+#include <array>
+#include <cstddef>
+#include <initializer_list>
+#include <new>
 #include <span>
+#include <type_traits>
 #include <vector>
 
 #include "core/tensor.h"
@@ -26,33 +30,74 @@ struct VjpContext {
   // Whether input i's cotangent is wanted at all.
   bool needs(size_t i) const { return wanted[i]; }
   // Where the cotangent of input i may be written directly (undefined handle: anywhere). Optional to honour.
-  Tensor destination(size_t i) const { return destinations.empty() ? Tensor() : destinations[i]; }
+  const Tensor& destination(size_t i) const { return destinations[i]; }
 
   std::span<const uint8_t> wanted;
   std::span<const Tensor> destinations;
   // Of an op with several results: one a result, undefined where nothing depends on it. At least one is defined.
   std::span<const Tensor> cotangents = {};
 };
-// Fills `cotangents` (one per input, undefined by default) with what needs() asks for. An undefined entry is zero.
-using Vjp = std::function<void(const VjpContext& context, std::span<Tensor> cotangents)>;
 
+// A derivative: fills `cotangents` (one per input, undefined by default) with what needs() asks for; an undefined entry
+// is zero. Made from a lambda that captures a few plain values. They are held inline: recording an op allocates its
+// node and nothing else.
+class Vjp {
+ public:
+  Vjp(std::nullptr_t = nullptr) {}
+  template <class Fn>
+  requires std::is_invocable_v<const Fn&, const VjpContext&, std::span<Tensor>> Vjp(const Fn& fn)
+      : call_([](const void* capture, const VjpContext& context, std::span<Tensor> cotangents) {
+          (*static_cast<const Fn*>(capture))(context, cotangents);
+        }) {
+    static_assert(std::is_trivially_copyable_v<Fn> && sizeof(Fn) <= kCapacity && alignof(Fn) <= 8,
+                  "a derivative captures plain values, at most kCapacity bytes of them, and no tensors");
+    new (capture_) Fn(fn);
+  }
+  explicit operator bool() const { return call_ != nullptr; }
+  void operator()(const VjpContext& context, std::span<Tensor> cotangents) const {
+    call_(capture_, context, cotangents);
+  }
+
+ private:
+  static constexpr size_t kCapacity = 64;
+  void (*call_)(const void* capture, const VjpContext& context, std::span<Tensor> cotangents) = nullptr;
+  alignas(8) std::byte capture_[kCapacity] = {};
+};
+
+// How a result was made: held by it, and holding what it was made of.
 struct GradFn {
+  static constexpr size_t kMaxInputs = 8;
+
+  std::span<Tensor> inputs() { return {input.data(), count}; }
+  // Lets go of the inputs; a backward pass that comes here later says that the graph was freed.
+  void free() {
+    vjp = nullptr;
+    for (Tensor& t : inputs()) t = Tensor();
+    count = 0;
+  }
+
   const char* name;
-  std::vector<Tensor> inputs;
-  std::vector<uint32_t> versions;  // of the inputs' storages when recorded
-  uint32_t output_version = 0;
   Vjp vjp;
+  uint32_t output_version;  // of the result's storage when recorded
+  uint32_t count = 0;
+  std::array<uint32_t, kMaxInputs> versions;  // of the inputs' storages
+  std::array<Tensor, kMaxInputs> input;
   int results = 1;
-  // >= 0: this tensor is that result of the op with several results whose node is inputs[0]; there is no vjp.
+  // >= 0: this tensor is that result of the op with several results whose node is input[0]; there is no vjp.
   int component = -1;
 };
 
+// An argument of record and recording: a tensor that is looked at, not kept.
+struct TensorRef {
+  TensorRef(const Tensor& t) : tensor(t) {}
+  const Tensor& tensor;
+};
 // Ends every differentiable op: returns out, with the graph edge when recording is on and an input requires grad.
-Tensor record(Tensor out, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp);
+Tensor record(Tensor out, std::initializer_list<TensorRef> inputs, const char* name, const Vjp& vjp);
 // The same for an op with several results, of which the derivative is computed at once: its vjp reads `cotangents`.
-void record_all(std::span<Tensor> outs, std::initializer_list<Tensor> inputs, const char* name, Vjp vjp);
+void record_all(std::span<Tensor> outs, std::initializer_list<TensorRef> inputs, const char* name, const Vjp& vjp);
 // True when an op on these inputs would be recorded.
-bool recording(std::initializer_list<Tensor> inputs);
+bool recording(std::initializer_list<TensorRef> inputs);
 
 struct GradOptions {
   // Record the backward pass, so that its results can be differentiated again. Without it, each node's saved

@@ -11,6 +11,11 @@
 
 namespace sinew {
 
+// Drops one reference; true when it was the last. The holder of the only one needs no atomic write to know.
+inline bool drop_reference(std::atomic<uint32_t>& references) {
+  return references.load(std::memory_order_acquire) == 1 || references.fetch_sub(1, std::memory_order_acq_rel) == 1;
+}
+
 class Storage {
  public:
   // Uninitialised memory, 64-byte aligned. Small CPU blocks come from a per-thread cache.
@@ -18,7 +23,7 @@ class Storage {
 
   void retain() { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy();
+    if (drop_reference(references_)) destroy();
   }
   void* data() const { return data_; }
   size_t bytes() const { return bytes_; }

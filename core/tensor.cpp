@@ -11,7 +11,8 @@ namespace detail {
 
 // Frees the graph below a tensor without recursion: a chain of a million ops must not overflow the stack.
 void destroy(TensorImpl* impl) {
-  if (!impl->grad_fn) {
+  if (!impl->grad_fn || impl->grad_fn->count == 0) {
+    delete impl->grad_fn;
     delete impl;
     return;
   }
@@ -20,10 +21,10 @@ void destroy(TensorImpl* impl) {
     TensorImpl* t = pending.back();
     pending.pop_back();
     if (t->grad_fn) {
-      for (Tensor& input : t->grad_fn->inputs) {
-        // Releases the handle's reference here, so that the vector's destructor has nothing left to recurse into.
+      for (Tensor& input : t->grad_fn->inputs()) {
+        // Releases the handle's reference here, so that the node's destructor has nothing left to recurse into.
         TensorImpl* child = input.release();
-        if (child && child->references.fetch_sub(1, std::memory_order_acq_rel) == 1) pending.push_back(child);
+        if (child && drop_reference(child->references)) pending.push_back(child);
       }
       delete t->grad_fn;
     }

@@ -57,7 +57,7 @@ class Tensor {
     return *this;
   }
   ~Tensor() {
-    if (p_ && p_->references.fetch_sub(1, std::memory_order_acq_rel) == 1) detail::destroy(p_);
+    if (p_ && drop_reference(p_->references)) detail::destroy(p_);
   }
 
   // ---- making leaves ----

@@ -1,6 +1,9 @@
 // Shared by the op families: argument checks, and variants that write into a given destination.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "core/autograd.h"
 #include "core/ops.h"
 
