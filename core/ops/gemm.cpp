@@ -97,7 +97,8 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
       out[1] = plain ? ops::matmul_into(g, x, true, false, ctx.destination(1)) : matmul(g, x, true, false);
     if (ctx.inputs.size() > 2 && ctx.needs(2)) out[2] = plain ? ops::sum_rows_into(g, ctx.destination(2)) : sum(g, {0});
   };
-  return bias.defined() ? record(y, {x, w, bias}, "linear", vjp) : record(y, {x, w}, "linear", vjp);
+  return bias.defined() ? record(std::move(y), {x, w, bias}, "linear", vjp)
+                        : record(std::move(y), {x, w}, "linear", vjp);
 }
 
 }  // namespace sinew

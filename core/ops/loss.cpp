@@ -37,15 +37,23 @@ Tensor log_softmax(const Tensor& x) {
                 });
 }
 
+// While recording, the forward pass also leaves d loss / d logits: its exponentials are needed for both.
 Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels) {
   check_loss("softmax_cross_entropy", logits, labels);
   Tensor loss = Tensor::empty({}, logits.dtype(), logits.device());
+  const bool differentiate = recording({logits});
+  const Tensor slope = differentiate ? ops::like(logits) : Tensor();
   kernels(logits.device())
       .cross_entropy({logits.dtype(), logits.dim(0), logits.dim(1), logits.data(),
-                      static_cast<const int64_t*>(labels.data()), loss.data(), nullptr, nullptr});
-  return record(loss, {logits, labels}, "softmax_cross_entropy", [](const VjpContext& ctx, std::span<Tensor> out) {
-    if (ctx.needs(0)) out[0] = softmax_cross_entropy_grad(ctx.cotangent, ctx.inputs[0], ctx.inputs[1]);
-  });
+                      static_cast<const int64_t*>(labels.data()), loss.data(), differentiate ? slope.data() : nullptr,
+                      nullptr});
+  if (!differentiate) return loss;
+  return record(
+      std::move(loss), {logits, labels, slope}, "softmax_cross_entropy",
+      [](const VjpContext& ctx, std::span<Tensor> out) {
+        const Tensor &g = ctx.cotangent, &logits = ctx.inputs[0];
+        out[0] = recording({g, logits}) ? softmax_cross_entropy_grad(g, logits, ctx.inputs[1]) : ctx.inputs[2] * g;
+      });
 }
 
 Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const Tensor& labels) {
