@@ -1,12 +1,10 @@
 #include "models/evaluate.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "core/autograd.h"
 #include "core/ops.h"
-#include "core/safetensors.h"
 
 namespace sinew::train {
 
@@ -48,39 +46,6 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
     result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
   }
   return result;
-}
-
-Status save_weights(const std::string& path, const ParamLayout& layout, ConstVecView theta,
-                    const std::vector<std::pair<std::string, std::string>>& metadata) {
-  SafetensorsFile file;
-  for (const auto& [key, value] : metadata) file.metadata[key] = value;
-  for (const Segment& s : layout.segments()) {
-    NamedArray array{theta.dtype, s.shape, std::vector<std::byte>(static_cast<size_t>(s.numel) * size_of(theta.dtype))};
-    download(theta.slice(s.offset, s.numel), array.bytes.data());
-    file.tensors.emplace(s.name, std::move(array));
-  }
-  return write_safetensors(path, file);
-}
-
-Result<Vec> load_weights(const std::string& path, const ParamLayout& layout, DType dtype, Device device) {
-  Result<SafetensorsFile> file = read_safetensors(path);
-  if (!file.ok()) return file.status();
-  Vec theta = Vec::zeros(layout.size(), dtype, device);
-  for (const Segment& s : layout.segments()) {
-    const auto found = file->tensors.find(s.name);
-    if (found == file->tensors.end())
-      return make_status(StatusCode::data_error, path, ": no tensor named ", s.name,
-                         "; these are the weights of another model");
-    const NamedArray& array = found->second;
-    if (!(array.shape == s.shape) || array.dtype != dtype)
-      return make_status(StatusCode::data_error, path, ": ", s.name, " is ", array.shape, " ", to_string(array.dtype),
-                         ", the model has ", s.shape, " ", to_string(dtype));
-    upload(array.bytes.data(), theta.mutable_view().slice(s.offset, s.numel));
-  }
-  for (const auto& [name, array] : file->tensors)
-    if (layout.find(name) < 0)
-      return make_status(StatusCode::data_error, path, ": tensor ", name, " is not a parameter of the model");
-  return theta;
 }
 
 }  // namespace sinew::train

@@ -1,4 +1,4 @@
-// Testing a parameter vector on a data set, and moving parameters to and from safetensors files.
+// Testing a parameter vector on a data set.
 //
 // Thread safety: free functions on const inputs.
 #pragma once
@@ -23,12 +23,5 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
 // On these samples only.
 Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset& data,
                     std::span<const int64_t> samples);
-
-// One tensor per parameter, by its name.
-Status save_weights(const std::string& path, const ParamLayout& layout, ConstVecView theta,
-                    const std::vector<std::pair<std::string, std::string>>& metadata = {});
-// data_error names the tensor that is missing, surplus or of another shape or type.
-Result<Vec> load_weights(const std::string& path, const ParamLayout& layout, DType dtype = DType::f32,
-                         Device device = Device::cpu);
 
 }  // namespace sinew::train

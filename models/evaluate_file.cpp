@@ -3,6 +3,7 @@
 #include "models/component_options.h"
 #include "models/node.h"
 #include "models/run.h"
+#include "models/weights_file.h"
 
 namespace sinew::train {
 
@@ -13,7 +14,7 @@ Result<EvalReport> evaluate_file(const Options& options, const std::string& weig
   const nn::Dataset& test = *data->test;
   Result<nn::Model> model = make_model(options, test);
   if (!model.ok()) return model.status();
-  Result<Vec> theta = load_weights(weights, model->state_layout());
+  Result<Vec> theta = load_weights(weights, *model);
   if (!theta.ok()) return theta.status();
   const Evaluation e = evaluate(*model, *theta, test);
   EvalReport report{.weights = weights,

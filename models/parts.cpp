@@ -4,6 +4,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "models/weights_file.h"
+
 namespace sinew::train {
 namespace {
 
@@ -16,13 +18,13 @@ std::string part(const RunFolder& folder, int rank, const char* ending) {
 
 }  // namespace
 
-Status write_part(const RunFolder& folder, const ParamLayout& layout, const NodeResult& result) {
+Status write_part(const RunFolder& folder, const nn::Model& model, const NodeResult& result) {
   std::error_code error;
   fs::create_directories(parts_dir(folder), error);
   if (error) return make_status(StatusCode::io_error, "cannot make ", parts_dir(folder), ": ", error.message());
   const int rank = result.report.rank;
   if (result.point.defined())
-    SINEW_RETURN_IF_ERROR(save_weights(part(folder, rank, ".safetensors"), layout, result.point.view()));
+    SINEW_RETURN_IF_ERROR(save_weights(part(folder, rank, ".safetensors"), model, result.point.view()));
   // Last: a report says that the rest of the part is there.
   return write_file(part(folder, rank, ".json"), node_report_json(result.report));
 }

@@ -9,7 +9,7 @@
 
 namespace sinew::train {
 
-Status write_part(const RunFolder& folder, const ParamLayout& layout, const NodeResult& result);
+Status write_part(const RunFolder& folder, const nn::Model& model, const NodeResult& result);
 // Those of the ranks below `nodes` that are there and whole.
 std::vector<NodeReport> read_parts(const RunFolder& folder, int nodes);
 Result<RunSummary> finish_parts(const RunContext& context, const RunFolder& folder,

@@ -110,7 +110,7 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   log.info("finished after ", elapsed(), " s");
 
   if (result->point.defined()) SINEW_RETURN_IF_ERROR(measure(context, *result));
-  SINEW_RETURN_IF_ERROR(write_part(folder, context.model.state_layout(), *result));
+  SINEW_RETURN_IF_ERROR(write_part(folder, context.model, *result));
   world.leave();
   const bool sums_up = !supervised && world.rank() == (dist::needs_center(context.scheme) ? context.scheme.workers : 0);
   if (!sums_up) return std::optional<RunSummary>();

@@ -12,6 +12,7 @@
 #include "models/node.h"
 #include "models/progress.h"
 #include "models/run.h"
+#include "models/weights_file.h"
 
 namespace sinew::train {
 namespace {
@@ -112,7 +113,7 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   SINEW_RETURN_IF_ERROR(failure);
   if (!measured) return make_status(StatusCode::peer_lost, "no node lived to be measured");
   SINEW_RETURN_IF_ERROR(measure(context, *measured));
-  SINEW_RETURN_IF_ERROR(save_weights(folder.model(), context.model.state_layout(), measured->point.view()));
+  SINEW_RETURN_IF_ERROR(save_weights(folder.model(), context.model, measured->point.view()));
   for (size_t i = 0; i < results.size(); ++i)
     if (report.nodes[i].what == What::finished) reports.push_back(results[i].report);
   Result<RunSummary> summary = summarize(context, reports);

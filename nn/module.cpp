@@ -4,9 +4,11 @@
 
 namespace sinew::nn {
 
-ParamId Declarations::parameter(const std::string& name, const Shape& shape, const Initializer& init) {
+ParamId Declarations::parameter(const std::string& name, const Shape& shape, const Initializer& init,
+                                const FileLayout& file) {
   ParamId id{layout_.add(prefix_ + name, shape)};
   initializers_.push_back(init);
+  file_layouts_.push_back(file);
   return id;
 }
 
@@ -39,6 +41,11 @@ Model::Model(std::string name, ModulePtr root, Shape input, int64_t outputs)
   root_->declare(declarations_);
   state_layout_ = layout();
   for (const Segment& s : buffer_layout().segments()) state_layout_.add(s.name, s.shape);
+}
+
+FileLayout Model::file_layout(size_t i) const {
+  const std::vector<FileLayout>& known = declarations_.file_layouts();
+  return i < known.size() ? known[i] : FileLayout();
 }
 
 Parameters Model::parameters(const Vec& theta, bool requires_grad) const {

@@ -26,6 +26,7 @@
 #include "core/param_layout.h"
 #include "core/philox.h"
 #include "core/tensor.h"
+#include "nn/file_layout.h"
 #include "nn/init.h"
 
 namespace sinew::nn {
@@ -44,7 +45,7 @@ struct BufferId {
 // Collects the declarations of a tree of modules.
 class Declarations {
  public:
-  ParamId parameter(const std::string& name, const Shape& shape, const Initializer& init);
+  ParamId parameter(const std::string& name, const Shape& shape, const Initializer& init, const FileLayout& file = {});
   // Not trained; every element starts at `initial`.
   BufferId buffer(const std::string& name, const Shape& shape, double initial);
   // Number of the next random layer (dropout); names its stream of masks.
@@ -59,6 +60,7 @@ class Declarations {
   }
   const ParamLayout& layout() const { return layout_; }
   const std::vector<Initializer>& initializers() const { return initializers_; }
+  const std::vector<FileLayout>& file_layouts() const { return file_layouts_; }
   const ParamLayout& buffer_layout() const { return buffer_layout_; }
   const std::vector<double>& buffer_initials() const { return buffer_initials_; }
 
@@ -66,6 +68,7 @@ class Declarations {
   std::string prefix_;
   ParamLayout layout_, buffer_layout_;
   std::vector<Initializer> initializers_;
+  std::vector<FileLayout> file_layouts_;
   std::vector<double> buffer_initials_;
   uint32_t random_layers_ = 0;
 };
@@ -129,6 +132,8 @@ class Model {
   const ParamLayout& buffer_layout() const { return declarations_.buffer_layout(); }
   // Both, as they lie in theta: files and fingerprints go by it. Its size() is theta's.
   const ParamLayout& state_layout() const { return state_layout_; }
+  // Of segment i of state_layout().
+  FileLayout file_layout(size_t i) const;
   Parameters parameters(const Vec& theta, bool requires_grad = true) const;
   Buffers buffers(const Vec& theta) const;
   const Shape& input() const { return input_; }

@@ -33,6 +33,7 @@ struct Invocation {
 // Each prints its result to `out` and its failure as one line to `err`, and returns the exit code.
 int verb_train(const Invocation& invocation);  // train and sim
 int verb_eval(const Invocation& invocation);
+int verb_probe(const Invocation& invocation);
 int verb_info(const Invocation& invocation);
 int verb_list(const Invocation& invocation);
 int verb_config(const Invocation& invocation);

@@ -40,11 +40,13 @@ nn::Model make_mlp(const MlpOptions& options) {
   auto net = std::make_unique<nn::Sequential>();
   net->add(std::make_unique<nn::Flatten>(), "flatten");
   int64_t width = options.input.numel();
+  if (options.input.ndim() == 3) layer.flattened = options.input;
   size_t number = 1;
   for (int64_t next : options.hidden) {
     net->add(std::make_unique<nn::Linear>(width, next, layer), "fc" + std::to_string(number));
     if (options.dropout > 0) net->add(std::make_unique<nn::Dropout>(options.dropout), "drop" + std::to_string(number));
     width = next;
+    layer.flattened = {};
     ++number;
   }
   layer.activation = Activation::none;

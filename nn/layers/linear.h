@@ -12,6 +12,8 @@ struct LinearOptions {
   Activation activation = Activation::none;
   // Of the weight. pytorch_default draws the bias from U(+-1/sqrt(in)) too; with any other the bias starts at zero.
   Initializer init = {.kind = Initializer::Kind::pytorch_default};
+  // (H, W, C) of the map that a Flatten before this layer made its input of; empty: none. For files (nn/file_layout.h).
+  Shape flattened = {};
 };
 
 class Linear : public Module {

@@ -11,6 +11,7 @@
 #include "models/evaluate.h"
 #include "models/recalibrate.h"
 #include "models/trainer.h"
+#include "models/weights_file.h"
 #include "nn/layers.h"
 #include "tests/support/spawn_nodes.h"
 
@@ -191,8 +192,8 @@ TEST(Buffers, AreUsedByEvaluationAndKeptInFiles) {
   std::string dir = ::testing::TempDir() + "/sinew_buffers_XXXXXX";
   ASSERT_NE(mkdtemp(dir.data()), nullptr);
   const std::string path = dir + "/w.safetensors";
-  ASSERT_TRUE(save_weights(path, model.state_layout(), theta.view()).ok());
-  const Result<Vec> read = load_weights(path, model.state_layout());
+  ASSERT_TRUE(save_weights(path, model, theta.view()).ok());
+  const Result<Vec> read = load_weights(path, model);
   ASSERT_TRUE(read.ok()) << read.status().message();
   EXPECT_EQ(evaluate(model, *read, Numbered()).loss, calibrated);
   std::filesystem::remove_all(dir);
