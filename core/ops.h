@@ -69,6 +69,12 @@ Tensor transpose(const Tensor& x);  // of a matrix
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
 Tensor slice(const Tensor& x, int64_t begin, int64_t end);   // rows [begin, end) of axis 0
 Tensor pad(const Tensor& x, int64_t before, int64_t after);  // zero rows on axis 0
+// Elements begin, begin + step, ... below end of an axis.
+Tensor slice_axis(const Tensor& x, int axis, int64_t begin, int64_t end, int64_t step = 1);
+// Its transpose: `extent` zeros along the axis, with x's elements at begin, begin + step, ...
+Tensor spread_axis(const Tensor& x, int axis, int64_t begin, int64_t extent, int64_t step = 1);
+Tensor pad_axis(const Tensor& x, int axis, int64_t before, int64_t after);  // with zeros
+Tensor concat(const Tensor& a, const Tensor& b, int axis);
 
 // ---- reductions ----
 // Over the given axes (empty: all). keepdims leaves extents of 1.

@@ -1,4 +1,4 @@
-// Reshape, permute, broadcast, slice and pad. The last four are one strided copy each.
+// Reshape, permute, broadcast, slices and their transposes, concatenation. All but the first are strided copies.
 #include <array>
 
 #include "core/ops/common.h"
@@ -22,10 +22,29 @@ kernel::StridedCopyArgs copy_args(const Tensor& x, const Shape& shape) {
 
 int64_t row_size(const Tensor& x) { return x.dim(0) == 0 ? 0 : x.numel() / x.dim(0); }
 
-Shape with_rows(const Shape& shape, int64_t rows) {
+Shape with_extent(const Shape& shape, int axis, int64_t extent) {
   Shape s = shape;
-  s.set(0, rows);
+  s.set(axis, extent);
   return s;
+}
+
+// n slabs of `axis` from x to y: slab i comes from x's from + i * from_step and goes to y's to + i * to_step.
+void copy_axis(const Tensor& x, const Tensor& y, int axis, int64_t n, int64_t from, int64_t from_step, int64_t to,
+               int64_t to_step) {
+  int64_t outer = 1, inner = 1;
+  for (int i = 0; i < axis; ++i) outer *= x.dim(i);
+  for (int i = axis + 1; i < x.ndim(); ++i) inner *= x.dim(i);
+  if (outer * n * inner == 0) return;
+  const size_t width = size_of(x.dtype());
+  kernel::StridedCopyArgs args{};
+  args.dtype = x.dtype();
+  args.ndim = 3;
+  args.shape[0] = outer, args.shape[1] = n, args.shape[2] = inner;
+  args.src_stride[0] = x.dim(axis) * inner, args.src_stride[1] = from_step * inner, args.src_stride[2] = 1;
+  args.dst_stride[0] = y.dim(axis) * inner, args.dst_stride[1] = to_step * inner, args.dst_stride[2] = 1;
+  args.x = static_cast<const char*>(x.data()) + static_cast<size_t>(from * inner) * width;
+  args.y = static_cast<char*>(y.data()) + static_cast<size_t>(to * inner) * width;
+  kernels(x.device()).strided_copy(args);
 }
 
 }  // namespace
@@ -130,24 +149,53 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   });
 }
 
-Tensor slice(const Tensor& x, int64_t begin, int64_t end) {
-  SINEW_CHECK(x.ndim() >= 1 && begin >= 0 && begin <= end && end <= x.dim(0), "slice", "rows [", begin, ", ", end,
-              ") of shape ", x.shape());
-  Tensor y = Tensor::empty(with_rows(x.shape(), end - begin), x.dtype(), x.device());
-  copy(x.view().slice(begin * row_size(x), y.numel()), y.output_view());
-  const int64_t before = begin, after = x.dim(0) - end;
-  return record(y, {x}, "slice", [before, after](const VjpContext& ctx, std::span<Tensor> out) {
-    out[0] = pad(ctx.cotangent, before, after);
+Tensor slice_axis(const Tensor& x, int axis, int64_t begin, int64_t end, int64_t step) {
+  axis = x.shape().normalize_axis(axis);
+  SINEW_CHECK(begin >= 0 && begin <= end && end <= x.dim(axis) && step >= 1, "slice", "[", begin, ", ", end, ") step ",
+              step, " of axis ", axis, " of shape ", x.shape());
+  const int64_t extent = x.dim(axis);
+  Tensor y = Tensor::empty(with_extent(x.shape(), axis, (end - begin + step - 1) / step), x.dtype(), x.device());
+  copy_axis(x, y, axis, y.dim(axis), begin, step, 0, 1);
+  return record(y, {x}, "slice", [axis, begin, extent, step](const VjpContext& ctx, std::span<Tensor> out) {
+    out[0] = spread_axis(ctx.cotangent, axis, begin, extent, step);
   });
 }
 
-Tensor pad(const Tensor& x, int64_t before, int64_t after) {
-  SINEW_CHECK(x.ndim() >= 1 && before >= 0 && after >= 0, "pad", before, " and ", after, " rows around shape ",
-              x.shape());
-  Tensor y = Tensor::zeros(with_rows(x.shape(), before + x.dim(0) + after), x.dtype(), x.device());
-  copy(x.view(), y.output_view().slice(before * row_size(x), x.numel()));
-  return record(y, {x}, "pad", [before](const VjpContext& ctx, std::span<Tensor> out) {
-    out[0] = slice(ctx.cotangent, before, before + ctx.inputs[0].dim(0));
+Tensor spread_axis(const Tensor& x, int axis, int64_t begin, int64_t extent, int64_t step) {
+  axis = x.shape().normalize_axis(axis);
+  const int64_t n = x.dim(axis);
+  SINEW_CHECK(begin >= 0 && step >= 1 && (n == 0 ? begin <= extent : begin + (n - 1) * step < extent), "spread", n,
+              " elements of axis ", axis, " from ", begin, " in steps of ", step, " into an extent of ", extent);
+  Tensor y = Tensor::zeros(with_extent(x.shape(), axis, extent), x.dtype(), x.device());
+  copy_axis(x, y, axis, n, 0, 1, begin, step);
+  const int64_t end = n == 0 ? begin : begin + (n - 1) * step + 1;
+  return record(y, {x}, "spread", [axis, begin, end, step](const VjpContext& ctx, std::span<Tensor> out) {
+    out[0] = slice_axis(ctx.cotangent, axis, begin, end, step);
+  });
+}
+
+Tensor slice(const Tensor& x, int64_t begin, int64_t end) { return slice_axis(x, 0, begin, end); }
+
+Tensor pad(const Tensor& x, int64_t before, int64_t after) { return pad_axis(x, 0, before, after); }
+
+Tensor pad_axis(const Tensor& x, int axis, int64_t before, int64_t after) {
+  SINEW_CHECK(before >= 0 && after >= 0, "pad", before, " and ", after, " zeros around shape ", x.shape());
+  return spread_axis(x, axis, before, before + x.dim(axis) + after);
+}
+
+Tensor concat(const Tensor& a, const Tensor& b, int axis) {
+  axis = a.shape().normalize_axis(axis);
+  const int64_t n = a.dim(axis);
+  SINEW_CHECK(a.dtype() == b.dtype() && a.device() == b.device() && a.ndim() == b.ndim() &&
+                  with_extent(a.shape(), axis, 0) == with_extent(b.shape(), axis, 0),
+              "concat", a.shape(), " ", to_string(a.dtype()), " and ", b.shape(), " ", to_string(b.dtype()),
+              " along axis ", axis);
+  Tensor y = Tensor::empty(with_extent(a.shape(), axis, n + b.dim(axis)), a.dtype(), a.device());
+  copy_axis(a, y, axis, n, 0, 1, 0, 1);
+  copy_axis(b, y, axis, b.dim(axis), 0, 1, n, 1);
+  return record(y, {a, b}, "concat", [axis, n](const VjpContext& ctx, std::span<Tensor> out) {
+    if (ctx.needs(0)) out[0] = slice_axis(ctx.cotangent, axis, 0, n);
+    if (ctx.needs(1)) out[1] = slice_axis(ctx.cotangent, axis, n, ctx.cotangent.dim(axis));
   });
 }
 

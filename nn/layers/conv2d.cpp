@@ -14,12 +14,13 @@ Conv2d::Conv2d(int64_t in, int64_t out, Extent2d kernel, const Conv2dOptions& op
 }
 
 void Conv2d::declare(Declarations& declarations) {
-  weight_ = declarations.parameter("weight", {out_, kernel_.h, kernel_.w, in_}, options_.init);
+  const Shape shape{out_, kernel_.h, kernel_.w, in_};
+  weight_ = declarations.parameter("weight", shape, options_.init, FileLayout::filters(shape));
   if (!options_.bias) return;
   Initializer init;
   if (options_.init.kind == Initializer::Kind::pytorch_default)
     init = {options_.init.kind, 0, kernel_.h * kernel_.w * in_};
-  bias_ = declarations.parameter("bias", {out_}, init);
+  bias_ = declarations.parameter("bias", {out_}, options_.bias_init.value_or(init));
 }
 
 Tensor Conv2d::forward(const Tensor& x, const Pass& pass) const {

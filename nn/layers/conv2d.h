@@ -5,6 +5,8 @@
 // Example: Conv2d(16, 32, {3, 3}, {.stride = {2, 2}, .padding = {1, 1}, .bias = false}) halves an image.
 #pragma once
 
+#include <optional>
+
 #include "core/kernel_api.h"
 #include "nn/module.h"
 
@@ -25,6 +27,7 @@ struct Conv2dOptions {
   // Of the weight; fans count the receptive field (nn/init.h). pytorch_default draws the bias from U(+-1/sqrt(fan_in))
   // too; with any other the bias starts at zero.
   Initializer init = {.kind = Initializer::Kind::pytorch_default};
+  std::optional<Initializer> bias_init = {};  // in place of that rule
 };
 
 class Conv2d : public Module {

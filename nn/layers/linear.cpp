@@ -16,7 +16,7 @@ void Linear::declare(Declarations& declarations) {
   if (!options_.bias) return;
   Initializer init;
   if (options_.init.kind == Initializer::Kind::pytorch_default) init = {options_.init.kind, 0, in_};
-  bias_ = declarations.parameter("bias", {out_}, init);
+  bias_ = declarations.parameter("bias", {out_}, options_.bias_init.value_or(init));
 }
 
 Tensor Linear::forward(const Tensor& x, const Pass& pass) const {

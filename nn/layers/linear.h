@@ -2,6 +2,8 @@
 // nn.Linear; the activation is fused into the matrix product.
 #pragma once
 
+#include <optional>
+
 #include "core/kernel_api.h"
 #include "nn/module.h"
 
@@ -12,6 +14,7 @@ struct LinearOptions {
   Activation activation = Activation::none;
   // Of the weight. pytorch_default draws the bias from U(+-1/sqrt(in)) too; with any other the bias starts at zero.
   Initializer init = {.kind = Initializer::Kind::pytorch_default};
+  std::optional<Initializer> bias_init = {};  // in place of that rule
   // (H, W, C) of the map that a Flatten before this layer made its input of; empty: none. For files (nn/file_layout.h).
   Shape flattened = {};
 };

@@ -78,6 +78,11 @@ const std::vector<OpRow>& op_table() {
        {{2, 3, 4}}},
       {"slice", [](In x) { return square(slice(x[0], 1, 3)); }, {{4, 3}}},
       {"pad", [](In x) { return square(pad(x[0], 2, 1)); }, {{2, 3}}},
+      {"slice_axis", [](In x) { return square(slice_axis(x[0], 1, 1, 5, 2)); }, {{2, 6, 3}}},
+      {"slice_axis_last", [](In x) { return square(slice_axis(x[0], -1, 0, 3)); }, {{2, 4}}},
+      {"spread_axis", [](In x) { return square(spread_axis(x[0], 1, 1, 6, 2)); }, {{2, 3, 2}}},
+      {"pad_axis", [](In x) { return square(pad_axis(x[0], -1, 2, 1)); }, {{2, 3}}},
+      {"concat", [](In x) { return square(concat(x[0], square(x[1]), 1)); }, {{2, 3, 2}, {2, 1, 2}}},
       // reductions
       {"sum", [](In x) { return square(sum(x[0])); }, {{3, 5}}},
       {"sum_rows", [](In x) { return square(sum(x[0], {0})); }, {{3, 5}}},

@@ -133,7 +133,9 @@ TEST(OpErrors, NameTheOpAndTheShapes) {
   expect_error([&] { reshape(a, {4}); }, "[reshape] from (2, 3) to (4)");
   expect_error([&] { reshape_infer(a, {4, -1}); }, "[reshape]");
   expect_error([&] { permute(a, {0, 0}); }, "axis 0 twice");
-  expect_error([&] { slice(a, 1, 4); }, "[slice] rows [1, 4) of shape (2, 3)");
+  expect_error([&] { slice(a, 1, 4); }, "[slice] [1, 4) step 1 of axis 0 of shape (2, 3)");
+  expect_error([&] { spread_axis(a, 1, 0, 4, 2); }, "[spread] 3 elements of axis 1");
+  expect_error([&] { concat(a, a, 2); }, "axis 2");
   expect_error([&] { gather(a, i); }, "[gather] index 7 at 1 is not in [0, 2)");
   expect_error([&] { sum(a, {2}); }, "axis 2");
   expect_error([&] { softmax_cross_entropy(a, i); }, "index 7");
@@ -142,6 +144,18 @@ TEST(OpErrors, NameTheOpAndTheShapes) {
   expect_error([&] { linear(a, b, Tensor()); }, "[matmul]");
   expect_error([&] { where(a, a, b); }, "[where]");
   expect_error([&] { broadcast_to(a, {3, 3}); }, "broadcast");
+}
+
+TEST(Slices, TakeAndSpreadTheNamedElements) {
+  const Tensor x = Tensor::from_vector<float>({0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, {2, 5});
+  EXPECT_EQ(slice_axis(x, 1, 1, 5, 2).to_vector<float>(), (std::vector<float>{1, 3, 6, 8}));
+  EXPECT_EQ(slice_axis(x, 1, 0, 5, 2).to_vector<float>(), (std::vector<float>{0, 2, 4, 5, 7, 9}));
+  EXPECT_EQ(slice_axis(x, 0, 1, 2).to_vector<float>(), (std::vector<float>{5, 6, 7, 8, 9}));
+  EXPECT_EQ(slice_axis(x, 1, 2, 2).numel(), 0);
+  const Tensor two = slice_axis(x, 1, 0, 2);
+  EXPECT_EQ(spread_axis(two, 1, 1, 5, 3).to_vector<float>(), (std::vector<float>{0, 0, 0, 0, 1, 0, 5, 0, 0, 6}));
+  EXPECT_EQ(pad_axis(two, 1, 1, 0).to_vector<float>(), (std::vector<float>{0, 0, 1, 0, 5, 6}));
+  EXPECT_EQ(concat(two, x, 1).to_vector<float>(), (std::vector<float>{0, 1, 0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 8, 9}));
 }
 
 TEST(SoftmaxCrossEntropy, FusedEqualsComposite) {

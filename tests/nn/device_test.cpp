@@ -20,6 +20,7 @@ Tensor values_on(Device device) {
 Model every_layer() {
   auto net = std::make_unique<Sequential>();
   net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .activation = Activation::relu}));
+  net->add(std::make_unique<BatchNorm>(2)).add(std::make_unique<BasicBlock>(2, 2));
   net->add(std::make_unique<Flatten>());
   for (const std::string& name : activation_names())
     net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));
@@ -37,9 +38,11 @@ struct Results {
 Results run(Device device, const std::string& loss_name) {
   Model model = every_layer();
   Vec theta = model.initialize(5, DType::f32, device);
-  Parameters parameters(model.layout(), theta);
+  Parameters parameters = model.parameters(theta);
   Tensor labels = Tensor::from_vector<int64_t>({0, 2, 1, 2}, {4}, device);
-  Tensor outputs = model.forward(values_on(device), {.parameters = parameters, .training = true, .step = 7});
+  Buffers buffers = model.buffers(theta);
+  Tensor outputs =
+      model.forward(values_on(device), {.parameters = parameters, .training = true, .step = 7, .buffers = &buffers});
   Tensor loss = loss_named(loss_name)(outputs, labels);
   Results r{to_doubles(theta.view()), outputs.to_vector<float>(), loss.item<float>(), {}};
   for (const Tensor& g : grad({loss}, parameters.all())) r.gradients.push_back(g.to_vector<float>());
