@@ -92,7 +92,7 @@ const std::vector<Verb>& verb_table() {
       {"sim", "the same training in virtual time, repeatable bit for bit"},
       {"eval", "test a trained network: loss, accuracy, accuracy of each class", "RUN_FOLDER"},
       {"probe", "one batch through a network: loss, logits, gradient, Hessian products in a file"},
-      {"info", "this build and machine; with --model the network's parameters"},
+      {"info", "this build and machine; with --model the network's parameters, with --data the workers' samples"},
       {"list", "models, data sets, schemes, optimizers, schedules, presets"},
       {"config", "the settings that a run would use, and where each comes from"},
       {"help", "all settings, or those of the named groups", "GROUP"},

@@ -1,12 +1,21 @@
 #include "models/component_options.h"
 
+#include <algorithm>
+
 #include "core/kernel_api.h"
 
 namespace sinew::train {
 
 nn::DataOptions data_options(const Options& o) {
   // The generated set is part of the task: it stays the same when train.seed changes.
-  return {.name = o.data.name, .dir = o.data.dir, .train_size = o.data.train_size};
+  return {.name = o.data.name,
+          .dir = o.data.dir,
+          .train_size = o.data.train_size,
+          .image = {.augment = nn::augment_named(o.data.augment).value(),
+                    .crop = o.data.crop,
+                    .padding = o.data.padding,
+                    .mean = o.data.mean,
+                    .std = o.data.std}};
 }
 
 nn::LoaderOptions loader_options(const Options& o, int worker) {
@@ -16,7 +25,14 @@ nn::LoaderOptions loader_options(const Options& o, int worker) {
           .workers = static_cast<int>(o.run.workers),
           .sharding = nn::sharding_named(o.data.sharding).value(),
           .overlap = o.data.overlap,
+          .concentration = o.data.concentration,
           .validation = o.data.validation,
+          .order = nn::order_named(o.data.order).value(),
+          .chunk = o.data.chunk,
+          .chunk_loaders = static_cast<int>(o.data.chunk_loaders),
+          .chunk_parts = o.data.chunk_parts,
+          .prefetch = o.data.threads == 0 ? 0 : static_cast<int>(o.data.threads) + 1,
+          .threads = std::max(1, static_cast<int>(o.data.threads)),
           .device = o.run.device == "cuda" ? Device::cuda : Device::cpu};
 }
 
@@ -69,6 +85,7 @@ Status check_components(const Options& o) {
                   "run.device cuda: this program cannot train on a GPU; for example --device cpu");
   // The schedule's length is known only with the data; any positive number stands for it here.
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
+  SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(o, 0)));
   return dist::validate(scheme_options(o, 0));
 }
 

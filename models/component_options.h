@@ -12,7 +12,7 @@
 namespace sinew::train {
 
 nn::DataOptions data_options(const Options& options);
-// REQUIRES: data.sharding is one of its names.
+// REQUIRES: data.sharding and data.order are one of their names.
 nn::LoaderOptions loader_options(const Options& options, int worker);
 // total_steps: of one worker, for schedules that end.
 optim::OptimizerOptions optimizer_options(const Options& options, int64_t total_steps);

@@ -92,7 +92,7 @@ uint64_t common_options_hash(const Options& options) {
     if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
         key != "train.batch" && key != "scheme.bn")
       continue;
-    if (key == "data.dir") continue;  // each host may keep its data elsewhere
+    if (key == "data.dir" || key == "data.threads") continue;  // each host may keep and read its data in its own way
     const std::string text = key + "=" + option_text(options, spec) + "\n";
     hash.update(text.data(), text.size());
   }
@@ -128,18 +128,9 @@ Result<RunContext> prepare_run(const Options& options) {
                      .data = std::move(*data),
                      .model = std::move(*model),
                      .scheme = scheme_options(options, fingerprint)};
-  const int64_t needed = options.data.sharding == "full" ? 1 : options.run.workers;
-  if (static_cast<double>(context.data.train->size()) * (1 - options.data.validation) < static_cast<double>(needed))
-    return make_status(StatusCode::invalid_argument, "data.train_size, data.validation: ", context.data.train->size(),
-                       " training samples are too few for ", options.run.workers, " workers with data.sharding ",
-                       options.data.sharding, " and data.validation ", options.data.validation);
-  // The last worker's shard is the smallest: all workers take that many steps, so that none waits for another in vain.
-  const nn::Loader smallest(context.data.train, [&] {
-    nn::LoaderOptions o = loader_options(options, static_cast<int>(options.run.workers) - 1);
-    o.prefetch = 0;
-    return o;
-  }());
-  context.steps_per_epoch = smallest.batches_per_epoch();
+  SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(options, 0), *context.data.train));
+  // All workers take as many steps, so that none waits for another in vain.
+  context.steps_per_epoch = nn::job_epoch_batches(context.data.train->size(), loader_options(options, 0));
   context.steps = total_steps(options, context.steps_per_epoch);
   return context;
 }
@@ -157,15 +148,20 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
 
   NodeResult result;
   const dist::Nanos begin = world.now();
-  SINEW_RETURN_IF_ERROR(trainer.run({.steps = context.steps,
-                                     .first_step = first_step,
-                                     .seed = static_cast<uint64_t>(o.train.seed),
-                                     .skip_nonfinite = o.train.nonfinite == "skip",
-                                     .on_step = [&](const StepReport& step) {
-                                       result.report.samples += step.samples;
-                                       if (context.on_step) context.on_step(world.rank(), step);
-                                       return recorder.add(step);
-                                     }}));
+  const TrainerSettings settings{.steps = context.steps,
+                                 .first_step = first_step,
+                                 .seed = static_cast<uint64_t>(o.train.seed),
+                                 .skip_nonfinite = o.train.nonfinite == "skip",
+                                 .on_step = [&](const StepReport& step) {
+                                   result.report.samples += step.samples;
+                                   if (context.on_step) context.on_step(world.rank(), step);
+                                   return recorder.add(step);
+                                 }};
+  try {
+    SINEW_RETURN_IF_ERROR(trainer.run(settings));
+  } catch (const nn::DataError& unreadable) {
+    return unreadable.status();
+  }
   result.report.train_seconds = seconds(world.now() - begin);
   if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme)) {
     Result<Vec> point = trainer.evaluation_point();

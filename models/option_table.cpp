@@ -2,6 +2,7 @@
 #include "models/options.h"
 #include "models/zoo/zoo.h"
 #include "nn/data/dataset.h"
+#include "nn/data/loader.h"
 #include "nn/init.h"
 #include "nn/layers/activations.h"
 #include "optim/optimizer.h"
@@ -23,16 +24,37 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(data.name), .kind = Kind::name, .help = "data set", .alias = "data", .names = nn::dataset_names},
       {SINEW_OPTION(data.dir), .kind = Kind::text, .help = "folder that holds the data set's files", .path = true},
       {SINEW_OPTION(data.sharding), .kind = Kind::name,
-       .help = "which samples a worker sees: all, its own part, or a shared part and its own",
-       .names =
-           [] {
-             return Names{"full", "partition", "overlap"};
-           },
-       .derived = "partition for allreduce, else full"},
+       .help =
+           "which samples a worker sees: all, its own part, a shared part and its own, few classes, or unequal parts",
+       .names = nn::sharding_names, .derived = "partition for allreduce, else full"},
       {SINEW_OPTION(data.overlap), .kind = Kind::real, .help = "shared part of each shard, with overlap", .max = 1},
+      {SINEW_OPTION(data.concentration), .kind = Kind::real,
+       .help = "dirichlet: near 0 each class goes to one worker, large values deal evenly", .min = 1e-6, .max = 1e6},
       {SINEW_OPTION(data.validation), .kind = Kind::real, .help = "part of the training set kept out", .max = 0.9},
       {SINEW_OPTION(data.train_size), .kind = Kind::integer,
        .help = "synthetic: training samples to draw; 0: its default", .unit = "samples", .max = 1e8},
+      {SINEW_OPTION(data.augment), .kind = Kind::name,
+       .help = "random changes of training images; a test sees the middle of the image", .names = nn::augment_names},
+      {SINEW_OPTION(data.crop), .kind = Kind::integer,
+       .help = "side of a sample cut out of an image; 0: the whole image", .unit = "pixels", .max = 8192},
+      {SINEW_OPTION(data.padding), .kind = Kind::integer,
+       .help = "crop, crop_flip: black pixels around an image before the random crop", .unit = "pixels", .max = 1024,
+       .derived = "4 without data.crop, else 0"},
+      {SINEW_OPTION(data.mean), .kind = Kind::reals,
+       .help = "subtracted from values of 0 to 1, one or one a channel; none: the set's own", .min = -1e6, .max = 1e6},
+      {SINEW_OPTION(data.std), .kind = Kind::reals, .help = "what they are then divided by, likewise", .min = 1e-6,
+       .max = 1e6},
+      {SINEW_OPTION(data.order), .kind = Kind::name,
+       .help = "shuffled anew in every epoch, or as the EASGD paper's loader hands out chunks",
+       .names = nn::order_names},
+      {SINEW_OPTION(data.chunk), .kind = Kind::integer, .help = "chunks: samples in one", .unit = "samples", .min = 1,
+       .max = 1 << 20},
+      {SINEW_OPTION(data.chunk_loaders), .kind = Kind::integer, .help = "chunks: streams, one chunk of each at a time",
+       .min = 1, .max = 1024},
+      {SINEW_OPTION(data.chunk_parts), .kind = Kind::toggle,
+       .help = "chunks: each stream has its own part of the set, not all of it"},
+      {SINEW_OPTION(data.threads), .kind = Kind::integer,
+       .help = "threads of a worker that read batches ahead; 0: none, the training thread reads", .max = 64},
 
       {SINEW_OPTION(model.name), .kind = Kind::name, .help = "network", .alias = "model", .names = model_names},
       {SINEW_OPTION(model.hidden), .kind = Kind::sizes,

@@ -66,22 +66,32 @@ std::optional<bool> parse_toggle(std::string_view text) {
   return std::nullopt;
 }
 
-std::string sizes_text(const std::vector<int64_t>& sizes) {
-  if (sizes.empty()) return "none";
+// Lists of whole or real numbers.
+template <class Number>
+std::string list_text(const std::vector<Number>& numbers) {
+  if (numbers.empty()) return "none";
   std::string text;
-  for (int64_t size : sizes) text += (text.empty() ? "" : ",") + std::to_string(size);
+  for (Number n : numbers) {
+    if (!text.empty()) text += ",";
+    if constexpr (std::is_same_v<Number, double>)
+      text += real_text(n);
+    else
+      text += std::to_string(n);
+  }
   return text;
 }
 
-std::optional<std::vector<int64_t>> parse_sizes(std::string_view text) {
-  std::vector<int64_t> sizes;
-  if (text == "none") return sizes;
+template <class Number>
+std::optional<std::vector<Number>> parse_list(std::string_view text, const OptionSpec& spec) {
+  std::vector<Number> numbers;
+  if (text == "none") return numbers;
   for (;;) {
     size_t comma = text.find(',');
-    auto size = parse_number<int64_t>(text.substr(0, comma));
-    if (!size) return std::nullopt;
-    sizes.push_back(*size);
-    if (comma == std::string_view::npos) return sizes;
+    auto number = parse_number<Number>(text.substr(0, comma));
+    if (!number || !(static_cast<double>(*number) >= spec.min && static_cast<double>(*number) <= spec.max))
+      return std::nullopt;
+    numbers.push_back(*number);
+    if (comma == std::string_view::npos) return numbers;
     text.remove_prefix(comma + 1);
   }
 }
@@ -192,11 +202,15 @@ Status set_option(Options& options, const OptionSpec& spec, const std::string& t
       return Status::Ok();
     }
     case OptionKind::sizes: {
-      auto value = parse_sizes(text);
+      auto value = parse_list<int64_t>(text, spec);
       if (!value) return bad();
-      for (int64_t size : *value)
-        if (!in_range(static_cast<double>(size))) return bad();
       member<std::vector<int64_t>>(options, spec) = std::move(*value);
+      return Status::Ok();
+    }
+    case OptionKind::reals: {
+      auto value = parse_list<double>(text, spec);
+      if (!value) return bad();
+      member<std::vector<double>>(options, spec) = std::move(*value);
       return Status::Ok();
     }
   }
@@ -217,7 +231,9 @@ std::string option_text(const Options& options, const OptionSpec& spec) {
     case OptionKind::duration:
       return duration_text(member<int64_t>(options, spec));
     case OptionKind::sizes:
-      return sizes_text(member<std::vector<int64_t>>(options, spec));
+      return list_text(member<std::vector<int64_t>>(options, spec));
+    case OptionKind::reals:
+      return list_text(member<std::vector<double>>(options, spec));
   }
   SINEW_FAIL("option_text", "unknown kind of ", spec.key);
 }
@@ -241,6 +257,8 @@ std::string allowed_values(const OptionSpec& spec) {
              duration_text(std::llround(spec.max * 1e9)) + " (5ms, 2s, 1m)";
     case OptionKind::sizes:
       return "whole numbers from " + range + " with commas between, or none";
+    case OptionKind::reals:
+      return "numbers from " + range + " with commas between, or none";
   }
   SINEW_FAIL("allowed_values", "unknown kind of ", spec.key);
 }

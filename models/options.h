@@ -15,6 +15,7 @@
 //   toggle     true, false (also on, off, yes, no)      true
 //   duration   5ms, 2s, 1m, 50us; plain: seconds        "5ms"
 //   sizes      1024,1024 or none                        [1024, 1024]
+//   reals      0.5,0.25 or none                         [0.5, 0.25]
 //
 // Thread safety: Options is a value; the table is constant.
 #pragma once
@@ -37,7 +38,17 @@ struct Options {
     std::string dir;
     std::string sharding = "full";  // derived
     double overlap = 0.25;
+    double concentration = 0.5;
     double validation = 0;
+    std::string augment = "none";
+    int64_t crop = 0;
+    int64_t padding = 0;  // derived
+    std::vector<double> mean, std;
+    std::string order = "shuffled";
+    int64_t chunk = 512;
+    int64_t chunk_loaders = 8;
+    bool chunk_parts = false;
+    int64_t threads = 1;
     int64_t train_size = 0;
   } data;
   struct Model {
@@ -105,10 +116,11 @@ struct Options {
   } log;
 };
 
-enum class OptionKind { text, name, integer, real, toggle, duration, sizes };
+enum class OptionKind { text, name, integer, real, toggle, duration, sizes, reals };
 
-using OptionField = std::variant<std::string& (*)(Options&), int64_t& (*)(Options&), double& (*)(Options&),
-                                 bool& (*)(Options&), std::vector<int64_t>& (*)(Options&)>;
+using OptionField =
+    std::variant<std::string& (*)(Options&), int64_t& (*)(Options&), double& (*)(Options&), bool& (*)(Options&),
+                 std::vector<int64_t>& (*)(Options&), std::vector<double>& (*)(Options&)>;
 
 struct OptionSpec {
   const char* key;  // "scheme.alpha": the flag without dashes and the TOML path
@@ -117,7 +129,7 @@ struct OptionSpec {
   const char* help;         // one line
   const char* alias = "";   // "--lr" is alias "lr"
   const char* unit = "";    // of a plain number
-  double min = 0, max = 0;  // integer, real, duration (seconds), each element of sizes
+  double min = 0, max = 0;  // integer, real, duration (seconds), each element of sizes and reals
   std::vector<std::string> (*names)() = nullptr;
   const char* derived = "";  // how the default follows from other settings
   bool path = false;         // a file or directory; made absolute, so that config.toml works from anywhere

@@ -28,10 +28,11 @@ Result<std::string> value_text(const toml::node& node, const std::string& where)
   if (auto list = node.as_array()) {
     std::string text;
     for (const toml::node& element : *list) {
-      if (!element.is_integer())
-        return make_status(StatusCode::invalid_argument, where,
-                           ": a list holds whole numbers only, as in [1024, 1024]");
-      text += (text.empty() ? "" : ",") + std::to_string(element.as_integer()->get());
+      if (!element.is_number())
+        return make_status(StatusCode::invalid_argument, where, ": a list holds numbers only, as in [1024, 1024]");
+      Result<std::string> number = value_text(element, where);
+      if (!number.ok()) return number.status();
+      text += (text.empty() ? "" : ",") + *number;
     }
     return text.empty() ? std::string("none") : text;
   }
@@ -80,7 +81,8 @@ std::string toml_value(const Options& options, const OptionSpec& spec) {
       return quoted(text);
     case OptionKind::real:
       return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
-    case OptionKind::sizes: {
+    case OptionKind::sizes:
+    case OptionKind::reals: {
       std::string list;
       for (char c : text == "none" ? std::string() : text) list += c == ',' ? std::string(", ") : std::string(1, c);
       return "[" + list + "]";

@@ -22,6 +22,8 @@ std::string placeholder(const OptionSpec& spec) {
       return "TIME";
     case OptionKind::sizes:
       return "N,N,...";
+    case OptionKind::reals:
+      return "X,X,...";
   }
   return "VALUE";
 }
@@ -61,6 +63,7 @@ std::string short_range(const OptionSpec& spec) {
     case OptionKind::toggle:
     case OptionKind::duration:
     case OptionKind::sizes:
+    case OptionKind::reals:
       return "";
   }
   return "";

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <array>
 #include <ostream>
 
@@ -37,6 +38,38 @@ void print_parameters(const nn::Model& model, std::ostream& out) {
 
 }  // namespace
 
+std::string shape_and_range(const nn::Dataset& data) {
+  return detail::concat("samples ", data.sample_shape(), ", ", data.classes(),
+                        data.has_number_targets() ? " numbers to predict" : " classes");
+}
+
+// Which samples the workers get: how many, and of which classes.
+Status print_data(const Configuration& c, std::ostream& out) {
+  Result<nn::DataSplit> data = nn::open_data(data_options(c.options));
+  if (!data.ok()) return data.status();
+  const nn::Dataset& train = *data->train;
+  SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(c.options, 0), train));
+  out << train.name() << ": " << train.size() << " training and " << data->test->size() << " test samples, "
+      << shape_and_range(train) << "\n";
+  for (int worker = 0; worker < c.options.run.workers; ++worker) {
+    const nn::Shard shard = nn::shard_of(train, loader_options(c.options, worker));
+    if (worker == 0 && !shard.validation.empty())
+      out << "  " << padded("validation", 14) << shard.validation.size() << " samples\n";
+    out << "  " << padded("worker " + std::to_string(worker), 14) << shard.training.size() << " samples";
+    if (!train.has_number_targets()) {
+      std::vector<int64_t> counts(static_cast<size_t>(train.classes()));
+      for (int64_t index : shard.training) ++counts[static_cast<size_t>(train.label(index))];
+      const auto present = std::count_if(counts.begin(), counts.end(), [](int64_t n) { return n > 0; });
+      out << ", " << present << " classes:";
+      constexpr size_t kShown = 20;
+      for (size_t i = 0; i < std::min(counts.size(), kShown); ++i) out << " " << counts[i];
+      if (counts.size() > kShown) out << " ...";
+    }
+    out << "\n";
+  }
+  return Status::Ok();
+}
+
 int verb_info(const Invocation& call) {
   Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
@@ -47,6 +80,7 @@ int verb_info(const Invocation& call) {
     print_parameters(*model, call.out);
     return kExitOk;
   }
+  if (c->given("data.name")) return report(print_data(*c, call.out), call.err);
   for (const auto& [name, value] : environment_facts()) call.out << padded(name, 14) << value << "\n";
   return kExitOk;
 }

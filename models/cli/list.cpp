@@ -25,9 +25,12 @@ std::string find(const std::map<std::string, std::string>& table, const std::str
 }
 
 std::string describe_data(const std::string& name) {
-  return find({{"synthetic", "28x28 images of ten classes of strokes, generated; nothing to download"},
-               {"mnist", "70,000 handwritten digits, 28x28; --data.dir holds the four IDX files (.gz or not)"}},
-              name);
+  return find(
+      {{"synthetic", "28x28 images of ten classes of strokes, generated; nothing to download"},
+       {"mnist", "70,000 handwritten digits, 28x28; --data.dir holds the four IDX files (.gz or not)"},
+       {"cifar10", "60,000 photographs of ten classes, 32x32; --data.dir holds the six .bin files (.gz or not)"},
+       {"cifar100", "60,000 photographs of a hundred classes, 32x32; --data.dir holds train.bin and test.bin"}},
+      name);
 }
 
 std::string describe_optimizer(const std::string& name) {

@@ -4,6 +4,7 @@
 #include <ostream>
 
 #include "models/exit_codes.h"
+#include "nn/data/dataset.h"
 
 namespace sinew::train {
 namespace {
@@ -58,6 +59,8 @@ int run_program(const std::string& executable, const std::vector<std::string>& c
     Result<CommandLine> line = parse_command_line({command.begin() + 1, command.end()});
     if (!line.ok()) return report(line.status(), err);
     return dispatch({executable, command, std::move(*line), runners, out, err});
+  } catch (const nn::DataError& error) {
+    return report(error.status(), err);
   } catch (const std::bad_alloc&) {
     return report(Status(StatusCode::internal, "out of memory; try a smaller train.batch or model.hidden"), err);
   } catch (const std::exception& error) {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 
+#include "nn/data/data_file.h"
 #include "nn/data/gunzip.h"
 #include "nn/data/u8_dataset.h"
 
@@ -15,12 +15,6 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kMaxValues = uint64_t{1} << 31;  // of one file; MNIST has 47 million
 constexpr uint8_t kUnsignedByte = 8;
-constexpr double kMean = 0.1307, kStd = 0.3081;
-
-template <class... Parts>
-Status bad(const std::string& name, const Parts&... parts) {
-  return make_status(StatusCode::data_error, name, ": ", parts...);
-}
 
 const char* element_type(uint8_t code) {
   switch (code) {
@@ -45,17 +39,17 @@ Result<IdxArray> parse(const Read& read, uint64_t most, bool exact, const std::s
   uint8_t head[4 + 4 * kMaxDims];
   Result<size_t> n = read(head, 4);
   if (!n.ok()) return n.status();
-  if (*n < 4) return bad(name, *n, " bytes are too few for an IDX file");
+  if (*n < 4) return bad_data(name, *n, " bytes are too few for an IDX file");
   if (head[0] != 0 || head[1] != 0)
-    return bad(name, "not an IDX file: it begins with bytes ", int{head[0]}, " ", int{head[1]}, ", expected 0 0");
+    return bad_data(name, "not an IDX file: it begins with bytes ", int{head[0]}, " ", int{head[1]}, ", expected 0 0");
   if (head[2] != kUnsignedByte)
-    return bad(name, "elements are ", element_type(head[2]), " (code ", int{head[2]},
-               "), only unsigned bytes (code 8) are read");
+    return bad_data(name, "elements are ", element_type(head[2]), " (code ", int{head[2]},
+                    "), only unsigned bytes (code 8) are read");
   const size_t dims = head[3], header = 4 + 4 * dims;
-  if (dims == 0 || dims > size_t{kMaxDims}) return bad(name, dims, " dimensions, allowed are 1 to ", kMaxDims);
+  if (dims == 0 || dims > size_t{kMaxDims}) return bad_data(name, dims, " dimensions, allowed are 1 to ", kMaxDims);
   n = read(head + 4, header - 4);
   if (!n.ok()) return n.status();
-  if (*n < header - 4) return bad(name, "truncated in its header of ", header, " bytes");
+  if (*n < header - 4) return bad_data(name, "truncated in its header of ", header, " bytes");
 
   IdxArray array;
   uint64_t values = 1;
@@ -67,20 +61,20 @@ Result<IdxArray> parse(const Read& read, uint64_t most, bool exact, const std::s
     too_many |= extent != 0 && values > kMaxValues / extent;
     if (!too_many) values *= extent;
   }
-  if (too_many) return bad(name, "shape ", array.shape, " has more than ", kMaxValues, " values");
+  if (too_many) return bad_data(name, "shape ", array.shape, " has more than ", kMaxValues, " values");
   const uint64_t expected = header + values;
   const std::string needs = detail::concat("shape ", array.shape, " needs ", expected, " bytes, ");
   if (exact && expected != most)
-    return bad(name, expected > most ? "truncated: " : "trailing bytes: ", needs, "the file has ", most);
-  if (expected > most) return bad(name, "truncated: ", needs, "the file unpacks to at most ", most);
+    return bad_data(name, expected > most ? "truncated: " : "trailing bytes: ", needs, "the file has ", most);
+  if (expected > most) return bad_data(name, "truncated: ", needs, "the file unpacks to at most ", most);
   array.values.resize(values);
   n = read(array.values.data(), values);
   if (!n.ok()) return n.status();
-  if (*n < values) return bad(name, "truncated: ", needs, "the file unpacks to ", header + *n);
+  if (*n < values) return bad_data(name, "truncated: ", needs, "the file unpacks to ", header + *n);
   uint8_t extra;
   n = read(&extra, 1);
   if (!n.ok()) return n.status();
-  if (*n > 0) return bad(name, "trailing bytes: ", needs, "the file unpacks to more");
+  if (*n > 0) return bad_data(name, "trailing bytes: ", needs, "the file unpacks to more");
   return array;
 }
 
@@ -116,24 +110,24 @@ Result<Part> open_part(const std::string& dir, const std::string& stem) {
   Result<IdxArray> labels = read_idx(*label_file);
   if (!labels.ok()) return labels.status();
   if (images->shape.ndim() != 3)
-    return bad(*image_file, "shape ", images->shape, ", expected three dimensions: images, rows, columns");
-  if (labels->shape.ndim() != 1) return bad(*label_file, "shape ", labels->shape, ", expected one dimension");
-  if (images->values.empty()) return bad(*image_file, "shape ", images->shape, " holds no pixels");
+    return bad_data(*image_file, "shape ", images->shape, ", expected three dimensions: images, rows, columns");
+  if (labels->shape.ndim() != 1) return bad_data(*label_file, "shape ", labels->shape, ", expected one dimension");
+  if (images->values.empty()) return bad_data(*image_file, "shape ", images->shape, " holds no pixels");
   if (images->shape[0] != labels->shape[0])
-    return bad(*image_file, images->shape[0], " images, but ", labels->shape[0], " labels in ", *label_file);
+    return bad_data(*image_file, images->shape[0], " images, but ", labels->shape[0], " labels in ", *label_file);
   return Part{*image_file, *label_file, std::move(*images), std::move(*labels)};
 }
 
-DatasetPtr dataset_of(Part part, const std::string& name, int64_t classes) {
+U8Samples samples_of(Part part, const std::string& name, int64_t classes) {
   U8Samples samples;
   samples.name = name;
   samples.sample_shape = {part.images.shape[1], part.images.shape[2], 1};
   samples.classes = classes;
   for (int64_t c = 0; c < classes; ++c) samples.class_names.push_back(std::to_string(c));
-  samples.mean = kMean, samples.std = kStd;
+  samples.mean = {kMnistMean}, samples.std = {kMnistStd};
   samples.values = std::move(part.images.values);
   samples.labels = std::move(part.labels.values);
-  return std::make_shared<U8Dataset>(std::move(samples));
+  return samples;
 }
 
 }  // namespace
@@ -154,42 +148,27 @@ Result<IdxArray> parse_idx(const uint8_t* data, size_t size, const std::string& 
 }
 
 Result<IdxArray> read_idx(const std::string& path) {
-  std::error_code error;
-  const fs::file_type type = fs::status(path, error).type();
-  if (type == fs::file_type::not_found) return make_status(StatusCode::not_found, path, ": no such file");
-  if (type == fs::file_type::none) return make_status(StatusCode::io_error, path, ": ", error.message());
-  if (type != fs::file_type::regular) return bad(path, "not a regular file");
-  const uint64_t size = fs::file_size(path, error);
-  if (error) return make_status(StatusCode::io_error, path, ": ", error.message());
-  if (size > kMaxValues + 64) return bad(path, size, " bytes, at most ", kMaxValues, " values are read");
-  std::vector<uint8_t> bytes(size);
-  std::ifstream in(path, std::ios::binary);
-  if (!in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(size)))
-    return make_status(StatusCode::io_error, path, ": cannot read its ", size, " bytes (permissions?)");
-  return parse_idx(bytes.data(), bytes.size(), path);
+  Result<std::vector<uint8_t>> bytes = read_data_file(path, kMaxValues + 64);
+  if (!bytes.ok()) return bytes.status();
+  return parse_idx(bytes->data(), bytes->size(), path);
 }
 
-Result<DataSplit> open_idx(const std::string& name, const std::string& dir) {
-  if (dir.empty())
-    return make_status(StatusCode::not_found, "data set ", name, " needs its files: type --data.dir DIR; ",
-                       expected_files());
-  std::error_code error;
-  if (!fs::is_directory(dir, error))
-    return make_status(StatusCode::not_found, "data.dir '", dir, "' is not a folder: type --data.dir DIR; ",
-                       expected_files());
+Result<DataSplit> open_idx(const std::string& name, const std::string& dir, const ImageOptions& options) {
+  SINEW_RETURN_IF_ERROR(check_data_folder(name, dir, expected_files()));
   Result<Part> train = open_part(dir, "train");
   if (!train.ok()) return train.status();
   Result<Part> test = open_part(dir, "t10k");
   if (!test.ok()) return test.status();
   for (int axis : {1, 2})
     if (train->images.shape[axis] != test->images.shape[axis])
-      return bad(test->image_file, "shape ", test->images.shape, " does not match the training images' ",
-                 train->images.shape);
+      return bad_data(test->image_file, "shape ", test->images.shape, " does not match the training images' ",
+                      train->images.shape);
   const int64_t classes = std::max<int64_t>(10, 1 + *std::ranges::max_element(train->labels.values));
   const int64_t highest = *std::ranges::max_element(test->labels.values);
   if (highest >= classes)
-    return bad(test->label_file, "label ", highest, ", but the training labels give only ", classes, " classes");
-  return DataSplit{dataset_of(std::move(*train), name, classes), dataset_of(std::move(*test), name, classes)};
+    return bad_data(test->label_file, "label ", highest, ", but the training labels give only ", classes, " classes");
+  return make_u8_split(samples_of(std::move(*train), name, classes), samples_of(std::move(*test), name, classes),
+                       options);
 }
 
 }  // namespace sinew::nn

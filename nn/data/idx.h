@@ -16,6 +16,9 @@
 
 namespace sinew::nn {
 
+// Of v / 255 over MNIST's training part.
+inline constexpr double kMnistMean = 0.1307, kMnistStd = 0.3081;
+
 struct IdxArray {
   Shape shape;
   std::vector<uint8_t> values;
@@ -27,8 +30,8 @@ Result<IdxArray> read_idx(const std::string& path);
 
 // A folder with train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte,
 // each plain or with .gz, or with the old names train-images.idx3-ubyte and so on. Samples are (H, W, 1), values
-// (v / 255 - 0.1307) / 0.3081: mean and standard deviation of MNIST's training part.
+// (v / 255 - kMnistMean) / kMnistStd unless the options say otherwise.
 // There are max(10, highest training label + 1) classes; a test label beyond them is an error.
-Result<DataSplit> open_idx(const std::string& name, const std::string& dir);
+Result<DataSplit> open_idx(const std::string& name, const std::string& dir, const ImageOptions& options = {});
 
 }  // namespace sinew::nn

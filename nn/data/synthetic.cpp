@@ -224,13 +224,13 @@ void draw_stroke(const Stroke& stroke, const Warp& warp, Draws& draws, Canvas& c
   }
 }
 
-DatasetPtr dataset_of(uint64_t seed, SyntheticPart part, int64_t size) {
+U8Samples samples_of(uint64_t seed, SyntheticPart part, int64_t size) {
   U8Samples samples;
   samples.name = "synthetic";
   samples.sample_shape = {kSyntheticSide, kSyntheticSide, 1};
   samples.classes = 10;
   for (int digit = 0; digit < 10; ++digit) samples.class_names.push_back(std::to_string(digit));
-  samples.mean = 0.12, samples.std = 0.23;
+  samples.mean = {0.12}, samples.std = {0.23};
   samples.values.resize(static_cast<size_t>(size) * kSyntheticPixels);
   samples.labels.resize(static_cast<size_t>(size));
   for (int64_t i = 0; i < size; ++i) {
@@ -239,7 +239,7 @@ DatasetPtr dataset_of(uint64_t seed, SyntheticPart part, int64_t size) {
         seed, part, i,
         std::span<uint8_t, kSyntheticPixels>(samples.values.data() + i * kSyntheticPixels, kSyntheticPixels));
   }
-  return std::make_shared<U8Dataset>(std::move(samples));
+  return samples;
 }
 
 }  // namespace
@@ -274,10 +274,10 @@ void draw_synthetic(uint64_t seed, SyntheticPart part, int64_t i, std::span<uint
   canvas.noise(draws, draws.in(20, 90));
 }
 
-DataSplit open_synthetic(uint64_t seed, int64_t train_size) {
+Result<DataSplit> open_synthetic(uint64_t seed, int64_t train_size, const ImageOptions& options) {
   SINEW_CHECK(train_size > 0 && train_size <= kSyntheticMaxSize, "open_synthetic", train_size, " samples");
-  return {dataset_of(seed, SyntheticPart::train, train_size),
-          dataset_of(seed, SyntheticPart::test, kSyntheticTestSize)};
+  return make_u8_split(samples_of(seed, SyntheticPart::train, train_size),
+                       samples_of(seed, SyntheticPart::test, kSyntheticTestSize), options);
 }
 
 }  // namespace sinew::nn

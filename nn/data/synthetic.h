@@ -27,6 +27,8 @@ int synthetic_label(uint64_t seed, SyntheticPart part, int64_t i);
 void draw_synthetic(uint64_t seed, SyntheticPart part, int64_t i, std::span<uint8_t, kSyntheticPixels> image);
 
 // REQUIRES: 0 < train_size <= kSyntheticMaxSize.
-DataSplit open_synthetic(uint64_t seed, int64_t train_size = kSyntheticTrainSize);
+// Errors: invalid_argument for options that do not fit the images.
+Result<DataSplit> open_synthetic(uint64_t seed, int64_t train_size = kSyntheticTrainSize,
+                                 const ImageOptions& options = {});
 
 }  // namespace sinew::nn

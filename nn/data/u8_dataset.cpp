@@ -1,29 +1,91 @@
 #include "nn/data/u8_dataset.h"
 
-#include <algorithm>
+#include "nn/data/resize.h"
 
 namespace sinew::nn {
+namespace {
 
-U8Dataset::U8Dataset(U8Samples samples) : samples_(std::move(samples)) {
-  const size_t per_sample = static_cast<size_t>(samples_.sample_shape.numel());
+bool is_image(const Shape& sample) { return sample.ndim() == 3; }
+int64_t channels_of(const Shape& sample) { return is_image(sample) ? sample[2] : 1; }
+
+Shape cropped(const Shape& sample, const ImageOptions& options) {
+  return is_image(sample) && options.crop > 0 ? Shape{options.crop, options.crop, sample[2]} : sample;
+}
+
+}  // namespace
+
+Status check_image_options(const ImageOptions& o, const Shape& sample) {
+  if (!is_image(sample)) {
+    if (o.crop > 0 || o.augment != Augment::none)
+      return make_status(StatusCode::invalid_argument, "data.crop, data.augment: samples of shape ", sample,
+                         " are not images (H, W, C); leave these options out");
+  } else if (o.crop > sample[0] || o.crop > sample[1]) {
+    return make_status(StatusCode::invalid_argument, "data.crop ", o.crop, " is more than the images' ", sample[0],
+                       " x ", sample[1], "; 0 takes the whole image");
+  }
+  return check_normalisation(o, channels_of(sample));
+}
+
+U8Dataset::U8Dataset(U8Samples samples, const ImageOptions& options)
+    : samples_(std::move(samples)),
+      options_(options),
+      shape_(cropped(samples_.sample_shape, options)),
+      normalisation_(channels_of(samples_.sample_shape), options.mean.empty() ? samples_.mean : options.mean,
+                     options.std.empty() ? samples_.std : options.std) {
+  const Shape& sample = samples_.sample_shape;
+  if (const Status fits = check_image_options(options, sample); !fits.ok()) SINEW_FAIL("u8_dataset", fits.message());
+  const size_t per_sample = static_cast<size_t>(sample.numel());
   SINEW_CHECK(samples_.values.size() == samples_.labels.size() * per_sample, "u8_dataset", samples_.values.size(),
-              " values for ", samples_.labels.size(), " samples of shape ", samples_.sample_shape);
+              " values for ", samples_.labels.size(), " samples of shape ", sample);
   SINEW_CHECK(static_cast<int64_t>(samples_.class_names.size()) == samples_.classes, "u8_dataset",
               samples_.class_names.size(), " class names for ", samples_.classes, " classes");
   for (uint8_t label : samples_.labels)
     SINEW_CHECK(label < samples_.classes, "u8_dataset", "label ", int{label}, " of ", samples_.classes, " classes");
-  for (size_t v = 0; v < table_.size(); ++v)
-    table_[v] = static_cast<float>((static_cast<double>(v) / 255 - samples_.mean) / samples_.std);
+  if (is_image(sample))
+    height_ = sample[0], width_ = sample[1];
+  else
+    width_ = sample.numel();
+}
+
+int64_t U8Dataset::label(int64_t index) const {
+  SINEW_CHECK(index >= 0 && index < size(), "label", "sample ", index, " of ", size());
+  return samples_.labels[static_cast<size_t>(index)];
 }
 
 void U8Dataset::read(std::span<const int64_t> indices, float* inputs, int64_t* labels) const {
-  const auto per_sample = samples_.sample_shape.numel();
+  read(nullptr, indices, inputs, labels);
+}
+
+void U8Dataset::read_augmented(const Draw& draw, std::span<const int64_t> indices, float* inputs,
+                               int64_t* labels) const {
+  read(&draw, indices, inputs, labels);
+}
+
+void U8Dataset::read(const Draw* draw, std::span<const int64_t> indices, float* inputs, int64_t* labels) const {
+  const int64_t per_sample = samples_.sample_shape.numel(), channels = normalisation_.channels();
+  const int64_t height = is_image(shape_) ? shape_[0] : 1, width = is_image(shape_) ? shape_[1] : width_;
+  std::vector<uint8_t> resized;
   for (int64_t index : indices) {
-    SINEW_CHECK(index >= 0 && index < size(), "read", "sample ", index, " of ", size());
-    const uint8_t* values = samples_.values.data() + index * per_sample;
-    inputs = std::transform(values, values + per_sample, inputs, [this](uint8_t v) { return table_[v]; });
-    *labels++ = samples_.labels[static_cast<size_t>(index)];
+    *labels++ = label(index);
+    const uint8_t* image = samples_.values.data() + index * per_sample;
+    Window window = draw ? training_window(options_, height_, width_, height, width, *draw, index)
+                         : central_window(height_, width_, height, width);
+    if (window.height == height && window.width == width) {
+      normalisation_.write(image, height_, width_, window, inputs);
+    } else {  // of a resized crop
+      resized.resize(static_cast<size_t>(height * width * channels));
+      resize_window(image, width_, channels, window, height, width, resized.data());
+      window = {.height = height, .width = width, .flip = window.flip};
+      normalisation_.write(resized.data(), height, width, window, inputs);
+    }
+    inputs += shape_.numel();
   }
+}
+
+Result<DataSplit> make_u8_split(U8Samples train, U8Samples test, const ImageOptions& options) {
+  SINEW_RETURN_IF_ERROR(check_image_options(options, train.sample_shape));
+  return DataSplit{std::make_shared<U8Dataset>(std::move(train), options),
+                   std::make_shared<U8Dataset>(std::move(test), options)};
 }
 
 }  // namespace sinew::nn

@@ -280,6 +280,27 @@ TEST_F(CliTest, ListDescribesEveryName) {
   }
 }
 
+TEST_F(CliTest, InfoShowsWhichSamplesTheWorkersGet) {
+  EXPECT_EQ(
+      run({"info", "--data", "synthetic", "--data.train_size", "100", "--workers", "2", "--data.sharding", "by_class"}),
+      0)
+      << err_.str();
+  EXPECT_EQ(out_.str(),
+            "synthetic: 100 training and 4000 test samples, samples (28, 28, 1), 10 classes\n"
+            "  worker 0      50 samples, 5 classes: 10 10 10 10 10 0 0 0 0 0\n"
+            "  worker 1      50 samples, 5 classes: 0 0 0 0 0 10 10 10 10 10\n");
+  EXPECT_EQ(
+      run({"info", "--data", "synthetic", "--data.train_size", "10", "--data.crop", "20", "--data.validation", "0.3"}),
+      0);
+  EXPECT_NE(out_.str().find("samples (20, 20, 1)"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("  validation    3 samples\n  worker 0      7 samples"), std::string::npos) << out_.str();
+  expect_error(2, "data.crop 29 is more than the images' 28 x 28",
+               {"info", "--data", "synthetic", "--data.crop", "29"});
+  expect_error(
+      2, "data.train_size, data.validation: 3 training samples are too few for 4 workers",
+      {"info", "--data", "synthetic", "--data.train_size", "3", "--workers", "4", "--data.sharding", "dirichlet"});
+}
+
 TEST_F(CliTest, Info) {
   EXPECT_EQ(run({"info"}), 0);
   EXPECT_NE(out_.str().find("processor"), std::string::npos);

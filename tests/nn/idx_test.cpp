@@ -10,11 +10,10 @@
 
 #include "nn/data/u8_dataset.h"
 #include "tests/fuzz/idx_property.h"
+#include "tests/nn/data_files.h"
 
 namespace sinew::nn {
 namespace {
-
-using fuzz::Bytes;
 
 Bytes idx_of(const std::vector<uint32_t>& extents, const Bytes& values, uint8_t type = 8) {
   Bytes bytes = {0, 0, type, static_cast<uint8_t>(extents.size())};
@@ -24,25 +23,6 @@ Bytes idx_of(const std::vector<uint32_t>& extents, const Bytes& values, uint8_t 
   return bytes;
 }
 
-uint32_t crc32_of(const Bytes& bytes) {  // RFC 1952, section 8
-  uint32_t crc = ~0u;
-  for (uint8_t byte : bytes) {
-    crc ^= byte;
-    for (int bit = 0; bit < 8; ++bit) crc = crc & 1 ? crc >> 1 ^ 0xedb88320u : crc >> 1;
-  }
-  return ~crc;
-}
-// A gzip file by hand: header, one stored block, checksum, length.
-Bytes gzip_of(const Bytes& content) {
-  const auto n = static_cast<uint16_t>(content.size());
-  EXPECT_LT(content.size(), 65536u);
-  Bytes bytes = {0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255, 1};
-  for (int v : {n & 255, n >> 8, ~n & 255, (~n >> 8) & 255}) bytes.push_back(static_cast<uint8_t>(v));
-  bytes.insert(bytes.end(), content.begin(), content.end());
-  for (uint32_t word : {crc32_of(content), static_cast<uint32_t>(content.size())})
-    for (int shift : {0, 8, 16, 24}) bytes.push_back(static_cast<uint8_t>(word >> shift));
-  return bytes;
-}
 // printf '\0\0\10\1\0\0\2\0' and 512 zero bytes through gzip -9n: deflate with matches.
 Bytes gzip_of_zeros() {
   return {0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x03, 0x63, 0x60, 0xe0, 0x60, 0x64, 0x60,
@@ -58,7 +38,6 @@ std::string refused(const Bytes& bytes, StatusCode code = StatusCode::data_error
   EXPECT_TRUE(array.status().message().starts_with("the-file: ")) << array.status().message();
   return array.status().message();
 }
-#define EXPECT_HAS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 // Builds without zlib must say so; there is nothing more to test about packed files then.
 #define NEEDS_ZLIB()                                                                        \

@@ -68,7 +68,7 @@ Indices all(int64_t size) {
 std::vector<Indices> shards(int64_t size, LoaderOptions options) {
   std::vector<Indices> out;
   for (options.worker = 0; options.worker < options.workers; ++options.worker)
-    out.push_back(shard_indices(size, options));
+    out.push_back(shard_of(Numbered(size), options).training);
   return out;
 }
 Indices common(const Indices& a, const Indices& b) {
@@ -137,10 +137,10 @@ TEST(Sharding, PartitionDealsEverythingOnce) {
     EXPECT_EQ(sorted(united), all(103));
   }
   options.workers = 2;
-  const Indices before = shard_indices(103, options);
+  const Indices before = shard_of(Numbered(103), options).training;
   EXPECT_NE(before.back(), 51) << "dealt at random, not by position";
   options.seed = 2;
-  EXPECT_NE(shard_indices(103, options), before);
+  EXPECT_NE(shard_of(Numbered(103), options).training, before);
 }
 
 TEST(Sharding, FullIsEverything) {
@@ -161,7 +161,7 @@ TEST(Sharding, ValidationIsKeptFromEveryWorker) {
       Loader loader(data, options);
       if (options.worker == 0) validation = loader.validation_indices();
       EXPECT_EQ(loader.validation_indices(), validation);
-      const Indices shard = shard_indices(205, options);
+      const Indices shard = shard_of(Numbered(205), options).training;
       EXPECT_TRUE(common(shard, validation).empty());
       united.insert(united.end(), shard.begin(), shard.end());
     }
@@ -180,7 +180,8 @@ TEST(Sharding, Names) {
   EXPECT_EQ(*sharding_named("overlap"), Sharding::overlap);
   const Result<Sharding> other = sharding_named("shards");
   EXPECT_EQ(other.status().code(), StatusCode::invalid_argument);
-  EXPECT_EQ(other.status().message(), "data.sharding 'shards' is not one of full, partition, overlap");
+  EXPECT_EQ(other.status().message(),
+            "data.sharding 'shards' is not one of full, partition, overlap, by_class, dirichlet");
 }
 
 // The order is part of the reproducibility contract.
@@ -197,7 +198,7 @@ TEST(Loader, AnEpochReadsTheShardOnce) {
   Loader loader(data, options);
   EXPECT_EQ(loader.shard_size(), 51);
   EXPECT_EQ(loader.batches_per_epoch(), 5);
-  const Indices shard = shard_indices(103, options);
+  const Indices shard = shard_of(Numbered(103), options).training;
   std::vector<Indices> epochs(3);
   for (Indices& epoch : epochs) {
     for (const Indices& batch : take(loader, 5)) {
@@ -324,6 +325,67 @@ TEST(Loader, StopsAtAnyMoment) {
   EXPECT_EQ(data.use_count(), 1) << "every loader has let go";
 }
 
+// Remembers what it was asked to draw, in the sample's value: (pass, index).
+class Passes final : public Numbered {
+ public:
+  explicit Passes(int64_t size) : Numbered(size) {}
+  void read_augmented(const Draw& draw, std::span<const int64_t> indices, float* inputs,
+                      int64_t* labels) const override {
+    read(indices, inputs, labels);
+    for (size_t i = 0; i < indices.size(); ++i)
+      inputs[i] = static_cast<float>(static_cast<int64_t>(draw.pass) * 1000 + static_cast<int64_t>(draw.seed) * 100000);
+  }
+};
+
+TEST(Loader, DrawsByTheEpochAndTheSeed) {
+  LoaderOptions options = options_of(10);
+  options.seed = 3;
+  options.workers = 2, options.worker = 1;
+  Loader loader(std::make_shared<Passes>(20), options);
+  for (int step = 0; step < 6; ++step)
+    EXPECT_EQ(loader.next().inputs.to_vector<float>()[4], static_cast<float>(300000 + step / 2 * 1000)) << step;
+}
+
+TEST(Loader, ThreadsChangeNothing) {
+  const auto data = std::make_shared<Passes>(100);
+  for (Order order : {Order::shuffled, Order::chunks}) {
+    LoaderOptions options = options_of(8);
+    options.order = order, options.chunk = 4, options.chunk_loaders = 6;
+    Loader plain(data, options);
+    std::vector<std::pair<std::vector<float>, Indices>> expected;
+    for (int step = 0; step < 60; ++step) {
+      const Batch batch = plain.next();
+      expected.emplace_back(batch.inputs.to_vector<float>(), batch.labels.to_vector<int64_t>());
+    }
+    options.threads = 4, options.prefetch = 7;
+    const auto other = std::make_shared<Passes>(100);
+    Loader loader(other, options);
+    for (int repeat = 0; repeat < 3; ++repeat) {
+      loader.seek(repeat * 7);
+      for (size_t step = static_cast<size_t>(repeat) * 7; step < 60; ++step) {
+        const Batch batch = loader.next();
+        ASSERT_EQ(batch.inputs.to_vector<float>(), expected[step].first) << step;
+        ASSERT_EQ(batch.labels.to_vector<int64_t>(), expected[step].second) << step;
+      }
+    }
+    EXPECT_LE(other->threads().size(), 4u);
+    EXPECT_EQ(other->threads().count(std::this_thread::get_id()), 0u);
+  }
+}
+
+TEST(Loader, ErrorsOfSeveralThreadsComeInOrder) {
+  const auto data = std::make_shared<Numbered>(40);
+  data->broken = 7;
+  LoaderOptions options = options_of(2, 8);
+  options.shuffle = false, options.threads = 3;
+  Loader loader(data, options);
+  EXPECT_EQ(take(loader, 3), (std::vector<Indices>{{0, 1}, {2, 3}, {4, 5}}));
+  EXPECT_THROW(loader.next(), std::runtime_error);
+  data->broken = -1;
+  loader.seek(3);
+  EXPECT_EQ(take(loader, 2), (std::vector<Indices>{{6, 7}, {8, 9}}));
+}
+
 TEST(Loader, OptionsOutOfRange) {
   const auto data = std::make_shared<Numbered>(10);
   auto refused = [&](auto change) {
@@ -341,6 +403,15 @@ TEST(Loader, OptionsOutOfRange) {
   refused([](LoaderOptions& o) { o.validation = -0.1; });
   refused([](LoaderOptions& o) { o.validation = 0.99; });  // rounds to everything
   refused([](LoaderOptions& o) { o.prefetch = -1; });
+  refused([](LoaderOptions& o) { o.threads = 0; });
+  refused([](LoaderOptions& o) { o.concentration = 0; });
+  refused([](LoaderOptions& o) { o.order = Order::chunks, o.chunk = 5, o.chunk_loaders = 3, o.batch = 4; });
+  refused([](LoaderOptions& o) {
+    o.order = Order::chunks, o.sharding = Sharding::partition, o.chunk = 4, o.chunk_loaders = 2, o.batch = 4;
+  });
+  refused([](LoaderOptions& o) {
+    o.order = Order::chunks, o.chunk = 1, o.chunk_loaders = 16, o.batch = 4, o.chunk_parts = true;
+  });
   refused([](LoaderOptions& o) { o.sharding = Sharding::partition, o.workers = 11, o.worker = 10; });
   EXPECT_THROW(Loader(nullptr, {}), Error);
   Loader loader(data, {});

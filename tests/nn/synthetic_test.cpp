@@ -40,7 +40,7 @@ TEST(Synthetic, SameBytesEverywhere) {
 }
 
 TEST(Synthetic, ADataSetIsItsSamples) {
-  const DataSplit data = open_synthetic(7, 300);
+  const DataSplit data = open_synthetic(7, 300).value();
   EXPECT_EQ(data.train->size(), 300);
   EXPECT_EQ(data.test->size(), kSyntheticTestSize);
   for (const auto& [part, set] :
@@ -110,8 +110,8 @@ TEST(Synthetic, NeitherTrivialNorNoise) {
 }
 
 TEST(Synthetic, SizesOutOfRange) {
-  EXPECT_THROW(open_synthetic(1, 0), Error);
-  EXPECT_THROW(open_synthetic(1, kSyntheticMaxSize + 1), Error);
+  EXPECT_THROW(static_cast<void>(open_synthetic(1, 0)), Error);
+  EXPECT_THROW(static_cast<void>(open_synthetic(1, kSyntheticMaxSize + 1)), Error);
 }
 
 }  // namespace
