@@ -240,6 +240,23 @@ struct BatchNormGrad2Args {
   void *g2, *x2, *gamma2;
 };
 
+// Row by row over (rows, cols): inv_std = (biased variance + eps)^(-1/2), y = (x - mean) * inv_std * gamma + beta;
+// gamma and beta (cols), mean and inv_std (rows). Floats.
+struct LayerNormArgs {
+  DType dtype;
+  int64_t rows, cols;
+  double eps;
+  const void *x, *gamma, *beta;
+  void *y, *mean, *inv_std;
+};
+// Its derivatives for the cotangent g of y. dx may be null. Floats.
+struct LayerNormGradArgs {
+  DType dtype;
+  int64_t rows, cols;
+  const void *g, *x, *gamma, *mean, *inv_std;
+  void *dx, *dgamma, *dbeta;
+};
+
 // y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats.
 struct DropoutArgs {
   DType dtype;
@@ -339,6 +356,8 @@ struct SgdArgs {
   X(batch_norm, BatchNormArgs)            \
   X(batch_norm_grad, BatchNormGradArgs)   \
   X(batch_norm_grad2, BatchNormGrad2Args) \
+  X(layer_norm, LayerNormArgs)            \
+  X(layer_norm_grad, LayerNormGradArgs)   \
   X(dropout, DropoutArgs)                 \
   X(random, RandomArgs)                   \
   X(axpby, AxpbyArgs)                     \

@@ -164,6 +164,11 @@ Tensor batch_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& 
 Tensor channel_affine(const Tensor& x, const Tensor& center, const Tensor& scale, const Tensor& shift,
                       const Tensor& residual = Tensor(), Activation act = Activation::none);
 
+// Layer norm (Ba et al. 2016) over the last axis: (x - mean) / sqrt(variance + eps) * gamma + beta with the biased
+// variance of each row; x (..., d), gamma and beta (d). Fused, as is its first derivative.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+Tensor layer_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+
 // ---- random ----
 // x / (1 - rate) where a counter-based draw keeps the element, else 0. Same key, same mask: the derivative
 // and a second backward pass draw it again. rate in [0, 1).

@@ -277,6 +277,14 @@ const std::vector<OpRow>& op_table() {
       {"channel_affine_residual_relu",
        [](In x) { return square(channel_affine(x[0], x[1], x[2], x[3], x[4], Activation::relu)); },
        {{7, 3}, {3}, {3}, {3}, {7, 3}}},
+      {"layer_norm", [](In x) { return layer_norm(x[0], x[1], x[2]); }, {{3, 2, 5}, {5}, {5}}, -1, 1, true},
+      {"layer_norm_vector", [](In x) { return layer_norm(x[0], x[1], x[2], 0.1); }, {{5}, {5}, {5}}, -1, 1, true},
+      {"layer_norm_composite",
+       [](In x) { return layer_norm_composite(x[0], x[1], x[2]); },
+       {{3, 2, 5}, {5}, {5}},
+       -1,
+       1,
+       true},
       // random
       {"dropout", [](In x) { return square(dropout(x[0], 0.4, kKey)); }, {{5, 5}}},
   };

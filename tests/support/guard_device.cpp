@@ -131,6 +131,12 @@ void check(const char* op, const kernel::BatchNormGradArgs& a) {
 void check(const char* op, const kernel::BatchNormGrad2Args& a) {
   check_device(op, {a.g, a.x, a.y, a.gamma, a.beta, a.mean, a.inv_std, a.u, a.a, a.b, a.r, a.g2, a.x2, a.gamma2});
 }
+void check(const char* op, const kernel::LayerNormArgs& a) {
+  check_device(op, {a.x, a.gamma, a.beta, a.y, a.mean, a.inv_std});
+}
+void check(const char* op, const kernel::LayerNormGradArgs& a) {
+  check_device(op, {a.g, a.x, a.gamma, a.mean, a.inv_std, a.dx, a.dgamma, a.dbeta});
+}
 void check(const char* op, const kernel::DropoutArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::RandomArgs& a) { check_device(op, {a.y}); }
 void check(const char* op, const kernel::AxpbyArgs& a) { check_device(op, {a.x, a.y, a.z}); }

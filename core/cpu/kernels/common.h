@@ -133,6 +133,8 @@ void channel_affine(const kernel::ChannelAffineArgs& args);
 void batch_norm(const kernel::BatchNormArgs& args);
 void batch_norm_grad(const kernel::BatchNormGradArgs& args);
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args);
+void layer_norm(const kernel::LayerNormArgs& args);
+void layer_norm_grad(const kernel::LayerNormGradArgs& args);
 void dropout(const kernel::DropoutArgs& args);
 void random(const kernel::RandomArgs& args);
 void axpby(const kernel::AxpbyArgs& args);
