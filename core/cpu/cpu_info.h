@@ -9,10 +9,15 @@ namespace sinew {
 const char* cpu_isa_name();
 // Our own gemm, without oneDNN: the oracle.
 void reference_gemm(const kernel::GemmArgs& args);
-// Likewise our own convolution.
-void reference_conv_forward(const kernel::ConvArgs& args);
-void reference_conv_dx(const kernel::ConvArgs& args);
-void reference_conv_dw(const kernel::ConvArgs& args);
+// The convolutions that the table chooses between: our own, the oracle, and oneDNN's where it serves the arguments
+// (f32, and ours elsewhere; the same as ours in builds without it). For tests and benchmarks.
+struct ConvKernels {
+  void (*forward)(const kernel::ConvArgs&);
+  void (*dx)(const kernel::ConvArgs&);
+  void (*dw)(const kernel::ConvArgs&);
+};
+ConvKernels own_conv();
+ConvKernels onednn_conv();
 // Threads of a parallel region started by this thread (1 without OpenMP).
 int num_threads();
 // Sets it for regions started by the calling thread. Part of a run's identity on machines where a library's results

@@ -10,6 +10,7 @@
 
 #include "core/cpu/cpu_info.h"
 #include "core/cpu/onednn.h"
+#include "core/cpu/onednn_primitive.h"
 
 namespace sinew::onednn {
 namespace {
@@ -17,11 +18,6 @@ namespace {
 using dnnl::memory;
 
 constexpr int64_t kSmallProduct = 100000;
-
-dnnl::engine& engine() {
-  static dnnl::engine e(dnnl::engine::kind::cpu, 0);
-  return e;
-}
 
 struct Key {
   int64_t m, n, k, lda, ldb, ldc, batch, sa, sb, sc;
@@ -31,15 +27,6 @@ struct Key {
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
 };
 static_assert(sizeof(Key) == 12 * 8 + 8, "no padding: compared as bytes");
-struct KeyHash {
-  size_t operator()(const Key& key) const {
-    uint64_t words[sizeof(Key) / 8];
-    std::memcpy(words, &key, sizeof(Key));
-    uint64_t h = 0x9E3779B97F4A7C15u;
-    for (uint64_t w : words) h = (h ^ w) * 0xD6E8FEB86659FD93u, h ^= h >> 32;
-    return static_cast<size_t>(h);
-  }
-};
 
 struct Cached {
   dnnl::matmul primitive;
@@ -50,7 +37,7 @@ struct Cached {
 
 struct Cache {
   dnnl::stream stream{engine()};
-  std::unordered_map<Key, Cached, KeyHash> primitives;
+  std::unordered_map<Key, Cached, BytesHash<Key>> primitives;
 };
 
 memory::desc matrix(int64_t batch, int64_t rows, int64_t cols, bool trans, int64_t ld, int64_t batch_stride) {
@@ -94,10 +81,6 @@ Cached make(const kernel::GemmArgs& args) {
   return cached;
 }
 
-void set(const memory& m, const void* data) {
-  dnnl_memory_set_data_handle_v2(m.get(), const_cast<void*>(data), nullptr);
-}
-
 }  // namespace
 
 bool gemm(const kernel::GemmArgs& args) {
@@ -118,10 +101,10 @@ bool gemm(const kernel::GemmArgs& args) {
   auto found = cache.primitives.find(key);
   if (found == cache.primitives.end()) found = cache.primitives.emplace(key, make(args)).first;
   Cached& p = found->second;
-  set(p.a, args.a);
-  set(p.b, args.b);
-  set(p.c, args.c);
-  if (args.bias) set(p.bias, args.bias);
+  point(p.a, args.a);
+  point(p.b, args.b);
+  point(p.c, args.c);
+  if (args.bias) point(p.bias, args.bias);
   dnnl::error::wrap_c_api(dnnl_primitive_execute(p.primitive.get(), cache.stream.get(), p.count, p.args),
                           "oneDNN matmul failed");
   return true;

@@ -48,6 +48,26 @@ void gemm(const kernel::GemmArgs& args) {
   if (!onednn::gemm(args)) own.gemm(args);
 }
 
+void conv_forward(const kernel::ConvArgs& args) {
+  if (!onednn::conv_forward(args)) own.conv_forward(args);
+}
+void conv_dx(const kernel::ConvArgs& args) {
+  if (!onednn::conv_dx(args)) own.conv_dx(args);
+}
+void conv_dw(const kernel::ConvArgs& args) {
+  if (!onednn::conv_dw(args)) own.conv_dw(args);
+}
+
+// oneDNN uses the machine's widest vectors whatever this build was compiled for. Where our kernels have the same, they
+// are measured on AVX2 (bench/kernels/conv.cpp) and at least as fast, on small images up to twice; AVX-512 is oneDNN's.
+bool onednn_convolves() {
+#if defined(__x86_64__)
+  return best_isa() == Isa::v2 || __builtin_cpu_supports("avx512f");
+#else
+  return true;
+#endif
+}
+
 void* allocate(size_t bytes) {
   void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!data) SINEW_FAIL("allocate", bytes, " bytes: out of memory");
@@ -92,6 +112,7 @@ const KernelTable& cpu_kernels() {
     }
     own = t;
     t.gemm = gemm;
+    if (onednn_convolves()) t.conv_forward = conv_forward, t.conv_dx = conv_dx, t.conv_dw = conv_dw;
     t.allocate = allocate;
     t.release = release;
     t.upload = t.download = t.copy = move_bytes;
@@ -105,17 +126,13 @@ void reference_gemm(const kernel::GemmArgs& args) {
   (void)cpu_kernels();
   own.gemm(args);
 }
-void reference_conv_forward(const kernel::ConvArgs& args) {
+ConvKernels own_conv() {
   (void)cpu_kernels();
-  own.conv_forward(args);
+  return {own.conv_forward, own.conv_dx, own.conv_dw};
 }
-void reference_conv_dx(const kernel::ConvArgs& args) {
+ConvKernels onednn_conv() {
   (void)cpu_kernels();
-  own.conv_dx(args);
-}
-void reference_conv_dw(const kernel::ConvArgs& args) {
-  (void)cpu_kernels();
-  own.conv_dw(args);
+  return {conv_forward, conv_dx, conv_dw};
 }
 
 bool has_kernels(Device device) { return device == Device::cpu || tables[static_cast<int>(device)] != nullptr; }

@@ -12,12 +12,24 @@ namespace {
 
 // What the images of a task may take: they should stay in the second-level cache beside a block of filters.
 constexpr int64_t kTaskBytes = 256 << 10;
+constexpr int64_t kFilterBytes = 128 << 10;
+constexpr int64_t kStrip = 8 * kConvRows;
+
+// What happens to a finished tile: row i goes to out + target[i], `width` elements of it.
+template <class T>
+struct Finish {
+  T* out;
+  const int64_t* target;
+  const T* bias;  // or null
+  bool relu;
+  int64_t width;
+};
 
 // tile (kRows x kVecs vectors) = sum over taps of x[offset[row] + tap] * w[tap][:], for filter_rows rows of `length`
 // taps; the next row lies `pitch` further in x and `w_pitch` further in w.
 template <class T, int kRows, int kVecs>
 void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitch, const T* x, const int64_t* offset,
-              const T* __restrict w, T* __restrict tile) {
+              const T* __restrict w, const Finish<T>& finish) {
   using V = typename Simd<T>::V;
   constexpr int kLanes = Simd<T>::kLanes;
   V acc[kRows][kVecs];
@@ -42,13 +54,38 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) row[i] += pitch;
   }
+  if (finish.width < kVecs * kLanes) {
+    alignas(64) T tile[kRows][kVecs * kLanes];
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      for (int v = 0; v < kVecs; ++v) *reinterpret_cast<V*>(&tile[i][v * kLanes]) = acc[i][v];
+    for (int i = 0; i < kRows; ++i)
+      for (int64_t k = 0; k < finish.width; ++k) {
+        const T y = finish.bias ? tile[i][k] + finish.bias[k] : tile[i][k];
+        finish.out[finish.target[i] + k] = finish.relu && !(y > T(0)) ? T(0) : y;
+      }
+    return;
+  }
+  using Unaligned = typename Simd<T>::Unaligned;
+  if (finish.bias)
+    for (int v = 0; v < kVecs; ++v) {
+      const V b = *reinterpret_cast<const Unaligned*>(finish.bias + v * kLanes);
+#pragma GCC unroll 8
+      for (int i = 0; i < kRows; ++i) acc[i][v] += b;
+    }
+  if (finish.relu) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] > V{} ? acc[i][v] : V{};
+  }
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i)
-    for (int v = 0; v < kVecs; ++v) *reinterpret_cast<V*>(tile + (i * kVecs + v) * kLanes) = acc[i][v];
+    for (int v = 0; v < kVecs; ++v)
+      *reinterpret_cast<Unaligned*>(finish.out + finish.target[i] + v * kLanes) = acc[i][v];
 }
 
 template <class T>
-using DotTile = void (*)(int64_t, int64_t, int64_t, int64_t, const T*, const int64_t*, const T*, T*);
+using DotTile = void (*)(int64_t, int64_t, int64_t, int64_t, const T*, const int64_t*, const T*, const Finish<T>&);
 template <class T, int kVecs, int... kRows>
 struct DotTiles {
   static constexpr DotTile<T> at[] = {nullptr, dot_tile<T, kRows, kVecs>...};
@@ -78,7 +115,7 @@ struct Correlation {
     // groups fill their tiles; or, with few images, some rows of one.
     int64_t task_images = 1, task_rows = g.rows;
     const int64_t image_bytes = g.source_h * g.source_w * g.channels * static_cast<int64_t>(sizeof(T));
-    while (images >= 16 * task_images && task_images * g.rows * g.cols < 1024 &&
+    while (images >= 16 * task_images && task_images * g.rows * g.cols < 4096 &&
            2 * task_images * image_bytes <= kTaskBytes)
       task_images *= 2;
     while (task_rows > 1 && images * ceil_div(g.rows, task_rows) < 8) task_rows = ceil_div(task_rows, 2);
@@ -88,46 +125,44 @@ struct Correlation {
       const int64_t image = task / row_blocks * task_images, row = task % row_blocks * task_rows;
       const int64_t m = min64(task_images, images - image);
       const Pixels pixels(g, m, row, min64(g.rows, row + task_rows));
+      const T* from = source + image * g.source_h * g.source_w * g.channels;
+      T* to = target + image * g.target_image;
+      // Small filters stay in the cache, and a strip of pixels meets them all before the next; large ones are streamed
+      // once.
+      const bool small = taps() * outputs * static_cast<int64_t>(sizeof(T)) <= kFilterBytes;
+      if (small) {
+        for (int64_t q = 0; q < pixels.count; ++q) {
+          const PixelGroup& group = pixels.groups[q];
+          const int64_t end = group.begin + m * group.per_image;
+          for (int64_t p = group.begin; p < end; p += kStrip)
+            for (int64_t k = 0; k < outputs; k += kConvCols<T>)
+              tiles(pixels, group, p, min64(end, p + kStrip), k, from, to);
+        }
+        return;
+      }
       for (int64_t k = 0; k < outputs; k += kConvCols<T>)
-        channels_of(pixels, m, k, source + image * g.source_h * g.source_w * g.channels,
-                    target + image * g.target_image + k);
+        for (int64_t q = 0; q < pixels.count; ++q) {
+          const PixelGroup& group = pixels.groups[q];
+          tiles(pixels, group, group.begin, group.begin + m * group.per_image, k, from, to);
+        }
     });
   }
 
-  // Output channels from k on, as many as a tile is wide.
-  void channels_of(const Pixels& pixels, int64_t m, int64_t k, const T* from, T* to) const {
+  // Pixels [begin, end) of a group; output channels from k on, as many as a tile is wide.
+  void tiles(const Pixels& pixels, const PixelGroup& group, int64_t begin, int64_t end, int64_t k, const T* from,
+             T* to) const {
     constexpr int kLanes = Simd<T>::kLanes;
-    alignas(64) T tile[kConvRows * kConvCols<T>];
     const bool wide = outputs - k > kLanes;
-    const int64_t width = min64(kConvCols<T>, outputs - k), ld = wide ? 2 * kLanes : kLanes;
-    const T* w = weights + k * taps();
+    const int64_t ld = wide ? 2 * kLanes : kLanes;
     const int64_t pitch = g.source_w * g.channels, w_pitch = g.taps_w * g.channels * ld;
-    for (int64_t q = 0; q < pixels.count; ++q) {
-      const PixelGroup& group = pixels.groups[q];
-      const T* group_w = w + (group.rows.low * g.taps_w + group.cols.low) * g.channels * ld;
-      const int64_t length = (group.cols.high - group.cols.low) * g.channels;
-      const int64_t filter_rows = length ? group.rows.high - group.rows.low : 0;
-      const int64_t end = group.begin + m * group.per_image;
-      for (int64_t i = group.begin; i < end; i += kConvRows) {
-        const int64_t n = min64(kConvRows, end - i);
-        dot_tile_for<T>(n, wide)(filter_rows, length, pitch, w_pitch, from, pixels.source + i, group_w, tile);
-        for (int64_t j = 0; j < n; ++j)
-          store(tile + j * ld, to + pixels.target[i + j], bias ? bias + k : nullptr, width);
-      }
-    }
-  }
-
-  void store(const T* __restrict from, T* __restrict to, const T* __restrict b, int64_t width) const {
-    if (!b && !relu) {
-      if (width == kConvCols<T>)
-        memcpy(to, from, kConvCols<T> * sizeof(T));
-      else
-        for (int64_t k = 0; k < width; ++k) to[k] = from[k];
-      return;
-    }
-    for (int64_t k = 0; k < width; ++k) {
-      const T y = b ? from[k] + b[k] : from[k];
-      to[k] = relu && !(y > T(0)) ? T(0) : y;
+    const T* w = weights + k * taps() + (group.rows.low * g.taps_w + group.cols.low) * g.channels * ld;
+    const int64_t length = (group.cols.high - group.cols.low) * g.channels;
+    const int64_t filter_rows = length ? group.rows.high - group.rows.low : 0;
+    Finish<T> finish{to + k, nullptr, bias ? bias + k : nullptr, relu, min64(ld, outputs - k)};
+    for (int64_t i = begin; i < end; i += kConvRows) {
+      finish.target = pixels.target + i;
+      dot_tile_for<T>(min64(kConvRows, end - i), wide)(filter_rows, length, pitch, w_pitch, from, pixels.source + i, w,
+                                                       finish);
     }
   }
 };

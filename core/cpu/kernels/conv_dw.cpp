@@ -64,9 +64,10 @@ struct FilterGradient {
     const int64_t chunks = max64(1, min64(min64(a.n, 16), (int64_t{1} << 21) / partial_size()));
     const int64_t splits = chunks >= 16 ? 1 : columns;  // with few chunks the column blocks are tasks of their own
     const int64_t task_columns = columns / splits;
-    // Small images are taken together, so that a tile's sums stay in registers over enough pixels.
+    // Images are taken together, so that a tile's sums stay in registers over enough pixels, in border groups too.
     int64_t block_images = 1;
-    while (block_images * a.p * a.q < 4 * kPiece && 2 * block_images * chunks <= a.n) block_images *= 2;
+    while ((block_images < 8 || block_images * a.p * a.q < 4 * kPiece) && 2 * block_images * chunks <= a.n)
+      block_images *= 2;
     const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
                           a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
     const Pixels pixels(g, block_images, 0, a.p);
@@ -99,11 +100,13 @@ struct FilterGradient {
       for (int64_t p = group.begin; p < end && first < last; p += kPiece) {
         const int64_t count = min64(kPiece, end - p);
         pack(from_y, pixels.target + p, count, used, width, packed);
+        const int64_t taps = last - first, tiles = ceil_div(taps, kConvRows);
         for (int64_t r = group.rows.low; r < group.rows.high; ++r)
-          for (int64_t l = first; l < last; l += kConvRows)
-            outer_tile_for<T>(min64(kConvRows, last - l), wide)(
-                count, from_x + (r - group.rows.low) * a.w * a.c + l - first, pixels.source + p, packed,
-                sums + (r * length + l) * width);
+          for (int64_t t = 0; t < tiles; ++t) {
+            const int64_t l = taps * t / tiles, rows = taps * (t + 1) / tiles - l;
+            outer_tile_for<T>(rows, wide)(count, from_x + (r - group.rows.low) * a.w * a.c + l, pixels.source + p,
+                                          packed, sums + (r * length + first + l) * width);
+          }
       }
     }
   }
