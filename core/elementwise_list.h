@@ -32,6 +32,7 @@
   X(minimum)                                   \
   X(greater)      /* 1 where a > b, else 0 */  \
   X(equal)        /* 1 where a == b, else 0 */ \
+  X(add_relu)     /* max(a + b, 0) */          \
   X(relu_grad)    /* a where b > 0, else 0 */  \
   X(tanh_grad)    /* a * (1 - b * b) */        \
   X(sigmoid_grad) /* a * b * (1 - b) */

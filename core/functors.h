@@ -187,6 +187,13 @@ struct equal {
     return T(a == b);
   }
 };
+struct add_relu {
+  template <class T>
+  SINEW_HD static T apply(T a, T b) {
+    const T v = T(a + b);
+    return v > T(0) ? v : T(0);
+  }
+};
 struct relu_grad {
   template <class T>
   SINEW_HD static T apply(T a, T b) {

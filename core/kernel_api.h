@@ -154,6 +154,14 @@ struct ScatterAddArgs {
   void* y;
 };
 
+// y[i, k] = k == index[i] ? 1 : 0 over (n, classes). Floats.
+struct OneHotArgs {
+  DType dtype;
+  int64_t n, classes;
+  const int64_t* index;
+  void* y;
+};
+
 // Row-wise over (rows, cols): y = softmax(x), or log_softmax(x) when log. Floats.
 struct SoftmaxArgs {
   DType dtype;
@@ -174,6 +182,21 @@ struct CrossEntropyArgs {
   void* loss;
   void* dx;
   const void* scale;
+};
+
+// Pooling. Windows of kernel x kernel at distances `stride` over (n, h, w, c), padded by `pad`, make (n, p, q, c); the
+// padding takes no part in a maximum and is zero in an average. index: for every pooled value the place in its window,
+// row by row, like the pooled array. kernel x kernel <= 256 where there is an index. Floats.
+//   max_pool: y = maximum, index (or null) written; the first of equals    avg_pool: y = sum / kernel^2
+//   max_pool_gather: y = x at the places (x like the input)                avg_pool_grad: its transpose, y like the
+//   input max_pool_scatter: its transpose, y like the input
+struct PoolArgs {
+  DType dtype;
+  int64_t n, h, w, c, p, q;
+  int64_t kernel, stride, pad;
+  const void* x;
+  void* y;
+  uint8_t* index;
 };
 
 // Normalisation over (rows, channels), channels last; act is max(., 0) when relu, else nothing. Vectors hold one value
@@ -215,6 +238,23 @@ struct BatchNormGrad2Args {
   const void *g, *x, *y, *gamma, *beta, *mean, *inv_std;
   const void *u, *a, *b, *r;
   void *g2, *x2, *gamma2;
+};
+
+// Row by row over (rows, cols): inv_std = (biased variance + eps)^(-1/2), y = (x - mean) * inv_std * gamma + beta;
+// gamma and beta (cols), mean and inv_std (rows). Floats.
+struct LayerNormArgs {
+  DType dtype;
+  int64_t rows, cols;
+  double eps;
+  const void *x, *gamma, *beta;
+  void *y, *mean, *inv_std;
+};
+// Its derivatives for the cotangent g of y. dx may be null. Floats.
+struct LayerNormGradArgs {
+  DType dtype;
+  int64_t rows, cols;
+  const void *g, *x, *gamma, *mean, *inv_std;
+  void *dx, *dgamma, *dbeta;
 };
 
 // y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats.
@@ -304,12 +344,20 @@ struct SgdArgs {
   X(conv_dw, ConvArgs)                    \
   X(gather, GatherArgs)                   \
   X(scatter_add, ScatterAddArgs)          \
+  X(one_hot, OneHotArgs)                  \
   X(softmax, SoftmaxArgs)                 \
   X(cross_entropy, CrossEntropyArgs)      \
+  X(max_pool, PoolArgs)                   \
+  X(max_pool_gather, PoolArgs)            \
+  X(max_pool_scatter, PoolArgs)           \
+  X(avg_pool, PoolArgs)                   \
+  X(avg_pool_grad, PoolArgs)              \
   X(channel_affine, ChannelAffineArgs)    \
   X(batch_norm, BatchNormArgs)            \
   X(batch_norm_grad, BatchNormGradArgs)   \
   X(batch_norm_grad2, BatchNormGrad2Args) \
+  X(layer_norm, LayerNormArgs)            \
+  X(layer_norm_grad, LayerNormGradArgs)   \
   X(dropout, DropoutArgs)                 \
   X(random, RandomArgs)                   \
   X(axpby, AxpbyArgs)                     \

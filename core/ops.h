@@ -41,6 +41,7 @@ Tensor maximum(const Tensor& a, const Tensor& b);  // at ties the derivative goe
 Tensor minimum(const Tensor& a, const Tensor& b);  // at ties the derivative goes to b
 Tensor greater(const Tensor& a, const Tensor& b);  // 0 or 1 in the operands' type; derivative 0
 Tensor equal(const Tensor& a, const Tensor& b);
+Tensor add_relu(const Tensor& a, const Tensor& b);  // relu(a + b)
 // First derivatives as ops of their own, (g, y): g where y > 0; g (1 - y^2); g y (1 - y).
 Tensor relu_grad(const Tensor& g, const Tensor& y);
 Tensor tanh_grad(const Tensor& g, const Tensor& y);
@@ -105,6 +106,23 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
 Tensor conv2d_dx(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options = {});
 Tensor conv2d_dw(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, const ConvOptions& options = {});
 
+// ---- pooling (floats) ----
+// x (n, h, w, c) -> (n, p, q, c) with p = floor((h + 2 padding - kernel) / stride) + 1, as PyTorch's MaxPool2d and
+// AvgPool2d with ceil_mode = false. Padding is minus infinity for the maximum; for the average it is zero and counts
+// (PyTorch's default count_include_pad = true). padding <= kernel / 2.
+struct PoolOptions {
+  int64_t kernel = 2, stride = 2, padding = 0;
+};
+Tensor max_pool2d(const Tensor& x, const PoolOptions& options);  // kernel <= 16; among equals the first has it all
+Tensor avg_pool2d(const Tensor& x, const PoolOptions& options);
+Tensor avg_pool2d_grad(const Tensor& g, int64_t height, int64_t width, const PoolOptions& options);  // the transpose
+// The place, row by row, in its window (u8, no derivative) from which max_pool2d takes each value; x at those places;
+// and the transpose of that, which is max_pool2d's derivative.
+Tensor max_pool2d_places(const Tensor& x, const PoolOptions& options);
+Tensor max_pool2d_gather(const Tensor& x, const Tensor& places, const PoolOptions& options);
+Tensor max_pool2d_scatter(const Tensor& y, const Tensor& places, int64_t height, int64_t width,
+                          const PoolOptions& options);
+
 // ---- indexing ----
 // index: i64 (n), values in [0, rows) (checked on the host for cpu tensors).
 Tensor gather(const Tensor& x, const Tensor& index);                     // (rows, ...) -> (n, ...)
@@ -120,6 +138,9 @@ Tensor softmax_cross_entropy(const Tensor& logits, const Tensor& labels);
 Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& labels);
 // g * (softmax - onehot) / n for a scalar g: the fused op's first derivative.
 Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const Tensor& labels);
+// -mean_i(log_probabilities[i, label_i]); (n, c), labels i64 (n). nll_loss(log_softmax(x), y) is
+// softmax_cross_entropy(x, y).
+Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels);
 Tensor mse(const Tensor& prediction, const Tensor& target);  // mean of squared differences
 
 // ---- normalisation ----
@@ -142,6 +163,11 @@ Tensor batch_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& 
 // scale = gamma / sqrt(running_var + eps). Fused; act and residual as above.
 Tensor channel_affine(const Tensor& x, const Tensor& center, const Tensor& scale, const Tensor& shift,
                       const Tensor& residual = Tensor(), Activation act = Activation::none);
+
+// Layer norm (Ba et al. 2016) over the last axis: (x - mean) / sqrt(variance + eps) * gamma + beta with the biased
+// variance of each row; x (..., d), gamma and beta (d). Fused, as is its first derivative.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+Tensor layer_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
 
 // ---- random ----
 // x / (1 - rate) where a counter-based draw keeps the element, else 0. Same key, same mask: the derivative

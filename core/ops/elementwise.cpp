@@ -129,6 +129,14 @@ Tensor add(const Tensor& a, const Tensor& b) {
                   if (ctx.needs(1)) give(ctx, out, 1, ctx.cotangent);
                 });
 }
+Tensor add_relu(const Tensor& a, const Tensor& b) {
+  return record(run_binary(BinaryOp::add_relu, "add_relu", a, b), {a, b}, "add_relu",
+                [](const VjpContext& ctx, std::span<Tensor> out) {
+                  const Tensor g = relu_grad(ctx.cotangent, ctx.output);
+                  if (ctx.needs(0)) give(ctx, out, 0, g);
+                  if (ctx.needs(1)) give(ctx, out, 1, g);
+                });
+}
 Tensor sub(const Tensor& a, const Tensor& b) {
   return record(run_binary(BinaryOp::sub, "sub", a, b), {a, b}, "sub",
                 [](const VjpContext& ctx, std::span<Tensor> out) {

@@ -56,10 +56,14 @@ Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows) {
 }
 
 Tensor one_hot(const Tensor& index, int64_t classes, DType dtype) {
-  // Row index[i] of the identity.
-  std::vector<double> eye(static_cast<size_t>(classes * classes), 0.0);
-  for (int64_t i = 0; i < classes; ++i) eye[static_cast<size_t>(i * classes + i)] = 1;
-  return gather(cast(Tensor::from_vector(eye, {classes, classes}, index.device()), dtype), index);
+  ops::check_index("one_hot", index, index.device());
+  ops::check_range("one_hot", index, classes);
+  Tensor y = Tensor::empty({index.numel(), classes}, dtype, index.device());
+  ops::check_float("one_hot", y);
+  if (y.numel())
+    kernels(index.device())
+        .one_hot({dtype, index.numel(), classes, static_cast<const int64_t*>(index.data()), y.data()});
+  return y;
 }
 
 }  // namespace sinew

@@ -79,8 +79,13 @@ Tensor softmax_cross_entropy_grad(const Tensor& g, const Tensor& logits, const T
 
 Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& labels) {
   check_loss("softmax_cross_entropy", logits, labels);
-  const Tensor picked = log_softmax(logits) * one_hot(labels, logits.dim(1), logits.dtype());
-  return affine(sum(picked), -1.0 / static_cast<double>(logits.dim(0)), 0);
+  return nll_loss(log_softmax(logits), labels);
+}
+
+Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels) {
+  check_loss("nll_loss", log_probabilities, labels);
+  const Tensor picked = log_probabilities * one_hot(labels, log_probabilities.dim(1), log_probabilities.dtype());
+  return affine(sum(picked), -1.0 / static_cast<double>(log_probabilities.dim(0)), 0);
 }
 
 Tensor mse(const Tensor& prediction, const Tensor& target) {

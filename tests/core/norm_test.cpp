@@ -1,5 +1,5 @@
-// Batch norm beyond its rows of the op table: known values, the fused kernels against public ops on awkward shapes,
-// accuracy, threads.
+// Batch and layer norm beyond their rows of the op table: known values, the fused kernels against public ops on awkward
+// shapes, accuracy, threads.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -171,6 +171,47 @@ TEST(ChannelAffine, KnownValues) {
   EXPECT_EQ(values(z), (std::vector<double>{0, 0, 1.5, 0}));
 }
 
+TEST(LayerNorm, KnownValues) {
+  const Tensor x = Tensor::from_vector<double>({1, 3, 4, 4, -2, 0, 5, 5, 5}, {3, 3});
+  const Tensor gamma = Tensor::from_vector<double>({1, 2, -1}, {3}), beta = Tensor::from_vector<double>({0, 1, 3}, {3});
+  // Means 8/3, 2/3, 5; sums of squared deviations 14/3, 56/3, 0.
+  const double a = 1 / std::sqrt(14.0 / 9 + 1), b = 1 / std::sqrt(56.0 / 9 + 1);
+  const std::vector<double> y{-5 * a / 3, 1 + 2 * a / 3, 3 - 4 * a / 3, 10 * b / 3, 1 - 16 * b / 3, 3 + 2 * b / 3, 0, 1,
+                              3};
+  EXPECT_TRUE(near(values(layer_norm(x, gamma, beta, 1)), y, 1e-15));
+}
+
+TEST(LayerNorm, FusedEqualsComposite) {
+  for (const Shape& shape : {Shape{2, 3, 17}, Shape{70, 300}, Shape{5, 2000}, Shape{300, 1}, Shape{4000, 16}}) {
+    const std::vector<Tensor> all = leaves(shape), in{all[0], all[1], all[2]};
+    auto gradient = [&](const Tensor& y) {
+      std::vector<double> out = values(y);
+      for (const Tensor& g : grad({sum(square(y) * random_input(shape, 7))}, in))
+        for (double d : values(g)) out.push_back(d);
+      return out;
+    };
+    EXPECT_LT(
+        relative_error(gradient(layer_norm(in[0], in[1], in[2])), gradient(layer_norm_composite(in[0], in[1], in[2]))),
+        1e-13)
+        << shape;
+  }
+}
+
+TEST(LayerNorm, ThreadsDoNotChangeAnyBit) {
+  const std::vector<Tensor> all = leaves({1000, 77}, DType::f32), in{all[0], all[1], all[2]};
+  auto run = [&](int threads) {
+    const int before = num_threads();
+    set_num_threads(threads);
+    std::vector<double> out;
+    for (const Tensor& g : grad({sum(square(layer_norm(in[0], in[1], in[2])))}, in))
+      for (double d : values(g)) out.push_back(d);
+    set_num_threads(before);
+    return out;
+  };
+  EXPECT_EQ(run(1), run(2));
+  EXPECT_EQ(run(1), run(3));
+}
+
 TEST(NormErrors, NameTheOpAndTheShapes) {
   const Tensor x = Tensor::ones({4, 3}), c = Tensor::ones({3}), bad = Tensor::ones({4});
   auto message = [](auto fn) -> std::string {
@@ -187,6 +228,8 @@ TEST(NormErrors, NameTheOpAndTheShapes) {
   EXPECT_NE(message([&] { batch_norm(c, c, c); }).find("[batch_norm] of shape (3)"), std::string::npos);
   EXPECT_NE(message([&] { batch_norm(x, c, c, bad); }).find("[batch_norm] shapes (4, 3) and (4)"), std::string::npos);
   EXPECT_NE(message([&] { batch_norm(x, c, c, Tensor(), Activation::tanh); }).find("no activation but relu"),
+            std::string::npos);
+  EXPECT_NE(message([&] { layer_norm(x, c, bad); }).find("[layer_norm] vector (4) for rows of 3 in (4, 3)"),
             std::string::npos);
   EXPECT_NE(message([&] { channel_affine(x, c, c, bad); }).find("[channel_affine] vector (4)"), std::string::npos);
 }

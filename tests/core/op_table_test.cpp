@@ -136,6 +136,8 @@ TEST(OpErrors, NameTheOpAndTheShapes) {
   expect_error([&] { slice(a, 1, 4); }, "[slice] [1, 4) step 1 of axis 0 of shape (2, 3)");
   expect_error([&] { spread_axis(a, 1, 0, 4, 2); }, "[spread] 3 elements of axis 1");
   expect_error([&] { concat(a, a, 2); }, "axis 2");
+  expect_error([&] { one_hot(i, 2, DType::f32); }, "[one_hot] index 7");
+  expect_error([&] { nll_loss(a, i); }, "[nll_loss] index 7");
   expect_error([&] { gather(a, i); }, "[gather] index 7 at 1 is not in [0, 2)");
   expect_error([&] { sum(a, {2}); }, "axis 2");
   expect_error([&] { softmax_cross_entropy(a, i); }, "index 7");

@@ -21,6 +21,7 @@ Model every_layer() {
   auto net = std::make_unique<Sequential>();
   net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .activation = Activation::relu}));
   net->add(std::make_unique<BatchNorm>(2)).add(std::make_unique<BasicBlock>(2, 2));
+  net->add(std::make_unique<LayerNorm>(Shape{2, 3, 2}));
   net->add(std::make_unique<Flatten>());
   for (const std::string& name : activation_names())
     net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));

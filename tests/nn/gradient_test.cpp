@@ -42,6 +42,12 @@ std::vector<Case> cases() {
       {"Conv2dWithoutBias",
        [] { return std::make_unique<Conv2d>(2, 3, 3, Conv2dOptions{.bias = false}); },
        {2, 4, 5, 2}},
+      {"LayerNorm", [] { return std::make_unique<LayerNorm>(Shape{4}); }, {3, 2, 4}},
+      {"LayerNormOfTwoAxes",
+       [] {
+         return std::make_unique<LayerNorm>(Shape{2, 4}, 0.1);
+       },
+       {3, 2, 4}},
       {"BatchNorm", [] { return std::make_unique<BatchNorm>(3); }, {2, 3, 2, 3}},
       {"BatchNormReLU",
        [] { return std::make_unique<BatchNorm>(3, BatchNormOptions{.activation = Activation::relu}); },

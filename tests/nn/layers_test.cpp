@@ -121,6 +121,24 @@ TEST(Conv2d, RefusesWhatMakesNoSense) {
   EXPECT_THROW(fixture<Conv2d>(2, 3, 3).forward(Tensor::zeros({1, 4, 4, 3}, DType::f64)), Error);
 }
 
+TEST(LayerNorm, NormalisesTheLastAxes) {
+  ModuleFixture layer = fixture<LayerNorm>(Shape{2, 2}, 3);
+  // Ones and zeros at the start. Mean 2 and variance 1 + eps 3: a root of 2.
+  const Tensor x = matrix({1, 3, 3, 1, 5, 5, 5, 5}, {2, 2, 2});
+  EXPECT_EQ(layer.forward(x).shape(), x.shape());
+  expect_near(layer.forward(x), {-0.5, 0.5, 0.5, -0.5, 0, 0, 0, 0});
+  layer.set("weight", {1, 2, 3, 4});
+  layer.set("bias", {0, 0, 1, -1});
+  expect_near(layer.forward(x), {-0.5, 1, 2.5, -3, 0, 0, 1, -1});
+}
+
+TEST(LayerNorm, RefusesOtherShapes) {
+  EXPECT_THROW(LayerNorm(Shape{}), Error);
+  EXPECT_THROW(LayerNorm(Shape{3}, 0), Error);
+  EXPECT_THROW(fixture<LayerNorm>(Shape{3}).forward(matrix({1, 2}, {1, 2})), Error);
+  EXPECT_THROW(fixture<LayerNorm>(Shape{1, 1, 2}).forward(matrix({1, 2}, {1, 2})), Error);
+}
+
 TEST(Activations, ComputeTheirFunctionOnAnyShape) {
   Tensor x = matrix({-1, 0, 0.5, 2}, {2, 1, 2});
   EXPECT_EQ(fixture<ReLU>().forward(x).shape(), x.shape());

@@ -113,10 +113,12 @@ void check(const char* op, const kernel::GemmArgs& a) { check_device(op, {a.a, a
 void check(const char* op, const kernel::ConvArgs& a) { check_device(op, {a.x, a.filter, a.y, a.out, a.bias}); }
 void check(const char* op, const kernel::GatherArgs& a) { check_device(op, {a.x, a.index, a.y}); }
 void check(const char* op, const kernel::ScatterAddArgs& a) { check_device(op, {a.x, a.index, a.y}); }
+void check(const char* op, const kernel::OneHotArgs& a) { check_device(op, {a.index, a.y}); }
 void check(const char* op, const kernel::SoftmaxArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::CrossEntropyArgs& a) {
   check_device(op, {a.x, a.labels, a.loss, a.dx, a.scale});
 }
+void check(const char* op, const kernel::PoolArgs& a) { check_device(op, {a.x, a.y, a.index}); }
 void check(const char* op, const kernel::ChannelAffineArgs& a) {
   check_device(op, {a.x, a.center, a.scale, a.shift, a.residual, a.y});
 }
@@ -128,6 +130,12 @@ void check(const char* op, const kernel::BatchNormGradArgs& a) {
 }
 void check(const char* op, const kernel::BatchNormGrad2Args& a) {
   check_device(op, {a.g, a.x, a.y, a.gamma, a.beta, a.mean, a.inv_std, a.u, a.a, a.b, a.r, a.g2, a.x2, a.gamma2});
+}
+void check(const char* op, const kernel::LayerNormArgs& a) {
+  check_device(op, {a.x, a.gamma, a.beta, a.y, a.mean, a.inv_std});
+}
+void check(const char* op, const kernel::LayerNormGradArgs& a) {
+  check_device(op, {a.g, a.x, a.gamma, a.mean, a.inv_std, a.dx, a.dgamma, a.dbeta});
 }
 void check(const char* op, const kernel::DropoutArgs& a) { check_device(op, {a.x, a.y}); }
 void check(const char* op, const kernel::RandomArgs& a) { check_device(op, {a.y}); }

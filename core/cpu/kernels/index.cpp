@@ -1,4 +1,4 @@
-// Gather, scatter-add, softmax, cross entropy, dropout, random numbers.
+// Gather, scatter-add, one-hot, softmax, cross entropy, dropout, random numbers.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -27,6 +27,14 @@ void scatter_add(const kernel::ScatterAddArgs& args) {
         for (int64_t c = begin; c < end; ++c) to[c] += from[c];
       }
     });
+  })
+}
+
+void one_hot(const kernel::OneHotArgs& args) {
+  KERNEL_DISPATCH_FLOAT(args.dtype, {
+    T* y = static_cast<T*>(args.y);
+    memset(y, 0, static_cast<size_t>(args.n * args.classes) * sizeof(T));
+    for (int64_t i = 0; i < args.n; ++i) y[i * args.classes + args.index[i]] = T(1);
   })
 }
 
