@@ -1,73 +1,151 @@
 #include "dist/communicator.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <optional>
 #include <utility>
-
-#include "dist/rules.h"
 
 namespace sinew::dist {
 namespace {
 
-// Large enough that a message's fixed cost vanishes, small enough that receiving, adding and forwarding overlap.
+// Large enough that a message's fixed cost vanishes, small enough that receiving, adding and forwarding overlap and
+// that a chunk is still in the second-level cache when it is sent on.
 constexpr int64_t kChunkBytes = 120 * 1024;
+// Chunks of its own that a member has on their way before any has come in; from then on one for each that comes in.
+// The whole segment at once would be copied through memory, and wait in memory.
+constexpr int64_t kWindow = 4;
 // How often a waiting member looks whether some member, not only its neighbour, has died.
 constexpr Nanos kLook = 100 * kMillisecond;
 
 }  // namespace
 
-// One collective in progress: the ring neighbours, and how vectors are cut. A vector falls into size() segments,
-// one a member, and a segment into chunks.
-struct Communicator::Step {
-  Communicator& c;
-  const int p, me;
-  const uint64_t round;
-  VecView x;
+// One collective in progress. The vector falls into segments, a segment into chunks, and each chunk is a message that
+// goes around the ring on its own and names the hop and its place in the segment. Each member starts its own segment;
+// hop h brings it that of the member h places before it.
+class Communicator::Pass {
+ public:
+  struct Plan {
+    VecView x;
+    bool sends = true;        // this member starts a segment
+    int first = 1, last = 0;  // hops that reach this member
+    int end = 0;              // what came at a hop below goes on to the next member
+    int sums = 0;             // hops up to this one are added up, later ones are the result
+    bool whole = false;       // one segment, the whole vector, instead of one a member
+    double scale = 1;         // of the sum
+  };
 
-  Step(Communicator& owner, VecView vector)
-      : c(owner), p(owner.size()), me(owner.index_), round(++owner.round_), x(vector) {}
-
-  Rank next() const { return c.members_[(me + 1) % p]; }
-  Rank previous() const { return c.members_[(me + p - 1) % p]; }
-  int64_t begin(int segment) const { return x.size * segment / p; }
-  int64_t chunk_elements() const { return kChunkBytes / static_cast<int64_t>(size_of(x.dtype)); }
-  int64_t chunks(int64_t elements) const { return (elements + chunk_elements() - 1) / chunk_elements(); }
-
-  // fn(offset, count, name) for each chunk of x[from, to); `hop` tells the passes over the ring apart.
-  template <class F>
-  Status each_chunk(int64_t from, int64_t to, int64_t hop, F fn) {
-    for (int64_t at = from, k = 0; at < to; at += chunk_elements(), ++k)
-      SINEW_RETURN_IF_ERROR(fn(x.slice(at, std::min(chunk_elements(), to - at)), hop << 32 | k));
-    return Status::Ok();
+  Pass(Communicator& owner, const Plan& plan) : c_(owner), plan_(plan), round_(++owner.round_) {
+    own_ = plan.sends ? chunks(part(0)) : 0;
+    due_.assign(static_cast<size_t>(std::max(plan.last + 1, 1)), 0);
+    for (int hop = plan.first; hop <= plan.last; ++hop) missing_ += chunks(part(hop));
   }
 
-  void send(int64_t name, Payload body) {
-    Head head{.tag = Tag::collective, .request = round};
-    head.arg[0] = name;
-    c.world_.send(next(), head, std::move(body));
-  }
-
-  Result<Payload> receive(int64_t name, size_t bytes) {
-    Deadline deadline(c.world_, c.deadline_);
-    const Match match{.tag = Tag::collective, .source = previous(), .request = round, .arg0 = name};
-    for (;;) {
-      Received r = c.world_.receive(match, std::min(kLook, deadline.left()));
-      if (r.ok()) {
-        if (r.message.body.size() == bytes) return std::move(r.message.body);
-        return make_status(StatusCode::invalid_argument, "collective: rank ", previous(), " sent ",
-                           r.message.body.size(), " bytes where ", bytes,
-                           " are expected; all members must call the same operations");
-      }
-      // A member that left is done with this collective too, unless the message is due from itself.
-      for (Rank member : c.members_)
-        if (PeerState s = c.world_.peer(member); s == PeerState::dead || s == PeerState::gone)
+  Status run() {
+    const int64_t window = missing_ == 0 ? own_ : std::min(own_, kWindow);
+    while (sent_ < window) send_own();
+    std::optional<Deadline> deadline(std::in_place, c_.world_, c_.deadline_);
+    const Match match{.tag = Tag::collective, .source = previous(), .request = round_};
+    while (missing_ > 0) {
+      const int64_t before = missing_;
+      const auto what = c_.world_.receive_each(match, std::min(kLook, deadline->left()),
+                                               [this](const Message& message) { return take(message); });
+      if (what == Received::What::message) break;
+      if (missing_ != before) deadline.emplace(c_.world_, c_.deadline_);
+      // A member that left is done with this collective too, unless something is due from itself.
+      for (Rank member : c_.members_)
+        if (PeerState s = c_.world_.peer(member); s == PeerState::dead || s == PeerState::gone)
           return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
-      if (r.what == Received::What::peer_lost)
+      if (what == Received::What::peer_lost)
         return make_status(StatusCode::peer_lost, "collective: rank ", previous(), " has left");
-      if (deadline.left() == 0)
+      if (deadline->left() == 0)
         return make_status(StatusCode::timeout, "collective: nothing from rank ", previous(), " for ",
-                           static_cast<double>(c.deadline_) * 1e-9, " s");
+                           static_cast<double>(c_.deadline_) * 1e-9, " s");
+    }
+    return status_;
+  }
+
+ private:
+  Rank next() const { return c_.members_[(c_.index_ + 1) % c_.size()]; }
+  Rank previous() const { return c_.members_[(c_.index_ + c_.size() - 1) % c_.size()]; }
+  // The segment that is on its way here at this hop.
+  VecView part(int hop) const {
+    if (plan_.whole) return plan_.x;
+    const int64_t p = c_.size(), s = (c_.index_ - hop + 2 * p) % p;
+    const int64_t begin = plan_.x.size * s / p;
+    return plan_.x.slice(begin, plan_.x.size * (s + 1) / p - begin);
+  }
+  int64_t chunk_elements() const { return kChunkBytes / static_cast<int64_t>(size_of(plan_.x.dtype)); }
+  int64_t chunks(VecView part) const { return (part.size + chunk_elements() - 1) / chunk_elements(); }
+  VecView chunk(VecView part, int64_t k) const {
+    return part.slice(k * chunk_elements(), std::min(chunk_elements(), part.size - k * chunk_elements()));
+  }
+
+  void send(int hop, int64_t k, Payload body) {
+    Head head{.tag = Tag::collective, .request = round_};
+    head.arg[0] = hop;
+    head.arg[1] = k;
+    c_.world_.send(next(), head, std::move(body));
+  }
+  void send_own() {
+    send(1, sent_, Payload::copy_of(chunk(part(0), sent_)));
+    ++sent_;
+  }
+
+  // True when this was the last one, or the members do not do the same.
+  bool take(const Message& message) {
+    const int64_t hop = message.head.arg[0], k = message.head.arg[1];
+    const bool due = hop >= plan_.first && hop <= plan_.last && k == due_[static_cast<size_t>(hop)] &&
+                     k < chunks(part(static_cast<int>(hop)));
+    const VecView x = due ? chunk(part(static_cast<int>(hop)), k) : VecView();
+    if (!due || message.body.size() != x.bytes()) {
+      status_ =
+          make_status(StatusCode::invalid_argument, "collective: rank ", previous(), " sent ", message.body.size(),
+                      " bytes where ", due ? x.bytes() : 0, " are expected; all members must call the same operations");
+      return true;
+    }
+    ++due_[static_cast<size_t>(hop)];
+    use(static_cast<int>(hop), k, message.body, x);
+    if (sent_ < own_) send_own();
+    return --missing_ == 0;
+  }
+
+  void use(int hop, int64_t k, const Payload& body, VecView x) {
+    if (hop < plan_.sums) {
+      Payload sum = Payload::allocate(body.size());
+      add(body, x, sum.mutable_view(x.dtype));
+      return send(hop + 1, k, std::move(sum));
+    }
+    if (hop == plan_.sums) {
+      add(body, x, x);
+      if (plan_.scale != 1) axpby(plan_.scale, x, 0.0, x, x);
+    } else {
+      std::memcpy(x.data, body.data(), body.size());
+    }
+    if (hop < plan_.end) send(hop + 1, k, Payload::copy_of(x));
+  }
+
+  // sum = x + body. A borrowed body's numbers may lie at any address: they go through a block in the first-level cache.
+  static void add(const Payload& body, VecView x, VecView sum) {
+    constexpr size_t kBlock = 16 * 1024;
+    alignas(64) std::byte block[kBlock];
+    const auto elements = static_cast<int64_t>(kBlock / size_of(x.dtype));
+    for (int64_t at = 0; at < x.size; at += elements) {
+      const int64_t n = std::min(elements, x.size - at);
+      const VecView part = x.slice(at, n);
+      std::memcpy(block, static_cast<const std::byte*>(body.data()) + static_cast<size_t>(at) * size_of(x.dtype),
+                  part.bytes());
+      axpby(1.0, part, 1.0, ConstVecView{block, n, x.dtype}, sum.slice(at, n));
     }
   }
+
+  Communicator& c_;
+  const Plan plan_;
+  const uint64_t round_;
+  int64_t own_ = 0, sent_ = 0;  // chunks of its own segment
+  int64_t missing_ = 0;         // chunks that are still to come
+  std::vector<int64_t> due_;    // by hop, the next chunk
+  Status status_;
 };
 
 Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline)
@@ -88,36 +166,9 @@ Status Communicator::all_reduce(VecView x, bool average) {
     upload(host.view().data, x);
     return Status::Ok();
   }
-  Step step(*this, x);
-  // Member j's segment starts its way at j and is complete at j - 1. A received body is ours alone: x is added into it
-  // and it travels on, so that every byte is touched once a hop.
-  auto segment = [&](int hop) { return (index_ - hop + 2 * p) % p; };
-  auto over = [&](int hop, auto fn) {
-    const int s = segment(hop);
-    return step.each_chunk(step.begin(s), step.begin(s + 1), hop, fn);
-  };
-  SINEW_RETURN_IF_ERROR(over(0, [&](VecView part, int64_t name) {
-    step.send(name, Payload::copy_of(part));
-    return Status::Ok();
-  }));
-  for (int hop = 1; hop <= 2 * (p - 1); ++hop) {
-    SINEW_RETURN_IF_ERROR(over(hop, [&](VecView part, int64_t name) {
-      Result<Payload> received = step.receive(name - (int64_t(1) << 32), part.bytes());
-      if (!received.ok()) return received.status();
-      Payload body = std::move(*received);
-      if (hop < p) {
-        if (!body.unique()) body = Payload::copy_of(body.view(part.dtype));
-        VecView sum = body.mutable_view(part.dtype);
-        const double scale = average && hop == p - 1 ? 1.0 / p : 1.0;
-        accumulate(1.0, part, sum);
-        if (scale != 1.0) axpby(scale, sum, 0.0, sum, sum);
-      }
-      if (hop >= p - 1) copy(body.view(part.dtype), part);
-      if (hop < 2 * (p - 1)) step.send(name, std::move(body));
-      return Status::Ok();
-    }));
-  }
-  return Status::Ok();
+  // Once around to add up: member j's segment is complete at j - 1, which keeps it; once more for the others.
+  return Pass(*this, {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0})
+      .run();
 }
 
 Status Communicator::broadcast(VecView x, int root) {
@@ -125,21 +176,14 @@ Status Communicator::broadcast(VecView x, int root) {
   SINEW_CHECK(root >= 0 && root < p, "broadcast", "root ", root, " of ", p, " members");
   SINEW_CHECK(x.device == Device::cpu, "broadcast", "needs host memory");
   if (p == 1 || x.size == 0) return Status::Ok();
-  Step step(*this, x);
-  const bool last = (index_ + 1) % p == root;
-  return step.each_chunk(0, x.size, 0, [&](VecView part, int64_t name) {
-    Payload body;
-    if (index_ == root) {
-      body = Payload::copy_of(part);
-    } else {
-      Result<Payload> received = step.receive(name, part.bytes());
-      if (!received.ok()) return received.status();
-      body = std::move(*received);
-      copy(body.view(part.dtype), part);
-    }
-    if (!last) step.send(name, std::move(body));
-    return Status::Ok();
-  });
+  const int distance = (index_ - root + p) % p;
+  return Pass(*this, {.x = x,
+                      .sends = distance == 0,
+                      .first = std::max(distance, 1),
+                      .last = distance,
+                      .end = p - 1,
+                      .whole = true})
+      .run();
 }
 
 Status Communicator::all_gather(ConstVecView in, VecView out) {
@@ -149,24 +193,7 @@ Status Communicator::all_gather(ConstVecView in, VecView out) {
   SINEW_CHECK(in.device == Device::cpu && out.device == Device::cpu, "all_gather", "needs host memory");
   copy(in, out.slice(in.size * index_, in.size));
   if (p == 1 || in.size == 0) return Status::Ok();
-  Step step(*this, out);
-  for (int hop = 0; hop < p; ++hop) {
-    const int s = (index_ - hop + p) % p;
-    SINEW_RETURN_IF_ERROR(step.each_chunk(in.size * s, in.size * (s + 1), hop, [&](VecView part, int64_t name) {
-      Payload body;
-      if (hop == 0) {
-        body = Payload::copy_of(part);
-      } else {
-        Result<Payload> received = step.receive(name - (int64_t(1) << 32), part.bytes());
-        if (!received.ok()) return received.status();
-        body = std::move(*received);
-        copy(body.view(part.dtype), part);
-      }
-      if (hop < p - 1) step.send(name, std::move(body));
-      return Status::Ok();
-    }));
-  }
-  return Status::Ok();
+  return Pass(*this, {.x = out, .last = p - 1, .end = p - 1}).run();
 }
 
 Status Communicator::barrier() {

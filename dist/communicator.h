@@ -30,7 +30,7 @@ class Communicator {
   Status barrier();
 
  private:
-  struct Step;
+  class Pass;
   World& world_;
   std::vector<Rank> members_;
   Nanos deadline_;

@@ -1,5 +1,6 @@
 #include "dist/world.h"
 
+#include <cstring>
 #include <utility>
 
 namespace sinew::dist {
@@ -8,6 +9,19 @@ Payload Payload::copy_of(ConstVecView vector) {
   Payload p = allocate(vector.bytes());
   if (vector.size) download(vector, p.data());
   return p;
+}
+
+Payload Payload::clone(const Payload& other) {
+  Payload p = allocate(other.size());
+  std::memcpy(p.data(), other.data(), other.size());
+  return p;
+}
+
+Received::What World::receive_each(const Match& match, Nanos timeout, const Taker& take) {
+  for (;;) {
+    const Received received = receive(match, timeout);
+    if (!received.ok() || take(received.message)) return received.what;
+  }
 }
 
 Received fetch(World& world, Rank to, Head head, Payload body, Tag reply, Nanos timeout) {

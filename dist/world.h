@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "core/status.h"
 #include "core/storage.h"
@@ -35,30 +36,51 @@ using Nanos = int64_t;
 inline constexpr Nanos kMicrosecond = 1000, kMillisecond = 1000 * 1000, kSecond = 1000 * 1000 * 1000;
 
 // Shared immutable bytes of a message, 64-byte aligned (so that vectorised loops give the same bits in both worlds).
+// A borrowed payload, which only a Taker may get, lies in the transport's buffer instead: valid during the call, and at
+// any address, so that its numbers are read with memcpy. Copying it copies the bytes: whoever keeps one owns it.
 class Payload {
  public:
   Payload() = default;
+  Payload(const Payload& other) : Payload(other.borrowed_ ? clone(other) : Payload(other.storage_, other.size_)) {}
+  Payload(Payload&& other) noexcept { swap(other); }
+  Payload& operator=(Payload other) noexcept {
+    swap(other);
+    return *this;
+  }
   static Payload allocate(size_t bytes) {
+    return Payload(bytes ? StorageRef(Storage::allocate(bytes, Device::cpu)) : StorageRef(), bytes);
+  }
+  static Payload borrow(void* data, size_t bytes) {
     Payload p;
+    if (bytes) p.borrowed_ = data;
     p.size_ = bytes;
-    if (bytes) p.storage_ = StorageRef(Storage::allocate(bytes, Device::cpu));
     return p;
   }
   // A host copy of the vector.
   static Payload copy_of(ConstVecView vector);
 
   size_t size() const { return size_; }
+  bool borrowed() const { return borrowed_ != nullptr; }
   // True when nobody else shares the bytes (a received message's, or before the payload is sent): then they may be
   // written in place.
-  bool unique() const { return size_ == 0 || storage_->unique(); }
+  bool unique() const { return size_ == 0 || (!borrowed_ && storage_->unique()); }
   // Write only while unique().
-  void* data() const { return size_ ? storage_->data() : nullptr; }
-  // REQUIRES: size() is a multiple of the element size.
+  void* data() const { return borrowed_ ? borrowed_ : size_ ? storage_->data() : nullptr; }
+  // REQUIRES: size() is a multiple of the element size, not borrowed().
   ConstVecView view(DType dtype) const { return {data(), static_cast<int64_t>(size_ / size_of(dtype)), dtype}; }
   VecView mutable_view(DType dtype) const { return {data(), static_cast<int64_t>(size_ / size_of(dtype)), dtype}; }
 
  private:
+  Payload(StorageRef storage, size_t size) : storage_(std::move(storage)), size_(size) {}
+  static Payload clone(const Payload& other);
+  void swap(Payload& other) noexcept {
+    std::swap(storage_, other.storage_);
+    std::swap(borrowed_, other.borrowed_);
+    std::swap(size_, other.size_);
+  }
+
   StorageRef storage_;
+  void* borrowed_ = nullptr;
   size_t size_ = 0;
 };
 
@@ -136,6 +158,8 @@ enum class PeerState : uint8_t {
 inline bool is_lost(PeerState s) { return s == PeerState::dead || s == PeerState::gone || s == PeerState::left; }
 
 using Handler = std::function<void(const Message&)>;
+// Takes one message; true when it was the last that is waited for.
+using Taker = std::function<bool(const Message&)>;
 
 class World {
  public:
@@ -157,6 +181,11 @@ class World {
   virtual void send(Rank to, Head head, Payload body = {}) = 0;
   // Waits for a message without a handler. timeout is relative.
   virtual Received receive(const Match& match, Nanos timeout) = 0;
+  // Gives each message that matches to `take`, in order of arrival, until it returns true; then the result is
+  // `message`. timeout is from one message to the next. In the real world `take` runs on the communication thread while
+  // this one sleeps: a hand-over between threads for each message would cost more than short work on it. It may send;
+  // it never blocks, and calls nothing else of the world. What it sends counts as the training side's.
+  virtual Received::What receive_each(const Match& match, Nanos timeout, const Taker& take);
   // Numbers a request of this node; replies (head.is_reply) with other numbers are dropped.
   virtual uint64_t open_request() = 0;
   virtual void close_request(uint64_t request) = 0;

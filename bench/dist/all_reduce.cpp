@@ -1,7 +1,7 @@
 // Ring all-reduce (sum of floats) over the real world, 2 and 4 processes: median time of one call on rank 0, calls
 // back to back. scripts/bench_all_reduce.sh holds it against gloo and Open MPI.
 //
-//   bench_dist_all_reduce
+//   bench_dist_all_reduce [--processes 2,4] [--floats 1,1000,1000000,25000000]
 //
 // Verified first, at every size: integer values, so that the sum is exact.
 #include <chrono>
@@ -12,18 +12,14 @@
 namespace sinew {
 namespace {
 
-// The same sizes and counts are in scripts/bench/torch_all_reduce.py and bench/peers/mpi_all_reduce.c.
-struct Case {
-  int64_t floats;
-  int calls;
-};
-constexpr Case kCases[] = {{1, 300}, {1000, 300}, {1'000'000, 20}, {25'000'000, 3}};
+// The same rule is in scripts/bench/torch_all_reduce.py and bench/peers/mpi_all_reduce.c.
+int64_t calls_of(int64_t floats) { return std::clamp<int64_t>(20'000'000 / floats, 3, 300); }
 
-Status measure(dist::World& world) {
+Status measure(dist::World& world, const std::vector<int64_t>& sizes) {
   std::vector<dist::Rank> members;
   for (int r = 0; r < world.size(); ++r) members.push_back(r);
   dist::Communicator communicator(world, members, 30 * dist::kSecond);
-  for (const auto [floats, calls] : kCases) {
+  for (const int64_t floats : sizes) {
     std::vector<float> x(static_cast<size_t>(floats));
     for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>(i % 1000) + static_cast<float>(world.rank());
     SINEW_RETURN_IF_ERROR(communicator.all_reduce(VecView(x)));
@@ -33,7 +29,7 @@ Status measure(dist::World& world) {
         return make_status(StatusCode::internal, "all_reduce is wrong at element ", i, " of ", floats);
     std::fill(x.begin(), x.end(), 0.0f);  // sums stay finite
     std::vector<double> seconds;
-    for (int call = 0; call < calls; ++call) {
+    for (int64_t call = 0; call < calls_of(floats); ++call) {
       const auto begin = std::chrono::steady_clock::now();
       SINEW_RETURN_IF_ERROR(communicator.all_reduce(VecView(x)));
       seconds.push_back(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
@@ -47,4 +43,9 @@ Status measure(dist::World& world) {
 }  // namespace
 }  // namespace sinew
 
-int main(int argc, char** argv) { return sinew::bench::run_job(argc, argv, {2, 4}, sinew::measure); }
+int main(int argc, char** argv) {
+  std::vector<int64_t> processes{2, 4}, floats{1, 1000, 1'000'000, 25'000'000};
+  if (!sinew::bench::read_lists(argc, argv, {{"--processes", &processes}, {"--floats", &floats}})) return 2;
+  return sinew::bench::run_job(argc, argv, processes,
+                               [&](sinew::dist::World& world) { return sinew::measure(world, floats); });
+}

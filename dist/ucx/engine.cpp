@@ -1,6 +1,7 @@
 #include "dist/ucx/engine.h"
 
 #include <cstring>
+#include <utility>
 
 #include "dist/store_auth.h"
 
@@ -211,15 +212,26 @@ void Engine::leave() {
   done.get_future().wait();
 }
 
+Received::What Engine::receive_each(const Match& match, Nanos timeout, const Taker& take) {
+  const auto taking = inbox_.prepare(match, take);
+  // After what was sent before, so that the order of sending is that of the calls.
+  post([this, taking] {
+    taking_ = true;
+    inbox_.begin(taking);
+    taking_ = false;
+  });
+  return inbox_.end(taking, timeout);
+}
+
 void Engine::send(Rank to, Head head, Payload body) {
   SINEW_CHECK(to >= 0 && to < options_.size, "send", "no rank ", to, " among ", options_.size);
-  const bool handler = std::this_thread::get_id() == thread_id_;
+  const bool here = std::this_thread::get_id() == thread_id_, handler = here && !taking_;
   head.source = options_.rank;
   head.incarnation = options_.incarnation;
   // Training side and handlers count separately: with one counter the numbers would depend on timing.
   head.sequence = ++sequences_[handler ? 1 : 0] << 1 | (handler ? 1 : 0);
   if (to != options_.rank && plan_drops(options_.faults, options_.rank, to, head.sequence, now())) return;
-  if (handler && to != options_.rank) return transmit(to, head, std::move(body));
+  if (here && to != options_.rank) return transmit(to, head, std::move(body));
   post([this, to, head, body = std::move(body)]() mutable {
     if (to == options_.rank)
       deliver({head, std::move(body)});
@@ -316,14 +328,20 @@ void Engine::arrived(const WireHeader& header, Payload body) {
   }
   from.last_heard = Clock::now();
   if (header.link_sequence < from.next_in) return;
-  from.early.emplace(header.link_sequence, Message{head, std::move(body)});
+  if (header.link_sequence > from.next_in) {
+    // A copy: the body may be borrowed.
+    from.early.emplace(header.link_sequence, Message{head, Payload(std::as_const(body))});
+    return;
+  }
   // A handler's own sends cannot come back in here, so the map stays as it is during deliver().
-  while (!from.early.empty() && from.early.begin()->first == from.next_in) {
-    Message message = std::move(from.early.begin()->second);
-    from.early.erase(from.early.begin());
+  for (Message message{head, std::move(body)};;) {
     ++from.next_in;
     if (from.state == PeerState::dead && transport_->connected(head.source)) set_state(head.source, PeerState::alive);
     deliver(std::move(message));
+    const auto next = from.early.begin();
+    if (next == from.early.end() || next->first != from.next_in) return;
+    message = std::move(next->second);
+    from.early.erase(next);
   }
 }
 
@@ -332,6 +350,11 @@ void Engine::deliver(Message message) {
   if (message.head.source != options_.rank) touch(link(message.head.source));
   ++messages_received_;
   bytes_received_ += static_cast<int64_t>(sizeof message.head + message.body.size());
+  taking_ = true;
+  const bool taken = inbox_.offer(message);
+  taking_ = false;
+  if (taken) return;
+  if (message.body.borrowed()) message.body = Payload(std::as_const(message.body));
   if (handle(message)) return;
   if (!inbox_.push(std::move(message))) ++late_replies_;
 }

@@ -35,6 +35,7 @@ class Engine final : private UcxTransport::Events {
   // A peer that is still joining counts as dead.
   void give_up(Rank peer);
   void send(Rank to, Head head, Payload body);
+  Received::What receive_each(const Match& match, Nanos timeout, const Taker& take);
   void leave();
   // An empty handler ends it: when this returns, no call is under way. Not inside publish().
   void on(Tag tag, Handler handler);
@@ -95,6 +96,7 @@ class Engine final : private UcxTransport::Events {
   std::vector<Link> links_;
   Clock::time_point next_heartbeat_{}, last_timers_{};
   bool left_ = false;
+  bool taking_ = false;  // what is sent now, a taker sends
 
   std::array<std::atomic<uint64_t>, 2> sequences_{};  // training side, handlers
   std::atomic<int64_t> bytes_sent_{0}, bytes_received_{0}, messages_sent_{0}, messages_received_{0}, late_replies_{0};

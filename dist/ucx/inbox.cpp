@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace sinew::dist {
 
@@ -39,6 +40,77 @@ Received Inbox::receive(const Match& match, Nanos timeout) {
     }
     if (late) return received;
   }
+}
+
+void Inbox::give(Taking& taking, const Message& message) {
+  bool last = true;
+  try {
+    last = taking.take(message);
+  } catch (...) {  // the training thread's, who called
+    taking.error = std::current_exception();
+  }
+  ++taking.taken;
+  if (!last) return;
+  taking.over = true;
+  std::lock_guard lock(mutex_);
+  taking.finished = true;
+  changed_.notify_all();
+}
+
+void Inbox::begin(const std::shared_ptr<Taking>& taking) {
+  std::lock_guard take_lock(take_mutex_);
+  while (!taking->over) {
+    std::unique_lock lock(mutex_);
+    auto found = std::find_if(messages_.begin(), messages_.end(),
+                              [&](const Message& message) { return matches(taking->match, message.head); });
+    if (found == messages_.end()) {
+      taking->begun = true;
+      changed_.notify_all();
+      taking_ = taking;
+      return;
+    }
+    const Message message = std::move(*found);
+    messages_.erase(found);
+    lock.unlock();
+    give(*taking, message);
+  }
+}
+
+bool Inbox::offer(const Message& message) {
+  std::lock_guard take_lock(take_mutex_);
+  if (!taking_ || message.head.is_reply || !matches(taking_->match, message.head)) return false;
+  give(*taking_, message);
+  if (taking_->over) taking_.reset();
+  return true;
+}
+
+Received::What Inbox::end(const std::shared_ptr<Taking>& taking, Nanos timeout) {
+  const auto limit = std::chrono::nanoseconds(timeout);
+  auto deadline = std::chrono::steady_clock::now() + limit;
+  auto what = Received::What::timeout;
+  uint64_t taken = 0;
+  {
+    std::unique_lock lock(mutex_);
+    const Rank rank = taking->match.source;
+    const Peer* source = rank == kAnyRank ? nullptr : &peers_.at(static_cast<size_t>(rank));
+    const uint64_t losses = source ? source->losses : 0;
+    while (!taking->finished) {
+      // Not before what it had sent has been taken.
+      if (taking->begun && source && (is_lost(source->state) || source->losses != losses)) {
+        what = Received::What::peer_lost;
+        break;
+      }
+      if (changed_.wait_until(lock, deadline) == std::cv_status::no_timeout || taking->finished) continue;
+      if (taking->taken == taken) break;
+      taken = taking->taken;
+      deadline = std::chrono::steady_clock::now() + limit;
+    }
+  }
+  std::lock_guard take_lock(take_mutex_);
+  const bool finished = std::exchange(taking->over, true);
+  if (taking_ == taking) taking_.reset();
+  if (taking->error) std::rethrow_exception(taking->error);
+  return finished ? Received::What::message : what;
 }
 
 std::vector<Message> Inbox::take(Tag tag) {

@@ -3,9 +3,12 @@
 // Thread safety: all methods from any thread.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <vector>
@@ -23,6 +26,26 @@ class Inbox {
   bool push(Message message);
   // Also returns when a definite source is lost: at once when it is lost already, even if it comes back meanwhile.
   Received receive(const Match& match, Nanos timeout);
+  // A taker, on its way to the communication thread and back. Made by the training thread, which then has the
+  // communication thread call begin() and waits in end().
+  struct Taking {
+    Taking(const Match& what, const Taker& how) : match(what), take(how) {}
+    const Match match;
+    const Taker& take;  // valid until `over`
+    std::atomic<uint64_t> taken{0};
+    bool over = false;                     // it has returned true or thrown, or nobody waits any more
+    bool begun = false, finished = false;  // for the training thread
+    std::exception_ptr error;
+  };
+  std::shared_ptr<Taking> prepare(const Match& match, const Taker& take) {
+    return std::make_shared<Taking>(match, take);
+  }
+  // Communication thread: gives it what waits already, then what is offered.
+  void begin(const std::shared_ptr<Taking>& taking);
+  // Communication thread: true when the taker under way wanted it and has got it.
+  bool offer(const Message& message);
+  Received::What end(const std::shared_ptr<Taking>& taking, Nanos timeout);
+
   // Takes out everything with the tag, in order.
   std::vector<Message> take(Tag tag);
   // Drops what incarnations of `source` before `incarnation` left.
@@ -39,6 +62,8 @@ class Inbox {
  private:
   static bool matches(const Match& match, const Head& head);
 
+  void give(Taking& taking, const Message& message);
+
   struct Peer {
     PeerState state = PeerState::joining;
     uint64_t losses = 0;
@@ -48,6 +73,8 @@ class Inbox {
   std::deque<Message> messages_;
   std::vector<Peer> peers_;
   std::set<uint64_t> open_;
+  std::mutex take_mutex_;  // held while a taker runs; taken before mutex_
+  std::shared_ptr<Taking> taking_;
   uint64_t next_request_;
 };
 

@@ -216,13 +216,11 @@ void UcxTransport::lose(Rank peer) {
 }
 
 ucs_status_t UcxTransport::receive(const WireHeader& header, void* data, size_t size, bool rendezvous) {
-  Payload body = Payload::allocate(size);
   if (!rendezvous) {
-    if (size) std::memcpy(body.data(), data, size);
-    events_.arrived(header, std::move(body));
+    events_.arrived(header, Payload::borrow(data, size));
     return UCS_OK;
   }
-  auto receive = std::make_unique<Receive>(Receive{this, header, std::move(body)});
+  auto receive = std::make_unique<Receive>(Receive{this, header, Payload::allocate(size)});
   ucp_request_param_t parameters{};
   parameters.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   parameters.cb.recv_am = on_received;

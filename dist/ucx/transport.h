@@ -24,7 +24,7 @@ class UcxTransport {
     virtual ~Events() = default;
     // Before anything is allocated or received for a message: does it come from a member of the job, and now?
     virtual bool admit(const WireHeader& header) = 0;
-    // A whole message. Not in the order of sending.
+    // A whole message. Not in the order of sending. The body may be borrowed.
     virtual void arrived(const WireHeader& header, Payload body) = 0;
     // The current connection to the peer broke, and has been closed.
     virtual void broken(Rank peer, const std::string& reason) = 0;

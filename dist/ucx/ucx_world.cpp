@@ -59,6 +59,11 @@ class UcxWorld final : public World {
     if (received.what == Received::What::timeout) ++timeouts_;
     return received;
   }
+  Received::What receive_each(const Match& match, Nanos timeout, const Taker& take) override {
+    const Received::What what = engine_.receive_each(match, timeout, take);
+    if (what == Received::What::timeout) ++timeouts_;
+    return what;
+  }
   uint64_t open_request() override { return inbox_.open_request(); }
   void close_request(uint64_t request) override { inbox_.close_request(request); }
   void on(Tag tag, Handler handler) override { engine_.on(tag, std::move(handler)); }

@@ -1,6 +1,6 @@
-"""gloo's all-reduce, for scripts/bench_all_reduce.sh: the sizes, counts and lines of bench/dist/all_reduce.cpp.
+"""gloo's all-reduce, for scripts/bench_all_reduce.sh: the counts and lines of bench/dist/all_reduce.cpp.
 
-usage: torch_all_reduce.py PROCESSES
+usage: torch_all_reduce.py PROCESSES FLOATS...
 """
 import os
 import socket
@@ -8,24 +8,22 @@ import statistics
 import sys
 import time
 
-CASES = ((1, 300), (1000, 300), (1_000_000, 20), (25_000_000, 3))
 
-
-def measure(rank, size, port):
+def measure(rank, size, port, sizes):
     import torch
     import torch.distributed as dist
 
     torch.set_num_threads(1)
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")
     dist.init_process_group("gloo", rank=rank, world_size=size)
-    for floats, calls in CASES:
+    for floats in sizes:
         x = torch.arange(floats).remainder(1000).float() + rank
         want = size * torch.arange(floats).remainder(1000).float() + size * (size - 1) // 2
         dist.all_reduce(x)
         assert torch.equal(x, want), "gloo's sum is wrong"
         x.zero_()
         seconds = []
-        for _ in range(calls):
+        for _ in range(min(max(20_000_000 // floats, 3), 300)):
             begin = time.perf_counter()
             dist.all_reduce(x)
             seconds.append(time.perf_counter() - begin)
@@ -41,4 +39,4 @@ if __name__ == "__main__":
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         free_port = s.getsockname()[1]
-    mp.spawn(measure, (processes, free_port), processes)
+    mp.spawn(measure, (processes, free_port, [int(n) for n in sys.argv[2:]]), processes)

@@ -46,6 +46,11 @@ TEST_P(Collectives, Barrier) {
   EXPECT_GE(first_out, last_in);
 }
 
+TEST(World, ReceiveEach) {
+  check_receive_each(in_simulation());
+  check_receive_each(in_simulation({.always_yield = true}));
+}
+
 TEST(Communicator, LazyAndAlwaysYieldAgree) {
   auto body = [](World& world) { return all_reduce_body(world, 1001, DType::f32, true, kSecond); };
   SimulatedRun lazy = simulate(4, body), yielding = simulate(4, body, {.always_yield = true});

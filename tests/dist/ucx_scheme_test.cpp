@@ -10,9 +10,11 @@
 namespace sinew::dist::testing {
 namespace {
 
+TEST(UcxWorld, ReceiveEach) { check_receive_each(in_processes()); }
+
 TEST(UcxCollectives, SameBodiesAsInTheSimulation) {
   for (int members : {1, 2, 3}) {
-    check_all_reduce(in_processes(), members, 100'003, DType::f32);
+    check_all_reduce(in_processes(), members, 400'003, DType::f32);
     check_broadcast(in_processes(), members, 1000, members - 1);
     check_all_gather(in_processes(), members, 5);
   }

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <numeric>
+#include <stdexcept>
 #include <vector>
 
 #include "core/philox.h"
@@ -82,6 +84,69 @@ inline void check_all_gather(const Spawn& spawn, int members, int64_t n) {
     ASSERT_TRUE(node.finished) << node.status.message();
     ASSERT_EQ(node.numbers, expected);
   }
+}
+
+// World::receive_each, which the collectives stand on: what waits already and what comes later, in order; what comes
+// after the last stays; silence, an exception of the taker and the peer's end are told, each message once.
+inline Result<Numbers> receive_each_body(World& world) {
+  constexpr Nanos kLong = 10 * kSecond;
+  const Rank other = 1 - world.rank();
+  auto send = [&](Tag tag, int64_t i) {
+    Head head{.tag = tag};
+    head.arg[0] = i;
+    world.send(other, head, Payload::copy_of(contributions(world.rank(), i * 9000, DType::f32).view()));
+  };
+  auto signal = [&] { return world.receive({.tag = Tag::sync, .source = other}, kLong).ok(); };
+  if (world.rank() == 1) {
+    for (int64_t i : {0, 1, 2, 3}) send(Tag::test, i);
+    send(Tag::sync, 0);
+    if (!signal()) return make_status(StatusCode::internal, "the taker has sent nothing");
+    for (int64_t i : {4, 5, 6, 7}) send(Tag::test, i);
+    if (!signal()) return make_status(StatusCode::internal, "no second signal");
+    for (int64_t i : {8, 9}) send(Tag::test, i);
+    return Numbers{};
+  }
+  Numbers taken;  // then, after each wait, 100 and how it ended
+  std::vector<Payload> kept;
+  auto take_until = [&](int64_t last, Nanos timeout, const std::function<void(int64_t)>& then) {
+    const auto what = world.receive_each({.tag = Tag::test, .source = 1}, timeout, [&](const Message& m) {
+      taken.push_back(static_cast<double>(m.head.arg[0]));
+      kept.push_back(m.body);
+      then(m.head.arg[0]);
+      return m.head.arg[0] == last;
+    });
+    taken.push_back(100 + static_cast<double>(what));
+  };
+  if (!signal()) return make_status(StatusCode::internal, "no first signal");
+  take_until(6, kLong, [&](int64_t i) {
+    if (i == 3) send(Tag::sync, 0);
+  });
+  if (!world.receive({.tag = Tag::test, .source = 1, .arg0 = 7}, kLong).ok())
+    return make_status(StatusCode::internal, "what came after the last is lost");
+  take_until(7, 20 * kMillisecond, [](int64_t) {});
+  send(Tag::sync, 0);
+  try {
+    take_until(-1, kLong, [](int64_t) { throw std::runtime_error("taker"); });
+  } catch (const std::runtime_error&) {
+    taken.push_back(-1);
+  }
+  take_until(-1, kLong, [](int64_t) {});
+  for (size_t i = 0, at = 0; i < taken.size(); ++i) {
+    if (taken[i] < 0 || taken[i] >= 100) continue;
+    const auto n = static_cast<int64_t>(taken[i]) * 9000;
+    if (to_doubles(kept[at].view(DType::f32)) != to_doubles(contributions(1, n, DType::f32).view()))
+      return make_status(StatusCode::internal, "body ", at, " is wrong");
+    ++at;
+  }
+  return taken;
+}
+
+inline void check_receive_each(const Spawn& spawn) {
+  auto nodes = spawn(2, receive_each_body);
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  const auto end = [](Received::What what) { return 100 + static_cast<double>(what); };
+  EXPECT_EQ(nodes[0].numbers, (Numbers{0, 1, 2, 3, 4, 5, 6, end(Received::What::message), end(Received::What::timeout),
+                                       8, -1, 9, end(Received::What::peer_lost)}));
 }
 
 }  // namespace sinew::dist::testing
