@@ -14,8 +14,14 @@ nn::DataOptions data_options(const Options& o) {
           .image = {.augment = nn::augment_named(o.data.augment).value(),
                     .crop = o.data.crop,
                     .padding = o.data.padding,
+                    .resize = o.data.resize,
                     .mean = o.data.mean,
-                    .std = o.data.std}};
+                    .std = o.data.std},
+          .file = o.data.file,
+          .test_file = o.data.test_file,
+          .test_share = o.data.test_share,
+          .channels_first = o.data.layout == "nchw",
+          .label = o.data.label};
 }
 
 nn::LoaderOptions loader_options(const Options& o, int worker) {

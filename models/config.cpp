@@ -80,7 +80,7 @@ void derive(Configuration& configuration) {
   derive("scheme.alpha", [&] { o.scheme.alpha = 0.9 / workers; });
   derive("scheme.beta", [&] { o.scheme.beta = std::min(1.0, workers * o.scheme.alpha); });
   derive("data.sharding", [&] { o.data.sharding = o.scheme.name == "allreduce" ? "partition" : "full"; });
-  derive("data.padding", [&] { o.data.padding = o.data.crop == 0 ? 4 : 0; });
+  derive("data.padding", [&] { o.data.padding = o.data.crop == 0 && o.data.name != "images" ? 4 : 0; });
   derive("optim.name", [&] { o.optim.name = o.scheme.name == "eamsgd" ? "nag" : "momentum"; });
   // A simulation computes one worker at a time.
   int64_t at_once = o.run.world == "sim" ? 1 : o.run.workers;

@@ -1,10 +1,12 @@
 #include "models/evaluate.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 #include "core/autograd.h"
 #include "core/ops.h"
+#include "nn/loss.h"
 
 namespace sinew::train {
 
@@ -22,7 +24,8 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
   const nn::Buffers buffers = model.buffers(theta);
   Evaluation result;
   result.samples = static_cast<int64_t>(samples.size());
-  const size_t classes = static_cast<size_t>(std::max(data.classes(), model.outputs()));
+  const bool numbers = data.has_number_targets();
+  const size_t classes = numbers ? 0 : static_cast<size_t>(std::max(data.classes(), model.outputs()));
   result.class_samples.assign(classes, 0);
   result.class_correct.assign(classes, 0);
   int64_t correct = 0;
@@ -30,8 +33,9 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
     const nn::Batch batch =
         nn::read_batch(data, samples.subspan(begin, std::min(kBatch, samples.size() - begin)), theta.device());
     const Tensor logits = model.forward(batch.inputs, nn::Pass{.parameters = parameters, .buffers = &buffers});
-    result.loss +=
-        to_doubles(softmax_cross_entropy(logits, batch.labels).view())[0] * static_cast<double>(batch.size());
+    const Tensor loss = (numbers ? nn::mean_squared_error : nn::cross_entropy)(logits, batch.labels);
+    result.loss += to_doubles(loss.view())[0] * static_cast<double>(batch.size());
+    if (numbers) continue;
     const std::vector<int64_t> guess = argmax(logits, 1).to_vector<int64_t>(),
                                truth = batch.labels.to_vector<int64_t>();
     for (size_t i = 0; i < truth.size(); ++i) {
@@ -43,7 +47,7 @@ Evaluation evaluate(const nn::Model& model, const Vec& theta, const nn::Dataset&
   }
   if (result.samples > 0) {
     result.loss /= static_cast<double>(result.samples);
-    result.accuracy = static_cast<double>(correct) / static_cast<double>(result.samples);
+    result.accuracy = numbers ? std::nan("") : static_cast<double>(correct) / static_cast<double>(result.samples);
   }
   return result;
 }

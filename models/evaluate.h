@@ -13,8 +13,8 @@
 namespace sinew::train {
 
 struct Evaluation {
-  double loss = 0;      // mean cross entropy
-  double accuracy = 0;  // 0 to 1
+  double loss = 0;      // mean cross entropy; where targets are numbers, mean squared error
+  double accuracy = 0;  // 0 to 1; NaN where targets are numbers
   int64_t samples = 0;
   std::vector<int64_t> class_samples, class_correct;
 };

@@ -92,7 +92,8 @@ uint64_t common_options_hash(const Options& options) {
     if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
         key != "train.batch" && key != "scheme.bn")
       continue;
-    if (key == "data.dir" || key == "data.threads") continue;  // each host may keep and read its data in its own way
+    if (key == "data.dir" || key == "data.file" || key == "data.test_file" || key == "data.threads")
+      continue;  // each host may keep and read its data in its own way
     const std::string text = key + "=" + option_text(options, spec) + "\n";
     hash.update(text.data(), text.size());
   }
@@ -148,15 +149,17 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
 
   NodeResult result;
   const dist::Nanos begin = world.now();
-  const TrainerSettings settings{.steps = context.steps,
-                                 .first_step = first_step,
-                                 .seed = static_cast<uint64_t>(o.train.seed),
-                                 .skip_nonfinite = o.train.nonfinite == "skip",
-                                 .on_step = [&](const StepReport& step) {
-                                   result.report.samples += step.samples;
-                                   if (context.on_step) context.on_step(world.rank(), step);
-                                   return recorder.add(step);
-                                 }};
+  const TrainerSettings settings{
+      .steps = context.steps,
+      .first_step = first_step,
+      .seed = static_cast<uint64_t>(o.train.seed),
+      .skip_nonfinite = o.train.nonfinite == "skip",
+      .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
+      .on_step = [&](const StepReport& step) {
+        result.report.samples += step.samples;
+        if (context.on_step) context.on_step(world.rank(), step);
+        return recorder.add(step);
+      }};
   try {
     SINEW_RETURN_IF_ERROR(trainer.run(settings));
   } catch (const nn::DataError& unreadable) {
@@ -197,7 +200,11 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
 
 Status measure(const RunContext& context, NodeResult& result) {
   settle_buffers(context, result.point);
-  result.report.evaluation = evaluate(context.model, result.point, *context.data.test);
+  try {
+    result.report.evaluation = evaluate(context.model, result.point, *context.data.test);
+  } catch (const nn::DataError& unreadable) {
+    return unreadable.status();
+  }
   result.report.parameters_sha256 = sha256_hex(result.point.view());
   if (std::isfinite(result.report.evaluation->loss)) return Status::Ok();
   return make_status(StatusCode::non_finite, "the trained parameters are useless: their test loss is ",
@@ -262,8 +269,8 @@ Result<NodeReport> parse_node_report(const std::string& json, const std::string&
                  .parameters_sha256 = j.at("parameters_sha256")};
     if (j.contains("test_accuracy")) {
       r.evaluation.emplace();
-      r.evaluation->accuracy = j.at("test_accuracy");
-      // A diverged run's loss is written as null.
+      // What is not a number is written as null: a diverged run's loss, the accuracy where targets are numbers.
+      r.evaluation->accuracy = j.at("test_accuracy").is_number() ? j.at("test_accuracy").get<double>() : std::nan("");
       r.evaluation->loss = j.at("test_loss").is_number() ? j.at("test_loss").get<double>() : std::nan("");
     }
     return r;

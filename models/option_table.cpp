@@ -23,6 +23,20 @@ std::vector<OptionSpec> make_table() {
   return {
       {SINEW_OPTION(data.name), .kind = Kind::name, .help = "data set", .alias = "data", .names = nn::dataset_names},
       {SINEW_OPTION(data.dir), .kind = Kind::text, .help = "folder that holds the data set's files", .path = true},
+      {SINEW_OPTION(data.file), .kind = Kind::text, .help = "tensors, csv: file of the training samples", .path = true},
+      {SINEW_OPTION(data.test_file), .kind = Kind::text, .help = "tensors, csv: file of the test samples",
+       .path = true},
+      {SINEW_OPTION(data.test_share), .kind = Kind::real,
+       .help = "tensors, csv, images: part that is kept for tests where there is none; always the same samples",
+       .max = 0.99},
+      {SINEW_OPTION(data.layout), .kind = Kind::name,
+       .help = "tensors: order of the dimensions of images, channels last or first",
+       .names =
+           [] {
+             return Names{"nhwc", "nchw"};
+           }},
+      {SINEW_OPTION(data.label), .kind = Kind::text,
+       .help = "csv: the label's column, by its name or number from 1; without: the last"},
       {SINEW_OPTION(data.sharding), .kind = Kind::name,
        .help =
            "which samples a worker sees: all, its own part, a shared part and its own, few classes, or unequal parts",
@@ -36,10 +50,14 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(data.augment), .kind = Kind::name,
        .help = "random changes of training images; a test sees the middle of the image", .names = nn::augment_names},
       {SINEW_OPTION(data.crop), .kind = Kind::integer,
-       .help = "side of a sample cut out of an image; 0: the whole image", .unit = "pixels", .max = 8192},
+       .help = "side of a sample cut out of an image; 0: the whole image, of images 224", .unit = "pixels",
+       .max = 8192},
       {SINEW_OPTION(data.padding), .kind = Kind::integer,
        .help = "crop, crop_flip: black pixels around an image before the random crop", .unit = "pixels", .max = 1024,
-       .derived = "4 without data.crop, else 0"},
+       .derived = "4 for whole images, else 0"},
+      {SINEW_OPTION(data.resize), .kind = Kind::integer,
+       .help = "images: the shorter side before a crop; 0: 8/7 of data.crop, 256 for 224", .unit = "pixels",
+       .max = 8192},
       {SINEW_OPTION(data.mean), .kind = Kind::reals,
        .help = "subtracted from values of 0 to 1, one or one a channel; none: the set's own", .min = -1e6, .max = 1e6},
       {SINEW_OPTION(data.std), .kind = Kind::reals, .help = "what they are then divided by, likewise", .min = 1e-6,

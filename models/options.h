@@ -36,6 +36,10 @@ struct Options {
   struct Data {
     std::string name = "synthetic";
     std::string dir;
+    std::string file, test_file;
+    double test_share = 0.2;
+    std::string layout = "nhwc";
+    std::string label;
     std::string sharding = "full";  // derived
     double overlap = 0.25;
     double concentration = 0.5;
@@ -43,6 +47,7 @@ struct Options {
     std::string augment = "none";
     int64_t crop = 0;
     int64_t padding = 0;  // derived
+    int64_t resize = 0;
     std::vector<double> mean, std;
     std::string order = "shuffled";
     int64_t chunk = 512;

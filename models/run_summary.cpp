@@ -89,8 +89,11 @@ Result<RunSummary> parse_summary(const std::string& text, const std::string& nam
 std::string describe(const RunSummary& s) {
   std::string text = s.scheme + ", " + format("%lld", static_cast<long long>(s.workers)) +
                      (s.workers == 1 ? " worker, " : " workers, ") + s.model + " on " + s.data + "\n";
-  text +=
-      format("  test accuracy  %.4f  (%s)\n  test loss      %.4f\n", s.test_accuracy, s.evaluated.c_str(), s.test_loss);
+  // Where targets are numbers there is no accuracy.
+  if (!std::isnan(s.test_accuracy))
+    text += format("  test accuracy  %.4f  (%s)\n", s.test_accuracy, s.evaluated.c_str());
+  text += format("  test loss      %.4f", s.test_loss);
+  text += std::isnan(s.test_accuracy) ? "  (" + s.evaluated + ")\n" : "\n";
   text += format("  steps          %lld per worker, %.0f samples/s\n", static_cast<long long>(s.steps_per_worker),
                  s.samples_per_second);
   text += format("  time           %.1f s", s.wall_seconds);
@@ -119,8 +122,11 @@ std::string eval_json(const EvalReport& report) {
 
 std::string describe(const EvalReport& report) {
   std::string text = report.weights + " on " + report.data + "\n";
-  text += format("  test accuracy  %.4f  (%lld samples)\n  test loss      %.4f\n  by class\n", report.accuracy,
-                 static_cast<long long>(report.samples), report.loss);
+  const auto samples = static_cast<long long>(report.samples);
+  if (std::isnan(report.accuracy))
+    return text + format("  test loss      %.4f  (%lld samples)\n", report.loss, samples);
+  text += format("  test accuracy  %.4f  (%lld samples)\n  test loss      %.4f\n  by class\n", report.accuracy, samples,
+                 report.loss);
   for (const ClassAccuracy& c : report.classes) {
     text += format("    %-14s %6.2f %%  %lld of %lld\n", c.name.c_str(), percent(c.correct, c.samples),
                    static_cast<long long>(c.correct), static_cast<long long>(c.samples));

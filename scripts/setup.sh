@@ -10,7 +10,7 @@
 set -euo pipefail
 
 needed=(g++ cmake ninja-build pkg-config nlohmann-json3-dev libtomlplusplus-dev libgtest-dev)
-optional=(ccache libdnnl-dev libucx-dev libssl-dev zlib1g-dev libbenchmark-dev)
+optional=(ccache libdnnl-dev libucx-dev libssl-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libbenchmark-dev)
 print_only=""
 for argument in "$@"; do
   case $argument in

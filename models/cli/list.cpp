@@ -29,7 +29,10 @@ std::string describe_data(const std::string& name) {
       {{"synthetic", "28x28 images of ten classes of strokes, generated; nothing to download"},
        {"mnist", "70,000 handwritten digits, 28x28; --data.dir holds the four IDX files (.gz or not)"},
        {"cifar10", "60,000 photographs of ten classes, 32x32; --data.dir holds the six .bin files (.gz or not)"},
-       {"cifar100", "60,000 photographs of a hundred classes, 32x32; --data.dir holds train.bin and test.bin"}},
+       {"cifar100", "60,000 photographs of a hundred classes, 32x32; --data.dir holds train.bin and test.bin"},
+       {"images", "PNG and JPEG files, a folder for each class: --data.dir holds train/CLASS and val/CLASS, or CLASS"},
+       {"tensors", "your own: --data.file and --data.test_file are safetensors files with x and y"},
+       {"csv", "your own: rows of numbers and a class, --data.file and --data.test_file"}},
       name);
 }
 

@@ -40,6 +40,7 @@ struct ImageOptions {
   Augment augment = Augment::none;
   int64_t crop = 0;  // side of a sample in pixels; 0: the whole image
   int64_t padding = 0;
+  int64_t resize = 0;             // folders of images: the shorter side before a crop; 0: 8/7 of the crop
   std::vector<double> mean, std;  // of v / 255: one for all channels or one for each; empty: the set's own
 };
 

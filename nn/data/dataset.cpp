@@ -1,8 +1,11 @@
 #include "nn/data/dataset.h"
 
 #include "nn/data/cifar.h"
+#include "nn/data/csv.h"
 #include "nn/data/idx.h"
+#include "nn/data/image_folder.h"
 #include "nn/data/synthetic.h"
+#include "nn/data/tensors.h"
 
 namespace sinew::nn {
 
@@ -17,7 +20,9 @@ void Dataset::read_targets(std::span<const int64_t>, float*) const {
   SINEW_FAIL("read_targets", "the data set ", name(), " has labels");
 }
 
-std::vector<std::string> dataset_names() { return {"synthetic", "mnist", "cifar10", "cifar100"}; }
+std::vector<std::string> dataset_names() {
+  return {"synthetic", "mnist", "cifar10", "cifar100", "images", "tensors", "csv"};
+}
 
 Result<DataSplit> open_data(const DataOptions& options) {
   if (options.name != "synthetic" && options.train_size != 0)
@@ -33,6 +38,9 @@ Result<DataSplit> open_data(const DataOptions& options) {
   if (options.name == "mnist") return open_idx(options.name, options.dir, options.image);
   if (options.name == "cifar10" || options.name == "cifar100")
     return open_cifar(options.name, options.dir, options.image);
+  if (options.name == "images") return open_image_folder(options.dir, options.test_share, options.image);
+  if (options.name == "tensors") return open_tensors(options);
+  if (options.name == "csv") return open_csv(options);
   std::string known;
   for (const std::string& name : dataset_names()) known += (known.empty() ? "" : ", ") + name;
   return make_status(StatusCode::not_found, "no data set '", options.name, "', known are ", known);

@@ -64,6 +64,10 @@ struct DataOptions {
   uint64_t seed = 1;       // synthetic: of the generator
   int64_t train_size = 0;  // synthetic: 0 for the default
   ImageOptions image;
+  std::string file, test_file;  // tensors, csv
+  double test_share = 0.2;      // tensors, csv, images: of data that come without a test part
+  bool channels_first = false;  // tensors: x is (N, C, H, W)
+  std::string label;            // csv: name or number of the label's column; "": the last
 };
 // Errors: invalid_argument, not_found, data_error; one line that names the file and what to type next.
 Result<DataSplit> open_data(const DataOptions& options);

@@ -126,7 +126,7 @@ U8Samples samples_of(Part part, const std::string& name, int64_t classes) {
   for (int64_t c = 0; c < classes; ++c) samples.class_names.push_back(std::to_string(c));
   samples.mean = {kMnistMean}, samples.std = {kMnistStd};
   samples.values = std::move(part.images.values);
-  samples.labels = std::move(part.labels.values);
+  samples.labels.assign(part.labels.values.begin(), part.labels.values.end());
   return samples;
 }
 

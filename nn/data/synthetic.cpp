@@ -234,7 +234,7 @@ U8Samples samples_of(uint64_t seed, SyntheticPart part, int64_t size) {
   samples.values.resize(static_cast<size_t>(size) * kSyntheticPixels);
   samples.labels.resize(static_cast<size_t>(size));
   for (int64_t i = 0; i < size; ++i) {
-    samples.labels[static_cast<size_t>(i)] = static_cast<uint8_t>(synthetic_label(seed, part, i));
+    samples.labels[static_cast<size_t>(i)] = synthetic_label(seed, part, i);
     draw_synthetic(
         seed, part, i,
         std::span<uint8_t, kSyntheticPixels>(samples.values.data() + i * kSyntheticPixels, kSyntheticPixels));

@@ -1,5 +1,7 @@
 #include "nn/data/u8_dataset.h"
 
+#include <algorithm>
+
 #include "nn/data/resize.h"
 
 namespace sinew::nn {
@@ -13,6 +15,10 @@ Shape cropped(const Shape& sample, const ImageOptions& options) {
 }
 
 }  // namespace
+
+int64_t U8Samples::size() const {
+  return targets.empty() ? static_cast<int64_t>(labels.size()) : static_cast<int64_t>(targets.size()) / classes;
+}
 
 Status check_image_options(const ImageOptions& o, const Shape& sample) {
   if (!is_image(sample)) {
@@ -35,12 +41,13 @@ U8Dataset::U8Dataset(U8Samples samples, const ImageOptions& options)
   const Shape& sample = samples_.sample_shape;
   if (const Status fits = check_image_options(options, sample); !fits.ok()) SINEW_FAIL("u8_dataset", fits.message());
   const size_t per_sample = static_cast<size_t>(sample.numel());
-  SINEW_CHECK(samples_.values.size() == samples_.labels.size() * per_sample, "u8_dataset", samples_.values.size(),
-              " values for ", samples_.labels.size(), " samples of shape ", sample);
-  SINEW_CHECK(static_cast<int64_t>(samples_.class_names.size()) == samples_.classes, "u8_dataset",
-              samples_.class_names.size(), " class names for ", samples_.classes, " classes");
-  for (uint8_t label : samples_.labels)
-    SINEW_CHECK(label < samples_.classes, "u8_dataset", "label ", int{label}, " of ", samples_.classes, " classes");
+  SINEW_CHECK(samples_.classes > 0 && samples_.values.size() == static_cast<size_t>(size()) * per_sample, "u8_dataset",
+              samples_.values.size(), " values for ", size(), " samples of shape ", sample);
+  SINEW_CHECK(has_number_targets() || static_cast<int64_t>(samples_.class_names.size()) == samples_.classes,
+              "u8_dataset", samples_.class_names.size(), " class names for ", samples_.classes, " classes");
+  for (int32_t label : samples_.labels)
+    SINEW_CHECK(label >= 0 && label < samples_.classes, "u8_dataset", "label ", label, " of ", samples_.classes,
+                " classes");
   if (is_image(sample))
     height_ = sample[0], width_ = sample[1];
   else
@@ -49,7 +56,16 @@ U8Dataset::U8Dataset(U8Samples samples, const ImageOptions& options)
 
 int64_t U8Dataset::label(int64_t index) const {
   SINEW_CHECK(index >= 0 && index < size(), "label", "sample ", index, " of ", size());
+  SINEW_CHECK(!has_number_targets(), "label", "the targets of ", name(), " are numbers");
   return samples_.labels[static_cast<size_t>(index)];
+}
+
+void U8Dataset::read_targets(std::span<const int64_t> indices, float* targets) const {
+  SINEW_CHECK(has_number_targets(), "read_targets", "the data set ", name(), " has labels");
+  for (int64_t index : indices) {
+    SINEW_CHECK(index >= 0 && index < size(), "read", "sample ", index, " of ", size());
+    targets = std::copy_n(samples_.targets.data() + index * samples_.classes, samples_.classes, targets);
+  }
 }
 
 void U8Dataset::read(std::span<const int64_t> indices, float* inputs, int64_t* labels) const {
@@ -66,7 +82,8 @@ void U8Dataset::read(const Draw* draw, std::span<const int64_t> indices, float* 
   const int64_t height = is_image(shape_) ? shape_[0] : 1, width = is_image(shape_) ? shape_[1] : width_;
   std::vector<uint8_t> resized;
   for (int64_t index : indices) {
-    *labels++ = label(index);
+    SINEW_CHECK(index >= 0 && index < size(), "read", "sample ", index, " of ", size());
+    if (!has_number_targets()) *labels++ = samples_.labels[static_cast<size_t>(index)];
     const uint8_t* image = samples_.values.data() + index * per_sample;
     Window window = draw ? training_window(options_, height_, width_, height, width, *draw, index)
                          : central_window(height_, width_, height, width);

@@ -20,7 +20,9 @@ struct U8Samples {
   std::vector<std::string> class_names;       // one per class
   std::vector<double> mean = {0}, std = {1};  // of v / 255: one for all channels (the last axis) or one for each
   std::vector<uint8_t> values;                // sample after sample, row-major
-  std::vector<uint8_t> labels;                // each below classes
+  std::vector<int32_t> labels;                // each below classes; empty where there are targets
+  std::vector<float> targets;                 // classes numbers each
+  int64_t size() const;
 };
 
 // What cannot be done with images of this size: invalid_argument with the option's name.
@@ -33,11 +35,13 @@ class U8Dataset final : public Dataset {
   explicit U8Dataset(U8Samples samples, const ImageOptions& options = {});
 
   std::string name() const override { return samples_.name; }
-  int64_t size() const override { return static_cast<int64_t>(samples_.labels.size()); }
+  int64_t size() const override { return samples_.size(); }
   Shape sample_shape() const override { return shape_; }
   int64_t classes() const override { return samples_.classes; }
   std::vector<std::string> class_names() const override { return samples_.class_names; }
+  bool has_number_targets() const override { return !samples_.targets.empty(); }
   int64_t label(int64_t index) const override;
+  void read_targets(std::span<const int64_t> indices, float* targets) const override;
   // Throw Error on an index out of range.
   void read(std::span<const int64_t> indices, float* inputs, int64_t* labels) const override;
   void read_augmented(const Draw& draw, std::span<const int64_t> indices, float* inputs,

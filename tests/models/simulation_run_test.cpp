@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -70,6 +71,66 @@ TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
     EXPECT_EQ(a->steps_per_worker, 40);
     EXPECT_EQ(a->parameters_sha256.size(), 64u);
   }
+}
+
+// y = 2 x_0 - x_1 + 1, from a safetensors file: a linear network finds it.
+TEST_F(SimulationRun, LearnsNumbers) {
+  SafetensorsFile file;
+  std::vector<float> x, y;
+  for (int i = 0; i < 400; ++i) {
+    x.push_back(static_cast<float>(i % 20) / 10 - 1), x.push_back(static_cast<float>(i / 20) / 10 - 1);
+    y.push_back(2 * x[x.size() - 2] - x.back() + 1);
+  }
+  auto array = [](const std::vector<float>& values, const Shape& shape) {
+    NamedArray a{DType::f32, shape, std::vector<std::byte>(values.size() * 4)};
+    std::memcpy(a.bytes.data(), values.data(), a.bytes.size());
+    return a;
+  };
+  file.tensors.emplace("x", array(x, {400, 2}));
+  file.tensors.emplace("y", array(y, {400}));
+  ASSERT_TRUE(write_safetensors(root_ + "/line.safetensors", file).ok());
+  const std::vector<std::pair<std::string, std::string>> flags = {
+      {"data.name", "tensors"}, {"data.file", root_ + "/line.safetensors"},
+      {"data.train_size", "0"}, {"model.hidden", "none"},
+      {"train.steps", "300"},   {"scheme.name", "allreduce"},
+      {"optim.lr", "0.05"}};
+  Result<RunSummary> s = run(flags);
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  EXPECT_LT(s->test_loss, 1e-4);
+  EXPECT_TRUE(std::isnan(s->test_accuracy));
+  EXPECT_EQ(describe(*s).find("accuracy"), std::string::npos) << describe(*s);
+  Result<RunSummary> back = parse_summary(summary_json(*s), "summary.json");
+  ASSERT_TRUE(back.ok()) << back.status().message();
+  EXPECT_TRUE(std::isnan(back->test_accuracy));
+}
+
+TEST_F(SimulationRun, ShardsOfAllSizesTakeTheSameSteps) {
+  Result<RunSummary> s = run({{"scheme.name", "allreduce"},
+                              {"data.train_size", "400"},
+                              {"data.sharding", "dirichlet"},
+                              {"data.concentration", "0.05"},
+                              {"train.steps", "0"},
+                              {"train.epochs", "2"}});
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  EXPECT_EQ(s->steps_per_worker, 2 * (400 / 4 / 16));
+}
+
+// An image that cannot be read ends the run with its name.
+TEST_F(SimulationRun, AnUnreadableSampleIsOneLine) {
+  const std::string dir = root_ + "/images";
+  for (const char* name : {"train/a/0.jpg", "train/b/0.jpg", "val/a/0.jpg"}) {
+    fs::create_directories(fs::path(dir + "/" + name).parent_path());
+    std::ofstream(dir + "/" + name) << "no image";
+  }
+  Result<RunSummary> s = run({{"data.name", "images"},
+                              {"data.dir", dir},
+                              {"data.train_size", "0"},
+                              {"data.crop", "8"},
+                              {"run.workers", "1"},
+                              {"train.batch", "2"}});
+  ASSERT_FALSE(s.ok());
+  EXPECT_EQ(s.status().code(), StatusCode::data_error);
+  EXPECT_NE(s.status().message().find("/0.jpg: not a PNG or JPEG image"), std::string::npos) << s.status().message();
 }
 
 TEST_F(SimulationRun, LearnsAndLeavesItsFiles) {
