@@ -124,7 +124,7 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 int main(int argc, char** argv) {
   for (const Shape& shape : {Shape{128, 32, 32, 16}, Shape{128, 16, 16, 32}, Shape{128, 8, 8, 64}}) {
-    const std::string at = "/" + to_string(shape);
+    const std::string at = "/" + shape.str();
     for (bool residual : {false, true}) {
       const std::string name = (residual ? "residual_relu" : "relu") + at;
       add("batch_norm_" + name, [=](auto& state) { forward(state, shape, residual); });
