@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "dist/scheme.h"
+#include "models/zoo/zoo.h"
 
 extern char** environ;
 
@@ -82,6 +83,8 @@ void derive(Configuration& configuration) {
   derive("data.sharding", [&] { o.data.sharding = o.scheme.name == "allreduce" ? "partition" : "full"; });
   derive("data.padding", [&] { o.data.padding = o.data.crop == 0 && o.data.name != "images" ? 4 : 0; });
   derive("optim.name", [&] { o.optim.name = o.scheme.name == "eamsgd" ? "nag" : "momentum"; });
+  derive("model.dropout", [&] { o.model.dropout = default_dropout(o.model.name); });
+  derive("model.init", [&] { o.model.init = default_init(o.model.name); });
   // A simulation computes one worker at a time.
   int64_t at_once = o.run.world == "sim" ? 1 : o.run.workers;
   if (o.train.threads == 0) o.train.threads = std::max<int64_t>(1, usable_cores() / at_once);

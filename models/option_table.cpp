@@ -80,8 +80,9 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(model.activation), .kind = Kind::name, .help = "mlp: activation function",
        .names = nn::activation_names},
       {SINEW_OPTION(model.init), .kind = Kind::name, .help = "initialisation of the weights",
-       .names = nn::initializer_names},
-      {SINEW_OPTION(model.dropout), .kind = Kind::real, .help = "probability of dropping a hidden unit", .max = 0.95},
+       .names = nn::initializer_names, .derived = "the network's own"},
+      {SINEW_OPTION(model.dropout), .kind = Kind::real, .help = "probability of dropping a hidden unit", .max = 0.95,
+       .derived = "the network's own; none for mlp"},
 
       {SINEW_OPTION(optim.name), .kind = Kind::name, .help = "optimizer", .alias = "optim",
        .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},

@@ -8,5 +8,6 @@
 #include "nn/layers/flatten.h"
 #include "nn/layers/layer_norm.h"
 #include "nn/layers/linear.h"
+#include "nn/layers/pool.h"
 #include "nn/layers/residual.h"
 #include "nn/layers/sequential.h"

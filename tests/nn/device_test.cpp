@@ -22,6 +22,7 @@ Model every_layer() {
   net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .activation = Activation::relu}));
   net->add(std::make_unique<BatchNorm>(2)).add(std::make_unique<BasicBlock>(2, 2));
   net->add(std::make_unique<LayerNorm>(Shape{2, 3, 2}));
+  net->add(std::make_unique<MaxPool2d>(PoolOptions{3, 1, 1})).add(std::make_unique<AvgPool2d>(PoolOptions{3, 1, 1}));
   net->add(std::make_unique<Flatten>());
   for (const std::string& name : activation_names())
     net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));

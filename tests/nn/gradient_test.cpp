@@ -52,6 +52,34 @@ std::vector<Case> cases() {
       {"BatchNormReLU",
        [] { return std::make_unique<BatchNorm>(3, BatchNormOptions{.activation = Activation::relu}); },
        {2, 3, 2, 3}},
+      {"MaxPool2d",
+       [] {
+         return std::make_unique<MaxPool2d>(PoolOptions{2, 2, 0});
+       },
+       {2, 4, 5, 2}},
+      {"MaxPool2dOverlapping",
+       [] {
+         return std::make_unique<MaxPool2d>(PoolOptions{3, 2, 1});
+       },
+       {2, 4, 5, 2}},
+      {"AvgPool2d",
+       [] {
+         return std::make_unique<AvgPool2d>(PoolOptions{3, 2, 1});
+       },
+       {2, 4, 5, 2}},
+      {"GlobalAvgPool", [] { return std::make_unique<GlobalAvgPool>(); }, {2, 3, 2, 3}},
+      {"SmallResNet",
+       [] {
+         auto net = std::make_unique<Sequential>();
+         net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .bias = false}), "conv1");
+         net->add(std::make_unique<BatchNorm>(2, BatchNormOptions{.activation = Activation::relu}), "bn1");
+         net->add(std::make_unique<MaxPool2d>(PoolOptions{3, 2, 1}), "pool");
+         net->add(std::make_unique<BasicBlock>(2, 4, ResidualOptions{.stride = 2, .shortcut = Shortcut::padding}));
+         net->add(std::make_unique<BasicBlock>(4, 4));
+         net->add(std::make_unique<GlobalAvgPool>()).add(std::make_unique<Linear>(4, 3), "fc");
+         return net;
+       },
+       {3, 8, 8, 2}},
       {"BasicBlock", [] { return std::make_unique<BasicBlock>(2, 2); }, {2, 3, 3, 2}},
       {"BasicBlockProjection",
        [] { return std::make_unique<BasicBlock>(2, 4, ResidualOptions{.stride = 2}); },
