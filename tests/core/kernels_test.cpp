@@ -125,6 +125,7 @@ TEST(Threads, DoNotChangeAnyBit) {
     append(sum(a));
     append(sum(a, {0}));
     append(sum(a, {1}));
+    append(sum(reshape(a, {25700, 3}), {0}));
     append(exp(a));
     append(dropout(a, 0.3, key(3)));
     append(random_normal({70000}, 0, 1, key(4)));
@@ -140,6 +141,20 @@ TEST(Threads, DoNotChangeAnyBit) {
 TEST(Sum, IsAccurateOnManyElements) {
   const Tensor x = Tensor::full({1 << 22}, 0.1);
   EXPECT_NEAR(sum(x).item<float>(), static_cast<double>(0.1f) * (1 << 22), 0.04);
+}
+
+// Columns longer than the pieces that they are summed in, wider than a strip.
+TEST(Sum, OfLongColumns) {
+  for (const Shape& shape : {Shape{10000, 5}, Shape{4097, 300}, Shape{2, 9000, 3}}) {
+    const Tensor x = random_uniform(shape, -1, 1, key(7), DType::f64);
+    const std::vector<double> v = x.to_vector<double>(), got = sum(x, {-2}).to_vector<double>();
+    const auto rows = static_cast<size_t>(shape.dim(-2)), inner = static_cast<size_t>(shape.dim(-1));
+    for (size_t i = 0; i < got.size(); ++i) {
+      double want = 0;
+      for (size_t r = 0; r < rows; ++r) want += v[(i / inner * rows + r) * inner + i % inner];
+      ASSERT_NEAR(got[i], want, 1e-10) << shape << " " << i;
+    }
+  }
 }
 
 TEST(Max, NanWins) {

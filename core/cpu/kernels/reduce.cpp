@@ -27,29 +27,49 @@ void sum_rows(const kernel::ReduceArgs& args) {
                   });
 }
 
-// inner > 1: rows of `inner` are added to each other, a strip of columns at a time so that it stays in L1.
+// y (width) = the sum of rows [begin, end) of columns [0, width): blocks of rows, then block sums.
+constexpr int64_t kColumnStrip = 256;
+template <class T>
+void sum_strip(const T* x, int64_t inner, int64_t begin, int64_t end, int64_t width, T* y) {
+  constexpr int64_t kRows = 64;
+  T total[kColumnStrip];
+  for (int64_t c = 0; c < width; ++c) total[c] = 0;
+  for (int64_t r0 = begin; r0 < end; r0 += kRows) {
+    T part[kColumnStrip];
+    for (int64_t c = 0; c < width; ++c) part[c] = 0;
+    const int64_t r1 = min64(end, r0 + kRows);
+    for (int64_t r = r0; r < r1; ++r) {
+      const T* row = x + r * inner;
+      for (int64_t c = 0; c < width; ++c) part[c] += row[c];
+    }
+    for (int64_t c = 0; c < width; ++c) total[c] += part[c];
+  }
+  for (int64_t c = 0; c < width; ++c) y[c] = total[c];
+}
+
+// inner > 1: rows of `inner` are added to each other, a strip of columns at a time so that it stays in L1. Long columns
+// are cut into pieces, whose number the shape decides: a bias gradient has few columns and very many rows.
 template <class T>
 void sum_columns(const kernel::ReduceArgs& args) {
-  constexpr int64_t kStrip = 256, kRows = 64;
-  const int64_t strips = (args.inner + kStrip - 1) / kStrip;
-  parallel_blocks(args.outer * strips, 1, args.outer * args.reduced * args.inner, [&](int64_t job, int64_t) {
-    const int64_t o = job / strips, c0 = (job % strips) * kStrip, width = min64(kStrip, args.inner - c0);
-    const T* x = static_cast<const T*>(args.x) + o * args.reduced * args.inner + c0;
-    T* y = static_cast<T*>(args.y) + o * args.inner + c0;
-    T total[kStrip];
-    for (int64_t c = 0; c < width; ++c) total[c] = 0;
-    for (int64_t r0 = 0; r0 < args.reduced; r0 += kRows) {  // pairwise-like: blocks of rows, then block sums
-      T part[kStrip];
-      for (int64_t c = 0; c < width; ++c) part[c] = 0;
-      const int64_t r1 = min64(args.reduced, r0 + kRows);
-      for (int64_t r = r0; r < r1; ++r) {
-        const T* row = x + r * args.inner;
-        for (int64_t c = 0; c < width; ++c) part[c] += row[c];
-      }
-      for (int64_t c = 0; c < width; ++c) total[c] += part[c];
-    }
-    for (int64_t c = 0; c < width; ++c) y[c] = total[c];
+  constexpr int64_t kPiece = 4096;
+  const int64_t strips = (args.inner + kColumnStrip - 1) / kColumnStrip;
+  const int64_t pieces = max64(1, (args.reduced + kPiece - 1) / kPiece);
+  const size_t bytes = static_cast<size_t>(pieces * args.outer * args.inner) * sizeof(T);
+  T* sums = pieces > 1 ? static_cast<T*>(malloc(bytes)) : static_cast<T*>(args.y);  // (pieces, outer, inner)
+  parallel_blocks(pieces * args.outer * strips, 1, args.outer * args.reduced * args.inner, [&](int64_t job, int64_t) {
+    const int64_t strip = job % strips, o = job / strips % args.outer, piece = job / strips / args.outer;
+    const int64_t c0 = strip * kColumnStrip;
+    sum_strip(static_cast<const T*>(args.x) + o * args.reduced * args.inner + c0, args.inner, piece * kPiece,
+              min64(args.reduced, (piece + 1) * kPiece), min64(kColumnStrip, args.inner - c0),
+              sums + (piece * args.outer + o) * args.inner + c0);
   });
+  if (pieces == 1) return;
+  T* y = static_cast<T*>(args.y);
+  const int64_t n = args.outer * args.inner;
+  for (int64_t i = 0; i < n; ++i) y[i] = sums[i];
+  for (int64_t piece = 1; piece < pieces; ++piece)
+    for (int64_t i = 0; i < n; ++i) y[i] += sums[piece * n + i];
+  free(sums);
 }
 
 // Integers wrap exactly, in any order.
