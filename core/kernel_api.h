@@ -277,7 +277,7 @@ struct RandomArgs {
   double p0, p1;
 };
 
-// ---- flat vectors: optimizers and update rules ----
+// ---- flat vectors ----
 
 // z = a * x + b * y; z may be x or y; with b == 0, y is not read. Floats.
 struct AxpbyArgs {
@@ -310,22 +310,67 @@ struct ElasticArgs {
   double* distance2;
 };
 
-// One pass of SGD with momentum over flat vectors:
-//   g' = grad_scale * g + weight_decay * x          (coupled decay)
-//   v  = momentum * v + v_scale * g'                 (v may be null when momentum == 0)
-//   u  = v                       (heavy ball; also Sutskever's Nesterov with v_scale = -lr)
-//      | g' + momentum * v       (nesterov: PyTorch's form)
-//      | g'                      (v null)
-//   x  = (1 - decoupled) * x + x_scale * u
-// Floats. Padding stays zero because every term is a multiple of x, g or v.
-struct SgdArgs {
+// ---- optimizers: one pass over memory each; the formulas' sources are in optim/transforms.h ----
+
+// What surrounds the rule of each of them:
+//   g = grad_scale * g + weight_decay * x      (clipping, coupled decay; g in memory stays)
+//   u = what the rule below makes of g and its state
+//   x = (1 - decoupled) * x + x_scale * u
+// Floats. Padding stays zero: where x, g, d and the state are zero, so is every term.
+struct UpdateFrame {
+  DType dtype = DType::f32;
+  int64_t n = 0;
+  void* x = nullptr;
+  const void* g = nullptr;
+  double grad_scale = 1, weight_decay = 0, decoupled = 0, x_scale = 0;
+};
+
+//   v = momentum * v + v_scale * g                   (v may be null when momentum == 0)
+//   u = v                       (heavy ball)
+//     | g + momentum * v        (nesterov: PyTorch's form)
+//     | g                       (v null)
+struct SgdArgs : UpdateFrame {
+  void* v = nullptr;
+  double momentum = 0, v_scale = 1;
+  bool nesterov = false;
+};
+
+//   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
+//   u = m_scale m / (sqrt(v_scale v) + eps)
+struct AdamArgs : UpdateFrame {
+  void *m = nullptr, *v = nullptr;
+  double beta1 = 0, beta2 = 0, m_scale = 1, v_scale = 1, eps = 0;
+};
+
+//   m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) d^2 unless d is null
+//   u = m_scale m / (sqrt(v_scale v)^power + eps)
+struct AdaHessianArgs : UpdateFrame {
+  void *m = nullptr, *v = nullptr;
+  const void* d = nullptr;
+  double beta1 = 0, beta2 = 0, m_scale = 1, v_scale = 1, power = 1, eps = 0;
+};
+
+//   m = beta1 m + (1 - beta1) g;  h = beta2 h + (1 - beta2) d unless d is null
+//   u = clamp(m_scale m / max(rho h, eps), -1, 1)
+struct SophiaArgs : UpdateFrame {
+  void *m = nullptr, *h = nullptr;
+  const void* d = nullptr;
+  double beta1 = 0, beta2 = 0, m_scale = 1, rho = 0, eps = 0;
+};
+
+//   u = sign(beta1 m + (1 - beta1) g);  m = beta2 m + (1 - beta2) g
+struct LionArgs : UpdateFrame {
+  void* m = nullptr;
+  double beta1 = 0, beta2 = 0;
+};
+
+// x (outer, length, inner), in place: every element becomes the mean of its block, `block` neighbours along `length`
+// (the last block may be shorter); of |x| when absolute. block >= 1. Floats.
+struct BlockMeanArgs {
   DType dtype;
-  int64_t n;
+  int64_t outer, length, inner, block;
+  bool absolute;
   void* x;
-  const void* g;
-  void* v;
-  double grad_scale, weight_decay, momentum, v_scale, decoupled, x_scale;
-  bool nesterov;
 };
 
 }  // namespace kernel
@@ -363,7 +408,12 @@ struct SgdArgs {
   X(axpby, AxpbyArgs)                     \
   X(dot, DotArgs)                         \
   X(elastic, ElasticArgs)                 \
-  X(sgd, SgdArgs)
+  X(sgd, SgdArgs)                         \
+  X(adam, AdamArgs)                       \
+  X(adahessian, AdaHessianArgs)           \
+  X(sophia, SophiaArgs)                   \
+  X(lion, LionArgs)                       \
+  X(block_mean, BlockMeanArgs)
 
 struct KernelTable {
 #define SINEW_ENTRY(name, Args) void (*name)(const kernel::Args&) = nullptr;

@@ -33,6 +33,7 @@ enum class RngPurpose : uint32_t {
   fault = 9,
   compute = 10,  // simulated compute cost
   shard = 11,
+  sampled_labels = 12,  // Gauss-Newton curvature
   test = 1000,
 };
 

@@ -21,19 +21,20 @@ void check_slice(int64_t size, int64_t offset, int64_t count) {
               ") of a vector of ", size);
 }
 
-// One double in the vector's device memory, read back.
+// One double in the vector's device memory, read back. On the CPU it is a member: norms are taken in every step.
 class DeviceScalar {
  public:
-  explicit DeviceScalar(Device device) : storage_(Storage::allocate(sizeof(double), device)) {}
-  double* data() { return static_cast<double*>(storage_->data()); }
-  double read() const {
-    double value;
-    kernels(storage_->device()).download(&value, storage_->data(), sizeof value);
-    return value;
+  explicit DeviceScalar(Device device)
+      : storage_(device == Device::cpu ? nullptr : Storage::allocate(sizeof(double), device)) {}
+  double* data() { return storage_ ? static_cast<double*>(storage_->data()) : &value_; }
+  double read() {
+    if (storage_) kernels(storage_->device()).download(&value_, storage_->data(), sizeof value_);
+    return value_;
   }
 
  private:
   StorageRef storage_;
+  double value_ = 0;
 };
 
 double dot_of(ConstVecView x, ConstVecView y) {

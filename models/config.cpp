@@ -9,6 +9,7 @@
 
 #include "dist/scheme.h"
 #include "models/zoo/zoo.h"
+#include "optim/optimizer.h"
 
 extern char** environ;
 
@@ -85,6 +86,14 @@ void derive(Configuration& configuration) {
   derive("optim.name", [&] { o.optim.name = o.scheme.name == "eamsgd" ? "nag" : "momentum"; });
   derive("model.dropout", [&] { o.model.dropout = default_dropout(o.model.name); });
   derive("model.init", [&] { o.model.init = default_init(o.model.name); });
+  const optim::OptimizerOptions own = optim::with_defaults({.name = o.optim.name});
+  derive("optim.lr", [&] { o.optim.lr = *own.lr; });
+  derive("optim.decoupled_decay", [&] { o.optim.decoupled_decay = *own.decoupled_decay; });
+  derive("optim.beta1", [&] { o.optim.beta1 = *own.beta1; });
+  derive("optim.beta2", [&] { o.optim.beta2 = *own.beta2; });
+  derive("optim.eps", [&] { o.optim.eps = *own.eps; });
+  derive("optim.rho", [&] { o.optim.rho = *own.rho; });
+  derive("optim.hessian_every", [&] { o.optim.hessian_every = *own.hessian_every; });
   // A simulation computes one worker at a time.
   int64_t at_once = o.run.world == "sim" ? 1 : o.run.workers;
   if (o.train.threads == 0) o.train.threads = std::max<int64_t>(1, usable_cores() / at_once);

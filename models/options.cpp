@@ -112,8 +112,7 @@ Status bad_value(const OptionSpec& spec, const std::string& text, const std::str
   std::string flag = std::string("--") + (*spec.alias ? spec.alias : spec.key) + " ";
   std::string meant = spec.kind == OptionKind::name ? nearest_match(text, spec.names()) : "";
   std::string value = option_text(Options(), spec);
-  if (spec.kind == OptionKind::real && *spec.derived) value = "0.2";
-  if (spec.kind == OptionKind::integer && *spec.derived) value = "2";
+  if (*spec.derived && value == "0") value = spec.kind == OptionKind::real ? "0.2" : "2";
   return make_status(StatusCode::invalid_argument, where, ": '", text, "' is not allowed for ", spec.key, " (",
                      spec.help, "); it must be ", allowed_values(spec),
                      meant.empty() ? "; for example " + flag + value : "; did you mean " + flag + meant + "?");

@@ -65,11 +65,23 @@ struct Options {
   } model;
   struct Optim {
     std::string name = "momentum";  // derived
-    double lr = 0.05;
+    double lr = 0.05;               // derived
     double momentum = 0.9;
     double weight_decay = 0;
-    double decoupled_decay = 0;
+    double decoupled_decay = 0;  // derived
     double clip_norm = 0;
+    double beta1 = 0.9;    // derived
+    double beta2 = 0.999;  // derived
+    double eps = 1e-8;     // derived
+    double rho = 0.01;     // derived
+    double trust = 1e-3;
+    double hessian_power = 1;
+    int64_t hessian_every = 1;  // derived
+    int64_t hessian_dense_steps = 0;
+    int64_t hessian_samples = 1;
+    std::string hessian_average = "abs_mean";
+    int64_t hessian_block = 1;
+    std::string hessian_stale = "keep";
     std::string schedule = "constant";
     double gamma = 1e-4;
     int64_t step_every = 1000;

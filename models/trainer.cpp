@@ -1,9 +1,11 @@
 #include "models/trainer.h"
 
 #include <cmath>
+#include <utility>
 
 #include "core/autograd.h"
 #include "core/ops.h"
+#include "models/curvature.h"
 
 namespace sinew::train {
 namespace {
@@ -73,17 +75,18 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
   SINEW_RETURN_IF_ERROR(scheme_.before_step(step, mixed()));
   // Without a reduction the update is part of the computation: the gradient is then in use inside one closure only.
   const bool reduces = scheme_.reduces();
+  bool usable = false;
   world_.compute({}, [&] {
     if (!reduces) use_gradient(thread_gradient(parameter_vector_));
     if (settings.skip_nonfinite) buffers_before_ = buffer_vector_.clone();
     forward_backward(settings, step, report);
-    if (settings.skip_nonfinite && !std::isfinite(report.loss))
-      copy(buffers_before_.view(), buffer_vector_.mutable_view());
-    if (!reduces) update(std::isfinite(report.loss));
+    usable = std::isfinite(report.loss) && (!diagonal_.defined() || all_finite(diagonal_.view()));
+    if (settings.skip_nonfinite && !usable) copy(buffers_before_.view(), buffer_vector_.mutable_view());
+    if (!reduces) update(usable);
   });
-  const bool usable = std::isfinite(report.loss);
   if (!usable && !settings.skip_nonfinite)
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
+                       std::isfinite(report.loss) ? " and the Hessian's diagonal is not finite" : "",
                        "; lower --lr, or continue past such steps with --train.nonfinite skip");
   if (reduces) {
     SINEW_RETURN_IF_ERROR(reduce(usable));
@@ -100,6 +103,10 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
 // Every member of a synchronous scheme takes part, with a gradient that does no harm, and makes the same step.
 Status Trainer::reduce(bool usable) {
   if (!usable) fill(gradient_.mutable_view(), 0);
+  if (diagonal_.defined()) {
+    if (!usable) fill(diagonal_.mutable_view(), 0);
+    SINEW_RETURN_IF_ERROR(scheme_.reduce(diagonal_.mutable_view()));
+  }
   Vec buffers = reduced_.slice(gradient_.size(), reduced_.size() - gradient_.size());
   if (mix_buffers_) copy(buffer_vector_.view(), buffers.mutable_view());
   SINEW_RETURN_IF_ERROR(scheme_.reduce(reduced_.mutable_view()));
@@ -109,9 +116,10 @@ Status Trainer::reduce(bool usable) {
 
 void Trainer::update(bool usable) {
   if (usable)
-    optimizer_.step(parameter_vector_.mutable_view(), gradient_.mutable_view());
+    optimizer_.step(parameter_vector_.mutable_view(), gradient_.mutable_view(), diagonal_.mutable_view());
   else
     optimizer_.skip(parameter_vector_.mutable_view());
+  diagonal_ = Vec();
 }
 
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
@@ -119,12 +127,20 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
   const nn::Batch batch = loader_.next();
   const nn::Pass pass{
       parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step), &buffers_};
-  const Tensor logits = model_.forward(batch.inputs, pass);
-  const Tensor loss = settings.loss(logits, batch.labels);
-  grad({loss}, parameters_.all(), {}, {.into = gradient_views_});
-  report.loss = to_doubles(loss.view())[0];
-  report.accuracy = share_correct(logits, batch.labels);
+  ForwardPass forward{model_.forward(batch.inputs, pass), {}};
+  forward.loss = settings.loss(forward.logits, batch.labels);
+  report.loss = to_doubles(forward.loss.view())[0];
+  report.accuracy = share_correct(forward.logits, batch.labels);
   report.samples = batch.size();
+  const optim::Needs needs = optimizer_.needs();
+  if (needs.curvature == optim::Curvature::none) {
+    grad({forward.loss}, parameters_.all(), {}, {.into = gradient_views_});
+    return;
+  }
+  SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
+              "the Gauss-Newton diagonal is made for the cross-entropy loss");
+  diagonal_ = gradient_and_diagonal(model_.layout(), std::move(forward), parameters_.all(), gradient_views_, needs,
+                                    {settings.seed, pass.rank, pass.step});
 }
 
 Result<Vec> Trainer::evaluation_point() {

@@ -1,7 +1,7 @@
 // Trainer: one worker's training loop over a scheme's hooks (architecture, section 3), the same in both worlds.
 //
-// One step: scheme.before_step -> optimizer.before_gradient -> forward and backward -> scheme.reduce -> optimizer.step
-// -> scheme.after_step.
+// One step: scheme.before_step -> optimizer.before_gradient -> forward and backward, the Hessian's diagonal where
+// optimizer.needs() says so (models/curvature.h) -> scheme.reduce of both -> optimizer.step -> scheme.after_step.
 //
 // theta is the model's vector: its parameters and, after them, its buffers (nn/module.h). The optimizer sees the
 // parameters; the scheme mixes both, or with mix_buffers off the parameters only. A scheme that reduces gradients
@@ -36,10 +36,11 @@ struct StepReport {
 };
 
 struct TrainerSettings {
-  int64_t steps = 0;            // run until this many steps are done, counted from 0
-  int64_t first_step = 0;       // > 0 for a restarted worker
-  uint64_t seed = 1;            // of dropout masks
-  bool skip_nonfinite = false;  // a step whose loss is not finite changes nothing; else it ends the run (non_finite)
+  int64_t steps = 0;       // run until this many steps are done, counted from 0
+  int64_t first_step = 0;  // > 0 for a restarted worker
+  uint64_t seed = 1;       // of dropout masks and the estimates of the curvature
+  // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
+  bool skip_nonfinite = false;
   nn::Loss loss = nn::cross_entropy;
   // After each step; a status that is not ok ends the run with it.
   std::function<Status(const StepReport&)> on_step;
@@ -73,6 +74,7 @@ class Trainer {
   dist::World& world_;
   Vec theta_, parameter_vector_, buffer_vector_;  // the whole, and its two parts
   Vec gradient_;
+  Vec diagonal_;        // of the Hessian; only between the backward pass and the update of a step that needs it
   Vec reduced_;         // the gradient and the buffers as the scheme reduces them; gradient_ is its first part
   Vec buffers_before_;  // of a step whose loss may not be finite
   nn::Parameters parameters_;

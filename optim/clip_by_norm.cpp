@@ -13,9 +13,9 @@ class ClipByNorm : public Transform {
   void apply(VecView u, VecView, const StepInfo&) override {
     if (double s = scale(u); s != 1) axpby(s, u, 0, u, u);
   }
-  SgdStage sgd_stage() const override { return SgdStage::clip; }
-  void set_sgd_args(kernel::SgdArgs& args, ConstVecView gradient, const StepInfo&) override {
-    args.grad_scale = scale(gradient);
+  Stage stage() const override { return Stage::clip; }
+  void set_frame(kernel::UpdateFrame& frame, ConstVecView gradient, const StepInfo&) override {
+    frame.grad_scale = scale(gradient);
   }
 
  private:

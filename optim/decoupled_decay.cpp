@@ -11,9 +11,9 @@ class DecoupledDecay : public Transform {
   void apply(VecView, VecView theta, const StepInfo& info) override {
     axpby(1 - info.lr * decay_, theta, 0, theta, theta);
   }
-  SgdStage sgd_stage() const override { return SgdStage::decoupled_decay; }
-  void set_sgd_args(kernel::SgdArgs& args, ConstVecView, const StepInfo& info) override {
-    args.decoupled = info.lr * decay_;
+  Stage stage() const override { return Stage::decoupled_decay; }
+  void set_frame(kernel::UpdateFrame& frame, ConstVecView, const StepInfo& info) override {
+    frame.decoupled = info.lr * decay_;
   }
 
  private:

@@ -1,30 +1,34 @@
+#include "optim/state.h"
 #include "optim/transforms.h"
-#include "optim/velocity.h"
 
 namespace sinew::optim {
 namespace {
 
-class LookAheadMomentum : public VelocityTransform {
+class LookAheadMomentum : public StatefulTransform {
  public:
-  explicit LookAheadMomentum(double momentum) : VelocityTransform("look_ahead_momentum", momentum) {}
+  explicit LookAheadMomentum(double momentum)
+      : StatefulTransform("look_ahead_momentum", {"velocity"}), momentum_(momentum) {
+    check_momentum("look_ahead_momentum", momentum);
+  }
 
   void before_gradient(VecView theta, const StepInfo&) override {
     SINEW_CHECK(!ahead_, "look_ahead_momentum", "before_gradient() twice without step() or skip()");
-    axpby(momentum(), velocity(), 1, theta, theta);
+    axpby(momentum_, vector(0), 1, theta, theta);
     ahead_ = true;
   }
   // Leaves u alone: see transforms.h for why theta -= lr * u is then all that remains.
   void apply(VecView u, VecView, const StepInfo& info) override {
     SINEW_CHECK(ahead_, "look_ahead_momentum", "step() without before_gradient()");
-    axpby(momentum(), velocity(), -info.lr, u, velocity());
+    axpby(momentum_, vector(0), -info.lr, u, vector(0));
     ahead_ = false;
   }
   void skip(VecView theta) override {
-    if (ahead_) axpby(-momentum(), velocity(), 1, theta, theta);
+    if (ahead_) axpby(-momentum_, vector(0), 1, theta, theta);
     ahead_ = false;
   }
 
  private:
+  const double momentum_;
   bool ahead_ = false;  // theta stands at the look-ahead point
 };
 

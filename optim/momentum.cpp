@@ -1,32 +1,43 @@
+#include "optim/state.h"
 #include "optim/transforms.h"
-#include "optim/velocity.h"
 
 namespace sinew::optim {
 namespace {
 
 // Heavy ball and PyTorch's Nesterov: they differ in what they hand on.
-class Momentum : public VelocityTransform {
+class Momentum : public StatefulTransform {
  public:
   Momentum(std::string name, double momentum, bool nesterov)
-      : VelocityTransform(std::move(name), momentum), nesterov_(nesterov) {}
+      : StatefulTransform(std::move(name), {"velocity"}), momentum_(momentum), nesterov_(nesterov) {
+    check_momentum(this->name().c_str(), momentum);
+  }
+  void init(const ParamLayout& layout, DType dtype, Device device) override {
+    StatefulTransform::init(layout, dtype, device);
+    kernel_ = kernels(device).sgd;
+  }
 
   void apply(VecView u, VecView, const StepInfo&) override {
-    VecView v = velocity();
-    axpby(momentum(), v, 1, u, v);
+    VecView v = vector(0);
+    axpby(momentum_, v, 1, u, v);
     if (nesterov_)
-      axpby(momentum(), v, 1, u, u);
+      axpby(momentum_, v, 1, u, u);
     else
       copy(v, u);
   }
-  SgdStage sgd_stage() const override { return SgdStage::momentum; }
-  void set_sgd_args(kernel::SgdArgs& args, ConstVecView, const StepInfo&) override {
-    args.v = velocity().data;
-    args.momentum = momentum();
+
+  Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
+  void apply_fused(const kernel::UpdateFrame& frame, const StepInfo&) override {
+    kernel::SgdArgs args{frame};
+    args.v = vector(0).data;
+    args.momentum = momentum_;
     args.nesterov = nesterov_;
+    kernel_(args);
   }
 
  private:
-  bool nesterov_;
+  const double momentum_;
+  const bool nesterov_;
+  void (*kernel_)(const kernel::SgdArgs&) = nullptr;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "optim/optimizer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -8,11 +9,11 @@ namespace {
 
 constexpr const char* kStepEntry = "optimizer.step";
 
-bool matches_sgd_kernel(const std::vector<std::unique_ptr<Transform>>& chain) {
-  SgdStage last = SgdStage::none;
+bool can_fuse(const std::vector<std::unique_ptr<Transform>>& chain) {
+  Stage last = Stage::none;
   for (const auto& transform : chain) {
-    if (transform->sgd_stage() <= last) return false;
-    last = transform->sgd_stage();
+    if (transform->stage() <= last) return false;
+    last = transform->stage();
   }
   return true;
 }
@@ -29,6 +30,11 @@ std::string entry_mismatch(const Map& mine, const Map& theirs) {
 
 }  // namespace
 
+Result<int64_t> whole_number(const std::string& name, double value) {
+  if (value >= 0 && value <= 0x1p53 && value == std::floor(value)) return static_cast<int64_t>(value);
+  return make_status(StatusCode::data_error, "optimizer state '", name, "' is ", value, ": not a whole number >= 0");
+}
+
 struct Optimizer::Impl {
   std::vector<std::unique_ptr<Transform>> chain;
   std::unique_ptr<Schedule> schedule;
@@ -42,7 +48,7 @@ struct Optimizer::Impl {
   void (*sgd)(const kernel::SgdArgs&) = nullptr;
   int64_t step = 0;
 
-  StepInfo info() const { return {step, base_lr * schedule->factor(step)}; }
+  StepInfo info() const { return {step, base_lr * schedule->factor(step), {}}; }
   void check(const char* op, ConstVecView v) const {
     SINEW_CHECK(ready, op, "the optimizer was not initialised");
     SINEW_CHECK(v.size == size && v.dtype == dtype && v.device == device, op, "a vector of ", v.size, " ",
@@ -50,16 +56,16 @@ struct Optimizer::Impl {
                 to_string(dtype), " on ", to_string(device));
   }
   void step_fused(VecView theta, ConstVecView gradient, const StepInfo& info) {
-    kernel::SgdArgs args{};
-    args.dtype = dtype;
-    args.n = size;
-    args.x = theta.data;
-    args.g = gradient.data;
-    args.grad_scale = 1;
-    args.v_scale = 1;
-    args.x_scale = -info.lr;
-    for (auto& transform : chain) transform->set_sgd_args(args, gradient, info);
-    sgd(args);
+    kernel::UpdateFrame frame{.dtype = dtype, .n = size, .x = theta.data, .g = gradient.data, .x_scale = -info.lr};
+    Transform* rule = nullptr;
+    for (auto& transform : chain) {
+      transform->set_frame(frame, gradient, info);
+      if (transform->stage() == Stage::rule) rule = transform.get();
+    }
+    if (rule)
+      rule->apply_fused(frame, info);
+    else
+      sgd({frame});
   }
 };
 
@@ -71,7 +77,6 @@ Optimizer::Optimizer(std::vector<std::unique_ptr<Transform>> chain, std::unique_
     for (size_t j = 0; j < i; ++j)
       SINEW_CHECK(chain[i]->name() != chain[j]->name(), "optimizer", "two transforms are called '", chain[i]->name(),
                   "'");
-  impl_->fused = matches_sgd_kernel(chain);
   impl_->chain = std::move(chain);
   impl_->schedule = std::move(schedule);
   impl_->base_lr = lr;
@@ -86,16 +91,20 @@ void Optimizer::init(const ParamLayout& layout, DType dtype, Device device) {
   o.dtype = dtype;
   o.device = device;
   o.sgd = kernels(device).sgd;
-  SINEW_CHECK(!o.fused || o.sgd != nullptr, "optimizer", "device ", to_string(device), " has no kernel 'sgd'");
   for (auto& transform : o.chain) transform->init(layout, dtype, device);
+  o.fused = o.sgd != nullptr && can_fuse(o.chain);
   o.ready = true;
 }
 
 Needs Optimizer::needs() const {
   Needs all;
   for (const auto& transform : impl_->chain) {
-    int every = transform->needs().hessian_diag_every;
-    if (every > 0 && (all.hessian_diag_every == 0 || every < all.hessian_diag_every)) all.hessian_diag_every = every;
+    const Needs one = transform->needs();
+    if (one.curvature == Curvature::none) continue;
+    SINEW_CHECK(all.curvature == Curvature::none || all.curvature == one.curvature, "optimizer",
+                "two transforms want different estimates of the curvature, the second is '", transform->name(), "'");
+    all.samples = all.curvature == Curvature::none ? one.samples : std::max(all.samples, one.samples);
+    all.curvature = one.curvature;
   }
   return all;
 }
@@ -106,11 +115,16 @@ void Optimizer::before_gradient(VecView theta) {
   for (auto& transform : impl_->chain) transform->before_gradient(theta, info);
 }
 
-void Optimizer::step(VecView theta, VecView gradient) {
+void Optimizer::step(VecView theta, VecView gradient, VecView diagonal) {
   Impl& o = *impl_;
   o.check("step", theta);
   o.check("step", gradient);
+  const bool wanted = needs().curvature != Curvature::none;
+  SINEW_CHECK(wanted == (diagonal.data != nullptr), "step", "the Hessian's diagonal is ",
+              wanted ? "needed in this step and missing" : "given in a step that does not need it");
+  if (wanted) o.check("step", diagonal);
   StepInfo info = o.info();
+  info.diagonal = diagonal;
   if (o.fused) {
     o.step_fused(theta, gradient, info);
   } else {
@@ -152,11 +166,10 @@ Status Optimizer::load(const State& state) {
   if (!wrong.empty())
     return make_status(StatusCode::data_error, "the optimizer state ", wrong,
                        ": it was saved by an optimizer with other options");
-  double step = state.numbers.at(kStepEntry);
-  if (!(step >= 0 && step <= 0x1p53 && step == std::floor(step)))
-    return make_status(StatusCode::data_error, "the optimizer state says step ", step, ": not a whole number >= 0");
+  Result<int64_t> step = whole_number(kStepEntry, state.numbers.at(kStepEntry));
+  if (!step.ok()) return step.status();
   for (auto& transform : impl_->chain) SINEW_RETURN_IF_ERROR(transform->load(state));
-  impl_->step = static_cast<int64_t>(step);
+  impl_->step = *step;
   return Status::Ok();
 }
 

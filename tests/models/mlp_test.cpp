@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <map>
 
 #include "core/autograd.h"
 #include "core/ops.h"
+#include "models/curvature.h"
 #include "nn/loss.h"
 #include "optim/optimizer.h"
 
@@ -68,14 +70,24 @@ TEST(Mlp, EveryOptimizerFitsRandomLabels) {
   for (const std::string& name : optim::optimizer_names()) {
     Vec theta = model.initialize(3), gradient = Vec::zeros(theta.size(), DType::f32);
     nn::Parameters parameters(model.layout(), theta), gradients(model.layout(), gradient, false);
-    auto optimizer = optim::make_optimizer({.name = name, .lr = name == "sgd" ? 0.5 : 0.1});
+    const std::map<std::string, double> rates = {
+        {"sgd", 0.5},        {"momentum", 0.1},  {"nesterov", 0.1},  {"nag", 0.1}, {"adam", 0.01}, {"adamw", 0.01},
+        {"adahessian", 0.1}, {"sophia_h", 0.01}, {"sophia_g", 0.01}, {"lars", 2},  {"lion", 0.005}};
+    auto optimizer = optim::make_optimizer({.name = name, .lr = rates.at(name)});
     optimizer->init(model.layout(), DType::f32, Device::cpu);
     auto loss = [&] { return nn::cross_entropy(model.forward(x, {parameters}), labels); };
     float before = loss().item<float>();
     for (int step = 0; step < 200; ++step) {
       optimizer->before_gradient(theta.mutable_view());
-      grad({loss()}, parameters.all(), {}, {.into = gradients.all()});
-      optimizer->step(theta.mutable_view(), gradient.mutable_view());
+      Vec diagonal;
+      if (const optim::Needs needs = optimizer->needs(); needs.curvature != optim::Curvature::none) {
+        const Tensor logits = model.forward(x, {parameters});
+        diagonal = gradient_and_diagonal(model.layout(), {logits, nn::cross_entropy(logits, labels)}, parameters.all(),
+                                         gradients.all(), needs, {.step = static_cast<uint64_t>(step)});
+      } else {
+        grad({loss()}, parameters.all(), {}, {.into = gradients.all()});
+      }
+      optimizer->step(theta.mutable_view(), gradient.mutable_view(), diagonal.mutable_view());
     }
     EXPECT_NEAR(before, std::log(3.0), 0.3) << name;
     EXPECT_LT(loss().item<float>(), 0.05) << name;

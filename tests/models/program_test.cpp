@@ -334,11 +334,13 @@ TEST_F(Program, NoArgumentsIsHelp) {
   EXPECT_NE(p->output().find("sinew train"), std::string::npos) << p->output();
 }
 
-TEST(Examples, LocalMlp) {
-  Process p({SINEW_EXAMPLES "/local_mlp"}, ::testing::TempDir() + "/local_mlp.out");
-  ASSERT_EQ(p.wait(), 0) << p.output();
-  const std::string text = p.output();
-  EXPECT_GT(std::stod(text.substr(text.find("test accuracy ") + 14)), 0.8);
+TEST(Examples, LocalProgramsLearn) {
+  for (const std::string name : {"local_mlp", "diagonal_newton"}) {
+    Process p({SINEW_EXAMPLES "/" + name}, ::testing::TempDir() + "/" + name + ".out");
+    ASSERT_EQ(p.wait(), 0) << p.output();
+    const std::string text = p.output();
+    EXPECT_GT(std::stod(text.substr(text.find("test accuracy ") + 14)), 0.8) << name;
+  }
 }
 
 TEST(Examples, EasgdMlp) {

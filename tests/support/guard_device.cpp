@@ -143,6 +143,11 @@ void check(const char* op, const kernel::AxpbyArgs& a) { check_device(op, {a.x, 
 void check(const char* op, const kernel::DotArgs& a) { check_device(op, {a.x, a.y, a.result}); }
 void check(const char* op, const kernel::ElasticArgs& a) { check_device(op, {a.x, a.c, a.d, a.distance2}); }
 void check(const char* op, const kernel::SgdArgs& a) { check_device(op, {a.x, a.g, a.v}); }
+void check(const char* op, const kernel::AdamArgs& a) { check_device(op, {a.x, a.g, a.m, a.v}); }
+void check(const char* op, const kernel::AdaHessianArgs& a) { check_device(op, {a.x, a.g, a.m, a.v, a.d}); }
+void check(const char* op, const kernel::SophiaArgs& a) { check_device(op, {a.x, a.g, a.m, a.h, a.d}); }
+void check(const char* op, const kernel::LionArgs& a) { check_device(op, {a.x, a.g, a.m}); }
+void check(const char* op, const kernel::BlockMeanArgs& a) { check_device(op, {a.x}); }
 
 // How the two kinds of name travel through a template: the member of the table, and its name for errors.
 enum class Name : int {

@@ -141,5 +141,10 @@ void axpby(const kernel::AxpbyArgs& args);
 void dot(const kernel::DotArgs& args);
 void elastic(const kernel::ElasticArgs& args);
 void sgd(const kernel::SgdArgs& args);
+void adam(const kernel::AdamArgs& args);
+void adahessian(const kernel::AdaHessianArgs& args);
+void sophia(const kernel::SophiaArgs& args);
+void lion(const kernel::LionArgs& args);
+void block_mean(const kernel::BlockMeanArgs& args);
 
 }  // namespace sinew::SINEW_CPU_NS

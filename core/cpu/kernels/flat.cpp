@@ -1,4 +1,4 @@
-// Vector kernels of optimizers and update rules: one pass over memory each.
+// Vector kernels of flat vectors and update rules: one pass over memory each.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -72,44 +72,6 @@ void elastic(const kernel::ElasticArgs& args) {
     *args.distance2 = total;
   }
   free(partial);
-}
-
-namespace {
-template <class T, bool kMomentum, bool kNesterov, bool kDecay>
-void sgd_range(const kernel::SgdArgs& args, int64_t begin, int64_t end) {
-  T* __restrict x = static_cast<T*>(args.x);
-  const T* __restrict g = static_cast<const T*>(args.g);
-  T* __restrict v = static_cast<T*>(args.v);
-  const T grad_scale = static_cast<T>(args.grad_scale), decay = static_cast<T>(args.weight_decay);
-  const T momentum = static_cast<T>(args.momentum), v_scale = static_cast<T>(args.v_scale);
-  const T keep = static_cast<T>(1.0 - args.decoupled), x_scale = static_cast<T>(args.x_scale);
-  for (int64_t i = begin; i < end; ++i) {
-    T u = grad_scale * g[i];
-    if (kDecay) u += decay * x[i];
-    if (kMomentum) {
-      const T w = momentum * v[i] + v_scale * u;
-      v[i] = w;
-      u = kNesterov ? u + momentum * w : w;
-    }
-    const T old = kDecay ? keep * x[i] : x[i];
-    x[i] = old + x_scale * u;
-  }
-}
-}  // namespace
-
-void sgd(const kernel::SgdArgs& args) {
-  const bool decay = args.weight_decay != 0 || args.decoupled != 0;
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
-    using Range = void (*)(const kernel::SgdArgs&, int64_t, int64_t);
-    Range range;
-    if (!args.v)
-      range = decay ? sgd_range<T, false, false, true> : sgd_range<T, false, false, false>;
-    else if (args.nesterov)
-      range = decay ? sgd_range<T, true, true, true> : sgd_range<T, true, true, false>;
-    else
-      range = decay ? sgd_range<T, true, false, true> : sgd_range<T, true, false, false>;
-    parallel_elements(args.n, [&](int64_t begin, int64_t end) { range(args, begin, end); });
-  })
 }
 
 }  // namespace sinew::SINEW_CPU_NS
