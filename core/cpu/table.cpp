@@ -59,7 +59,8 @@ void conv_dw(const kernel::ConvArgs& args) {
 }
 
 // oneDNN uses the machine's widest vectors whatever this build was compiled for. Where our kernels have the same, they
-// are measured on AVX2 (bench/kernels/conv.cpp) and at least as fast, on small images up to twice; AVX-512 is oneDNN's.
+// are measured on AVX2 (bench/kernels/conv.cpp): faster on 3x3 and 5x5 layers, up to twice on small images, slower on
+// first layers and 1x1. AVX-512 is oneDNN's.
 bool onednn_convolves() {
 #if defined(__x86_64__)
   return best_isa() == Isa::v2 || __builtin_cpu_supports("avx512f");
