@@ -124,7 +124,7 @@ Cached make(const Key& key, const kernel::ConvArgs& a) {
     const Dw::primitive_desc pd({algorithm, x, any, y, stride, before, after}, attr, engine(), hint);
     return assemble<Dw>(pd, x, y, plain, pd.diff_weights_desc(), true);
   } catch (const dnnl::error&) {
-    return Cached();  // not implemented
+    return Cached();  // oneDNN has no such convolution: the caller takes ours
   }
 }
 
