@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
 
 namespace sinew::dist {
@@ -20,6 +21,14 @@ constexpr int kProgressCalls = 64;  // then commands and timers have their turn
 
 Status failure(const char* what, ucs_status_t status) {
   return make_status(StatusCode::io_error, "UCX: ", what, ": ", ucs_status_string(status));
+}
+
+// Left to the end of the process, which closes its sockets. Kept reachable, so that it does not count as a leak.
+void abandon(ucp_context_h context) {
+  static std::mutex mutex;
+  static std::vector<ucp_context_h>& abandoned = *new std::vector<ucp_context_h>;
+  std::lock_guard lock(mutex);
+  abandoned.push_back(context);
 }
 }  // namespace
 
@@ -99,17 +108,36 @@ UcxTransport::~UcxTransport() {
   if (worker_) {
     for (auto& endpoint : endpoints_)
       if (endpoint) close(std::move(endpoint), sends_in_flight_ != 0);
-    auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(kCloseTimeout);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(kCloseTimeout);
     while (!closing_.empty() && std::chrono::steady_clock::now() < deadline) {
       ucp_worker_progress(worker_);
       sweep();
     }
+    const bool connecting = !settle(deadline);
     // A peer that hangs keeps its close request open. UCX releases it with the worker, but only when we have let go of
     // it; else its assertions end this process.
     for (auto& endpoint : closing_) ucp_request_free(endpoint->close_request);
+    if (connecting) {
+      abandon(context_);
+      return;
+    }
     ucp_worker_destroy(worker_);
   }
   if (context_) ucp_cleanup(context_);
+}
+
+// UCX 1.13 ends the process with an assertion when its worker is destroyed while a connection is being made, by a
+// restarted peer that greets a node which is just leaving, say. A flush that returns at once says that there is none.
+bool UcxTransport::settle(std::chrono::steady_clock::time_point deadline) {
+  const ucp_request_param_t parameters{};
+  for (ucs_status_ptr_t flush = ucp_worker_flush_nbx(worker_, &parameters); UCS_PTR_IS_PTR(flush);
+       flush = ucp_worker_flush_nbx(worker_, &parameters)) {
+    while (ucp_request_check_status(flush) == UCS_INPROGRESS && std::chrono::steady_clock::now() < deadline)
+      ucp_worker_progress(worker_);
+    ucp_request_free(flush);
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+  }
+  return true;
 }
 
 Status UcxTransport::connect(Rank peer, const std::string& address) {

@@ -8,6 +8,7 @@
 
 #include <ucp/api/ucp.h>
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
@@ -62,6 +63,7 @@ class UcxTransport {
   Status start(const std::string& network_device);
   void close(std::unique_ptr<Endpoint> endpoint, bool force);
   void sweep();
+  bool settle(std::chrono::steady_clock::time_point deadline);
 
   static ucs_status_t on_message(void* self, const void* header, size_t header_size, void* data, size_t size,
                                  const ucp_am_recv_param_t* parameters);
