@@ -1,9 +1,10 @@
 // `sinew eval`: the weights of a file on the test set.
 #include "core/cpu/cpu_info.h"
 #include "models/component_options.h"
-#include "models/node.h"
+#include "models/evaluate.h"
 #include "models/run.h"
 #include "models/weights_file.h"
+#include "models/zoo/zoo.h"
 
 namespace sinew::train {
 
@@ -12,7 +13,7 @@ Result<EvalReport> evaluate_file(const Options& options, const std::string& weig
   Result<nn::DataSplit> data = nn::open_data(data_options(options));
   if (!data.ok()) return data.status();
   const nn::Dataset& test = *data->test;
-  Result<nn::Model> model = make_model(options, test);
+  Result<nn::Model> model = make_model(options.model, test.sample_shape(), test.classes());
   if (!model.ok()) return model.status();
   Result<Vec> theta = load_weights(weights, *model);
   if (!theta.ok()) return theta.status();

@@ -9,7 +9,7 @@
 #include "core/sha256.h"
 #include "models/component_options.h"
 #include "models/recalibrate.h"
-#include "models/zoo/mlp.h"
+#include "models/zoo/zoo.h"
 
 namespace sinew::train {
 namespace {
@@ -104,21 +104,10 @@ uint64_t common_options_hash(const Options& options) {
 
 }  // namespace
 
-Result<nn::Model> make_model(const Options& options, const nn::Dataset& data) {
-  MlpOptions mlp{.input = data.sample_shape(),
-                 .hidden = options.model.hidden,
-                 .outputs = data.classes(),
-                 .activation = options.model.activation,
-                 .init = options.model.init,
-                 .dropout = options.model.dropout};
-  SINEW_RETURN_IF_ERROR(validate(mlp));
-  return make_mlp(mlp);
-}
-
 Result<RunContext> prepare_run(const Options& options) {
   Result<nn::DataSplit> data = nn::open_data(data_options(options));
   if (!data.ok()) return data.status();
-  Result<nn::Model> model = make_model(options, *data->train);
+  Result<nn::Model> model = make_model(options.model, data->train->sample_shape(), data->train->classes());
   if (!model.ok()) return model.status();
   if (options.scheme.bn == "local" && model->buffer_layout().size() > 0 &&
       dist::needs_center(scheme_options(options, 0)))

@@ -33,7 +33,6 @@ struct RunContext {
 
 // Opens the data, builds the model. Errors: of the data, of the model's options.
 Result<RunContext> prepare_run(const Options& options);
-Result<nn::Model> make_model(const Options& options, const nn::Dataset& data);
 
 struct NodeReport {
   int rank = 0;

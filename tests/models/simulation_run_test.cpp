@@ -10,6 +10,7 @@
 #include "core/safetensors.h"
 #include "models/config.h"
 #include "models/metrics.h"
+#include "models/node.h"
 #include "models/run.h"
 
 namespace sinew::train {
@@ -180,6 +181,17 @@ TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
   ASSERT_FALSE(skipped.ok());
   EXPECT_EQ(skipped.status().code(), StatusCode::non_finite);
   EXPECT_NE(skipped.status().message().find("useless"), std::string::npos) << skipped.status().message();
+}
+
+// Runs and tests take their network from the zoo, by its name.
+TEST_F(SimulationRun, AnUnknownNetworkIsRefusedEverywhere) {
+  Options options;
+  options.data.train_size = 100;
+  options.model.name = "mlpp";
+  for (const Status& status : {prepare_run(options).status(), evaluate_file(options, "none").status()}) {
+    EXPECT_EQ(status.code(), StatusCode::invalid_argument);
+    EXPECT_NE(status.message().find("did you mean mlp?"), std::string::npos) << status.message();
+  }
 }
 
 TEST_F(SimulationRun, BadWeightsAreOneClearLine) {
