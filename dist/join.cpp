@@ -5,7 +5,7 @@
 
 namespace sinew::dist {
 
-Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults, const std::string& network_device) {
+Result<Joined> join_job(const JobEnvironment& job, JoinOptions options) {
   Joined joined;
   if (job.world_size == 1 && job.status_fd < 0) {
     joined.world = make_solo_world();
@@ -18,9 +18,11 @@ Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults, const std::
   Result<std::unique_ptr<World>> world = make_ucx_world({.rank = job.rank,
                                                          .size = job.world_size,
                                                          .incarnation = job.incarnation,
-                                                         .network_device = network_device,
+                                                         .network_device = options.network_device,
                                                          .secret = job.secret,
-                                                         .faults = std::move(faults),
+                                                         .give_up = job.supervised ? 0 : options.give_up,
+                                                         .waits_for_all = options.is_center,
+                                                         .faults = std::move(options.faults),
                                                          .status_fd = job.status_fd},
                                                         store->store);
   if (!world.ok()) return world.status();

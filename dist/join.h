@@ -21,8 +21,16 @@ struct Joined {
   std::unique_ptr<World> world;
   std::string warning;  // one line to log, or empty
 };
+struct JoinOptions {
+  FaultPlan faults;
+  std::string network_device = "lo";
+  // Without a supervisor nobody ends a process that hangs: the others go on without one that is silent for so long.
+  // 0: they wait.
+  Nanos give_up = 30 * kSecond;
+  bool is_center = false;  // waits for all others
+};
 // A job of one process without a supervisor needs no network and gets the solo world.
 // Errors: of open_job_store and make_ucx_world.
-Result<Joined> join_job(const JobEnvironment& job, FaultPlan faults = {}, const std::string& network_device = "lo");
+Result<Joined> join_job(const JobEnvironment& job, JoinOptions options = {});
 
 }  // namespace sinew::dist

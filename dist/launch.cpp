@@ -28,7 +28,8 @@ using Time = std::chrono::steady_clock::time_point;
 constexpr auto kStepInterval = std::chrono::milliseconds(500);       // between on_change calls for steps alone
 constexpr auto kFirstRestartDelay = std::chrono::milliseconds(100);  // doubles each time
 constexpr auto kLongestRestartDelay = std::chrono::seconds(5);
-constexpr int kLongestPoll = 500;  // milliseconds
+constexpr int kLongestPoll = 500;                   // milliseconds
+constexpr auto kStarved = std::chrono::seconds(2);  // the supervisor itself did not run
 
 // Written by the signal handler, read by the loop.
 std::atomic<int> signal_pipe{-1};
@@ -83,6 +84,8 @@ struct Child {
   Socket exit_fd;     // readable when the process has ended
   Socket status_fd;   // its reports
   Time restart_at = Time::max();
+  Time last_sign{};  // of life
+  bool silenced = false;
 };
 
 class Supervisor {
@@ -100,6 +103,7 @@ class Supervisor {
   void end_job();
   void signal_all(int number);
   void read_steps(Child& child);
+  void judge_silence(Time now);
   void reap(Child& child);
   void died(Child& child);
   void finished(Child& child);
@@ -120,6 +124,7 @@ class Supervisor {
   LaunchReport report_;
   bool ending_ = false, killed_ = false;
   Time kill_at_ = Time::max();
+  Time last_look_{};  // at the children
   bool state_changed_ = false, step_changed_ = false;
   Time last_report_{};
 };
@@ -267,6 +272,8 @@ Status Supervisor::start(Child& child) {
   child.exit_fd = Socket(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   child.status_fd = std::move(ours);
   child.running = true;
+  child.silenced = false;
+  child.last_sign = std::chrono::steady_clock::now();
   child.restart_at = Time::max();
   child.status.pid = pid;
   set_state(child, "running");
@@ -313,9 +320,23 @@ void Supervisor::loop() {
         }
       }
     }
+    judge_silence(now);
   }
   state_changed_ = true;
   report_changes();
+}
+
+void Supervisor::judge_silence(Time now) {
+  const bool starved = now - last_look_ > kStarved;
+  last_look_ = now;
+  if (options_.silence <= 0) return;
+  for (Child& child : children_) {
+    if (starved) child.last_sign = now;
+    if (!child.running || child.silenced || now - child.last_sign < std::chrono::nanoseconds(options_.silence))
+      continue;
+    child.silenced = true;
+    ::kill(child.status.pid, SIGKILL);
+  }
 }
 
 void Supervisor::read_steps(Child& child) {
@@ -328,9 +349,10 @@ void Supervisor::read_steps(Child& child) {
       return;
     }
     if (n != sizeof record || record.magic != StatusRecord::kMagic || record.rank != child.status.rank) continue;
+    child.last_sign = std::chrono::steady_clock::now();
+    step_changed_ |= record.step > child.status.step || record.done == 1;
     child.status.step = std::max(child.status.step, record.step);
     child.done |= record.done == 1;
-    step_changed_ = true;
   }
 }
 
@@ -353,13 +375,24 @@ void Supervisor::finished(Child& child) {
 
 void Supervisor::died(Child& child) {
   const int code = child.status.exit_code;
-  const std::string what =
+  std::string what =
       detail::concat("rank ", child.status.rank, code > 128 ? " was killed by signal " : " ended with code ",
                      code > 128 ? code - 128 : code, " at step ", child.status.step);
+  if (child.silenced)
+    what = detail::concat("rank ", child.status.rank, " gave no sign of life for ",
+                          static_cast<double>(options_.silence) / kSecond, " s at step ", child.status.step,
+                          " and was killed");
   if (ending_) {
-    set_state(child, "failed");
+    set_state(child, report_.stopped_by ? "cancelled" : "failed");
     return;
   }
+  const bool ends_job = contains(options_.essential, child.status.rank) || contains(options_.fatal_exit_codes, code);
+  const bool restarts =
+      !ends_job && options_.restartable && static_cast<int>(child.status.restarts) < options_.max_restarts;
+  if (options_.on_death)
+    options_.on_death(what + (ends_job   ? "; the job ends"
+                              : restarts ? "; it is started again"
+                                         : "; the others go on without it"));
   if (contains(options_.essential, child.status.rank)) {
     set_state(child, "failed");
     tell_gone(child);
@@ -372,7 +405,7 @@ void Supervisor::died(Child& child) {
     fail(child, what);
     return end_job();
   }
-  if (!options_.restartable || static_cast<int>(child.status.restarts) >= options_.max_restarts) {
+  if (!restarts) {
     set_state(child, "lost");
     tell_gone(child);
     return;
@@ -411,7 +444,7 @@ void Supervisor::end_job() {
   for (Child& child : children_) {
     if (child.restart_at == Time::max()) continue;
     child.restart_at = Time::max();
-    set_state(child, "failed");
+    set_state(child, report_.stopped_by ? "cancelled" : "failed");
   }
   signal_all(SIGTERM);
   kill_at_ = std::chrono::steady_clock::now() + std::chrono::nanoseconds(options_.grace);

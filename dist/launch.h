@@ -13,12 +13,19 @@
 // job: SIGTERM to all, SIGKILL after `grace`; a second SIGINT kills at once. Each process is a process group of its
 // own, so that a terminal's Ctrl-C reaches only the supervisor.
 //
+// A process that is stopped or hangs is not dead. With `silence` set, one that gives no sign of life for so long is
+// killed, which makes it a death like others. Life signs come from a thread of their own (LifeSigns), so a process
+// that is only slow is left alone. A supervisor that was itself stopped does not judge others by that time.
+//
 // Thread safety: one supervise() at a time (it handles SIGINT, SIGTERM and SIGHUP while it runs).
 #pragma once
 
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/status.h"
@@ -55,10 +62,28 @@ struct JobStore {
 };
 Result<JobStore> open_job_store(const JobEnvironment& job, Nanos timeout = 30 * kSecond);
 
+// Tells the supervisor twice a second that this process lives, from a thread of its own. Does nothing without one.
+class LifeSigns {
+ public:
+  explicit LifeSigns(const JobEnvironment& job);
+  ~LifeSigns();
+  LifeSigns(const LifeSigns&) = delete;
+  LifeSigns& operator=(const LifeSigns&) = delete;
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+// False when this process has no supervisor, or none any more.
+bool supervisor_lives(const JobEnvironment& job);
+
 struct ProcessStatus {
   Rank rank = 0;
   int pid = 0;
-  std::string state;  // starting running finished restarting lost failed
+  std::string state;  // starting running finished restarting lost failed cancelled
   int64_t step = 0;
   uint32_t restarts = 0;
   int exit_code = 0;  // 128 + signal when killed
@@ -74,8 +99,10 @@ struct LaunchOptions {
   std::string master_addr = "127.0.0.1";
   int master_port = 0;                        // 0: any free port
   Nanos grace = 10 * kSecond;                 // between SIGTERM and SIGKILL when stopping
+  Nanos silence = 0;                          // without a sign of life, until a process is killed; 0: never
   std::function<std::string(Rank)> log_path;  // stdout and stderr of each rank; empty: inherited
   std::function<void(const std::vector<ProcessStatus>&)> on_change;
+  std::function<void(const std::string&)> on_death;  // one line: who died how, and what follows
 };
 
 struct LaunchReport {

@@ -1,13 +1,19 @@
 // The place of this process in a job, and the store that the job meets in.
+#include <poll.h>
+
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 
 #include "dist/launch.h"
+#include "dist/launch_status.h"
 #include "dist/store_wire.h"
 
 namespace sinew::dist {
 
 namespace {
+
+constexpr auto kLifeSignInterval = std::chrono::milliseconds(500);
 
 const char* variable(const char* name) {
   const char* text = std::getenv(name);
@@ -71,6 +77,32 @@ Result<JobStore> open_job_store(const JobEnvironment& job, Nanos timeout) {
   if (!store.ok()) return store.status();
   opened.store = std::move(*store);
   return opened;
+}
+
+LifeSigns::LifeSigns(const JobEnvironment& job) {
+  if (job.status_fd < 0) return;
+  const StatusRecord sign{.rank = job.rank, .incarnation = job.incarnation};
+  thread_ = std::thread([this, sign, fd = job.status_fd] {
+    std::unique_lock lock(mutex_);
+    do send_status(fd, sign);
+    while (!wake_.wait_for(lock, kLifeSignInterval, [this] { return ending_; }));
+  });
+}
+
+LifeSigns::~LifeSigns() {
+  if (!thread_.joinable()) return;
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_all();
+  thread_.join();
+}
+
+bool supervisor_lives(const JobEnvironment& job) {
+  if (job.status_fd < 0) return false;
+  pollfd end{job.status_fd, 0, 0};  // a closed other end is told unasked
+  return ::poll(&end, 1, 0) == 0;
 }
 
 }  // namespace sinew::dist

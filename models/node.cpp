@@ -4,7 +4,6 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "core/sha256.h"
 #include "models/component_options.h"
@@ -36,6 +35,9 @@ class Recorder {
            const std::vector<int64_t>& validation)
       : context_(context), world_(world), trainer_(trainer), scheme_(scheme), validation_(validation) {}
 
+  // Of this life of the worker.
+  double elapsed() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count(); }
+
   Status add(const StepReport& step) {
     loss_ += step.loss, accuracy_ += step.accuracy, ++count_;
     const int64_t every = std::max<int64_t>(1, context_.steps / 100);
@@ -63,13 +65,12 @@ class Recorder {
  private:
   Status write(int64_t step, const std::string& measured, std::vector<std::pair<std::string, double>> values) {
     const dist::TrafficCounters traffic = world_.traffic();
-    const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
     return context_.metrics->append({.step = step,
                                      .epoch = static_cast<double>(step) / static_cast<double>(context_.steps_per_epoch),
-                                     .wall_seconds = wall,
+                                     .wall_seconds = context_.earlier.train_seconds + elapsed(),
                                      .virtual_seconds = world_.simulated() ? seconds(world_.now()) : 0,
-                                     .bytes_sent = traffic.bytes_sent,
-                                     .bytes_received = traffic.bytes_received,
+                                     .bytes_sent = context_.earlier.bytes_sent + traffic.bytes_sent,
+                                     .bytes_received = context_.earlier.bytes_received + traffic.bytes_received,
                                      .worker = world_.rank(),
                                      .measured = measured,
                                      .values = std::move(values)});
@@ -83,6 +84,12 @@ class Recorder {
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   double loss_ = 0, accuracy_ = 0, count_ = 0;
 };
+
+void count(NodeCounters& counters, const dist::World& world, const dist::SchemeCounters& scheme) {
+  const dist::TrafficCounters traffic = world.traffic();
+  counters.bytes_sent = traffic.bytes_sent, counters.bytes_received = traffic.bytes_received;
+  counters.exchanges = scheme.exchanges, counters.missed = scheme.missed;
+}
 
 // Of the settings that the workers of one job must have in common beyond the scheme's own.
 uint64_t common_options_hash(const Options& options) {
@@ -145,8 +152,11 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
       .on_step = [&](const StepReport& step) {
-        result.report.samples += step.samples;
-        if (context.on_step) context.on_step(world.rank(), step);
+        NodeCounters& counters = result.report.counters;
+        counters.steps = step.step, counters.samples += step.samples;
+        counters.train_seconds = seconds(world.now() - begin);
+        count(counters, world, scheme->counters());
+        if (context.on_step) context.on_step(world.rank(), step, counters);
         return recorder.add(step);
       }};
   try {
@@ -154,19 +164,16 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   } catch (const nn::DataError& unreadable) {
     return unreadable.status();
   }
-  result.report.train_seconds = seconds(world.now() - begin);
+  result.report.counters.train_seconds = seconds(world.now() - begin);
   if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme)) {
     Result<Vec> point = trainer.evaluation_point();
     if (!point.ok()) return point.status();
     result.point = std::move(*point);
   }
-  const dist::SchemeCounters counters = scheme->counters();
+  count(result.report.counters, world, scheme->counters());
   result.report.rank = world.rank();
   result.report.role = "worker";
-  result.report.steps = context.steps;
-  result.report.bytes_sent = world.traffic().bytes_sent;
-  result.report.exchanges = counters.exchanges;
-  result.report.missed = counters.missed;
+  result.report.counters.steps = context.steps;
   result.report.evaluated = to_string(scheme->evaluated());
   return result;
 }
@@ -182,7 +189,7 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   result.point = theta;
   result.report.rank = world.rank();
   result.report.role = "center";
-  result.report.bytes_sent = world.traffic().bytes_sent;
+  count(result.report.counters, world, {});
   result.report.evaluated = to_string(dist::Evaluated::center);
   return result;
 }
@@ -210,9 +217,9 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   double longest = 0;
   int64_t samples = 0;
   for (const NodeReport& r : reports) {
-    samples += r.samples;
-    s.bytes_sent += r.bytes_sent, s.exchanges += r.exchanges, s.missed += r.missed;
-    longest = std::max(longest, r.train_seconds);
+    samples += r.counters.samples;
+    s.bytes_sent += r.counters.bytes_sent, s.exchanges += r.counters.exchanges, s.missed += r.counters.missed;
+    longest = std::max(longest, r.counters.train_seconds);
     if (r.evaluation && (!measured || r.rank < measured->rank)) measured = &r;
   }
   if (!measured) return make_status(StatusCode::peer_lost, "no process lived to measure the result");
@@ -222,50 +229,6 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   s.parameters_sha256 = measured->parameters_sha256;
   s.samples_per_second = longest > 0 ? static_cast<double>(samples) / longest : 0;
   return s;
-}
-
-std::string node_report_json(const NodeReport& r) {
-  nlohmann::json j = {{"rank", r.rank},
-                      {"role", r.role},
-                      {"steps", r.steps},
-                      {"samples", r.samples},
-                      {"train_seconds", r.train_seconds},
-                      {"bytes_sent", r.bytes_sent},
-                      {"exchanges", r.exchanges},
-                      {"missed", r.missed},
-                      {"evaluated", r.evaluated},
-                      {"parameters_sha256", r.parameters_sha256}};
-  if (r.evaluation) {
-    j["test_loss"] = r.evaluation->loss;
-    j["test_accuracy"] = r.evaluation->accuracy;
-  }
-  return j.dump(2) + "\n";
-}
-
-Result<NodeReport> parse_node_report(const std::string& json, const std::string& name) {
-  try {
-    const nlohmann::json j = nlohmann::json::parse(json);
-    NodeReport r{.rank = j.at("rank"),
-                 .role = j.at("role"),
-                 .steps = j.at("steps"),
-                 .samples = j.at("samples"),
-                 .train_seconds = j.at("train_seconds"),
-                 .bytes_sent = j.at("bytes_sent"),
-                 .exchanges = j.at("exchanges"),
-                 .missed = j.at("missed"),
-                 .evaluation = {},
-                 .evaluated = j.at("evaluated"),
-                 .parameters_sha256 = j.at("parameters_sha256")};
-    if (j.contains("test_accuracy")) {
-      r.evaluation.emplace();
-      // What is not a number is written as null: a diverged run's loss, the accuracy where targets are numbers.
-      r.evaluation->accuracy = j.at("test_accuracy").is_number() ? j.at("test_accuracy").get<double>() : std::nan("");
-      r.evaluation->loss = j.at("test_loss").is_number() ? j.at("test_loss").get<double>() : std::nan("");
-    }
-    return r;
-  } catch (const nlohmann::json::exception& e) {
-    return make_status(StatusCode::data_error, name, ": ", e.what());
-  }
 }
 
 }  // namespace sinew::train

@@ -19,6 +19,14 @@
 
 namespace sinew::train {
 
+// Of one rank. In a restarted worker's report: of all its lives together.
+struct NodeCounters {
+  int64_t steps = 0;  // finished; not a sum, since a restarted worker goes on counting
+  int64_t samples = 0;
+  double train_seconds = 0;  // between start and finish, by the world's clock
+  int64_t bytes_sent = 0, bytes_received = 0, exchanges = 0, missed = 0;
+};
+
 struct RunContext {
   Options options;
   nn::DataSplit data;
@@ -26,9 +34,10 @@ struct RunContext {
   dist::SchemeOptions scheme;
   int64_t steps = 0;  // of each worker
   int64_t steps_per_epoch = 0;
+  NodeCounters earlier;              // this process's rank in its former lives
   MetricsWriter* metrics = nullptr;  // null: nothing is written
   // After each step of a worker on this process; may be empty.
-  std::function<void(dist::Rank, const StepReport&)> on_step;
+  std::function<void(dist::Rank, const StepReport&, const NodeCounters&)> on_step;
 };
 
 // Opens the data, builds the model. Errors: of the data, of the model's options.
@@ -36,15 +45,16 @@ Result<RunContext> prepare_run(const Options& options);
 
 struct NodeReport {
   int rank = 0;
-  std::string role;  // worker, center
-  int64_t steps = 0, samples = 0;
-  double train_seconds = 0;  // between start and finish, by the world's clock
-  int64_t bytes_sent = 0, exchanges = 0, missed = 0;
+  std::string role;   // worker, center
+  std::string state;  // running finished failed cancelled; empty in a simulation
+  int pid = 0;
+  int64_t restarts = 0;
+  NodeCounters counters;
+  std::string evaluated;  // what its parameters are: own, average or center
+  // Of the measured node.
   std::optional<Evaluation> evaluation;
-  std::string evaluated, parameters_sha256;
+  std::string parameters_sha256;
 };
-std::string node_report_json(const NodeReport& report);
-Result<NodeReport> parse_node_report(const std::string& json, const std::string& name);
 
 struct NodeResult {
   NodeReport report;
@@ -55,7 +65,7 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world);
 
 // Measures result.point on the test set and fills in the report. non_finite when the loss is not a number.
 Status measure(const RunContext& context, NodeResult& result);
-// The run's summary from its nodes' reports: figures of the lowest measured rank, sums over all.
+// The run's summary from its nodes' reports: figures of the measured rank, sums over all.
 Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeReport>& reports);
 
 }  // namespace sinew::train

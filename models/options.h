@@ -112,6 +112,7 @@ struct Options {
     std::string device = "cpu";
     int64_t workers = 1;
     int64_t restarts = 3;
+    int64_t grace = 30'000'000'000;
     int64_t port = 0;
     std::string network = "lo";
   } run;

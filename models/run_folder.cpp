@@ -56,6 +56,7 @@ Status claim(const std::string& dir, const std::string& command) {
   const bool written = fd >= 0 && ::write(fd, command.data(), command.size()) == static_cast<ssize_t>(command.size());
   const int error = errno;
   if (fd >= 0) ::close(fd);
+  if (fd >= 0 && !written) ::unlink(path.c_str());
   return written ? Status::Ok() : make_status(StatusCode::io_error, "cannot write ", path, ": ", std::strerror(error));
 }
 
@@ -143,17 +144,25 @@ Result<RunFolder> RunFolder::create(Configuration& configuration, const std::vec
   RunFolder folder(*dir);
   configuration.options.run.dir = *dir;
   SINEW_RETURN_IF_ERROR(claim(*dir, shell_line(command) + "\n"));
+  Status status = folder.write_beginning(configuration);
+  if (status.ok()) return folder;
+  // As if nothing had been tried: the same command can be typed again.
   std::error_code error;
-  fs::create_directory(*dir + "/log", error);
-  if (error) return cannot_create(*dir, error);
+  for (const char* name : {"/config.toml", "/command.txt", "/env.json"}) fs::remove(*dir + name, error);
+  if (fs::is_directory(*dir + "/log", error)) fs::remove(*dir + "/log", error);
+  fs::remove(*dir, error);
+  return status;
+}
 
+Status RunFolder::write_beginning(const Configuration& configuration) const {
+  std::error_code error;
+  fs::create_directory(dir_ + "/log", error);
+  if (error) return cannot_create(dir_, error);
   Json facts;
   facts["date"] = utc_now("%Y-%m-%dT%H:%M:%SZ");
   for (const auto& [name, value] : environment_facts()) facts[name] = value;
-  SINEW_RETURN_IF_ERROR(write_file(folder.config(), write_config(configuration)));
-  SINEW_RETURN_IF_ERROR(
-      write_file(*dir + "/env.json", facts.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"));
-  return folder;
+  SINEW_RETURN_IF_ERROR(write_file(config(), write_config(configuration)));
+  return write_file(dir_ + "/env.json", facts.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 Result<RunFolder> RunFolder::join(const std::string& dir) {

@@ -13,7 +13,9 @@
 // sees the old text or the new one. Thread safety: const methods from any thread.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/status.h"
@@ -26,7 +28,7 @@ struct NodeStatus {
   int rank = 0;
   std::string role;   // worker, center
   int pid = 0;        // in a simulation: of the one process
-  std::string state;  // starting running finished restarting lost failed
+  std::string state;  // starting running finished restarting lost failed cancelled
   int64_t step = 0;
   int64_t restarts = 0;
 };
@@ -47,16 +49,25 @@ class RunFolder {
   std::string summary() const { return dir_ + "/summary.json"; }
   std::string log(int rank) const { return dir_ + "/log/rank-" + std::to_string(rank) + ".log"; }
 
+  // The run begins: its settings and data are good. What was given to on_begin happens, once.
+  void on_begin(std::function<void()> announce) { announce_ = std::move(announce); }
+  void begin() {
+    if (auto announce = std::exchange(announce_, {})) announce();
+  }
+
   // Removes the folder again when nothing has run in it: no measurement, no status, no log. For runs that fail at
   // their settings or data, so that the same command can be typed again.
   void remove_if_unused() const;
 
-  // state: of the run as a whole: running, finished, failed.
+  // state: of the run as a whole: running, finished, failed, cancelled.
   Status write_status(const std::string& state, const std::vector<NodeStatus>& nodes) const;
 
  private:
+  Status write_beginning(const Configuration& configuration) const;
+
   explicit RunFolder(std::string dir) : dir_(std::move(dir)) {}
   std::string dir_;
+  std::function<void()> announce_;
 };
 
 // Replaces a file by rename. io_error.

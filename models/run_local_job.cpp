@@ -2,6 +2,7 @@
 #include <chrono>
 #include <iostream>
 
+#include "core/cpu/cpu_info.h"
 #include "models/component_options.h"
 #include "models/exit_codes.h"
 #include "models/fault_file.h"
@@ -10,6 +11,7 @@
 #include "models/parts.h"
 #include "models/progress.h"
 #include "models/run.h"
+#include "models/stop_signal.h"
 
 namespace sinew::train {
 namespace {
@@ -32,6 +34,7 @@ class JobProgress {
  public:
   JobProgress(const RunContext& context, const RunFolder& folder)
       : context_(context),
+        folder_(folder),
         metrics_(folder.metrics()),
         progress_(
             Progress::for_stderr(context.options.log.progress, static_cast<double>(context.options.log.every) * 1e-9),
@@ -45,23 +48,25 @@ class JobProgress {
       for (const MetricsRecord& r : *records)
         if (r.worker == 0 && r.measured == "own") state_.loss = r.value("loss"), state_.accuracy = r.value("accuracy");
     state_.alive = 0;
-    int64_t steps = 0, slowest = context_.steps + 1;
+    int64_t slowest = context_.steps + 1, samples = 0;
     for (const dist::ProcessStatus& p : processes) {
       const bool alive = p.state == "running" || p.state == "starting" || p.state == "finished";
       state_.alive += alive;
       if (p.rank >= context_.scheme.workers) continue;
-      steps += p.step;
       if (alive) slowest = std::min(slowest, p.step);
     }
     if (slowest <= context_.steps) state_.step = slowest;
     state_.elapsed_seconds = elapsed;
-    state_.samples_per_second = static_cast<double>(steps * context_.options.train.batch) / elapsed;
+    for (const NodeReport& report : read_parts(folder_, state_.nodes)) samples += report.counters.samples;
+    state_.samples_per_second = static_cast<double>(samples) / elapsed;
     progress_.update(state_);
   }
+  void note(const std::string& line) { progress_.note(line); }
   void finish() { progress_.finish(state_); }
 
  private:
   const RunContext& context_;
+  const RunFolder& folder_;
   MetricsReader metrics_;
   Progress progress_;
   ProgressState state_;
@@ -90,6 +95,7 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
   Result<RunContext> prepared = prepare_run(options);
   if (!prepared.ok()) return prepared.status();
   const RunContext& context = *prepared;
+  set_num_threads(static_cast<int>(options.train.threads));
   const bool center = dist::needs_center(context.scheme);
 
   JobProgress progress(context, folder);
@@ -102,21 +108,33 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
       .restartable = center || options.scheme.name == "local",
       .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
       .master_port = static_cast<int>(options.run.port),
+      .silence = options.run.grace,
       .log_path = [&](dist::Rank rank) { return folder.log(rank); },
       .on_change =
           [&](const std::vector<dist::ProcessStatus>& processes) {
+            folder.begin();
             progress.update(processes, elapsed());
             status_file = folder.write_status("running", node_states(context.scheme, processes));
-          }};
+          },
+      .on_death = [&](const std::string& line) { progress.note(line); }};
   Result<dist::LaunchReport> report = dist::supervise(launch);
   progress.finish();
   if (!report.ok()) return report.status();
-  SINEW_RETURN_IF_ERROR(folder.write_status(report->exit_code == 0 ? "finished" : "failed",
-                                            node_states(context.scheme, report->processes)));
-  if (report->stopped_by) return RunSummary{.stopped_by = report->stopped_by};
-  if (report->exit_code != 0) return failure_of(context, folder, *report);
-  Result<RunSummary> summary = finish_parts(context, folder, read_parts(folder, launch.processes));
+  const std::vector<NodeStatus> nodes = node_states(context.scheme, report->processes);
+  if (report->stopped_by) {
+    SINEW_RETURN_IF_ERROR(folder.write_status("cancelled", nodes));
+    return RunSummary{.stopped_by = report->stopped_by};
+  }
+  Result<RunSummary> summary = RunSummary();
+  if (report->exit_code != 0) {
+    summary = failure_of(context, folder, *report);
+  } else {
+    const StopSignal stop(folder.dir(), [&] { (void)folder.write_status("cancelled", nodes).ok(); });
+    summary = finish_parts(context, folder);
+  }
+  SINEW_RETURN_IF_ERROR(folder.write_status(summary.ok() ? "finished" : "failed", nodes));
   if (!summary.ok()) return summary;
+  remove_parts(folder);
   summary->restarts = report->restarts;
   summary->lost.assign(report->lost.begin(), report->lost.end());
   summary->wall_seconds = elapsed();

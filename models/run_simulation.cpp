@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <iostream>
+#include <optional>
 
 #include "core/cpu/cpu_info.h"
 #include "dist/fault_plan.h"
@@ -12,6 +13,7 @@
 #include "models/node.h"
 #include "models/progress.h"
 #include "models/run.h"
+#include "models/stop_signal.h"
 #include "models/weights_file.h"
 
 namespace sinew::train {
@@ -32,11 +34,12 @@ const char* state_of(const dist::NodeOutcome& outcome) {
   return "failed";
 }
 
-std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimReport* report) {
+std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimReport* report,
+                                    const char* state = "running") {
   std::vector<NodeStatus> nodes;
   for (int rank = 0; rank < dist::node_count(context.scheme); ++rank) {
     NodeStatus node{
-        .rank = rank, .role = rank < context.scheme.workers ? "worker" : "center", .pid = getpid(), .state = "running"};
+        .rank = rank, .role = rank < context.scheme.workers ? "worker" : "center", .pid = getpid(), .state = state};
     if (report) {
       const dist::NodeOutcome& outcome = report->nodes[static_cast<size_t>(rank)];
       node.state = state_of(outcome);
@@ -62,6 +65,10 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   if (!metrics.ok()) return metrics.status();
   context.metrics = &*metrics;
   set_num_threads(static_cast<int>(options.train.threads));
+  folder.begin();
+  std::optional<StopSignal> stop(std::in_place, folder.dir(), [&] {
+    (void)folder.write_status("cancelled", node_states(context, nullptr, "cancelled")).ok();
+  });
   SINEW_RETURN_IF_ERROR(folder.write_status("running", node_states(context, nullptr)));
 
   Progress progress(Progress::for_stderr(options.log.progress, static_cast<double>(options.log.every) * 1e-9),
@@ -70,7 +77,7 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   int64_t trained = 0;
   std::vector<int64_t> next_step(static_cast<size_t>(nodes), 0);
   ProgressState state{.total_steps = context.steps, .alive = nodes, .nodes = nodes};
-  context.on_step = [&](dist::Rank rank, const StepReport& step) {
+  context.on_step = [&](dist::Rank rank, const StepReport& step, const NodeCounters&) {
     trained += step.samples;
     next_step[static_cast<size_t>(rank)] = step.step;
     if (rank != 0) return;
@@ -109,10 +116,11 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
       failure = make_status(StatusCode::internal, "the simulation is deadlocked: ", report.deadlock);
     if (outcome.what == What::finished && results[i].point.defined() && !measured) measured = &results[i];
   }
+  if (failure.ok() && !measured) failure = make_status(StatusCode::peer_lost, "no node lived to be measured");
+  if (failure.ok()) failure = measure(context, *measured);
+  stop.reset();
   SINEW_RETURN_IF_ERROR(folder.write_status(failure.ok() ? "finished" : "failed", node_states(context, &report)));
   SINEW_RETURN_IF_ERROR(failure);
-  if (!measured) return make_status(StatusCode::peer_lost, "no node lived to be measured");
-  SINEW_RETURN_IF_ERROR(measure(context, *measured));
   SINEW_RETURN_IF_ERROR(save_weights(folder.model(), context.model, measured->point.view()));
   for (size_t i = 0; i < results.size(); ++i)
     if (report.nodes[i].what == What::finished) reports.push_back(results[i].report);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The longer checks, by hand before a release (an hour or so on two cores):
 #   everything of .ci/run; the sanitizers on every test binary; the dist tests ten times over; shared libraries; the
-#   release build with all instruction sets and its benchmarks compiled; ten minutes of fuzzing; clang-tidy.
+#   release build with all instruction sets and its benchmarks compiled; ten minutes of fuzzing; a job on two hosts (network namespaces); clang-tidy.
 # The stages go on after a failure; the failed ones are named at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +36,7 @@ check "sanitizers on everything" sanitize_everything
 check "shared libraries" shared_libraries
 check "release and benchmarks" release_and_benchmarks
 check "fuzzing" scripts/fuzz.sh 600
+check "two hosts" scripts/two_hosts.sh
 check "clang-tidy" tidy
 stage_end
 if [ ${#failures[@]} -gt 0 ]; then

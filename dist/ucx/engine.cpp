@@ -382,6 +382,7 @@ void Engine::deliver_control(const Message& message) {
         open_link(source, message.head.incarnation,
                   std::string(static_cast<const char*>(message.body.data()), message.body.size()));
       if (transport_->connected(source)) set_state(source, PeerState::alive);
+      if (options_.waits_for_all) touch(from);
       return;
     case Control::heartbeat: {
       touch(from);

@@ -1,7 +1,6 @@
 #include "dist/ucx/ucx_world.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -16,8 +15,9 @@ namespace sinew::dist {
 namespace {
 
 constexpr Nanos kWatchInterval = kSecond / 2;
-constexpr int kDoneTimeout = 1000;  // milliseconds for the supervisor to take the last report
-constexpr int kStoreFailures = 3;   // in a row, until the store counts as unreachable
+constexpr Nanos kStarved = 2 * kSecond;  // this process itself was stopped or starved: others are judged anew
+constexpr int kDoneTimeout = 1000;       // milliseconds for the supervisor to take the last report
+constexpr int kStoreFailures = 3;        // in a row, until the store counts as unreachable
 
 class UcxWorld final : public World {
  public:
@@ -153,10 +153,24 @@ bool UcxWorld::stopping(Nanos wait) {
 // Asks the store about dead peers: does the supervisor restart them, or are they gone?
 void UcxWorld::watch() {
   int failures = 0;
+  std::vector<Clock::time_point> dead_since(static_cast<size_t>(options_.size), Clock::time_point::max());
+  auto last = Clock::now();
   while (!stopping(kWatchInterval)) {
+    const auto now = Clock::now();
+    if ((now - last).count() > kStarved) dead_since.assign(dead_since.size(), Clock::time_point::max());
+    last = now;
     bool asked = false, answered = true;
     for (Rank rank = 0; rank < options_.size && answered; ++rank) {
-      if (inbox_.state(rank) != PeerState::dead) continue;
+      auto& since = dead_since[static_cast<size_t>(rank)];
+      if (inbox_.state(rank) != PeerState::dead) {
+        since = Clock::time_point::max();
+        continue;
+      }
+      since = std::min(since, now);
+      if (options_.give_up > 0 && (now - since).count() >= options_.give_up) {
+        engine_.mark_gone(rank);
+        continue;
+      }
       asked = true;
       answered = look_up(rank);
     }
@@ -198,11 +212,9 @@ void UcxWorld::leave() {
 }
 
 void UcxWorld::report(StatusRecord record) {
-  if (options_.status_fd < 0) return;
   record.rank = options_.rank;
   record.incarnation = options_.incarnation;
-  // A supervisor that is slow or gone does not concern the training.
-  (void)!::send(options_.status_fd, &record, sizeof record, MSG_DONTWAIT | MSG_NOSIGNAL);
+  send_status(options_.status_fd, record);
 }
 
 }  // namespace

@@ -85,7 +85,8 @@ int verb_train(const Invocation& call) {
   Result<RunFolder> folder = make_folder(call, *c, job);
   if (!folder.ok()) return report(folder.status(), call.err);
 
-  if (!job || job->rank == 0) call.out << headline(options, *folder) << std::flush;
+  if (!job || job->rank == 0)
+    folder->on_begin([&call, text = headline(options, *folder)] { call.out << text << std::flush; });
   Result<std::optional<RunSummary>> summary = start(call, options, *folder, job);
   if (!summary.ok()) {
     if (!job) folder->remove_if_unused();

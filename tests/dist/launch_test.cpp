@@ -205,15 +205,32 @@ SINEW_PROCESS_BODY(worker) {
   return 0;
 }
 
+// Gives signs of life, but no steps: rank 1 is stopped for ever in its first life, rank 0 is only slow.
+SINEW_PROCESS_BODY(slow_or_stopped) {
+  auto job = read_job_environment();
+  process.check(job.ok() && job->has_value(), "job environment");
+  process.rank = (*job)->rank;
+  const LifeSigns signs(**job);
+  if (process.rank == 1 && (*job)->incarnation == 0) ::raise(SIGSTOP);
+  if (process.rank == 0) std::this_thread::sleep_for(std::chrono::seconds(7));
+  process.check(supervisor_lives(**job), "the supervisor lives");
+  process.report("done " + std::to_string((*job)->incarnation));
+  return 0;
+}
+
 // Runs supervise() in a process of its own; its report goes to files.
 SINEW_PROCESS_BODY(supervisor) {
-  ::setenv("SINEW_TEST_BODY", "worker", 1);
+  ::setenv("SINEW_TEST_BODY", process.extra.count("body") ? process.extra["body"].c_str() : "worker", 1);
   ::signal(SIGHUP, SIG_DFL);  // whatever started the tests
   LaunchOptions options;
   options.argv = {std::filesystem::read_symlink("/proc/self/exe").string()};
   options.processes = 3;
   options.max_restarts = std::stoi(process.extra.at("restarts"));
   options.grace = kLong;
+  options.silence = process.extra.count("silence") ? std::stoi(process.extra["silence"]) * kSecond : 0;
+  options.on_death = [&](const std::string& line) {
+    std::ofstream(process.directory + "/deaths", std::ios::app) << line << '\n';
+  };
   options.log_path = [&](Rank rank) { return process.directory + "/log-worker-" + std::to_string(rank); };
   std::set<std::string> states;
   options.on_change = [&](const std::vector<ProcessStatus>& statuses) {
@@ -268,6 +285,16 @@ TEST(Supervise, ADeathAfterTheWorkIsDoneIsNoLoss) {
   ASSERT_EQ(group.wait(0), 0);
   EXPECT_EQ(group.report(100), "exit 0 restarts 0 lost steps 99 99 99");
   EXPECT_EQ(group.report(1), "start 0 0");
+}
+
+TEST(Supervise, AStoppedProcessIsKilledASlowOneIsNot) {
+  ProcessGroup group("supervisor", 1, {{"restarts", "1"}, {"body", "slow_or_stopped"}, {"silence", "3"}});
+  ASSERT_EQ(group.wait(0), 0);
+  EXPECT_EQ(group.report(100), "exit 0 restarts 1 lost steps 0 0 0");
+  EXPECT_EQ(group.report(0), "done 0");
+  EXPECT_EQ(group.report(1), "done 1");
+  EXPECT_EQ(test::read_text(group.directory() + "/deaths"),
+            "rank 1 gave no sign of life for 3 s at step 0 and was killed; it is started again\n");
 }
 
 TEST(Supervise, WorkersFinishWithoutTheSupervisor) {

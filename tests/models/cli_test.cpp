@@ -56,6 +56,7 @@ class CliTest : public testing::Test {
     command_ = command;
     dir_ = folder.dir();
     if (!failure_.ok()) return failure_;
+    folder.begin();
     RunSummary summary;
     summary.test_accuracy = 0.5;
     summary.scheme = o.scheme.name;
@@ -115,6 +116,14 @@ TEST_F(CliTest, TrainWithoutArgumentsIsOneLocalWorker) {
   EXPECT_EQ(summary["test_accuracy"], 0.5);
   EXPECT_NE(out_.str().find("run folder runs/"), std::string::npos) << out_.str();
   EXPECT_NE(out_.str().find("test accuracy  0.5000"), std::string::npos) << out_.str();
+}
+
+// The folder is removed again, so nothing is said about it.
+TEST_F(CliTest, AStartThatFailsNamesNoRunFolder) {
+  failure_ = make_status(StatusCode::not_found, "no data");
+  EXPECT_EQ(run({"train", "--out", "fails"}), 3);
+  EXPECT_EQ(out_.str(), "");
+  EXPECT_FALSE(fs::exists("fails"));
 }
 
 TEST_F(CliTest, SeveralWorkersOrACenterStartALocalJob) {

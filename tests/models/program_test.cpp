@@ -1,146 +1,8 @@
-// The program as its users meet it: real processes, killed ones among them, and what it says about bad input.
-#include <arpa/inet.h>
-#include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <signal.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
+// The program as its users meet it: real processes, and what it says about bad input.
+#include "tests/models/program_fixture.h"
 
-#include <chrono>
-#include <filesystem>
-#include <fstream>
-#include <functional>
-#include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
-
-#include "dist/ucx/ucx_world.h"
-
-namespace sinew::train {
+namespace sinew::train::testing {
 namespace {
-
-namespace fs = std::filesystem;
-using Json = nlohmann::json;
-using Words = std::vector<std::string>;
-
-std::string slurp(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
-// One run of a program, with its output in a file.
-class Process {
- public:
-  Process(const Words& words, const std::string& output, const Words& environment = {}) : output_(output) {
-    pid_ = fork();
-    if (pid_ == 0) {
-      ::signal(SIGHUP, SIG_DFL);  // whatever started the tests
-      if (!freopen(output.c_str(), "w", stdout) || dup2(1, 2) < 0) _exit(126);
-      for (const std::string& v : environment) putenv(const_cast<char*>(v.c_str()));
-      std::vector<char*> argv;
-      for (const std::string& w : words) argv.push_back(const_cast<char*>(w.c_str()));
-      argv.push_back(nullptr);
-      execv(argv[0], argv.data());
-      _exit(127);
-    }
-  }
-  ~Process() {
-    if (running()) kill(pid_, SIGKILL), waitpid(pid_, nullptr, 0);
-  }
-  Process(const Process&) = delete;
-  Process& operator=(const Process&) = delete;
-
-  bool running() {
-    int status = 0;
-    if (code_ < 0 && waitpid(pid_, &status, WNOHANG) == pid_)
-      code_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-    return code_ < 0;
-  }
-  // The exit code; -1 when it did not end within two minutes.
-  int wait() {
-    const auto end = std::chrono::steady_clock::now() + std::chrono::minutes(2);
-    while (running() && std::chrono::steady_clock::now() < end)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    return code_;
-  }
-  void signal(int number) const { kill(pid_, number); }
-  std::string output() const { return slurp(output_); }
-
- private:
-  std::string output_;
-  pid_t pid_ = -1;
-  int code_ = -1;
-};
-
-class Program : public ::testing::Test {
- protected:
-  void SetUp() override {
-    std::string pattern = (fs::temp_directory_path() / "sinew-program-XXXXXX").string();
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    root_ = pattern;
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
-  std::unique_ptr<Process> start(Words words, const Words& environment = {}) {
-    words.insert(words.begin(), SINEW_PROGRAM);
-    return std::make_unique<Process>(words, root_ + "/output-" + std::to_string(count_++), environment);
-  }
-  // Expects the exit code, and that the last line contains every given part.
-  void expect_failure(int code, const Words& words, const Words& parts) {
-    auto p = start(words);
-    EXPECT_EQ(p->wait(), code) << p->output();
-    const std::string text = p->output();
-    const size_t line = text.rfind("sinew: ");
-    ASSERT_NE(line, std::string::npos) << text;
-    for (const std::string& part : parts) EXPECT_NE(text.find(part, line), std::string::npos) << text;
-  }
-  Words run_of(const std::string& scheme, const std::string& folder, Words more = {}) {
-    Words words = {"train",
-                   "--data.train_size",
-                   "2000",
-                   "--model.hidden",
-                   "32",
-                   "--batch",
-                   "16",
-                   "--workers",
-                   "3",
-                   "--scheme",
-                   scheme,
-                   "--steps",
-                   "300",
-                   "--log.progress",
-                   "none",
-                   "--out",
-                   root_ + "/" + folder};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-  Json summary(const std::string& folder) { return Json::parse(slurp(root_ + "/" + folder + "/summary.json")); }
-  // Waits until `rank` has reported `step` and returns its pid; 0 when that does not happen.
-  int pid_at_step(const std::string& folder, int rank, int64_t step, Process& run) {
-    while (run.running()) {
-      const Json status = Json::parse(slurp(root_ + "/" + folder + "/status.json"), nullptr, false);
-      if (!status.is_discarded())
-        for (const Json& p : status.at("processes"))
-          if (p.at("rank") == rank && p.at("state") == "running" && p.at("step") >= step) return p.at("pid");
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    return 0;
-  }
-
-  std::string root_;
-  int count_ = 0;
-};
-
-class ProgramWithUcx : public Program {
- protected:
-  void SetUp() override {
-    if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
-    Program::SetUp();
-  }
-};
 
 TEST_F(Program, TrainsAloneAndTestsItsWeights) {
   auto train = start({"train", "--data.train_size", "2000", "--epochs", "2", "--out", root_ + "/run"});
@@ -194,69 +56,8 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
   }
 }
 
-TEST_F(ProgramWithUcx, AKilledWorkerIsRestarted) {
-  auto run = start(run_of("easgd", "run", {"--steps", "20000"}));
-  const int pid = pid_at_step("run", 1, 200, *run);
-  ASSERT_GT(pid, 0) << run->output();
-  kill(pid, SIGKILL);
-  ASSERT_EQ(run->wait(), 0) << run->output();
-  EXPECT_EQ(summary("run").at("restarts"), 1);
-  EXPECT_TRUE(summary("run").at("lost").empty());
-}
-
-TEST_F(ProgramWithUcx, AWorkerKilledForGoodIsReportedAsLost) {
-  auto run = start(run_of("eamsgd", "run", {"--steps", "20000", "--lr", "0.002", "--run.restarts", "0"}));
-  const int pid = pid_at_step("run", 1, 200, *run);
-  ASSERT_GT(pid, 0) << run->output();
-  kill(pid, SIGKILL);
-  ASSERT_EQ(run->wait(), 0) << run->output();
-  EXPECT_EQ(summary("run").at("restarts"), 0);
-  EXPECT_EQ(summary("run").at("lost"), Json({1}));
-}
-
-TEST_F(ProgramWithUcx, ADeadCenterEndsTheRunWithOneLine) {
-  auto run = start(run_of("easgd", "run", {"--steps", "1000000"}));
-  const int pid = pid_at_step("run", 3, 0, *run);
-  ASSERT_GT(pid, 0) << run->output();
-  ASSERT_GT(pid_at_step("run", 0, 100, *run), 0);
-  kill(pid, SIGKILL);
-  EXPECT_EQ(run->wait(), 7) << run->output();
-  EXPECT_NE(run->output().find("center"), std::string::npos) << run->output();
-}
-
-TEST_F(ProgramWithUcx, ASignalStopsTheRun) {
-  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
-    const std::string folder = "run-" + std::to_string(number);
-    auto run = start(run_of("easgd", folder, {"--steps", "1000000"}));
-    ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0) << run->output();
-    run->signal(number);
-    EXPECT_EQ(run->wait(), 128 + number) << run->output();
-    const std::string word = number == SIGINT ? "sinew: interrupted" : "sinew: terminated";
-    EXPECT_NE(run->output().find(word), std::string::npos) << run->output();
-    EXPECT_FALSE(fs::exists(root_ + "/" + folder + "/summary.json"));
-  }
-}
-
-TEST_F(ProgramWithUcx, AllreduceEndsWhenAWorkerIsKilled) {
-  auto run = start(run_of("allreduce", "run", {"--steps", "1000000"}));
-  const int pid = pid_at_step("run", 0, 100, *run);
-  ASSERT_GT(pid, 0) << run->output();
-  kill(pid, SIGKILL);
-  EXPECT_EQ(run->wait(), 8) << run->output();
-  EXPECT_NE(run->output().find("rank 0 is lost"), std::string::npos) << run->output();
-}
-
 TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
-  // A free port, as torchrun would choose one.
-  const int probe = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  ASSERT_EQ(bind(probe, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  ASSERT_EQ(getsockname(probe, reinterpret_cast<sockaddr*>(&address), &length), 0);
-  close(probe);
-  const std::string port = std::to_string(ntohs(address.sin_port));
+  const std::string port = free_port();
   std::vector<std::unique_ptr<Process>> ranks;
   for (int rank = 0; rank < 4; ++rank)
     ranks.push_back(
@@ -264,14 +65,20 @@ TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
                                        "MASTER_PORT=" + port, "SINEW_SECRET=job"}));
   for (auto& rank : ranks) EXPECT_EQ(rank->wait(), 0) << rank->output();
   EXPECT_EQ(summary("run").at("evaluated"), "center");
+  EXPECT_EQ(summary("run").at("exchanges"), 3 * 30);
+  EXPECT_EQ(status("run").at("state"), "finished");
+  ASSERT_EQ(status("run").at("processes").size(), 4u);
+  for (const Json& process : status("run").at("processes")) EXPECT_EQ(process.at("state"), "finished") << process;
+  EXPECT_FALSE(fs::exists(root_ + "/run/parts"));
 }
 
 TEST_F(ProgramWithUcx, RanksWithOtherSettingsAreRefused) {
+  const std::string port = free_port();
   std::vector<std::unique_ptr<Process>> ranks;
   for (int rank = 0; rank < 2; ++rank)
     ranks.push_back(start(run_of("easgd_sync", "run", {"--workers", "2", "--scheme.alpha", rank == 0 ? "0.1" : "0.2"}),
-                          {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45819",
-                           "SINEW_SECRET=job"}));
+                          {"RANK=" + std::to_string(rank), "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                           "MASTER_PORT=" + port, "SINEW_SECRET=job"}));
   for (auto& rank : ranks) EXPECT_NE(rank->wait(), 0) << rank->output();
   EXPECT_NE((ranks[0]->output() + ranks[1]->output()).find("differ"), std::string::npos) << ranks[0]->output();
 }
@@ -284,12 +91,13 @@ TEST_F(Program, TwoRunsAtOnceInOneFolder) {
 }
 
 TEST_F(ProgramWithUcx, AWrongSecretIsRefused) {
+  const std::string port = free_port();
   auto host = start(run_of("local", "run", {"--workers", "2"}),
-                    {"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45817", "SINEW_SECRET=right"});
+                    {"RANK=0", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=" + port, "SINEW_SECRET=right"});
   while (!fs::exists(root_ + "/run/config.toml") && host->running())
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  auto stranger = start(run_of("local", "run", {"--workers", "2"}),
-                        {"RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1", "MASTER_PORT=45817", "SINEW_SECRET=wrong"});
+  auto stranger = start(run_of("local", "run", {"--workers", "2"}), {"RANK=1", "WORLD_SIZE=2", "MASTER_ADDR=127.0.0.1",
+                                                                     "MASTER_PORT=" + port, "SINEW_SECRET=wrong"});
   EXPECT_EQ(stranger->wait(), 5) << stranger->output();
   EXPECT_NE(stranger->output().find("SINEW_SECRET"), std::string::npos) << stranger->output();
 }
@@ -352,4 +160,4 @@ TEST(Examples, EasgdMlp) {
 }
 
 }  // namespace
-}  // namespace sinew::train
+}  // namespace sinew::train::testing

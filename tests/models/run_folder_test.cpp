@@ -116,6 +116,17 @@ TEST_F(RunFolderTest, UnusedFoldersGoUsedOnesStay) {
   EXPECT_FALSE(fs::exists("notes/config.toml"));
 }
 
+TEST_F(RunFolderTest, AFolderThatCannotBeCompletedIsNotHalfARun) {
+  fs::create_directory("half");
+  std::ofstream("half/log") << "not a folder";
+  Configuration c = configuration("half");
+  EXPECT_EQ(RunFolder::create(c, {"sinew"}).status().code(), StatusCode::io_error);
+  EXPECT_FALSE(fs::exists("half/command.txt"));
+  EXPECT_EQ(slurp("half/log"), "not a folder");
+  fs::remove("half/log");
+  EXPECT_TRUE(RunFolder::create(c, {"sinew"}).ok());
+}
+
 TEST_F(RunFolderTest, CannotCreate) {
   std::ofstream("file") << "x";
   for (const char* out : {"file", "file/below"}) {

@@ -1,0 +1,160 @@
+// What happens to a run of the program when its processes are killed, stopped or asked to end.
+#include "tests/models/program_fixture.h"
+
+namespace sinew::train::testing {
+namespace {
+
+TEST_F(ProgramWithUcx, AKilledWorkerIsRestarted) {
+  auto run = start(run_of("easgd", "run", {"--steps", "20000"}));
+  const int pid = pid_at_step("run", 1, 200, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("restarts"), 1);
+  EXPECT_TRUE(summary("run").at("lost").empty());
+}
+
+TEST_F(ProgramWithUcx, AWorkerKilledForGoodIsReportedAsLost) {
+  auto run = start(run_of("eamsgd", "run", {"--steps", "20000", "--lr", "0.002", "--run.restarts", "0"}));
+  const int pid = pid_at_step("run", 1, 200, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("restarts"), 0);
+  EXPECT_EQ(summary("run").at("lost"), Json({1}));
+}
+
+TEST_F(ProgramWithUcx, ADeadCenterEndsTheRunWithOneLine) {
+  auto run = start(run_of("easgd", "run", {"--steps", "1000000"}));
+  const int pid = pid_at_step("run", 3, 0, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  ASSERT_GT(pid_at_step("run", 0, 100, *run), 0);
+  kill(pid, SIGKILL);
+  EXPECT_EQ(run->wait(), 7) << run->output();
+  EXPECT_NE(run->output().find("center"), std::string::npos) << run->output();
+}
+
+TEST_F(ProgramWithUcx, ASignalStopsTheRun) {
+  for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+    const std::string folder = "run-" + std::to_string(number);
+    auto run = start(run_of("easgd", folder, {"--steps", "1000000"}));
+    ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0) << run->output();
+    run->signal(number);
+    EXPECT_EQ(run->wait(), 128 + number) << run->output();
+    const std::string word = number == SIGINT ? "sinew: interrupted" : "sinew: terminated";
+    EXPECT_NE(run->output().find(word), std::string::npos) << run->output();
+    EXPECT_FALSE(fs::exists(root_ + "/" + folder + "/summary.json"));
+    EXPECT_EQ(status(folder).at("state"), "cancelled");
+  }
+}
+
+// Stopped for ever is as good as dead, but nobody is told by the kernel.
+TEST_F(ProgramWithUcx, AStoppedWorkerIsKilledAndRestarted) {
+  auto run = start(run_of("easgd", "run", {"--steps", "20000", "--run.grace", "5s"}));
+  const int pid = pid_at_step("run", 1, 200, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGSTOP);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("restarts"), 1);
+  EXPECT_TRUE(summary("run").at("lost").empty());
+  EXPECT_NE(run->output().find("rank 1 gave no sign of life for 5 s"), std::string::npos) << run->output();
+}
+
+TEST_F(ProgramWithUcx, AWorkerStoppedForGoodIsLost) {
+  auto run = start(run_of("easgd", "run", {"--steps", "20000", "--run.grace", "5s", "--run.restarts", "0"}));
+  const int pid = pid_at_step("run", 1, 200, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGSTOP);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("lost"), Json({1}));
+  EXPECT_NE(kill(pid, 0), 0) << "the stopped process is still there";
+}
+
+TEST_F(ProgramWithUcx, TheLastProcessSumsUpForADeadSupervisor) {
+  for (const char* scheme : {"easgd", "local"}) {
+    auto run = start(run_of(scheme, scheme, {"--steps", "10000"}));
+    ASSERT_GT(pid_at_step(scheme, 1, 200, *run), 0) << run->output();
+    run->signal(SIGKILL);
+    ASSERT_TRUE(has_summary(scheme));
+    EXPECT_TRUE(summary(scheme).at("lost").empty());
+    EXPECT_GT(summary(scheme).at("test_accuracy"), 0.3);
+    EXPECT_EQ(status(scheme).at("state"), "finished");
+    for (const Json& process : status(scheme).at("processes")) EXPECT_EQ(process.at("state"), "finished") << process;
+    EXPECT_TRUE(fs::exists(root_ + "/" + scheme + "/model.safetensors"));
+    EXPECT_FALSE(fs::exists(root_ + "/" + scheme + "/parts"));
+  }
+}
+
+// Twice as bad: nobody is left who could end the stopped worker.
+TEST_F(ProgramWithUcx, AStoppedWorkerOfADeadSupervisorIsNotWaitedFor) {
+  auto run = start(run_of("easgd", "run", {"--steps", "10000"}));
+  const int pid = pid_at_step("run", 1, 200, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  run->signal(SIGKILL);
+  run->wait();  // the kernel wakes and ends what is stopped when its parent dies, not what is stopped later
+  kill(pid, SIGSTOP);
+  EXPECT_TRUE(has_summary("run"));
+  kill(pid, SIGKILL);
+  EXPECT_EQ(summary("run").at("lost"), Json({1}));
+  EXPECT_EQ(status("run").at("processes").at(1).at("state"), "lost");
+}
+
+// What the dead life had sent counts.
+TEST_F(ProgramWithUcx, TheCountersOfARestartedWorkerAreOfAllItsLives) {
+  auto run = start(run_of("easgd", "run", {"--steps", "10000"}));
+  const int pid = pid_at_step("run", 1, 5000, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  ASSERT_EQ(summary("run").at("restarts"), 1);
+  // Without the dead life about half of one worker's thousand exchanges would be missing.
+  EXPECT_GT(summary("run").at("exchanges"), 2750);
+}
+
+TEST_F(Program, ASignalToASingleProcessIsACancelledRun) {
+  for (const Words& verb : {Words{"train", "--scheme", "local"}, {"sim", "--scheme", "easgd", "--workers", "3"}})
+    for (int number : {SIGINT, SIGTERM, SIGHUP}) {
+      const std::string folder = verb[0] + "-" + std::to_string(number);
+      Words words = verb;
+      words.insert(words.end(), {"--data.train_size", "2000", "--steps", "1000000", "--out", root_ + "/" + folder});
+      auto run = start(words);
+      while (run->running() &&
+             (!fs::exists(root_ + "/" + folder + "/metrics.jsonl") || status(folder).value("state", "") != "running"))
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      run->signal(number);
+      EXPECT_EQ(run->wait(), 128 + number) << run->output();
+      EXPECT_EQ(status(folder).at("state"), "cancelled");
+      for (const Json& process : status(folder).at("processes")) EXPECT_EQ(process.at("state"), "cancelled");
+      const std::string word = number == SIGINT ? "sinew: interrupted" : "sinew: terminated";
+      EXPECT_NE(run->output().find(word), std::string::npos) << run->output();
+    }
+}
+
+TEST_F(ProgramWithUcx, AllreduceEndsWhenAWorkerIsKilled) {
+  auto run = start(run_of("allreduce", "run", {"--steps", "1000000"}));
+  const int pid = pid_at_step("run", 0, 100, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  EXPECT_EQ(run->wait(), 8) << run->output();
+  EXPECT_NE(run->output().find("rank 0 is lost"), std::string::npos) << run->output();
+}
+
+// Nobody starts these again or ends what hangs: the others go on without it.
+TEST_F(ProgramWithUcx, AStoppedRankOfAnotherLauncherIsGivenUp) {
+  std::vector<std::unique_ptr<Process>> ranks;
+  const std::string port = free_port();
+  for (int rank = 0; rank < 4; ++rank)
+    ranks.push_back(start(run_of("easgd", "run", {"--steps", "10000", "--run.grace", "5s"}),
+                          {"RANK=" + std::to_string(rank), "WORLD_SIZE=4", "MASTER_ADDR=127.0.0.1",
+                           "MASTER_PORT=" + port, "SINEW_SECRET=job"}));
+  const int pid = pid_at_step("run", 1, 100, *ranks[0]);
+  ASSERT_GT(pid, 0) << ranks[0]->output();
+  kill(pid, SIGSTOP);
+  for (int rank : {0, 2, 3}) EXPECT_EQ(ranks[static_cast<size_t>(rank)]->wait(), 0);
+  EXPECT_EQ(summary("run").at("lost"), Json({1}));
+  EXPECT_EQ(status("run").at("state"), "finished");
+  EXPECT_EQ(status("run").at("processes").at(1).at("state"), "lost");
+}
+
+}  // namespace
+}  // namespace sinew::train::testing
