@@ -23,8 +23,8 @@ struct UcxOptions {
   Nanos join_timeout = 30 * kSecond;  // rendezvous
   Nanos heartbeat = 200 * kMillisecond;
   Nanos silence = 5 * kSecond;  // upper bound of the learned deadline after which a silent peer counts as dead
-  Nanos give_up = 0;                // a peer that is dead for so long is gone for good; 0: only the store says so
-  bool waits_for_all = false;       // the center: heartbeats from everybody, from the start
+  Nanos give_up = 0;            // a peer that is dead for so long is gone for good; 0: only the store says so
+  bool waits_for_all = false;   // the center: heartbeats from everybody, from the start
   FaultPlan faults;
   int status_fd = -1;  // where report_step writes, for the supervisor; -1: nowhere
 };
