@@ -3,24 +3,23 @@
 #include <array>
 #include <bit>
 #include <mutex>
-#include <vector>
 
 #include "core/kernel_api.h"
 
 namespace sinew {
 namespace {
 
-// CPU blocks are kept for reuse by size class: training allocates the same sizes every step, and fresh pages cost
-// more than many kernels. Small classes are per thread without a lock; large ones are shared, since a message's block
-// is often freed on another thread than its maker's. AddressSanitizer builds keep nothing, so that it sees every use
-// after free.
+// Freed CPU storages are kept with their blocks, for reuse by size class: training allocates the same sizes every step,
+// and fresh pages cost more than many kernels. Small classes are per thread without a lock; large ones are shared,
+// since a message's block is often freed on another thread than its maker's. AddressSanitizer builds keep nothing, so
+// that it sees every use after free.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kKeepBlocks = false;
 #else
 constexpr bool kKeepBlocks = true;
 #endif
 constexpr size_t kSmallest = 64, kLargeFrom = 64 * 1024, kKeptLimit = size_t{512} << 20;
-constexpr size_t kKeptPerThread = 32;  // blocks of one small class
+constexpr uint32_t kKeptPerThread = 32;  // storages of one small class
 
 // Eight classes per doubling: at most 12.5 % of a block is unused.
 struct SizeClass {
@@ -39,83 +38,107 @@ SizeClass size_class(size_t bytes) {
 }
 constexpr int kClasses = 8 + 40 * 8;
 
-struct SharedBlocks {
+}  // namespace
+
+// A list of kept storages of one size class.
+class KeptStorages {
+ public:
+  bool empty() const { return !first_; }
+  uint32_t count() const { return count_; }
+  void push(Storage* storage) {
+    storage->next_kept_ = first_;
+    first_ = storage;
+    ++count_;
+  }
+  Storage* pop() {
+    Storage* storage = first_;
+    first_ = storage->next_kept_;
+    --count_;
+    return storage;
+  }
+  void delete_all() {
+    while (!empty()) {
+      Storage* storage = pop();
+      cpu_kernels().release(storage->data_, 0);
+      delete storage;
+    }
+  }
+
+ private:
+  Storage* first_ = nullptr;
+  uint32_t count_ = 0;
+};
+
+namespace {
+
+struct SharedCache {
   std::mutex mutex;
-  std::array<std::vector<void*>, kClasses> free;
-  size_t kept = 0;
+  std::array<KeptStorages, kClasses> kept;
+  size_t bytes = 0;
 };
-SharedBlocks& shared_blocks() {
-  static SharedBlocks* blocks = new SharedBlocks;  // never destroyed: threads may outlive static destruction
-  return *blocks;
+SharedCache& shared_cache() {
+  static SharedCache* cache = new SharedCache;  // never destroyed: threads may outlive static destruction
+  return *cache;
 }
 
-struct ThreadBlocks {
-  std::array<std::vector<void*>, kClasses> free;
+struct ThreadCache {
+  std::array<KeptStorages, kClasses> kept;
   bool alive = true;
-  ~ThreadBlocks() {
+  ~ThreadCache() {
     alive = false;
-    for (auto& list : free)
-      for (void* data : list) cpu_kernels().release(data, 0);
+    for (KeptStorages& list : kept) list.delete_all();
   }
 };
-ThreadBlocks& thread_blocks() {
-  static thread_local ThreadBlocks blocks;
-  return blocks;
+ThreadCache& thread_cache() {
+  static thread_local ThreadCache cache;
+  return cache;
 }
 
-void* take_block(size_t bytes) {
-  const SizeClass c = size_class(bytes);
-  if (kKeepBlocks && c.index < kClasses) {
-    if (c.bytes < kLargeFrom) {
-      ThreadBlocks& blocks = thread_blocks();
-      auto& list = blocks.free[static_cast<size_t>(c.index)];
-      if (blocks.alive && !list.empty()) {
-        void* data = list.back();
-        list.pop_back();
-        return data;
-      }
-    } else {
-      SharedBlocks& shared = shared_blocks();
-      std::lock_guard lock(shared.mutex);
-      auto& list = shared.free[static_cast<size_t>(c.index)];
-      if (!list.empty()) {
-        void* data = list.back();
-        list.pop_back();
-        shared.kept -= c.bytes;
-        return data;
-      }
-    }
+// A kept storage of the class, or nullptr.
+Storage* take_kept(const SizeClass& c) {
+  if (!kKeepBlocks || c.index >= kClasses) return nullptr;
+  const size_t i = static_cast<size_t>(c.index);
+  if (c.bytes < kLargeFrom) {
+    ThreadCache& cache = thread_cache();
+    return cache.alive && !cache.kept[i].empty() ? cache.kept[i].pop() : nullptr;
   }
-  return cpu_kernels().allocate(c.bytes);
+  SharedCache& cache = shared_cache();
+  std::lock_guard lock(cache.mutex);
+  if (cache.kept[i].empty()) return nullptr;
+  cache.bytes -= c.bytes;
+  return cache.kept[i].pop();
 }
 
-void give_block(void* data, size_t bytes) {
-  const SizeClass c = size_class(bytes);
-  if (kKeepBlocks && c.index < kClasses) {
-    if (c.bytes < kLargeFrom) {
-      ThreadBlocks& blocks = thread_blocks();
-      auto& list = blocks.free[static_cast<size_t>(c.index)];
-      if (blocks.alive && list.size() < kKeptPerThread) {
-        list.push_back(data);
-        return;
-      }
-    } else {
-      SharedBlocks& shared = shared_blocks();
-      std::lock_guard lock(shared.mutex);
-      if (shared.kept + c.bytes <= kKeptLimit) {
-        shared.free[static_cast<size_t>(c.index)].push_back(data);
-        shared.kept += c.bytes;
-        return;
-      }
-    }
+// False: not kept.
+bool keep(Storage* storage, const SizeClass& c) {
+  if (!kKeepBlocks || c.index >= kClasses) return false;
+  const size_t i = static_cast<size_t>(c.index);
+  if (c.bytes < kLargeFrom) {
+    ThreadCache& cache = thread_cache();
+    if (!cache.alive || cache.kept[i].count() >= kKeptPerThread) return false;
+    cache.kept[i].push(storage);
+    return true;
   }
-  cpu_kernels().release(data, c.bytes);
+  SharedCache& cache = shared_cache();
+  std::lock_guard lock(cache.mutex);
+  if (cache.bytes + c.bytes > kKeptLimit) return false;
+  cache.bytes += c.bytes;
+  cache.kept[i].push(storage);
+  return true;
 }
 
 }  // namespace
 
 Storage* Storage::allocate(size_t bytes, Device device) {
-  void* data = device == Device::cpu ? take_block(bytes) : kernels(device).allocate(bytes ? bytes : 1);
+  const bool cpu = device == Device::cpu;
+  const SizeClass c = size_class(bytes);
+  if (Storage* kept = cpu ? take_kept(c) : nullptr) {
+    kept->bytes_ = bytes;
+    kept->references_.store(1, std::memory_order_relaxed);
+    kept->version_.store(0, std::memory_order_relaxed);
+    return kept;
+  }
+  void* data = cpu ? cpu_kernels().allocate(c.bytes) : kernels(device).allocate(bytes ? bytes : 1);
   Storage* storage = new Storage;
   storage->data_ = data;
   storage->bytes_ = bytes;
@@ -124,10 +147,13 @@ Storage* Storage::allocate(size_t bytes, Device device) {
 }
 
 void Storage::destroy() {
-  if (device_ == Device::cpu)
-    give_block(data_, bytes_);
-  else
+  if (device_ == Device::cpu) {
+    const SizeClass c = size_class(bytes_);
+    if (keep(this, c)) return;
+    cpu_kernels().release(data_, c.bytes);
+  } else {
     kernels(device_).release(data_, bytes_ ? bytes_ : 1);
+  }
   delete this;
 }
 

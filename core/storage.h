@@ -18,7 +18,7 @@ inline bool drop_reference(std::atomic<uint32_t>& references) {
 
 class Storage {
  public:
-  // Uninitialised memory, 64-byte aligned. Small CPU blocks come from a per-thread cache.
+  // Uninitialised memory, 64-byte aligned. CPU memory comes from a cache of freed blocks.
   static Storage* allocate(size_t bytes, Device device);
 
   void retain() { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -37,7 +37,9 @@ class Storage {
  private:
   Storage() = default;
   void destroy();
+  friend class KeptStorages;
 
+  Storage* next_kept_ = nullptr;
   void* data_ = nullptr;
   size_t bytes_ = 0;
   std::atomic<uint32_t> references_{1};

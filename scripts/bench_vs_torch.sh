@@ -37,9 +37,10 @@ ours() {
 }
 # torch PYTHON [--compile]
 torch() {
-  OPENBLAS_CORETYPE=SkylakeX LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp \
-    "$1" scripts/bench/torch_mlp.py "$threads" "$seconds" ${2:+"$2"} 2>/dev/null
+  LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp "$1" scripts/bench/torch_mlp.py "$threads" "$seconds" ${2:+"$2"} 2>/dev/null
 }
+# OpenBLAS 0.3.21 does not know newer CPUs and falls back to AVX2 there.
+if grep -qw avx512f /proc/cpuinfo; then export OPENBLAS_CORETYPE=SkylakeX; fi
 
 echo "$(bench_machine), $threads threads, $rounds rounds of 5 blocks of $seconds/5 s a case"
 for ((round = 0; round < rounds; ++round)); do

@@ -34,19 +34,26 @@ void micro(int64_t k, const T* __restrict a, int64_t a_step, const T* __restrict
   using V = typename Simd<T>::V;
   using Unaligned = typename Simd<T>::Unaligned;
   constexpr int kLanes = Simd<T>::kLanes;
+  // Unrolled, so that acc lives in registers from the first loop to the last.
   V acc[kRows][kVectors];
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) acc[r][v] = V{};
   for (int64_t p = 0; p < k; ++p) {
     V bv[kVectors];
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) bv[v] = *reinterpret_cast<const Unaligned*>(b + p * b_step + v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       const T s = kAcross ? a[r + p * a_step] : a[r * a_step + p];
+#pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) acc[r][v] += s * bv[v];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) *reinterpret_cast<Unaligned*>(out + r * out_step + v * kLanes) = acc[r][v];
 }
 
@@ -168,36 +175,34 @@ struct Product {
   const T *a, *b, *bias;
   T* c;
 
-  // Adds a finished tile to C: first k block replaces (or scales by beta), the last applies bias and activation.
-  // kCols: the number of columns when it is known to the compiler, else 0.
-  template <int kCols>
-  void store_cols(const T* tile, int64_t i, int64_t rows, int64_t j, int64_t some_cols, bool first, bool last) const {
-    const int64_t cols = kCols ? kCols : some_cols;
-    const T alpha = static_cast<T>(args.alpha), beta = static_cast<T>(args.beta);
-    const bool finish = last && (bias || args.act != Activation::none);
+  // Adds a tile to C: the first block of k replaces (or scales by beta), the last applies bias and activation.
+  void store(T* tile, int64_t i, int64_t rows, int64_t j, int64_t cols, bool first, bool last) const {
+    using V = typename Simd<T>::V;
+    const T alpha = static_cast<T>(args.alpha), beta = first ? static_cast<T>(args.beta) : T(1);
+    const bool add_bias = last && bias, relu = last && args.act == Activation::relu;
+    const bool other_act = last && !relu && args.act != Activation::none;
+    alignas(64) T bias_row[kNr<T>] = {};
+    if (add_bias) memcpy(bias_row, bias + j, static_cast<size_t>(cols) * sizeof(T));
     for (int64_t r = 0; r < rows; ++r) {
-      T* __restrict out = c + (i + r) * args.ldc + j;
-      const T* from = tile + r * kNr<T>;
-      if (!first)
-        for (int64_t k = 0; k < cols; ++k) out[k] += alpha * from[k];
-      else if (beta == T(0))
-        for (int64_t k = 0; k < cols; ++k) out[k] = alpha * from[k];
+      T* out = c + (i + r) * args.ldc + j;
+      T* row = tile + r * kNr<T>;
+      for (int v = 0; v < kVectors; ++v) reinterpret_cast<V*>(row)[v] *= alpha;
+      if (beta != T(0))
+        for (int64_t k = 0; k < cols; ++k) row[k] += beta * out[k];
+      if (add_bias)
+        for (int v = 0; v < kVectors; ++v) reinterpret_cast<V*>(row)[v] += reinterpret_cast<V*>(bias_row)[v];
+      if (relu)
+        for (int v = 0; v < kVectors; ++v) {
+          V& x = reinterpret_cast<V*>(row)[v];
+          x = x > T(0) ? x : V{};
+        }
+      if (other_act)
+        for (int64_t k = 0; k < cols; ++k) row[k] = activate(row[k], args.act);
+      if (cols == kNr<T>)
+        memcpy(out, row, kNr<T> * sizeof(T));
       else
-        for (int64_t k = 0; k < cols; ++k) out[k] = beta * out[k] + alpha * from[k];
-      if (!finish) continue;
-      if (bias)
-        for (int64_t k = 0; k < cols; ++k) out[k] += bias[j + k];
-      if (args.act == Activation::relu)
-        for (int64_t k = 0; k < cols; ++k) out[k] = out[k] > T(0) ? out[k] : T(0);
-      else if (args.act != Activation::none)
-        for (int64_t k = 0; k < cols; ++k) out[k] = activate(out[k], args.act);
+        for (int64_t k = 0; k < cols; ++k) out[k] = row[k];
     }
-  }
-  void store(const T* tile, int64_t i, int64_t rows, int64_t j, int64_t cols, bool first, bool last) const {
-    if (cols == kNr<T>)
-      store_cols<kNr<T>>(tile, i, rows, j, cols, first, last);
-    else
-      store_cols<0>(tile, i, rows, j, cols, first, last);
   }
 
   // One panel of packed B against rows [i0, i0 + m) of packed A.
