@@ -55,7 +55,7 @@ Status collect(const toml::table& table, const std::string& prefix, const std::s
   return Status::Ok();
 }
 
-std::string quoted(const std::string& text) {
+std::string toml_string(const std::string& text) {
   std::string out = "\"";
   for (char c : text) {
     if (c == '"' || c == '\\') {
@@ -78,7 +78,7 @@ std::string toml_value(const Options& options, const OptionSpec& spec) {
     case OptionKind::text:
     case OptionKind::name:
     case OptionKind::duration:
-      return quoted(text);
+      return toml_string(text);
     case OptionKind::real:
       return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
     case OptionKind::sizes:
