@@ -389,10 +389,12 @@ void Supervisor::died(Child& child) {
   const bool ends_job = contains(options_.essential, child.status.rank) || contains(options_.fatal_exit_codes, code);
   const bool restarts =
       !ends_job && options_.restartable && static_cast<int>(child.status.restarts) < options_.max_restarts;
-  if (options_.on_death)
-    options_.on_death(what + (ends_job   ? "; the job ends"
-                              : restarts ? "; it is started again"
-                                         : "; the others go on without it"));
+  // What ends the job is said once, by its result.
+  const bool first = report_.lost.empty();
+  if (options_.on_death && !ends_job && (options_.restartable || first))
+    options_.on_death(what + (restarts               ? "; it is started again"
+                              : options_.restartable ? "; the others go on without it"
+                                                     : "; the others cannot go on without it"));
   if (contains(options_.essential, child.status.rank)) {
     set_state(child, "failed");
     tell_gone(child);

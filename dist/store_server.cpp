@@ -283,7 +283,7 @@ Result<std::unique_ptr<StoreServer>> serve_store(const std::string& host, int po
   Result<Socket> listener = listen_on(host, port);
   if (!listener.ok()) return listener.status();
   Socket wake(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake) return make_status(StatusCode::io_error, "cannot make an event descriptor: ", std::strerror(errno));
+  if (!wake) return make_status(StatusCode::unavailable, "cannot make an event descriptor: ", std::strerror(errno));
   return std::unique_ptr<StoreServer>(std::make_unique<TcpStoreServer>(std::move(*listener), secret, std::move(wake)));
 }
 

@@ -27,7 +27,7 @@ Result<Addresses> resolve(const std::string& host, int port) {
   if (port < 0 || port > 65535)
     return make_status(StatusCode::invalid_argument, "port ", port, " is outside 0 to 65535");
   if (int error = ::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found); error != 0)
-    return make_status(StatusCode::io_error, "no address for host '", host, "': ", ::gai_strerror(error));
+    return make_status(StatusCode::unavailable, "no address for host '", host, "': ", ::gai_strerror(error));
   return Addresses(found, &freeaddrinfo);
 }
 
@@ -41,7 +41,7 @@ Status wait_for(const Socket& socket, short events, SteadyTime deadline) {
     pollfd entry{socket.fd(), events, 0};
     int ready = ::poll(&entry, 1, milliseconds_until(deadline));
     if (ready > 0) return {};
-    if (ready < 0 && errno != EINTR) return make_status(StatusCode::io_error, "poll: ", std::strerror(errno));
+    if (ready < 0 && errno != EINTR) return make_status(StatusCode::unavailable, "poll: ", std::strerror(errno));
     if (std::chrono::steady_clock::now() >= deadline)
       return make_status(StatusCode::timeout, "the store did not answer in time");
   }
@@ -82,7 +82,7 @@ Result<Socket> listen_on(const std::string& host, int port) {
   if (!addresses.ok()) return addresses.status();
   const addrinfo& address = **addresses;
   Socket socket(::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!socket) return make_status(StatusCode::io_error, "cannot make a socket: ", std::strerror(errno));
+  if (!socket) return make_status(StatusCode::unavailable, "cannot make a socket: ", std::strerror(errno));
   int on = 1;  // a port in TIME_WAIT may be taken, one that somebody listens on may not
   ::setsockopt(socket.fd(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (::bind(socket.fd(), address.ai_addr, address.ai_addrlen) != 0 || ::listen(socket.fd(), 128) != 0) {
@@ -90,7 +90,7 @@ Result<Socket> listen_on(const std::string& host, int port) {
       return make_status(StatusCode::unavailable, "address ", host, ":", port,
                          " is already in use: stop the program that uses it, or choose another port "
                          "(--run.port or MASTER_PORT; 0 takes any free one)");
-    return make_status(StatusCode::io_error, "cannot listen on ", host, ":", port, ": ", std::strerror(errno));
+    return make_status(StatusCode::unavailable, "cannot listen on ", host, ":", port, ": ", std::strerror(errno));
   }
   return socket;
 }
@@ -125,7 +125,7 @@ Status send_all(const Socket& socket, const void* data, size_t size, SteadyTime 
   while (size) {
     ssize_t n = ::send(socket.fd(), at, size, MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0 && errno != EAGAIN) return make_status(StatusCode::io_error, "lost the store: ", std::strerror(errno));
+    if (n < 0 && errno != EAGAIN) return make_status(StatusCode::unavailable, "lost the store: ", std::strerror(errno));
     if (n < 0) {
       SINEW_RETURN_IF_ERROR(wait_for(socket, POLLOUT, deadline));
       continue;
@@ -141,8 +141,8 @@ Status receive_all(const Socket& socket, void* data, size_t size, SteadyTime dea
   while (size) {
     ssize_t n = ::recv(socket.fd(), at, size, 0);
     if (n < 0 && errno == EINTR) continue;
-    if (n == 0) return make_status(StatusCode::io_error, "lost the store: the connection was closed");
-    if (n < 0 && errno != EAGAIN) return make_status(StatusCode::io_error, "lost the store: ", std::strerror(errno));
+    if (n == 0) return make_status(StatusCode::unavailable, "lost the store: the connection was closed");
+    if (n < 0 && errno != EAGAIN) return make_status(StatusCode::unavailable, "lost the store: ", std::strerror(errno));
     if (n < 0) {
       SINEW_RETURN_IF_ERROR(wait_for(socket, POLLIN, deadline));
       continue;

@@ -81,6 +81,10 @@ dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
           .fingerprint = fingerprint};
 }
 
+bool takes_workers_back(const dist::SchemeOptions& scheme) {
+  return dist::needs_center(scheme) || scheme.name == "local";
+}
+
 dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
   return {.seed = static_cast<uint64_t>(o.train.seed),
           .latency = o.sim.latency,
@@ -89,7 +93,7 @@ dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
           .jitter = o.sim.jitter,
           .detection = o.sim.detection,
           .always_yield = o.sim.always_yield,
-          .restarts = static_cast<int>(o.run.restarts),
+          .restarts = takes_workers_back(scheme_options(o, 0)) ? static_cast<int>(o.run.restarts) : 0,
           .faults = std::move(faults)};
 }
 

@@ -3,6 +3,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "models/component_options.h"
+
 namespace sinew::train {
 
 Result<dist::FaultPlan> read_fault_plan(const Options& options) {
@@ -15,7 +17,13 @@ Result<dist::FaultPlan> read_fault_plan(const Options& options) {
   std::ostringstream text;
   text << file.rdbuf();
   Result<dist::FaultPlan> plan = dist::parse_fault_plan(text.str(), path);
-  if (plan.ok()) plan->seed = static_cast<uint64_t>(options.train.seed);
+  if (!plan.ok()) return plan;
+  plan->seed = static_cast<uint64_t>(options.train.seed);
+  const int nodes = dist::node_count(scheme_options(options, 0));
+  for (const dist::Fault& fault : plan->faults)
+    for (dist::Rank rank : {fault.rank, fault.from, fault.to})
+      if (rank >= nodes)
+        return make_status(StatusCode::data_error, path, ": rank ", rank, ", but the job's ranks are 0 to ", nodes - 1);
   return plan;
 }
 

@@ -6,7 +6,8 @@
 
 namespace sinew::train {
 
-// An empty plan when fault.plan is not set. Errors: not_found, data_error with the line.
+// An empty plan when fault.plan is not set. Errors: not_found, data_error with the line, or with a rank that the job
+// does not have.
 Result<dist::FaultPlan> read_fault_plan(const Options& options);
 
 }  // namespace sinew::train

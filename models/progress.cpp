@@ -108,6 +108,10 @@ void Progress::finish(const ProgressState& state) {
   if (settings_.mode == ProgressMode::none) return;
   next_ = 0;
   update(state);
+  stop();
+}
+
+void Progress::stop() {
   if (drawn_) out_ << "\n" << std::flush;
   drawn_ = false;
 }

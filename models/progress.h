@@ -50,6 +50,8 @@ class Progress {
   void note(const std::string& text);
   // Shows the last state whatever the time, and ends the line.
   void finish(const ProgressState& state);
+  // Leaves a drawn bar as it is, and says no more.
+  void stop();
 
  private:
   Settings settings_;

@@ -27,7 +27,7 @@ struct RunSummary {
   int64_t steps_per_worker = 0;
   int64_t parameters = 0;         // of the model
   double samples_per_second = 0;  // trained, all workers together, by the wall clock
-  int64_t bytes_sent = 0;         // all nodes together; of restarted ones the last life
+  int64_t bytes_sent = 0;         // all nodes together, over all their lives
   double wall_seconds = 0;
   double virtual_seconds = 0;         // 0 in a real run
   int64_t exchanges = 0, missed = 0;  // all workers together (dist::SchemeCounters)

@@ -5,7 +5,7 @@
 //   env.json           compiler, libraries, processor, host
 //   metrics.jsonl      measurements (models/metrics.h)
 //   status.json        rank, role, pid, state and step of every process, kept live
-//   log/rank-N.log     what each process printed
+//   log/rank-N.log     what each process printed (not in a simulation, which has one process)
 //   model.safetensors  the parameters at the evaluation point
 //   summary.json       the result (models/run.h); written last, so a folder with it holds a finished run
 //

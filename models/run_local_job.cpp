@@ -63,6 +63,7 @@ class JobProgress {
   }
   void note(const std::string& line) { progress_.note(line); }
   void finish() { progress_.finish(state_); }
+  void stop() { progress_.stop(); }
 
  private:
   const RunContext& context_;
@@ -105,7 +106,7 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
       .processes = dist::node_count(context.scheme),
       .max_restarts = static_cast<int>(options.run.restarts),
       .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
-      .restartable = center || options.scheme.name == "local",
+      .restartable = takes_workers_back(context.scheme),
       .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
       .master_port = static_cast<int>(options.run.port),
       .silence = options.run.grace,
@@ -118,7 +119,10 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
           },
       .on_death = [&](const std::string& line) { progress.note(line); }};
   Result<dist::LaunchReport> report = dist::supervise(launch);
-  progress.finish();
+  if (report.ok() && report->exit_code == 0)
+    progress.finish();
+  else
+    progress.stop();
   if (!report.ok()) return report.status();
   const std::vector<NodeStatus> nodes = node_states(context.scheme, report->processes);
   if (report->stopped_by) {

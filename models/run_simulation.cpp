@@ -1,6 +1,7 @@
 // All nodes of a run as fibers of this process, in virtual time.
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <iostream>
 #include <optional>
@@ -34,12 +35,18 @@ const char* state_of(const dist::NodeOutcome& outcome) {
   return "failed";
 }
 
-std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimReport* report,
+// Written by the simulation, read by the thread that handles signals.
+using LiveSteps = std::vector<std::atomic<int64_t>>;
+
+std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimReport* report, const LiveSteps& steps,
                                     const char* state = "running") {
   std::vector<NodeStatus> nodes;
   for (int rank = 0; rank < dist::node_count(context.scheme); ++rank) {
-    NodeStatus node{
-        .rank = rank, .role = rank < context.scheme.workers ? "worker" : "center", .pid = getpid(), .state = state};
+    NodeStatus node{.rank = rank,
+                    .role = rank < context.scheme.workers ? "worker" : "center",
+                    .pid = getpid(),
+                    .state = state,
+                    .step = steps[static_cast<size_t>(rank)]};
     if (report) {
       const dist::NodeOutcome& outcome = report->nodes[static_cast<size_t>(rank)];
       node.state = state_of(outcome);
@@ -66,20 +73,27 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   context.metrics = &*metrics;
   set_num_threads(static_cast<int>(options.train.threads));
   folder.begin();
+  const int nodes = dist::node_count(context.scheme);
+  LiveSteps next_step(static_cast<size_t>(nodes));
   std::optional<StopSignal> stop(std::in_place, folder.dir(), [&] {
-    (void)folder.write_status("cancelled", node_states(context, nullptr, "cancelled")).ok();
+    (void)folder.write_status("cancelled", node_states(context, nullptr, next_step, "cancelled")).ok();
   });
-  SINEW_RETURN_IF_ERROR(folder.write_status("running", node_states(context, nullptr)));
+  SINEW_RETURN_IF_ERROR(folder.write_status("running", node_states(context, nullptr, next_step)));
 
   Progress progress(Progress::for_stderr(options.log.progress, static_cast<double>(options.log.every) * 1e-9),
                     std::cerr);
-  const int nodes = dist::node_count(context.scheme);
   int64_t trained = 0;
-  std::vector<int64_t> next_step(static_cast<size_t>(nodes), 0);
+  double status_at = 0;
+  std::vector<NodeCounters> lives(static_cast<size_t>(nodes)), former(static_cast<size_t>(nodes));
   ProgressState state{.total_steps = context.steps, .alive = nodes, .nodes = nodes};
-  context.on_step = [&](dist::Rank rank, const StepReport& step, const NodeCounters&) {
+  context.on_step = [&](dist::Rank rank, const StepReport& step, const NodeCounters& counters) {
     trained += step.samples;
     next_step[static_cast<size_t>(rank)] = step.step;
+    lives[static_cast<size_t>(rank)] = counters;
+    if (const double now = elapsed(); now > status_at + 0.5) {
+      status_at = now;  // losing such a line must not end a run: the next one comes soon
+      (void)folder.write_status("running", node_states(context, nullptr, next_step)).ok();
+    }
     if (rank != 0) return;
     state.step = step.step, state.loss = step.loss, state.accuracy = step.accuracy;
     state.elapsed_seconds = elapsed();
@@ -92,11 +106,20 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   for (dist::Rank rank = 0; rank < nodes; ++rank)
     simulation.set_node(rank, [&, rank](dist::World& world) {
       const size_t at = static_cast<size_t>(rank);
-      // A restarted worker goes on after its last finished step.
+      // A restarted worker goes on after its last finished step, and its exchanges count with the former ones. The
+      // simulated network counts bytes over all lives by itself.
+      former[at].exchanges += lives[at].exchanges, former[at].missed += lives[at].missed;
+      former[at].samples += lives[at].samples;
+      lives[at] = {};
       Result<NodeResult> result =
           rank < context.scheme.workers ? run_worker(context, world, next_step[at]) : run_center(context, world);
       world.leave();
-      if (result.ok()) results[at] = std::move(*result);
+      if (result.ok()) {
+        results[at] = std::move(*result);
+        NodeCounters& counters = results[at].report.counters;
+        counters.exchanges += former[at].exchanges, counters.missed += former[at].missed;
+        counters.samples += former[at].samples;
+      }
       return result.status();
     });
   const dist::SimReport report = simulation.run();
@@ -119,7 +142,8 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   if (failure.ok() && !measured) failure = make_status(StatusCode::peer_lost, "no node lived to be measured");
   if (failure.ok()) failure = measure(context, *measured);
   stop.reset();
-  SINEW_RETURN_IF_ERROR(folder.write_status(failure.ok() ? "finished" : "failed", node_states(context, &report)));
+  SINEW_RETURN_IF_ERROR(
+      folder.write_status(failure.ok() ? "finished" : "failed", node_states(context, &report, next_step)));
   SINEW_RETURN_IF_ERROR(failure);
   SINEW_RETURN_IF_ERROR(save_weights(folder.model(), context.model, measured->point.view()));
   for (size_t i = 0; i < results.size(); ++i)

@@ -10,7 +10,7 @@
 set -euo pipefail
 
 needed=(g++ cmake ninja-build pkg-config nlohmann-json3-dev libtomlplusplus-dev libgtest-dev)
-optional=(ccache libdnnl-dev libucx-dev libssl-dev zlib1g-dev libpng-dev libjpeg62-turbo-dev libbenchmark-dev)
+optional=(ccache libdnnl-dev libucx-dev libssl-dev zlib1g-dev libpng-dev libjpeg-dev libbenchmark-dev)
 print_only=""
 for argument in "$@"; do
   case $argument in
@@ -62,7 +62,9 @@ fi
 
 echo "setup: installing ${missing[*]}"
 install=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=120)
-if ! { "${install[@]}" update && "${install[@]}" install -y --no-install-recommends "${missing[@]}" >/dev/null; } </dev/null; then
+# One unknown package fails a whole call: what is needed comes by itself, first.
+get() { [ $# -eq 0 ] || "${install[@]}" install -y --no-install-recommends "$@" >/dev/null; }
+if ! { "${install[@]}" update && get "${missing_needed[@]}" && get "${missing[@]}"; } </dev/null; then
   mapfile -t missing_needed < <(missing_of "${needed[@]}")
   [ ${#missing_needed[@]} -eq 0 ] || { echo "setup: apt-get failed; a build needs: ${missing_needed[*]}" >&2; exit 1; }
   echo "setup: apt-get failed; going on without: $(missing_of "${optional[@]}" | tr '\n' ' ')"

@@ -20,7 +20,7 @@ constexpr const char* kSegment = "256k";
 constexpr int kProgressCalls = 64;  // then commands and timers have their turn
 
 Status failure(const char* what, ucs_status_t status) {
-  return make_status(StatusCode::io_error, "UCX: ", what, ": ", ucs_status_string(status));
+  return make_status(StatusCode::unavailable, "UCX: ", what, ": ", ucs_status_string(status));
 }
 
 // Left to the end of the process, which closes its sockets. Kept reachable, so that it does not count as a leak.

@@ -112,7 +112,13 @@ TEST_F(ProgramWithUcx, APortInUse) {
   ASSERT_EQ(listen(listener, 1), 0);
   ASSERT_EQ(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length), 0);
   const std::string port = std::to_string(ntohs(address.sin_port));
-  expect_failure(4, run_of("easgd", "run", {"--run.port", port}), {port, "already in use"});
+  auto p = start(run_of("easgd", "run", {"--run.port", port}));
+  EXPECT_EQ(p->wait(), 4);
+  const std::string text = p->output();
+  EXPECT_TRUE(text.starts_with("sinew: ")) << text;
+  EXPECT_NE(text.find(port), std::string::npos) << text;
+  EXPECT_NE(text.find("already in use"), std::string::npos) << text;
+  EXPECT_EQ(std::ranges::count(text, '\n'), 1) << text;
   close(listener);
 }
 
@@ -134,6 +140,9 @@ TEST_F(Program, BadInputIsOneClearLine) {
       2, {"train", "--data.train_size", "3", "--workers", "4", "--data.sharding", "partition", "--out", root_ + "/d"},
       {"too few"});
   expect_failure(3, {"sim", "--fault.plan", root_ + "/plan.txt", "--out", root_ + "/c"}, {"plan.txt", "explode"});
+  std::ofstream(root_ + "/rank.txt") << "kill rank=9 step=1\n";
+  expect_failure(3, {"sim", "--workers", "2", "--fault.plan", root_ + "/rank.txt", "--out", root_ + "/r"},
+                 {"rank.txt", "rank 9", "0 to 2"});
 }
 
 TEST_F(Program, NoArgumentsIsHelp) {

@@ -165,11 +165,18 @@ TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
   Result<RunSummary> back = run({{"scheme.name", "easgd"}, {"fault.plan", plan}});
   ASSERT_TRUE(back.ok()) << back.status().message();
   EXPECT_EQ(back->restarts, 1);
+  EXPECT_EQ(back->exchanges, 4 * 4);  // before steps 0, 10, 20 and 30, over both lives
   EXPECT_TRUE(back->lost.empty());
   Result<RunSummary> lost = run({{"scheme.name", "easgd"}, {"fault.plan", plan}, {"run.restarts", "0"}});
   ASSERT_TRUE(lost.ok()) << lost.status().message();
   EXPECT_EQ(lost->restarts, 0);
   EXPECT_EQ(lost->lost, (std::vector<int>{2}));
+  // As with real processes, a synchronous scheme does not take it back.
+  EXPECT_EQ(run({{"scheme.name", "allreduce"}, {"fault.plan", plan}}).status().code(), StatusCode::peer_lost);
+  std::ifstream status(dir_ + "/status.json");
+  const std::string text((std::istreambuf_iterator<char>(status)), std::istreambuf_iterator<char>());
+  EXPECT_NE(text.find("\"restarts\": 0"), std::string::npos) << text;
+  EXPECT_EQ(text.find("\"restarts\": 1"), std::string::npos) << text;
 }
 
 TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
