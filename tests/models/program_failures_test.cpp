@@ -152,7 +152,10 @@ TEST_F(ProgramWithUcx, AStoppedRankOfAnotherLauncherIsGivenUp) {
   const int pid = pid_at_step("run", 1, 100, *ranks[0]);
   ASSERT_GT(pid, 0) << ranks[0]->output();
   kill(pid, SIGSTOP);
-  for (int rank : {0, 2, 3}) EXPECT_EQ(ranks[static_cast<size_t>(rank)]->wait(), 0);
+  for (int rank : {0, 2, 3}) {
+    auto& process = *ranks[static_cast<size_t>(rank)];
+    EXPECT_EQ(process.wait(), 0) << process.output();
+  }
   EXPECT_EQ(summary("run").at("lost"), Json({1}));
   EXPECT_EQ(status("run").at("state"), "finished");
   EXPECT_EQ(status("run").at("processes").at(1).at("state"), "lost");
