@@ -31,8 +31,7 @@ Tensor pad_shortcut(const Tensor& x, int64_t stride, int64_t out) {
 }  // namespace
 
 BasicBlock::BasicBlock(int64_t in, int64_t out, const ResidualOptions& options)
-    : in_(in),
-      out_(out),
+    : out_(out),
       options_(options),
       conv1_(in, out, 3, conv_options(options.stride, 1, options.init)),
       conv2_(out, out, 3, conv_options(1, 1, options.init)),

@@ -31,7 +31,7 @@ class BasicBlock : public Module {
   Tensor forward(const Tensor& x, const Pass& pass) const override;
 
  private:
-  int64_t in_, out_;
+  int64_t out_;
   ResidualOptions options_;
   Conv2d conv1_, conv2_;
   BatchNorm bn1_, bn2_;
