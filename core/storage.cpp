@@ -1,5 +1,6 @@
 #include "core/storage.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <mutex>
@@ -12,13 +13,14 @@ namespace {
 // Freed CPU storages are kept with their blocks, for reuse by size class: training allocates the same sizes every step,
 // and fresh pages cost more than many kernels. Small classes are per thread without a lock; large ones are shared,
 // since a message's block is often freed on another thread than its maker's. AddressSanitizer builds keep nothing, so
-// that it sees every use after free.
+// that it sees every use after free. Large classes: what is kept may make up, with what is in use, the most that was in
+// use at one time, and kKeptAnyway in any case.
 #if defined(__SANITIZE_ADDRESS__)
 constexpr bool kKeepBlocks = false;
 #else
 constexpr bool kKeepBlocks = true;
 #endif
-constexpr size_t kSmallest = 64, kLargeFrom = 64 * 1024, kKeptLimit = size_t{512} << 20;
+constexpr size_t kSmallest = 64, kLargeFrom = 64 * 1024, kKeptAnyway = size_t{512} << 20;
 constexpr uint32_t kKeptPerThread = 32;  // storages of one small class
 
 // Eight classes per doubling: at most 12.5 % of a block is unused.
@@ -37,6 +39,10 @@ SizeClass size_class(size_t bytes) {
   return {8 + (log - 9) * 8 + static_cast<int>(eighths) - 9, eighths * step};
 }
 constexpr int kClasses = 8 + 40 * 8;
+size_t bytes_of_class(size_t index) {
+  if (index < 8) return (index + 1) * kSmallest;
+  return (index % 8 + 9) << ((index - 8) / 8 + 6);
+}
 
 }  // namespace
 
@@ -56,12 +62,13 @@ class KeptStorages {
     --count_;
     return storage;
   }
+  void delete_one() {
+    Storage* storage = pop();
+    cpu_kernels().release(storage->data_, 0);
+    delete storage;
+  }
   void delete_all() {
-    while (!empty()) {
-      Storage* storage = pop();
-      cpu_kernels().release(storage->data_, 0);
-      delete storage;
-    }
+    while (!empty()) delete_one();
   }
 
  private:
@@ -71,10 +78,58 @@ class KeptStorages {
 
 namespace {
 
-struct SharedCache {
-  std::mutex mutex;
-  std::array<KeptStorages, kClasses> kept;
-  size_t bytes = 0;
+class SharedCache {
+ public:
+  Storage* take(const SizeClass& c) {
+    std::lock_guard lock(mutex_);
+    const size_t i = touch(c);
+    used_ += c.bytes;
+    most_used_ = std::max(most_used_, used_);
+    if (kept_[i].empty()) {
+      make_room(0);
+      return nullptr;
+    }
+    bytes_ -= c.bytes;
+    return kept_[i].pop();
+  }
+
+  // False: not kept.
+  bool keep(Storage* storage, const SizeClass& c) {
+    std::lock_guard lock(mutex_);
+    const size_t i = touch(c);
+    used_ -= c.bytes;
+    if (!make_room(c.bytes)) return false;
+    bytes_ += c.bytes;
+    kept_[i].push(storage);
+    return true;
+  }
+
+ private:
+  bool has_room(size_t more) const { return bytes_ + more <= std::max(kKeptAnyway, most_used_ - used_); }
+  size_t touch(const SizeClass& c) {
+    const size_t i = static_cast<size_t>(c.index);
+    touched_[i] = ++clock_;
+    return i;
+  }
+  // The class that nobody has asked for in the longest time gives its blocks back first.
+  bool make_room(size_t more) {
+    while (!has_room(more)) {
+      size_t oldest = kClasses;
+      for (size_t i = 0; i < kClasses; ++i)
+        if (!kept_[i].empty() && (oldest == kClasses || touched_[i] < touched_[oldest])) oldest = i;
+      if (oldest == kClasses) return false;
+      bytes_ -= bytes_of_class(oldest);
+      kept_[oldest].delete_one();
+    }
+    return true;
+  }
+
+  std::mutex mutex_;
+  std::array<KeptStorages, kClasses> kept_;
+  std::array<uint64_t, kClasses> touched_{};
+  uint64_t clock_ = 0;
+  size_t bytes_ = 0;                 // kept
+  size_t used_ = 0, most_used_ = 0;  // given out
 };
 SharedCache& shared_cache() {
   static SharedCache* cache = new SharedCache;  // never destroyed: threads may outlive static destruction
@@ -102,11 +157,7 @@ Storage* take_kept(const SizeClass& c) {
     ThreadCache& cache = thread_cache();
     return cache.alive && !cache.kept[i].empty() ? cache.kept[i].pop() : nullptr;
   }
-  SharedCache& cache = shared_cache();
-  std::lock_guard lock(cache.mutex);
-  if (cache.kept[i].empty()) return nullptr;
-  cache.bytes -= c.bytes;
-  return cache.kept[i].pop();
+  return shared_cache().take(c);
 }
 
 // False: not kept.
@@ -119,12 +170,7 @@ bool keep(Storage* storage, const SizeClass& c) {
     cache.kept[i].push(storage);
     return true;
   }
-  SharedCache& cache = shared_cache();
-  std::lock_guard lock(cache.mutex);
-  if (cache.bytes + c.bytes > kKeptLimit) return false;
-  cache.bytes += c.bytes;
-  cache.kept[i].push(storage);
-  return true;
+  return shared_cache().keep(storage, c);
 }
 
 }  // namespace

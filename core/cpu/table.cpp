@@ -1,8 +1,6 @@
 // The CPU's kernel table: our kernels for the best instruction set of this machine, oneDNN on top for gemm.
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <new>
 
 #include "core/cpu/cpu_info.h"
 #include "core/cpu/onednn.h"
@@ -44,29 +42,45 @@ Isa best_isa() {
 
 KernelTable own;  // without oneDNN
 
+// oneDNN uses the machine's widest vectors whatever this build was compiled for. Where ours are as wide, the faster one
+// of the two was measured, kind by kind, with bench/kernels/{gemm,conv}.cpp.
+struct Widest {
+  bool avx2 = false, avx512 = false;
+};
+Widest own_is_as_wide() {
+  Widest w;
+#if defined(__x86_64__)
+  w.avx512 = best_isa() == Isa::v4;
+  w.avx2 = best_isa() == Isa::v3 && !__builtin_cpu_supports("avx512f");
+#endif
+  return w;
+}
+Widest own_matches;
+
+// On AVX2, untransposed operands with sums from this length on: ours take 0.6 to 0.7 of the time.
+constexpr int64_t kLongSum = 64;
+
 void gemm(const kernel::GemmArgs& args) {
+  if (own_matches.avx2 && !args.trans_a && !args.trans_b && args.k >= kLongSum) return own.gemm(args);
   if (!onednn::gemm(args)) own.gemm(args);
 }
 
+// Ours are faster on most filters larger than one pixel. Towards an image of few channels ours lose; so they do with
+// AVX-512 towards the filters, except on the smallest images.
+bool own_convolves(const kernel::ConvArgs& args) {
+  return (own_matches.avx2 || own_matches.avx512) && args.r * args.s > 1;
+}
+constexpr int64_t kFewChannels = 4, kSmallImage = 16;
+
 void conv_forward(const kernel::ConvArgs& args) {
-  if (!onednn::conv_forward(args)) own.conv_forward(args);
+  if (own_convolves(args) || !onednn::conv_forward(args)) own.conv_forward(args);
 }
 void conv_dx(const kernel::ConvArgs& args) {
-  if (!onednn::conv_dx(args)) own.conv_dx(args);
+  if ((own_convolves(args) && args.c > kFewChannels) || !onednn::conv_dx(args)) own.conv_dx(args);
 }
 void conv_dw(const kernel::ConvArgs& args) {
-  if (!onednn::conv_dw(args)) own.conv_dw(args);
-}
-
-// oneDNN uses the machine's widest vectors whatever this build was compiled for. Where our kernels have the same, they
-// are measured on AVX2 (bench/kernels/conv.cpp): faster on 3x3 and 5x5 layers, up to twice on small images, slower on
-// first layers and 1x1. AVX-512 is oneDNN's.
-bool onednn_convolves() {
-#if defined(__x86_64__)
-  return best_isa() == Isa::v2 || __builtin_cpu_supports("avx512f");
-#else
-  return true;
-#endif
+  const bool ours = own_convolves(args) && (own_matches.avx2 || args.p * args.q <= kSmallImage);
+  if (ours || !onednn::conv_dw(args)) own.conv_dw(args);
 }
 
 void* allocate(size_t bytes) {
@@ -113,7 +127,8 @@ const KernelTable& cpu_kernels() {
     }
     own = t;
     t.gemm = gemm;
-    if (onednn_convolves()) t.conv_forward = conv_forward, t.conv_dx = conv_dx, t.conv_dw = conv_dw;
+    own_matches = own_is_as_wide();
+    t.conv_forward = conv_forward, t.conv_dx = conv_dx, t.conv_dw = conv_dw;
     t.allocate = allocate;
     t.release = release;
     t.upload = t.download = t.copy = move_bytes;
@@ -133,7 +148,9 @@ ConvKernels own_conv() {
 }
 ConvKernels onednn_conv() {
   (void)cpu_kernels();
-  return {conv_forward, conv_dx, conv_dw};
+  return {[](const kernel::ConvArgs& args) { onednn::conv_forward(args) ? void() : own.conv_forward(args); },
+          [](const kernel::ConvArgs& args) { onednn::conv_dx(args) ? void() : own.conv_dx(args); },
+          [](const kernel::ConvArgs& args) { onednn::conv_dw(args) ? void() : own.conv_dw(args); }};
 }
 
 bool has_kernels(Device device) { return device == Device::cpu || tables[static_cast<int>(device)] != nullptr; }
