@@ -12,6 +12,8 @@ KernelTable make_table() {
   t.unary = unary;
   t.reduce = reduce;
   t.gemm = gemm;
+  t.softmax = softmax;
+  t.cross_entropy = cross_entropy;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
   t.release = [](void* data, size_t) { memory_free(data, stream()); };
   t.upload = [](void* device, const void* host, size_t bytes) {

@@ -1,0 +1,59 @@
+// Host side of loss.cu.
+#include <algorithm>
+
+#include "cuda/entries.h"
+#include "cuda/kernels_network.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+// Blocks beyond this go round again. One block takes this many rounds rather than leaving a second launch to do.
+constexpr int64_t kMaxBlocks = 1 << 16, kRoundsOfOneBlock = 4;
+
+bool in_packs(const void* p, int64_t cols, size_t size) {
+  return reinterpret_cast<uintptr_t>(p) % 16 == 0 && static_cast<size_t>(cols) * size % 16 == 0;
+}
+
+int64_t blocks_for(int64_t rows, const RowShare& share) {
+  return std::clamp<int64_t>((rows + share.rows_per_block - 1) / share.rows_per_block, 1, kMaxBlocks);
+}
+
+template <class T>
+void run(const kernel::SoftmaxArgs& args) {
+  const bool packs = in_packs(args.x, args.cols, sizeof(T)) && in_packs(args.y, args.cols, sizeof(T));
+  const SoftmaxKernel<T> softmax = softmax_kernel<T>(args.cols, packs);
+  launch(softmax.kernel, {static_cast<unsigned>(blocks_for(args.rows, softmax.share))}, {softmax.share.threads}, 0,
+         stream(), args.rows, args.cols, args.log, static_cast<const T*>(args.x), static_cast<T*>(args.y));
+}
+
+template <class T>
+void run(const kernel::CrossEntropyArgs& args) {
+  // A null dx counts as aligned.
+  const bool packs = in_packs(args.x, args.cols, sizeof(T)) && in_packs(args.dx, args.cols, sizeof(T));
+  const CrossEntropyKernel<T> entropy = cross_entropy_kernel<T>(args.cols, packs);
+  int64_t blocks = blocks_for(args.rows, entropy.share);
+  if (args.loss && entropy.share.rows_per_block > 1 && blocks <= kRoundsOfOneBlock) blocks = 1;
+  T* const loss = static_cast<T*>(args.loss);
+  double* partial = nullptr;
+  const size_t bytes = static_cast<size_t>(blocks) * sizeof(double);
+  if (loss && blocks > 1) partial = static_cast<double*>(memory_allocate(bytes, stream()));
+  launch(entropy.kernel, {static_cast<unsigned>(blocks)}, {entropy.share.threads}, 0, stream(), args.rows, args.cols,
+         static_cast<const T*>(args.x), args.labels, static_cast<const T*>(args.scale), static_cast<T*>(args.dx), loss,
+         partial);
+  if (!partial) return;
+  launch(mean_loss_kernel<T>(), {1}, {kMeanThreads}, 0, stream(), blocks, args.rows, partial, loss);
+  memory_free(partial, stream());
+}
+
+}  // namespace
+
+void softmax(const kernel::SoftmaxArgs& args) {
+  if (args.rows == 0 || args.cols == 0) return;
+  SINEW_DISPATCH_FLOAT(args.dtype, "softmax", run<T>(args));
+}
+
+void cross_entropy(const kernel::CrossEntropyArgs& args) {
+  SINEW_DISPATCH_FLOAT(args.dtype, "cross_entropy", run<T>(args));
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
