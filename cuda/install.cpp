@@ -14,6 +14,10 @@ KernelTable make_table() {
   t.gemm = gemm;
   t.softmax = softmax;
   t.cross_entropy = cross_entropy;
+  t.channel_affine = channel_affine;
+  t.batch_norm = batch_norm;
+  t.batch_norm_grad = batch_norm_grad;
+  t.batch_norm_grad2 = batch_norm_grad2;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
   t.release = [](void* data, size_t) { memory_free(data, stream()); };
   t.upload = [](void* device, const void* host, size_t bytes) {

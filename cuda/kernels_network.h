@@ -37,4 +37,58 @@ inline constexpr unsigned kMeanThreads = 256;
 template <class T>
 Kernel<int64_t, int64_t, const double*, T*> mean_loss_kernel();
 
+// ---- norm.cu ----
+
+// Kernels over (rows, channels). Block (x, kColumnThreads / x), x a power of two up to kColumnLanes; a thread takes
+// `width` neighbouring channels: 1, or as many as 16 bytes hold, when all arrays over rows are aligned to that and
+// channels is a multiple. blockIdx.x counts groups of x * width channels, blockIdx.y chunks of `chunk` rows.
+inline constexpr unsigned kColumnThreads = 256, kColumnLanes = 32;
+// Those that add up sums over rows leave kSums sums a chunk: partial is (chunks, sums, channels). The kernels that
+// finish them have blocks (kTotalChannels, kTotalLanes); blockIdx.x counts groups of kTotalChannels channels.
+inline constexpr unsigned kTotalChannels = 4, kTotalLanes = kColumnThreads / kTotalChannels;
+
+// Where the rectifier's mask comes from.
+enum class NormMask : uint8_t { none, from_x, from_y };
+template <class T>
+struct NormKernels {
+  // Sums of x - x[0] and its square. Parameters: rows, channels, chunk, x, partial.
+  static constexpr int kStatisticsSums = 2;
+  using Statistics = Kernel<int64_t, int64_t, int64_t, const T*, double*>;
+  static Statistics statistics(bool packs);
+  // channels, chunks, rows, eps, partial, x, gamma, mean, inv_std, variance, scale (gamma * inv_std).
+  using FinishStatistics = Kernel<int64_t, int64_t, double, double, const double*, const T*, const T*, T*, T*, T*, T*>;
+  static FinishStatistics finish_statistics();
+  // rows, channels, chunk, relu, x, center, scale, shift, residual, y.
+  using Affine = Kernel<int64_t, int64_t, int64_t, bool, const T*, const T*, const T*, const T*, const T*, T*>;
+  static Affine affine(bool packs, bool residual);
+
+  // Sums of the masked g and of its product with x - mean.
+  // rows, channels, chunk, g, x, y, gamma, beta, mean, inv_std, dresidual, partial.
+  static constexpr int kGradSums = 2;
+  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, const T*,
+                          const T*, T*, double*>;
+  static GradSums grad_sums(bool packs, NormMask mask);
+  // channels, chunks, rows, partial, gamma, inv_std, dgamma, dbeta, coefficients (kGradCoefficients, channels).
+  static constexpr int kGradCoefficients = 3;
+  using FinishGrad = Kernel<int64_t, int64_t, double, const double*, const T*, const T*, T*, T*, T*>;
+  static FinishGrad finish_grad();
+  // from_y: g is already masked. rows, channels, chunk, g, x, mean, beta, coefficients, dx.
+  using Grad = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*>;
+  static Grad grad(bool packs, NormMask mask);
+
+  // rows, channels, chunk, g, x, y, u, gamma, beta, mean, inv_std, partial.
+  static constexpr int kGrad2Sums = 5;
+  using Grad2Sums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, const T*,
+                           const T*, const T*, double*>;
+  static Grad2Sums grad2_sums(bool packs, NormMask mask);
+  // channels, chunks, rows, partial, gamma, inv_std, a, b, gamma2, coefficients (kGrad2Coefficients, channels).
+  static constexpr int kGrad2Coefficients = 6;
+  using FinishGrad2 = Kernel<int64_t, int64_t, double, const double*, const T*, const T*, const T*, const T*, T*, T*>;
+  static FinishGrad2 finish_grad2();
+  // rows, channels, chunk, g, x, y, u, r, mean, beta, coefficients, g2, x2.
+  using Grad2 = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, const T*, const T*,
+                       const T*, T*, T*>;
+  static Grad2 grad2(bool packs, NormMask mask);
+};
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,0 +1,73 @@
+// Host side of kernels over (rows, channels): their grids, from the shape alone, and the memory of their sums.
+#pragma once
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "cuda/entries.h"
+#include "cuda/kernels_network.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+struct ColumnGrid {
+  bool packs;  // arrays over rows are moved 16 bytes at a time
+  Dim block;
+  Dim sums, pass, totals;  // grids of kernels that add up rows, that write rows, and that add up chunks
+  int64_t channels, chunks, sums_chunk, pass_chunk;
+};
+inline constexpr Dim kTotalsBlock{kTotalChannels, kTotalLanes};
+
+// `arrays` are those over rows; null ones count as aligned.
+template <class T>
+ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<const void*> arrays) {
+  // Sums: two blocks for each of an H100's 132 multiprocessors, all at once, as every one leaves partial sums to be
+  // read again. Passes: whole waves of two, three or four blocks a multiprocessor. A thread's rows are worth its start.
+  constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kSumsRows = 8, kPassRows = 4;
+  constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
+  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  ColumnGrid grid{};
+  grid.channels = channels;
+  grid.packs = channels % kWidth == 0 && std::all_of(arrays.begin(), arrays.end(), [](const void* p) {
+                 return reinterpret_cast<uintptr_t>(p) % 16 == 0;
+               });
+  const int64_t columns = grid.packs ? channels / kWidth : channels;
+  unsigned lanes = 1;
+  while (lanes < kColumnLanes && lanes < columns) lanes *= 2;
+  grid.block = {lanes, kColumnThreads / lanes};
+  const int64_t tiles = ceil_div(columns, lanes);
+  const auto chunk_of = [&](int64_t blocks, int64_t rows_of_thread) {
+    const int64_t most = std::max<int64_t>(1, rows / (rows_of_thread * grid.block.y));
+    return std::max<int64_t>(1, ceil_div(rows, std::clamp<int64_t>(blocks / tiles, 1, most)));
+  };
+  grid.sums_chunk = chunk_of(kSumsBlocks, kSumsRows);
+  grid.pass_chunk = chunk_of(kPassBlocks, kPassRows);
+  grid.chunks = std::max<int64_t>(1, ceil_div(rows, grid.sums_chunk));
+  const unsigned x = static_cast<unsigned>(tiles);
+  grid.sums = {x, static_cast<unsigned>(grid.chunks)};
+  grid.pass = {x, static_cast<unsigned>(std::max<int64_t>(1, ceil_div(rows, grid.pass_chunk)))};
+  grid.totals = {static_cast<unsigned>(ceil_div(channels, kTotalChannels))};
+  return grid;
+}
+
+// Partial sums of every chunk, and a few vectors of one value a channel. Freed once the kernels launched so far are
+// done.
+template <class T>
+class ColumnScratch {
+ public:
+  ColumnScratch(const ColumnGrid& grid, int sums, int vectors)
+      : sums_bytes_(static_cast<size_t>(grid.chunks * sums * grid.channels) * sizeof(double)),
+        data_(static_cast<char*>(
+            memory_allocate(sums_bytes_ + static_cast<size_t>(vectors * grid.channels) * sizeof(T), stream()))) {}
+  ~ColumnScratch() { memory_free(data_, stream()); }
+  ColumnScratch(const ColumnScratch&) = delete;
+  ColumnScratch& operator=(const ColumnScratch&) = delete;
+
+  double* partial() const { return reinterpret_cast<double*>(data_); }
+  T* vectors() const { return reinterpret_cast<T*>(data_ + sums_bytes_); }
+
+ private:
+  size_t sums_bytes_;
+  char* data_;
+};
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
