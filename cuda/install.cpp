@@ -14,6 +14,11 @@ KernelTable make_table() {
   t.gemm = gemm;
   t.softmax = softmax;
   t.cross_entropy = cross_entropy;
+  t.max_pool = max_pool;
+  t.max_pool_gather = max_pool_gather;
+  t.max_pool_scatter = max_pool_scatter;
+  t.avg_pool = avg_pool;
+  t.avg_pool_grad = avg_pool_grad;
   t.channel_affine = channel_affine;
   t.batch_norm = batch_norm;
   t.batch_norm_grad = batch_norm_grad;

@@ -91,4 +91,24 @@ struct NormKernels {
   static Grad2 grad2(bool packs, NormMask mask);
 };
 
+// ---- pool.cu ----
+
+struct PoolShape {
+  int h, w, c, p, q, kernel, stride, pad;
+};
+// A thread takes 16 bytes of channels of one written pixel (packs: x, y and c allow it, and the places' address is a
+// multiple of as many bytes), or one channel. blockIdx.x counts rows of written pixels over all images; a row's
+// threads, pixels times groups of channels, are shared out over blockIdx.y. Parameters: shape, x, y, index.
+inline constexpr unsigned kPoolThreads = 256;
+template <class T>
+struct PoolKernels {
+  using WithPlaces = Kernel<PoolShape, const T*, T*, uint8_t*>;        // index is written, or null
+  using FromPlaces = Kernel<PoolShape, const T*, T*, const uint8_t*>;  // index is read, or not used
+  static WithPlaces max(bool packs, int64_t kernel);
+  static FromPlaces gather(bool packs, int64_t kernel);
+  static FromPlaces scatter(bool packs);
+  static FromPlaces average(bool packs, int64_t kernel);
+  static FromPlaces average_grad(bool packs);
+};
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS
