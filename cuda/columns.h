@@ -13,9 +13,9 @@ struct ColumnGrid {
   bool packs;  // arrays over rows are moved 16 bytes at a time
   Dim block;
   Dim sums, pass, totals;  // grids of kernels that add up rows, that write rows, and that add up chunks
+  Dim totals_block;
   int64_t channels, chunks, sums_chunk, pass_chunk;
 };
-inline constexpr Dim kTotalsBlock{kTotalChannels, kTotalLanes};
 
 // `arrays` are those over rows; null ones count as aligned.
 template <class T>
@@ -45,7 +45,10 @@ ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<con
   const unsigned x = static_cast<unsigned>(tiles);
   grid.sums = {x, static_cast<unsigned>(grid.chunks)};
   grid.pass = {x, static_cast<unsigned>(std::max<int64_t>(1, ceil_div(rows, grid.pass_chunk)))};
-  grid.totals = {static_cast<unsigned>(ceil_div(channels, kTotalChannels))};
+  unsigned lanes_of_totals = 1;
+  while (lanes_of_totals < kTotalLanes && lanes_of_totals < grid.chunks) lanes_of_totals *= 2;
+  grid.totals_block = {kColumnThreads / lanes_of_totals, lanes_of_totals};
+  grid.totals = {static_cast<unsigned>(ceil_div(channels, grid.totals_block.x))};
   return grid;
 }
 

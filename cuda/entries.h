@@ -20,6 +20,8 @@ void channel_affine(const kernel::ChannelAffineArgs& args);
 void batch_norm(const kernel::BatchNormArgs& args);
 void batch_norm_grad(const kernel::BatchNormGradArgs& args);
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args);
+void layer_norm(const kernel::LayerNormArgs& args);
+void layer_norm_grad(const kernel::LayerNormGradArgs& args);
 
 // The stream all work of this process goes to: kernels, copies and allocations of all threads are in one order,
 // so a block of memory may be freed by another thread than the one that used it.

@@ -23,6 +23,8 @@ KernelTable make_table() {
   t.batch_norm = batch_norm;
   t.batch_norm_grad = batch_norm_grad;
   t.batch_norm_grad2 = batch_norm_grad2;
+  t.layer_norm = layer_norm;
+  t.layer_norm_grad = layer_norm_grad;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
   t.release = [](void* data, size_t) { memory_free(data, stream()); };
   t.upload = [](void* device, const void* host, size_t bytes) {

@@ -44,8 +44,8 @@ Kernel<int64_t, int64_t, const double*, T*> mean_loss_kernel();
 // channels is a multiple. blockIdx.x counts groups of x * width channels, blockIdx.y chunks of `chunk` rows.
 inline constexpr unsigned kColumnThreads = 256, kColumnLanes = 32;
 // Those that add up sums over rows leave kSums sums a chunk: partial is (chunks, sums, channels). The kernels that
-// finish them have blocks (kTotalChannels, kTotalLanes); blockIdx.x counts groups of kTotalChannels channels.
-inline constexpr unsigned kTotalChannels = 4, kTotalLanes = kColumnThreads / kTotalChannels;
+// finish them have blocks (kColumnThreads / y, y), y a power of two up to kTotalLanes; x counts channels.
+inline constexpr unsigned kTotalLanes = 64;
 
 // Where the rectifier's mask comes from.
 enum class NormMask : uint8_t { none, from_x, from_y };
@@ -109,6 +109,33 @@ struct PoolKernels {
   static FromPlaces scatter(bool packs);
   static FromPlaces average(bool packs, int64_t kernel);
   static FromPlaces average_grad(bool packs);
+};
+
+// ---- layer_norm.cu ----
+
+// Blocks of kLayerThreads threads that serve rows_per_block rows each, counted by blockIdx.x. packs: all arrays but
+// mean and inv_std are aligned to 16 bytes, and cols is a multiple of that.
+inline constexpr unsigned kLayerThreads = 256;
+template <class T>
+struct LayerNormKernels {
+  // rows, cols, eps, x, gamma, beta, y, mean, inv_std.
+  struct Rows {
+    Kernel<int64_t, int64_t, double, const T*, const T*, const T*, T*, T*, T*> kernel;
+    unsigned rows_per_block;
+  };
+  static Rows rows(int64_t cols, bool packs);
+  // rows, cols, g, x, gamma, mean, inv_std, dx.
+  struct GradRows {
+    Kernel<int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*> kernel;
+    unsigned rows_per_block;
+  };
+  static GradRows dx(int64_t cols, bool packs);
+  // Over columns like norm.cu's. rows, cols, chunk, g, x, mean, inv_std, partial; cols, chunks, partial, dgamma, dbeta.
+  static constexpr int kGradSums = 2;
+  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, double*>;
+  static GradSums grad_sums(bool packs);
+  using FinishGrad = Kernel<int64_t, int64_t, const double*, T*, T*>;
+  static FinishGrad finish_grad();
 };
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -32,7 +32,7 @@ void run(const kernel::BatchNormArgs& args) {
   T* const scale = scratch.vectors();
   launch(K::statistics(grid.packs), grid.sums, grid.block, 0, stream(), args.rows, args.channels, grid.sums_chunk,
          in<T>(args.x), scratch.partial());
-  launch(K::finish_statistics(), grid.totals, kTotalsBlock, 0, stream(), args.channels, grid.chunks, args.rows,
+  launch(K::finish_statistics(), grid.totals, grid.totals_block, 0, stream(), args.channels, grid.chunks, args.rows,
          args.eps, scratch.partial(), in<T>(args.x), in<T>(args.gamma), out<T>(args.mean), out<T>(args.inv_std),
          out<T>(args.variance), scale);
   launch(K::affine(grid.packs, args.residual), grid.pass, grid.block, 0, stream(), args.rows, args.channels,
@@ -51,7 +51,7 @@ void run(const kernel::BatchNormGradArgs& args) {
   launch(K::grad_sums(grid.packs, mask), grid.sums, grid.block, 0, stream(), args.rows, args.channels, grid.sums_chunk,
          in<T>(args.g), in<T>(args.x), in<T>(args.y), in<T>(args.gamma), in<T>(args.beta), in<T>(args.mean),
          in<T>(args.inv_std), out<T>(args.dresidual), scratch.partial());
-  launch(K::finish_grad(), grid.totals, kTotalsBlock, 0, stream(), args.channels, grid.chunks, args.rows,
+  launch(K::finish_grad(), grid.totals, grid.totals_block, 0, stream(), args.channels, grid.chunks, args.rows,
          scratch.partial(), in<T>(args.gamma), in<T>(args.inv_std), out<T>(args.dgamma), out<T>(args.dbeta),
          scratch.vectors());
   if (!args.dx) return;
@@ -70,7 +70,7 @@ void run(const kernel::BatchNormGrad2Args& args) {
   launch(K::grad2_sums(grid.packs, mask), grid.sums, grid.block, 0, stream(), args.rows, args.channels, grid.sums_chunk,
          in<T>(args.g), in<T>(args.x), in<T>(args.y), in<T>(args.u), in<T>(args.gamma), in<T>(args.beta),
          in<T>(args.mean), in<T>(args.inv_std), scratch.partial());
-  launch(K::finish_grad2(), grid.totals, kTotalsBlock, 0, stream(), args.channels, grid.chunks, args.rows,
+  launch(K::finish_grad2(), grid.totals, grid.totals_block, 0, stream(), args.channels, grid.chunks, args.rows,
          scratch.partial(), in<T>(args.gamma), in<T>(args.inv_std), in<T>(args.a), in<T>(args.b), out<T>(args.gamma2),
          scratch.vectors());
   launch(K::grad2(grid.packs, mask), grid.pass, grid.block, 0, stream(), args.rows, args.channels, grid.pass_chunk,

@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(kColumnThreads)
                      T* __restrict__ inv_std, T* __restrict__ variance, T* __restrict__ scale) {
   double total[NormKernels<T>::kStatisticsSums];
   if (!total_sums(channels, chunks, partial, total)) return;
-  const int64_t j = int64_t(blockIdx.x) * kTotalChannels + threadIdx.x;
+  const int64_t j = total_channel();
   const double offset = total[0] / rows, squares = total[1] - total[0] * offset;
   const double m2 = squares < 0 ? 0 : squares;
   const T s = T(1.0 / fn::sqrt(m2 / rows + eps));
@@ -154,7 +154,7 @@ __global__ void __launch_bounds__(kColumnThreads)
                T* __restrict__ dbeta, T* __restrict__ coefficients) {
   double total[NormKernels<T>::kGradSums];
   if (!total_sums(channels, chunks, partial, total)) return;
-  const int64_t j = int64_t(blockIdx.x) * kTotalChannels + threadIdx.x;
+  const int64_t j = total_channel();
   const double s = double(inv_std[j]);
   const T scale = gamma[j] * inv_std[j];
   if (dbeta) dbeta[j] = T(total[0]);
@@ -239,7 +239,7 @@ __global__ void __launch_bounds__(kColumnThreads)
                 const T* __restrict__ b, T* __restrict__ gamma2, T* __restrict__ coefficients) {
   double total[NormKernels<T>::kGrad2Sums];
   if (!total_sums(channels, chunks, partial, total)) return;
-  const int64_t j = int64_t(blockIdx.x) * kTotalChannels + threadIdx.x;
+  const int64_t j = total_channel();
   const double s = double(inv_std[j]), scale = double(gamma[j]) * s;
   const double aj = a ? double(a[j]) : 0, bj = b ? double(b[j]) : 0;
   // Means of m, m xh, u, u xh, and the covariance that is left of m and u.

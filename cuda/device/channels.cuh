@@ -90,31 +90,35 @@ SINEW_DEVICE void sum_rows(const Walk& walk, double* partial, Load load, Add add
   for (int i = 0; i < kSums * kWidth; ++i) to[i / kWidth * walk.channels + i % kWidth] = tile[i][thread];
 }
 
-// The second launch: block (kTotalChannels, kTotalLanes), blockIdx.x counts groups of channels. Adds up what sum_rows
-// left in `chunks` chunks; the thread that gets the totals of a channel is told so.
+// The channel of a thread of the second launch: blockIdx.x counts groups of blockDim.x channels.
+SINEW_DEVICE int64_t total_channel() { return int64_t(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+// The second launch: blockDim.y threads add up what sum_rows left in `chunks` chunks for one channel; the one that gets
+// its totals is told so. All threads of the block call it, once per kernel.
 template <int kSums>
 SINEW_DEVICE bool total_sums(int64_t channels, int64_t chunks, const double* partial, double (&total)[kSums]) {
-  SINEW_SHARED(double, tile, [kSums][kTotalLanes][kTotalChannels]);
-  const int64_t channel = int64_t(blockIdx.x) * kTotalChannels + threadIdx.x;
+  SINEW_SHARED(double, tile, [kSums][kColumnThreads]);
+  const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x;
+  const int64_t channel = total_channel();
   const bool inside = channel < channels;
   SINEW_UNROLL
   for (int k = 0; k < kSums; ++k) total[k] = 0;
-  for (int64_t chunk = threadIdx.y; chunk < (inside ? chunks : 0); chunk += kTotalLanes) {
+  for (int64_t chunk = threadIdx.y; chunk < (inside ? chunks : 0); chunk += blockDim.y) {
     SINEW_UNROLL
     for (int k = 0; k < kSums; ++k) total[k] += partial[(chunk * kSums + k) * channels + channel];
   }
   SINEW_UNROLL
-  for (int k = 0; k < kSums; ++k) tile[k][threadIdx.y][threadIdx.x] = total[k];
-  for (unsigned half = kTotalLanes / 2; half > 0; half /= 2) {
+  for (int k = 0; k < kSums; ++k) tile[k][thread] = total[k];
+  for (unsigned half = blockDim.y / 2; half > 0; half /= 2) {
     block_sync();
     if (threadIdx.y < half) {
       SINEW_UNROLL
-      for (int k = 0; k < kSums; ++k) tile[k][threadIdx.y][threadIdx.x] += tile[k][threadIdx.y + half][threadIdx.x];
+      for (int k = 0; k < kSums; ++k) tile[k][thread] += tile[k][thread + half * blockDim.x];
     }
   }
   if (threadIdx.y != 0 || !inside) return false;
   SINEW_UNROLL
-  for (int k = 0; k < kSums; ++k) total[k] = tile[k][0][threadIdx.x];
+  for (int k = 0; k < kSums; ++k) total[k] = tile[k][thread];
   return true;
 }
 

@@ -1,0 +1,70 @@
+// Host side of layer_norm.cu.
+#include <algorithm>
+#include <initializer_list>
+
+#include "cuda/columns.h"
+#include "cuda/entries.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+template <class T>
+const T* in(const void* p) {
+  return static_cast<const T*>(p);
+}
+template <class T>
+T* out(void* p) {
+  return static_cast<T*>(p);
+}
+
+// Whether rows of `cols` are moved 16 bytes at a time.
+template <class T>
+bool in_packs(int64_t cols, std::initializer_list<const void*> arrays) {
+  return static_cast<size_t>(cols) * sizeof(T) % 16 == 0 &&
+         std::all_of(arrays.begin(), arrays.end(),
+                     [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
+}
+
+Dim grid_of(int64_t rows, int64_t rows_per_block) {
+  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
+  SINEW_CHECK(blocks <= 0x7fffffff, "layer_norm", "too many rows for one launch");
+  return {static_cast<unsigned>(blocks)};
+}
+
+template <class T>
+void run(const kernel::LayerNormArgs& args) {
+  const auto rows =
+      LayerNormKernels<T>::rows(args.cols, in_packs<T>(args.cols, {args.x, args.gamma, args.beta, args.y}));
+  launch(rows.kernel, grid_of(args.rows, rows.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
+         args.eps, in<T>(args.x), in<T>(args.gamma), in<T>(args.beta), out<T>(args.y), out<T>(args.mean),
+         out<T>(args.inv_std));
+}
+
+template <class T>
+void run(const kernel::LayerNormGradArgs& args) {
+  using K = LayerNormKernels<T>;
+  if (args.dx && args.rows > 0) {
+    const auto dx = K::dx(args.cols, in_packs<T>(args.cols, {args.g, args.x, args.gamma, args.dx}));
+    launch(dx.kernel, grid_of(args.rows, dx.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
+           in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean), in<T>(args.inv_std), out<T>(args.dx));
+  }
+  const ColumnGrid grid = column_grid<T>(args.rows, args.cols, {args.g, args.x});
+  const ColumnScratch<T> scratch(grid, K::kGradSums, 0);
+  launch(K::grad_sums(grid.packs), grid.sums, grid.block, 0, stream(), args.rows, args.cols, grid.sums_chunk,
+         in<T>(args.g), in<T>(args.x), in<T>(args.mean), in<T>(args.inv_std), scratch.partial());
+  launch(K::finish_grad(), grid.totals, grid.totals_block, 0, stream(), args.cols, grid.chunks, scratch.partial(),
+         out<T>(args.dgamma), out<T>(args.dbeta));
+}
+
+}  // namespace
+
+void layer_norm(const kernel::LayerNormArgs& args) {
+  if (args.rows == 0 || args.cols == 0) return;
+  SINEW_DISPATCH_FLOAT(args.dtype, "layer_norm", run<T>(args));
+}
+void layer_norm_grad(const kernel::LayerNormGradArgs& args) {
+  if (args.cols == 0) return;
+  SINEW_DISPATCH_FLOAT(args.dtype, "layer_norm_grad", run<T>(args));
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,0 +1,264 @@
+// Layer norm and its derivative (formulas: core/ops/layer_norm.cpp).
+//
+// y, dx: parallel over rows. Up to 1024 columns: a warp holds a row in registers and reads it once; longer rows: a
+// block each, which reads the row twice, the second time from the caches. Sums in double. dgamma, dbeta: parallel over
+// columns and chunks of rows, like batch norm's sums (cuda/device/channels.cuh). Bytes, in arrays of rows * cols *
+// sizeof(T): layer_norm 1 read, 1 write; grad 4 reads, 1 write. Flops: about 10 an element; bound by memory. GPU
+// figures: not measured yet.
+#include "cuda/device/device.cuh"
+
+#include "core/functors.h"
+#include "cuda/device/channels.cuh"
+#include "cuda/device/rows.cuh"
+#include "cuda/kernels_network.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+namespace fn = SINEW_FUNCTOR_NS::fn;
+
+constexpr unsigned kRowWarps = kLayerThreads / kWarp;
+constexpr unsigned kShort = 8, kLonger = 32;  // elements a lane holds
+
+// A row's columns as the threads of its group take them: kWidth neighbours at a time. fn(first of them).
+template <int kWidth, unsigned kThreads, class Fn>
+SINEW_DEVICE void for_columns(unsigned thread, int64_t cols, Fn use) {
+  for (int64_t c = int64_t(thread) * kWidth; c < cols; c += int64_t(kThreads) * kWidth) use(c);
+}
+
+// kValues elements a lane of a row's array, zero beyond its end.
+template <class T, int kWidth, unsigned kValues>
+struct LaneValues {
+  static constexpr unsigned kPacks = kValues / kWidth;
+  Values<T, kWidth> pack[kPacks];
+
+  SINEW_DEVICE static unsigned column(unsigned i) { return (threadIdx.x % kWarp + i * kWarp) * kWidth; }
+  SINEW_DEVICE void load_row(const T* row, unsigned cols) {
+    SINEW_UNROLL
+    for (unsigned i = 0; i < kPacks; ++i) {
+      pack[i] = Values<T, kWidth>{};
+      if (column(i) < cols) pack[i] = load<kWidth>(row + column(i));
+    }
+  }
+};
+
+template <class T, int kWidth, unsigned kValues>
+__global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 4 : 2)
+    layer_short(int64_t rows, int64_t cols, double eps, const T* __restrict__ x, const T* __restrict__ gamma,
+                const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean, T* __restrict__ inv_std) {
+  using Row = LaneValues<T, kWidth, kValues>;
+  const int64_t r = int64_t(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
+  if (r >= rows) return;  // all lanes of the warp
+  const unsigned width = static_cast<unsigned>(cols);
+  Row row;
+  row.load_row(x + r * cols, width);
+  double sum = 0, squares = 0;
+  SINEW_UNROLL
+  for (unsigned i = 0; i < Row::kPacks; ++i) {
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) sum += double(row.pack[i].v[j]);
+  }
+  const T c = T(lanes_sum<kWarp>(sum) / double(cols));
+  SINEW_UNROLL
+  for (unsigned i = 0; i < Row::kPacks; ++i) {
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      // In T: a copy of the row in double would not fit beside it.
+      const T d = Row::column(i) < width ? row.pack[i].v[j] - c : T(0);
+      squares += double(d * d);
+    }
+  }
+  const T s = T(1.0 / fn::sqrt(lanes_sum<kWarp>(squares) / double(cols) + eps));
+  if (threadIdx.x % kWarp == 0) mean[r] = c, inv_std[r] = s;
+  SINEW_UNROLL
+  for (unsigned i = 0; i < Row::kPacks; ++i) {
+    const unsigned at = Row::column(i);
+    if (at >= width) continue;
+    const Values<T, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) row.pack[i].v[j] = (row.pack[i].v[j] - c) * s * scale.v[j] + shift.v[j];
+    store(y + r * cols + at, row.pack[i]);
+  }
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kLayerThreads, 3)
+    layer_long(int64_t rows, int64_t cols, double eps, const T* __restrict__ x, const T* __restrict__ gamma,
+               const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean, T* __restrict__ inv_std) {
+  SINEW_SHARED(double, sums, [kRowWarps]);
+  SINEW_SHARED(double, squares, [kRowWarps]);
+  const int64_t r = blockIdx.x;
+  const T* const row = x + r * cols;
+  // About the first element, so that a mean far from zero costs no digits.
+  const double pivot = double(row[0]);
+  double sum = 0, square = 0;
+  for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
+    const Values<T, kWidth> v = load<kWidth>(row + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      const double d = double(v.v[j]) - pivot;
+      sum += d;
+      square += d * d;
+    }
+  });
+  const double total = block_sum(sum, sums), offset = total / double(cols);
+  const double m2 = block_sum(square, squares) - total * offset;
+  const T c = T(pivot + offset), s = T(1.0 / fn::sqrt((m2 < 0 ? 0 : m2) / double(cols) + eps));
+  if (threadIdx.x == 0) mean[r] = c, inv_std[r] = s;
+  for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
+    Values<T, kWidth> v = load<kWidth>(row + at);
+    const Values<T, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) v.v[j] = (v.v[j] - c) * s * scale.v[j] + shift.v[j];
+    store(y + r * cols + at, v);
+  });
+}
+
+// dx = s (h - <h> - xh <h xh>), h = g gamma, xh = (x - mean) s, < > the mean over the row.
+template <class T>
+struct RowSlope {
+  T center, s, mean, slope;
+
+  SINEW_DEVICE T normalized(T x) const { return (x - center) * s; }
+  SINEW_DEVICE T apply(T h, T x) const { return s * ((h - mean) - normalized(x) * slope); }
+};
+
+template <class T, int kWidth, unsigned kValues>
+__global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 3 : 1)
+    layer_dx_short(int64_t rows, int64_t cols, const T* __restrict__ g, const T* __restrict__ x,
+                   const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
+                   T* __restrict__ dx) {
+  using Row = LaneValues<T, kWidth, kValues>;
+  const int64_t r = int64_t(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
+  if (r >= rows) return;  // all lanes of the warp
+  const unsigned width = static_cast<unsigned>(cols);
+  Row row, h;
+  row.load_row(x + r * cols, width);
+  h.load_row(g + r * cols, width);
+  RowSlope<T> of{mean[r], inv_std[r], T(0), T(0)};
+  double h0 = 0, h1 = 0;
+  SINEW_UNROLL
+  for (unsigned i = 0; i < Row::kPacks; ++i) {
+    const unsigned at = Row::column(i);
+    if (at >= width) continue;
+    const Values<T, kWidth> scale = load<kWidth>(gamma + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      h.pack[i].v[j] *= scale.v[j];
+      h0 += double(h.pack[i].v[j]);
+      h1 += double(h.pack[i].v[j]) * double(of.normalized(row.pack[i].v[j]));
+    }
+  }
+  of.mean = T(lanes_sum<kWarp>(h0) / double(cols));
+  of.slope = T(lanes_sum<kWarp>(h1) / double(cols));
+  SINEW_UNROLL
+  for (unsigned i = 0; i < Row::kPacks; ++i) {
+    if (Row::column(i) >= width) continue;
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) h.pack[i].v[j] = of.apply(h.pack[i].v[j], row.pack[i].v[j]);
+    store(dx + r * cols + Row::column(i), h.pack[i]);
+  }
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kLayerThreads, 4)
+    layer_dx_long(int64_t rows, int64_t cols, const T* __restrict__ g, const T* __restrict__ x,
+                  const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
+                  T* __restrict__ dx) {
+  SINEW_SHARED(double, sums, [kRowWarps]);
+  SINEW_SHARED(double, slopes, [kRowWarps]);
+  const int64_t r = blockIdx.x, start = r * cols;
+  RowSlope<T> of{mean[r], inv_std[r], T(0), T(0)};
+  double h0 = 0, h1 = 0;
+  for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
+    const Values<T, kWidth> gv = load<kWidth>(g + start + at), xv = load<kWidth>(x + start + at);
+    const Values<T, kWidth> scale = load<kWidth>(gamma + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) {
+      const T h = gv.v[j] * scale.v[j];
+      h0 += double(h);
+      h1 += double(h) * double(of.normalized(xv.v[j]));
+    }
+  });
+  of.mean = T(block_sum(h0, sums) / double(cols));
+  of.slope = T(block_sum(h1, slopes) / double(cols));
+  for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
+    Values<T, kWidth> gv = load<kWidth>(g + start + at);
+    const Values<T, kWidth> xv = load<kWidth>(x + start + at), scale = load<kWidth>(gamma + at);
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) gv.v[j] = of.apply(gv.v[j] * scale.v[j], xv.v[j]);
+    store(dx + start + at, gv);
+  });
+}
+
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kColumnThreads, 3)
+    sum_layer_grad(int64_t rows, int64_t cols, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
+                   const T* __restrict__ mean, const T* __restrict__ inv_std, double* __restrict__ partial) {
+  const Walk walk(rows, cols, chunk, kWidth);
+  struct In {
+    Values<T, kWidth> g, x;
+    T center, s;
+  };
+  sum_rows<4, LayerNormKernels<T>::kGradSums, kWidth, T>(
+      walk, partial,
+      [=](int64_t row, int64_t at) {
+        return In{load<kWidth>(g + at), load<kWidth>(x + at), mean[row], inv_std[row]};
+      },
+      [](const In& in, int64_t, auto& sums) {
+        SINEW_UNROLL
+        for (int j = 0; j < kWidth; ++j) {
+          sums[0][j] += in.g.v[j] * ((in.x.v[j] - in.center) * in.s);
+          sums[1][j] += in.g.v[j];
+        }
+      });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kColumnThreads)
+    total_layer_grad(int64_t cols, int64_t chunks, const double* __restrict__ partial, T* __restrict__ dgamma,
+                     T* __restrict__ dbeta) {
+  double total[LayerNormKernels<T>::kGradSums];
+  if (!total_sums(cols, chunks, partial, total)) return;
+  const int64_t j = total_channel();
+  dgamma[j] = T(total[0]);
+  dbeta[j] = T(total[1]);
+}
+
+template <class T, int kWidth>
+typename LayerNormKernels<T>::Rows rows_of(int64_t cols) {
+  if (cols <= kShort * kWarp) return {{"layer norm", &layer_short<T, kWidth, kShort>}, kRowWarps};
+  if (cols <= kLonger * kWarp) return {{"layer norm", &layer_short<T, kWidth, kLonger>}, kRowWarps};
+  return {{"layer norm of long rows", &layer_long<T, kWidth>}, 1};
+}
+template <class T, int kWidth>
+typename LayerNormKernels<T>::GradRows dx_of(int64_t cols) {
+  if (cols <= kShort * kWarp) return {{"layer norm dx", &layer_dx_short<T, kWidth, kShort>}, kRowWarps};
+  if (cols <= kLonger * kWarp) return {{"layer norm dx", &layer_dx_short<T, kWidth, kLonger>}, kRowWarps};
+  return {{"layer norm dx of long rows", &layer_dx_long<T, kWidth>}, 1};
+}
+
+}  // namespace
+
+template <class T>
+auto LayerNormKernels<T>::rows(int64_t cols, bool packs) -> Rows {
+  return packs ? rows_of<T, Pack<T>::kWidth>(cols) : rows_of<T, 1>(cols);
+}
+template <class T>
+auto LayerNormKernels<T>::dx(int64_t cols, bool packs) -> GradRows {
+  return packs ? dx_of<T, Pack<T>::kWidth>(cols) : dx_of<T, 1>(cols);
+}
+template <class T>
+auto LayerNormKernels<T>::grad_sums(bool packs) -> GradSums {
+  if (packs) return {"layer norm grad's sums", &sum_layer_grad<T, Pack<T>::kWidth>};
+  return {"layer norm grad's sums, unaligned", &sum_layer_grad<T, 1>};
+}
+template <class T>
+auto LayerNormKernels<T>::finish_grad() -> FinishGrad {
+  return {"layer norm grad's totals", &total_layer_grad<T>};
+}
+
+template struct LayerNormKernels<float>;
+template struct LayerNormKernels<double>;
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
