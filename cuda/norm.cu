@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
   walk_rows<4>(
       walk,
       [=](int64_t, int64_t at) {
-        In in;
+        In in{};
         in.x = load<kWidth>(x + at);
         if constexpr (kResidual) in.residual = load<kWidth>(residual + at);
         return in;
@@ -126,7 +126,7 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
   sum_rows<4, NormKernels<T>::kGradSums, kWidth, T>(
       walk, partial,
       [=](int64_t, int64_t at) {
-        In in;
+        In in{};
         in.g = load<kWidth>(g + at);
         in.x = load<kWidth>(x + at);
         if constexpr (kMask == NormMask::from_y) in.y = load<kWidth>(y + at);
@@ -210,7 +210,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
   sum_rows<2, NormKernels<T>::kGrad2Sums, kWidth, T>(
       walk, partial,
       [=](int64_t, int64_t at) {
-        In in;
+        In in{};
         in.g = load<kWidth>(g + at);
         in.x = load<kWidth>(x + at);
         in.u = load<kWidth>(u + at);
@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
   walk_rows<2>(
       walk,
       [=](int64_t, int64_t at) {
-        In in;
+        In in{};
         in.g = load<kWidth>(g + at);
         in.x = load<kWidth>(x + at);
         in.u = load<kWidth>(u + at);
