@@ -21,8 +21,8 @@ struct ColumnGrid {
 template <class T>
 ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<const void*> arrays) {
   // Sums: two blocks for each of an H100's 132 multiprocessors, all at once, as every one leaves partial sums to be
-  // read again. Passes: whole waves of two, three or four blocks a multiprocessor. A thread's rows are worth its start.
-  constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kSumsRows = 8, kPassRows = 4;
+  // read again. Passes: whole waves of two, three or four blocks a multiprocessor.
+  constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kRows = 4;
   constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
   const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   ColumnGrid grid{};
@@ -35,12 +35,14 @@ ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<con
   while (lanes < kColumnLanes && lanes < columns) lanes *= 2;
   grid.block = {lanes, kColumnThreads / lanes};
   const int64_t tiles = ceil_div(columns, lanes);
-  const auto chunk_of = [&](int64_t blocks, int64_t rows_of_thread) {
-    const int64_t most = std::max<int64_t>(1, rows / (rows_of_thread * grid.block.y));
-    return std::max<int64_t>(1, ceil_div(rows, std::clamp<int64_t>(blocks / tiles, 1, most)));
+  // In whole steps of kernels that load kRows rows of a thread at once.
+  const auto chunk_of = [&](int64_t blocks) {
+    const int64_t step = kRows * grid.block.y;
+    const int64_t share = ceil_div(rows, std::max<int64_t>(1, blocks / tiles));
+    return std::max<int64_t>(1, ceil_div(share, step)) * step;
   };
-  grid.sums_chunk = chunk_of(kSumsBlocks, kSumsRows);
-  grid.pass_chunk = chunk_of(kPassBlocks, kPassRows);
+  grid.sums_chunk = chunk_of(kSumsBlocks);
+  grid.pass_chunk = chunk_of(kPassBlocks);
   grid.chunks = std::max<int64_t>(1, ceil_div(rows, grid.sums_chunk));
   const unsigned x = static_cast<unsigned>(tiles);
   grid.sums = {x, static_cast<unsigned>(grid.chunks)};
