@@ -7,6 +7,7 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 void unary(const kernel::UnaryArgs& args);
+void binary(const kernel::BinaryArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 

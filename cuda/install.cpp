@@ -10,6 +10,7 @@ Stream the_stream = nullptr;
 KernelTable make_table() {
   KernelTable t;
   t.unary = unary;
+  t.binary = binary;
   t.reduce = reduce;
   t.gemm = gemm;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
