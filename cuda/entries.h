@@ -8,6 +8,10 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 
 void unary(const kernel::UnaryArgs& args);
 void binary(const kernel::BinaryArgs& args);
+void where(const kernel::WhereArgs& args);
+void fill(const kernel::FillArgs& args);
+void cast(const kernel::CastArgs& args);
+void strided_copy(const kernel::StridedCopyArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 

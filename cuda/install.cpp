@@ -11,6 +11,10 @@ KernelTable make_table() {
   KernelTable t;
   t.unary = unary;
   t.binary = binary;
+  t.where = where;
+  t.fill = fill;
+  t.cast = cast;
+  t.strided_copy = strided_copy;
   t.reduce = reduce;
   t.gemm = gemm;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
