@@ -12,6 +12,11 @@ void where(const kernel::WhereArgs& args);
 void fill(const kernel::FillArgs& args);
 void cast(const kernel::CastArgs& args);
 void strided_copy(const kernel::StridedCopyArgs& args);
+void gather(const kernel::GatherArgs& args);
+void scatter_add(const kernel::ScatterAddArgs& args);
+void one_hot(const kernel::OneHotArgs& args);
+void dropout(const kernel::DropoutArgs& args);
+void random(const kernel::RandomArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 

@@ -15,6 +15,11 @@ KernelTable make_table() {
   t.fill = fill;
   t.cast = cast;
   t.strided_copy = strided_copy;
+  t.gather = gather;
+  t.scatter_add = scatter_add;
+  t.one_hot = one_hot;
+  t.dropout = dropout;
+  t.random = random;
   t.reduce = reduce;
   t.gemm = gemm;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
