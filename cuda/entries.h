@@ -17,6 +17,9 @@ void scatter_add(const kernel::ScatterAddArgs& args);
 void one_hot(const kernel::OneHotArgs& args);
 void dropout(const kernel::DropoutArgs& args);
 void random(const kernel::RandomArgs& args);
+void axpby(const kernel::AxpbyArgs& args);
+void dot(const kernel::DotArgs& args);
+void elastic(const kernel::ElasticArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 

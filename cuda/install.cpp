@@ -20,6 +20,9 @@ KernelTable make_table() {
   t.one_hot = one_hot;
   t.dropout = dropout;
   t.random = random;
+  t.axpby = axpby;
+  t.dot = dot;
+  t.elastic = elastic;
   t.reduce = reduce;
   t.gemm = gemm;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
