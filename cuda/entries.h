@@ -20,6 +20,12 @@ void random(const kernel::RandomArgs& args);
 void axpby(const kernel::AxpbyArgs& args);
 void dot(const kernel::DotArgs& args);
 void elastic(const kernel::ElasticArgs& args);
+void sgd(const kernel::SgdArgs& args);
+void adam(const kernel::AdamArgs& args);
+void adahessian(const kernel::AdaHessianArgs& args);
+void sophia(const kernel::SophiaArgs& args);
+void lion(const kernel::LionArgs& args);
+void block_mean(const kernel::BlockMeanArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 

@@ -23,6 +23,12 @@ KernelTable make_table() {
   t.axpby = axpby;
   t.dot = dot;
   t.elastic = elastic;
+  t.sgd = sgd;
+  t.adam = adam;
+  t.adahessian = adahessian;
+  t.sophia = sophia;
+  t.lion = lion;
+  t.block_mean = block_mean;
   t.reduce = reduce;
   t.gemm = gemm;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
