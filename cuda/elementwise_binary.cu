@@ -14,10 +14,10 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-// Groups that a thread takes at a time. A division of 64-bit integers is a function call, across which two groups of
-// both operands do not stay in registers.
+// Groups that a thread takes at a time. Two of integers do not stay in registers: 16 bytes in a group, or a division of
+// 64 bits, which is a function call.
 template <class T>
-constexpr unsigned kUnroll = sizeof(T) == 8 && T(1) / T(2) == T(0) ? 1 : kBinaryUnroll;
+constexpr unsigned kUnroll = T(1) / T(2) == T(0) ? 1 : kBinaryUnroll;
 
 template <class T>
 SINEW_DEVICE Pack<T> load_operand(const T* from, int64_t at, bool single) {

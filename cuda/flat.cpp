@@ -6,8 +6,8 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-// Of sums: what the second launch adds up alone, and enough for any GPU.
-constexpr int64_t kMaxShares = 1024, kGroupsPerThread = 4;
+// Of sums: few enough for the second launch of one block, and about as many as an H100 holds at a time.
+constexpr int64_t kMaxShares = 768, kGroupsPerThread = 4;
 
 template <class T>
 int64_t groups_for(int64_t n) {

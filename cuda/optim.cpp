@@ -50,8 +50,10 @@ void run_block_mean(const kernel::BlockMeanArgs& args) {
     return;
   }
   const unsigned threads = block <= 16 ? 8 : block <= 1024 ? 32 : kUpdateThreads;
-  launch(block_mean_segments_kernel<T>(threads), {grid_blocks(blocks, kUpdateThreads / threads)}, {kUpdateThreads}, 0,
-         stream(), blocks, of_outer, block, args.length, args.inner, args.absolute, x);
+  const int64_t grid = ceil_divide(blocks, kUpdateThreads / threads);
+  SINEW_CHECK(grid <= INT32_MAX, "block_mean", blocks, " blocks of elements are too many for one launch");
+  launch(block_mean_segments_kernel<T>(threads), {static_cast<unsigned>(grid)}, {kUpdateThreads}, 0, stream(), blocks,
+         of_outer, block, args.length, args.inner, args.absolute, x);
 }
 
 }  // namespace

@@ -146,29 +146,26 @@ __global__ void __launch_bounds__(kUpdateThreads) mean_segments(int64_t blocks, 
                                                                 int64_t length, int64_t, bool absolute, T* x) {
   constexpr unsigned kWarp = 32, kWarps = kUpdateThreads / kWarp, kPerBlock = kUpdateThreads / kThreads;
   const unsigned thread = threadIdx.x % kThreads;
-  for (int64_t base = int64_t(blockIdx.x) * kPerBlock; base < blocks; base += int64_t(gridDim.x) * kPerBlock) {
-    const int64_t number = base + threadIdx.x / kThreads, outer = quotient(number, blocks_of_outer);
-    const int64_t first = (number - outer * blocks_of_outer) * block;
-    const int64_t left = number < blocks ? length - first : 0;
-    const int64_t count = left < block ? left : block;
-    T* const segment = x + outer * length + first;
-    T sum = T(0);
-    for (int64_t k = thread; k < count; k += kThreads) sum += term(segment[k], absolute);
+  const int64_t number = int64_t(blockIdx.x) * kPerBlock + threadIdx.x / kThreads;
+  const int64_t outer = quotient(number, blocks_of_outer);
+  const int64_t first = (number - outer * blocks_of_outer) * block;
+  const int64_t left = number < blocks ? length - first : 0;
+  const int64_t count = left < block ? left : block;
+  T* const segment = x + outer * length + first;
+  T sum = T(0);
+  for (int64_t k = thread; k < count; k += kThreads) sum += term(segment[k], absolute);
+  SINEW_UNROLL
+  for (int mask = int(kThreads < kWarp ? kThreads : kWarp) / 2; mask > 0; mask /= 2) sum += warp_shuffle_xor(sum, mask);
+  if constexpr (kThreads > kWarp) {
+    SINEW_SHARED(T, warps, [kWarps]);
+    if (thread % kWarp == 0) warps[thread / kWarp] = sum;
+    block_sync();
+    sum = T(0);
     SINEW_UNROLL
-    for (int mask = int(kThreads < kWarp ? kThreads : kWarp) / 2; mask > 0; mask /= 2)
-      sum += warp_shuffle_xor(sum, mask);
-    if constexpr (kThreads > kWarp) {
-      SINEW_SHARED(T, warps, [kWarps]);
-      if (thread % kWarp == 0) warps[thread / kWarp] = sum;
-      block_sync();
-      sum = T(0);
-      SINEW_UNROLL
-      for (unsigned i = 0; i < kWarps; ++i) sum += warps[i];
-      block_sync();  // nobody reads the sums any more
-    }
-    sum /= static_cast<T>(count);
-    for (int64_t k = thread; k < count; k += kThreads) segment[k] = sum;
+    for (unsigned i = 0; i < kWarps; ++i) sum += warps[i];
   }
+  sum /= static_cast<T>(count);
+  for (int64_t k = thread; k < count; k += kThreads) segment[k] = sum;
 }
 
 }  // namespace

@@ -152,7 +152,7 @@ TEST(CudaBinary, LongArrays) {
   check<double>(0, {{(int64_t{1} << 22) + 1031}});
   check<float>(0, {{(int64_t{1} << 20) + 1031}, 0, 0, 1});
   check<float>(2, {{(int64_t{1} << 10) + 7, 1031}, 0, 1});
-  check<double>(2, {{(int64_t{1} << 12) + 7, 1032}, 2, 1});
+  check<double>(2, {{(int64_t{1} << 11) + 7, 2056}, 2, 1});
 }
 
 TEST(CudaBinary, SpecialValues) {

@@ -226,11 +226,9 @@ TEST(CudaBlockMean, Shapes) {
   });
 }
 
-// More blocks of elements than the largest grid takes at a time.
+// More columns than the largest grid takes at a time.
 TEST(CudaBlockMean, Long) {
   SINEW_NEEDS_CUDA();
-  check_block_mean<float>({1, int64_t{4100} * 1025, 1, 1025}, false, 0);
-  check_block_mean<float>({131100, 4, 1, 4}, false, 0);
   check_block_mean<float>({1050000, 1, 1, 1}, true, 0);
 }
 
