@@ -42,11 +42,12 @@ class SortedPairs {
     unsigned passes = 1;
     while (kSortBits * passes < 31 && (int64_t{1} << (kSortBits * passes)) < rows) ++passes;
     tiles_ = static_cast<uint32_t>(ceil_divide(n, kSortTile));
-    const size_t words = 4 * size_t{n_} + size_t{kSortDigits} * tiles_;
+    pitch_ = (size_t{n_} + 3) / 4 * 4;  // all four arrays are aligned to 16 bytes
+    const size_t words = 4 * pitch_ + size_t{kSortDigits} * tiles_;
     memory_ = static_cast<uint32_t*>(memory_allocate(words * sizeof(uint32_t), stream()));
     if (tiles_ == 1)
-      launch(sort_tile_kernel(), {1}, {kSortThreads}, 0, stream(), n_, passes, index, keys(0), places(0), keys(1),
-             places(1));
+      launch(sort_tile_kernel(), {1}, {kSortThreads}, kSortSharedBytes, stream(), n_, passes, index, keys(0), places(0),
+             keys(1), places(1));
     else
       for (unsigned pass = 0; pass < passes; ++pass) run_pass(pass, pass == 0 ? index : nullptr);
     last_ = (passes + 1) % 2;
@@ -59,19 +60,21 @@ class SortedPairs {
   const uint32_t* sorted_places() const { return places(last_); }
 
  private:
-  uint32_t* keys(unsigned side) const { return memory_ + size_t{2} * side * n_; }
-  uint32_t* places(unsigned side) const { return keys(side) + n_; }
+  uint32_t* keys(unsigned side) const { return memory_ + 2 * side * pitch_; }
+  uint32_t* places(unsigned side) const { return keys(side) + pitch_; }
 
   void run_pass(unsigned pass, const int64_t* index) {
     const unsigned from = (pass + 1) % 2, to = pass % 2, shift = pass * kSortBits;
     uint32_t* const counts = keys(2);
-    launch(sort_count_kernel(), {tiles_}, {kSortThreads}, 0, stream(), n_, shift, index, keys(from), counts);
+    launch(sort_count_kernel(), {tiles_}, {kSortThreads}, kSortSharedBytes, stream(), n_, shift, index, keys(from),
+           counts);
     launch(exclusive_scan_kernel(), {1}, {kScanThreads}, 0, stream(), kSortDigits * tiles_, counts);
-    launch(sort_move_kernel(), {tiles_}, {kSortThreads}, 0, stream(), n_, shift, index, keys(from), places(from),
-           counts, keys(to), places(to));
+    launch(sort_move_kernel(), {tiles_}, {kSortThreads}, kSortSharedBytes, stream(), n_, shift, index, keys(from),
+           places(from), counts, keys(to), places(to));
   }
 
   uint32_t n_, tiles_ = 0;
+  size_t pitch_ = 0;
   uint32_t* memory_ = nullptr;
   unsigned last_ = 0;
 };

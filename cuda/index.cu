@@ -3,9 +3,9 @@
 // gather, one_hot: parallel over groups of 16 bytes of y, or the largest units that a row is a multiple of.
 // Bytes: gather 2 n width sizeof(T) + 8 n; one_hot n classes sizeof(T) + 8 n. Flops: none.
 //
-// scatter_add: a stable sort of (index[i], i) by radix, 4 bits a pass, then one thread per group of 16 bytes of every
+// scatter_add: a stable sort of (index[i], i) by radix, 6 bits a pass, then one thread per group of 16 bytes of every
 // row that occurs adds the row's contributions, in increasing i because the sort is stable. A pass reads the pairs
-// twice and writes them once, 24 n bytes, in runs of a thread; passes = log2(rows) / 4. The sum reads n width
+// twice and writes them once, 24 n bytes, in runs of a thread; passes = log2(rows) / 6. The sum reads n width
 // sizeof(T) and writes the rows. A row that occurs very often is a serial sum, as its order is promised: four
 // contributions are asked for at a time.
 // GPU figures: not measured yet.
@@ -68,13 +68,15 @@ __global__ void __launch_bounds__(kIndexThreads)
 // ---- the sort ----
 
 // Every thread owns a run of kSortPerThread neighbouring pairs and a column of counters, one per digit. kParts
-// neighbouring threads then turn the counters of one digit into places; columns are padded against bank conflicts.
+// neighbouring threads then turn the counters of one digit into ranks within the tile; the columns are padded so that
+// the 32 threads of a warp, with four digits, read 32 banks.
 constexpr unsigned kParts = kSortThreads / kSortDigits, kColumnsPerPart = kSortThreads / kParts;
-constexpr unsigned kCountPitch = kSortThreads + kParts;
-using Counts = uint32_t[kSortDigits][kCountPitch];
+constexpr unsigned kCountPitch = kSortThreads + 2 * kParts;
+static_assert(kSortSharedBytes == kSortDigits * kCountPitch * sizeof(uint16_t) && kSortTile <= 65535);
+using Counts = uint16_t[kCountPitch];  // one digit's, in dynamic shared memory
 using Partial = uint32_t[kSortDigits][kParts];
 
-SINEW_DEVICE unsigned column_of(unsigned thread) { return thread + thread / kColumnsPerPart; }
+SINEW_DEVICE unsigned column_of(unsigned thread) { return thread + thread / kColumnsPerPart * 2; }
 
 struct Run {
   uint32_t keys[kSortPerThread];
@@ -86,6 +88,16 @@ SINEW_DEVICE Run load_run(uint32_t tile, uint32_t n, const int64_t* index, const
   run.begin = tile * kSortTile + threadIdx.x * kSortPerThread;
   const uint32_t left = run.begin < n ? n - run.begin : 0;
   run.count = left < kSortPerThread ? left : kSortPerThread;
+  if (index == nullptr && run.count == kSortPerThread) {  // 64 bytes, aligned to 16
+    using Four = Pack<uint32_t>;
+    SINEW_UNROLL
+    for (uint32_t j = 0; j < kSortPerThread; j += Four::kWidth) {
+      const Four four = *reinterpret_cast<const Four*>(keys + run.begin + j);
+      SINEW_UNROLL
+      for (int k = 0; k < Four::kWidth; ++k) run.keys[j + k] = four.v[k];
+    }
+    return run;
+  }
   SINEW_UNROLL
   for (uint32_t j = 0; j < kSortPerThread; ++j) {
     run.keys[j] = 0;
@@ -97,7 +109,7 @@ SINEW_DEVICE Run load_run(uint32_t tile, uint32_t n, const int64_t* index, const
 SINEW_DEVICE uint32_t digit_of(uint32_t key, unsigned shift) { return (key >> shift) % kSortDigits; }
 
 // Ends with a barrier: partial[digit][part] is the number of the digit in the part's columns.
-SINEW_DEVICE void count_digits(const Run& run, unsigned shift, Counts& counts, Partial& partial) {
+SINEW_DEVICE void count_digits(const Run& run, unsigned shift, Counts* counts, Partial& partial) {
   const unsigned column = column_of(threadIdx.x);
   SINEW_UNROLL
   for (unsigned digit = 0; digit < kSortDigits; ++digit) counts[digit][column] = 0;
@@ -119,24 +131,26 @@ SINEW_DEVICE uint32_t sum_below(const uint32_t* values, unsigned count) {
   return sum;
 }
 
-// Moves the tile's pairs, a digit's pairs from place `first` of the calling thread's digit on. Barriers inside.
-SINEW_DEVICE void move_run(const Run& run, unsigned shift, uint32_t first, Counts& counts, const Partial& partial,
-                           const int64_t* index, const uint32_t* places, uint32_t* to_keys, uint32_t* to_places) {
+// Moves the tile's pairs: a digit's go to starts[digit] and what follows. A barrier inside, before starts is read.
+SINEW_DEVICE void move_run(const Run& run, unsigned shift, const uint32_t* starts, Counts* counts,
+                           const Partial& partial, const int64_t* index, const uint32_t* places, uint32_t* to_keys,
+                           uint32_t* to_places) {
   const unsigned digit = threadIdx.x / kParts, part = threadIdx.x % kParts;
-  uint32_t place = first + sum_below(partial[digit], part);
+  uint32_t rank = sum_below(partial[digit], part);
   SINEW_UNROLL
   for (unsigned i = 0; i < kColumnsPerPart; ++i) {
-    uint32_t& count = counts[digit][column_of(part * kColumnsPerPart + i)];
-    const uint32_t next = place + count;
-    count = place;
-    place = next;
+    uint16_t& count = counts[digit][column_of(part * kColumnsPerPart + i)];
+    const uint32_t next = rank + count;
+    count = uint16_t(rank);
+    rank = next;
   }
   block_sync();
   const unsigned column = column_of(threadIdx.x);
   SINEW_UNROLL
   for (uint32_t j = 0; j < kSortPerThread; ++j) {
     if (j >= run.count) continue;
-    const uint32_t to = counts[digit_of(run.keys[j], shift)][column]++;
+    const uint32_t own_digit = digit_of(run.keys[j], shift);
+    const uint32_t to = starts[own_digit] + counts[own_digit][column]++;
     to_keys[to] = run.keys[j];
     to_places[to] = index != nullptr ? run.begin + j : places[run.begin + j];
   }
@@ -144,7 +158,7 @@ SINEW_DEVICE void move_run(const Run& run, unsigned shift, uint32_t first, Count
 
 __global__ void __launch_bounds__(kSortThreads)
     sort_count(uint32_t n, unsigned shift, const int64_t* index, const uint32_t* keys, uint32_t* counts_of_tiles) {
-  SINEW_SHARED(Counts, counts, );
+  SINEW_DYNAMIC_SHARED(Counts, counts);
   SINEW_SHARED(Partial, partial, );
   count_digits(load_run(blockIdx.x, n, index, keys), shift, counts, partial);
   if (threadIdx.x < kSortDigits)
@@ -154,30 +168,33 @@ __global__ void __launch_bounds__(kSortThreads)
 __global__ void __launch_bounds__(kSortThreads)
     sort_move(uint32_t n, unsigned shift, const int64_t* index, const uint32_t* keys, const uint32_t* places,
               const uint32_t* first_places, uint32_t* to_keys, uint32_t* to_places) {
-  SINEW_SHARED(Counts, counts, );
+  SINEW_DYNAMIC_SHARED(Counts, counts);
   SINEW_SHARED(Partial, partial, );
+  SINEW_SHARED(uint32_t, starts, [kSortDigits]);
+  if (threadIdx.x < kSortDigits) starts[threadIdx.x] = first_places[threadIdx.x * gridDim.x + blockIdx.x];
   const Run run = load_run(blockIdx.x, n, index, keys);
   count_digits(run, shift, counts, partial);
-  move_run(run, shift, first_places[threadIdx.x / kParts * gridDim.x + blockIdx.x], counts, partial, index, places,
-           to_keys, to_places);
+  move_run(run, shift, starts, counts, partial, index, places, to_keys, to_places);
 }
 
 __global__ void __launch_bounds__(kSortThreads)
     sort_tile(uint32_t n, unsigned passes, const int64_t* index, uint32_t* keys_a, uint32_t* places_a, uint32_t* keys_b,
               uint32_t* places_b) {
-  SINEW_SHARED(Counts, counts, );
+  SINEW_DYNAMIC_SHARED(Counts, counts);
   SINEW_SHARED(Partial, partial, );
   SINEW_SHARED(uint32_t, totals, [kSortDigits]);
+  SINEW_SHARED(uint32_t, starts, [kSortDigits]);
   const uint32_t *keys = nullptr, *places = nullptr;
   for (unsigned pass = 0; pass < passes; ++pass) {
     uint32_t* const to_keys = pass % 2 == 0 ? keys_a : keys_b;
     uint32_t* const to_places = pass % 2 == 0 ? places_a : places_b;
-    const Run run = load_run(0, n, pass == 0 ? index : nullptr, keys);
+    const int64_t* const from_index = pass == 0 ? index : nullptr;
+    const Run run = load_run(0, n, from_index, keys);
     count_digits(run, pass * kSortBits, counts, partial);
     if (threadIdx.x < kSortDigits) totals[threadIdx.x] = sum_below(partial[threadIdx.x], kParts);
     block_sync();
-    move_run(run, pass * kSortBits, sum_below(totals, threadIdx.x / kParts), counts, partial,
-             pass == 0 ? index : nullptr, places, to_keys, to_places);
+    if (threadIdx.x < kSortDigits) starts[threadIdx.x] = sum_below(totals, threadIdx.x);
+    move_run(run, pass * kSortBits, starts, counts, partial, from_index, places, to_keys, to_places);
     block_sync();  // the pairs are there, and nobody reads the counters any more
     keys = to_keys;
     places = to_places;

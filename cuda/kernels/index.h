@@ -31,9 +31,12 @@ OneHotKernel<T> one_hot_kernel();
 // kSortTile pairs, blockIdx.x counts tiles; counts is (2^kSortBits, tiles).
 // First the digits of every tile are counted: n, shift, index or null, keys, counts. Then exclusive_scan makes their
 // first places of them, and the pairs move: n, shift, index or null, keys, places, counts, to keys, to places. With an
-// index, as in the first pass, the pairs are (index[i], i), and keys and places are not read.
-inline constexpr unsigned kSortThreads = 512, kSortPerThread = 16, kSortBits = 4;
+// index, as in the first pass, the pairs are (index[i], i), and keys and places are not read. Keys are aligned to 16
+// bytes.
+inline constexpr unsigned kSortThreads = 512, kSortPerThread = 16, kSortBits = 6;
 inline constexpr unsigned kSortTile = kSortThreads * kSortPerThread, kSortDigits = 1 << kSortBits;
+// Dynamic shared memory of the three kernels: counters of 16 bits, (digits, threads) with padding.
+inline constexpr size_t kSortSharedBytes = kSortDigits * (kSortThreads + 2 * kSortThreads / kSortDigits) * 2;
 using SortCountKernel = Kernel<uint32_t, unsigned, const int64_t*, const uint32_t*, uint32_t*>;
 SortCountKernel sort_count_kernel();
 using SortMoveKernel =
