@@ -5,7 +5,7 @@
 #include <initializer_list>
 
 #include "cuda/entries.h"
-#include "cuda/kernels_network.h"
+#include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 

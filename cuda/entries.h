@@ -7,6 +7,25 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 void unary(const kernel::UnaryArgs& args);
+void binary(const kernel::BinaryArgs& args);
+void where(const kernel::WhereArgs& args);
+void fill(const kernel::FillArgs& args);
+void cast(const kernel::CastArgs& args);
+void strided_copy(const kernel::StridedCopyArgs& args);
+void gather(const kernel::GatherArgs& args);
+void scatter_add(const kernel::ScatterAddArgs& args);
+void one_hot(const kernel::OneHotArgs& args);
+void dropout(const kernel::DropoutArgs& args);
+void random(const kernel::RandomArgs& args);
+void axpby(const kernel::AxpbyArgs& args);
+void dot(const kernel::DotArgs& args);
+void elastic(const kernel::ElasticArgs& args);
+void sgd(const kernel::SgdArgs& args);
+void adam(const kernel::AdamArgs& args);
+void adahessian(const kernel::AdaHessianArgs& args);
+void sophia(const kernel::SophiaArgs& args);
+void lion(const kernel::LionArgs& args);
+void block_mean(const kernel::BlockMeanArgs& args);
 void reduce(const kernel::ReduceArgs& args);
 void gemm(const kernel::GemmArgs& args);
 void softmax(const kernel::SoftmaxArgs& args);

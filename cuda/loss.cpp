@@ -2,7 +2,7 @@
 #include <algorithm>
 
 #include "cuda/entries.h"
-#include "cuda/kernels_network.h"
+#include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {

@@ -11,7 +11,7 @@
 #include "core/functors.h"
 #include "cuda/device/rows.cuh"
 #include "cuda/device/values.cuh"
-#include "cuda/kernels_network.h"
+#include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "core/functors.h"
 #include "cuda/device/channels.cuh"
-#include "cuda/kernels_network.h"
+#include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {

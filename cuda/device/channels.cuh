@@ -10,7 +10,7 @@
 
 #include "cuda/device/device.cuh"
 #include "cuda/device/values.cuh"
-#include "cuda/kernels_network.h"
+#include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 

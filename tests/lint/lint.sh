@@ -107,7 +107,7 @@ defects=$(
     grep -qxF -e "$kernel" -e "${kernel%%_*}" <<<"$families" || echo "core/cpu/kernels/$kernel.cpp:1: mirrored names: there is no core/ops/$kernel.cpp"
   done
   for kernel in $(names cuda cu); do
-    grep -qxF "$kernel" < <(names core/cpu/kernels cpp; names core/ops cpp) || echo "cuda/$kernel.cu:1: mirrored names: there is no core/cpu/kernels/$kernel.cpp, nor core/ops/$kernel.cpp"
+    grep -qxF -e "$kernel" -e "${kernel%%_*}" < <(names core/cpu/kernels cpp; names core/ops cpp) || echo "cuda/$kernel.cu:1: mirrored names: there is no core/cpu/kernels/$kernel.cpp, nor core/ops/$kernel.cpp"
   done
 
   # A simulated node is ended by an exception that passes through the scheme: swallowing it wedges the simulation.

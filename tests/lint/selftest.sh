@@ -69,7 +69,7 @@ expect "device code" cuda/gemm.cu '  __shared__ float x[32];'
 expect "machine path" nn/linear.cpp 'const char* dir = "/home/somebody/data";'
 expect "machine path" scripts/run.sh 'cd ../shared'
 expect "mirrored names" core/cpu/kernels/conv.cpp ''
-expect "mirrored names" cuda/flat_vectors.cu ''
+expect "mirrored names" cuda/vectors.cu ''
 expect "catch (...)" dist/schemes/easgd.cpp 'void f() {' '  try { g(); } catch (...) {' '    if (x) { h(); }' '  }' '}'
 expect "catch (...)" dist/schemes/easgd.cpp 'void f() { try { g(); } catch (...) { } }'
 
