@@ -33,6 +33,11 @@ ip -n "$b" addr add 10.213.7.2/24 dev cable-b
 for host in "$a" "$b"; do ip -n "$host" link set lo up; done
 ip -n "$a" link set cable-a up
 ip -n "$b" link set cable-b up
+# The kernel may take a second to call an end of the cable up; until then UCX does not see it.
+for _ in $(seq 50); do
+  grep -q ' UP ' <<<"$(ip -n "$a" -br link show cable-a)" && grep -q ' UP ' <<<"$(ip -n "$b" -br link show cable-b)" && break
+  sleep 0.1
+done
 
 # rank HOST DEVICE RANK RUN [options]: one process of the job.
 rank() {
