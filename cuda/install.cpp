@@ -12,6 +12,9 @@ KernelTable make_table() {
   t.unary = unary;
   t.reduce = reduce;
   t.gemm = gemm;
+  t.conv_forward = conv_forward;
+  t.conv_dx = conv_dx;
+  t.conv_dw = conv_dw;
   t.allocate = [](size_t bytes) { return memory_allocate(bytes, stream()); };
   t.release = [](void* data, size_t) { memory_free(data, stream()); };
   t.upload = [](void* device, const void* host, size_t bytes) {
