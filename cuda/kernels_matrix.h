@@ -21,6 +21,44 @@ inline Divider divider(int64_t divisor) {
   return {static_cast<int>(divisor), static_cast<uint32_t>((power + by - 1) / by), 31 + bits};
 }
 
+// ---- gemm.cu ----
+
+template <class T>
+struct GemmShape {
+  int m, n, k;
+  int chunk;  // of k, for each blockIdx.z; a multiple of 16 unless it is k
+  int64_t lda, ldb, ldc;
+  int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
+  int64_t split_stride_c;  // between the results of the chunks
+  T alpha, beta;
+  Activation act;  // gemm_kernel: none or relu
+  bool pack_c;     // n, ldc, c, batch_stride_c allow accesses of 16 bytes
+};
+// Of C, that a block makes: float 128 x 128, by 256 threads or by half as many with twice the work, 64 x 64; double
+// 64 x 64 and 64 x 32.
+enum class GemmTile : uint8_t { large, large_few_threads, small };
+inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
+// Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
+template <class T>
+struct GemmKernel {
+  Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;
+  int tile_m, tile_n;
+  unsigned threads;
+  size_t shared_bytes;  // dynamic
+};
+// pack: A and B allow accesses of 16 bytes.
+template <class T>
+GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile tile);
+
+// C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
+// a thread per element of all batches.
+inline constexpr unsigned kGemmFinishThreads = 256;
+template <class T>
+Kernel<const T*, int, T*, const T*, GemmShape<T>> gemm_finish_kernel();
+
+// The table's entry with a tile of the caller's choice, for benchmarks.
+void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
+
 // ---- conv.cu ----
 
 // target pixel (i, j) = sum over taps (r, s) and channels of source pixel (base_h + i step_h + d r, base_w + j step_w +

@@ -34,18 +34,24 @@ struct Tile {
   static constexpr int kSliceM = kDepth * kPitchM, kSliceN = kDepth * kPitchN;
   static constexpr int kSharedBytes = 2 * (kSliceM + kSliceN) * int(sizeof(T));
   static_assert(kWarpsM * kLanesM * kThreadM == kExtentM && kWarpsN * kLanesN * kThreadN == kExtentN);
+  static_assert(kLanesM == 4 || kLanesM == 8);
   static_assert(kThreadM % kWidth == 0 && kThreadN % kWidth == 0 && kThreads % kDepth == 0);
 
   T acc[kThreadM][kThreadN] = {};
 
+  // Where a lane lies in its warp's grid. Along the side of 8 the lanes go in pairs, along the side of 4 every second
+  // one and the other half of the warp: so each half of a warp reads either operand in one pass over the banks.
+  SINEW_DEVICE static int lane_of_8() { return int(threadIdx.x) / 2 % 8; }
+  SINEW_DEVICE static int lane_of_4() { return int(threadIdx.x) % 2 + int(threadIdx.x) / 16 % 2 * 2; }
+
   // The thread's first row and column of the tile; its group g begins kLanes * kWidth * g further.
   SINEW_DEVICE static int first_row() {
     const int warp = int(threadIdx.x) / 32 % kWarpsM;
-    return (warp * kGroupsM * kLanesM + int(threadIdx.x) % 32 / kLanesN) * kWidth;
+    return (warp * kGroupsM * kLanesM + (kLanesM == 8 ? lane_of_8() : lane_of_4())) * kWidth;
   }
   SINEW_DEVICE static int first_column() {
     const int warp = int(threadIdx.x) / 32 / kWarpsM;
-    return (warp * kGroupsN * kLanesN + int(threadIdx.x) % kLanesN) * kWidth;
+    return (warp * kGroupsN * kLanesN + (kLanesN == 8 ? lane_of_8() : lane_of_4())) * kWidth;
   }
   // From the first one to the thread's i-th row, to the first of its column group g.
   SINEW_DEVICE static constexpr int row_step(int i) { return i / kWidth * kLanesM * kWidth + i % kWidth; }
