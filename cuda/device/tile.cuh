@@ -79,8 +79,7 @@ struct Tile {
     }
   }
 
-  // acc += the product over k. All threads of the block call it; shared holds kSharedBytes and
-  // may be written again after a barrier.
+  // acc += the product over k. All threads of the block call it; shared holds kSharedBytes.
   template <class LoaderM, class LoaderN>
   SINEW_DEVICE void accumulate(T* shared, int k, LoaderM& load_a, LoaderN& load_b) {
     if (k == 0) return;
@@ -90,14 +89,12 @@ struct Tile {
     load_b.store(shared + kSliceM);
     block_sync();
     T *present = shared, *next = shared + kSliceM + kSliceN;
-    for (int k_left = k - kDepth;; k_left -= kDepth) {
-      const bool more = k_left > 0;
-      if (more) {
-        load_a.fetch(k_left);
-        load_b.fetch(k_left);
-      }
+    // The last turn fetches and stores zeros: with a branch around them, the compiler moves the loads behind the
+    // multiplication, where nothing hides their latency.
+    for (int k_left = k - kDepth; k_left > -kDepth; k_left -= kDepth) {
+      load_a.fetch(k_left);
+      load_b.fetch(k_left);
       multiply(present, present + kSliceM);
-      if (!more) break;
       load_a.store(next);
       load_b.store(next + kSliceM);
       block_sync();  // the next slice is there, and nobody reads the present buffer any more
