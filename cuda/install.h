@@ -7,8 +7,7 @@
 //   Tensor x = Tensor::ones({2, 3}, DType::f32, Device::cuda);
 //
 // The process uses device 0 of those it sees (CUDA_VISIBLE_DEVICES) and one stream, so all work of all threads is in
-// one order. What the table has so far: memory, unary, reduce, gemm, softmax, cross_entropy, pooling, norms. An entry
-// that is not there yet is null.
+// one order. Every entry of the table is there.
 #pragma once
 
 #include "core/status.h"

@@ -45,25 +45,4 @@ ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op);
 template <class T>
 ReduceColumnsKernel<T, int64_t> argmax_columns_kernel();
 
-// ---- gemm.cu ----
-
-template <class T>
-struct GemmShape {
-  int m, n, k;
-  int64_t lda, ldb, ldc;
-  int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
-  T alpha, beta;
-  Activation act;
-};
-inline constexpr unsigned kGemmThreads = 256;
-template <class T>
-struct GemmKernel {
-  Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;  // a, b, c, bias (may be null), shape
-  int tile;             // a block makes tile x tile of C; blockIdx.x counts tiles row by row, blockIdx.y batches
-  size_t shared_bytes;  // dynamic
-};
-// large: tiles for products that fill the GPU; otherwise smaller ones, more of them.
-template <class T>
-GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool large);
-
 }  // namespace sinew::cuda::SINEW_CUDA_NS

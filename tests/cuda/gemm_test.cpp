@@ -2,6 +2,7 @@
 #include <limits>
 #include <tuple>
 
+#include "cuda/kernels/matrix.h"
 #include "tests/cuda/support.h"
 
 namespace sinew::testing {
@@ -50,7 +51,7 @@ std::pair<double, double> exact(const Case& c, const auto& a, const auto& b, con
 }
 
 template <class T>
-void check_case(const Case& c) {
+void check_case(const Case& c, void (*gemm)(const kernel::GemmArgs&) = device().gemm) {
   SCOPED_TRACE(::testing::Message() << to_string(dtype_of<T>) << " " << c.m << "x" << c.n << "x" << c.k << " trans "
                                     << c.trans_a << c.trans_b << " alpha " << c.alpha << " beta " << c.beta << " bias "
                                     << c.bias << " act " << static_cast<int>(c.act) << " batch " << c.batch << " pad "
@@ -66,26 +67,26 @@ void check_case(const Case& c) {
   const std::vector<T> old = c.beta == 0 ? std::vector<T>(size(c.m, ldc), std::numeric_limits<T>::quiet_NaN())
                                          : random_values<T>(size(c.m, ldc), -1, 1, 4);
   const DeviceArray<T> da(a, c.offset), db(b, c.offset), dc(old, c.offset), dbias(bias, c.offset);
-  device().gemm({dtype_of<T>,
-                 c.trans_a,
-                 c.trans_b,
-                 c.m,
-                 c.n,
-                 c.k,
-                 c.alpha,
-                 c.beta,
-                 da.data(),
-                 lda,
-                 db.data(),
-                 ldb,
-                 dc.data(),
-                 ldc,
-                 c.batch,
-                 rows_a * lda,
-                 rows_b * ldb,
-                 c.m * ldc,
-                 c.bias ? dbias.data() : nullptr,
-                 c.act});
+  gemm({dtype_of<T>,
+        c.trans_a,
+        c.trans_b,
+        c.m,
+        c.n,
+        c.k,
+        c.alpha,
+        c.beta,
+        da.data(),
+        lda,
+        db.data(),
+        ldb,
+        dc.data(),
+        ldc,
+        c.batch,
+        rows_a * lda,
+        rows_b * ldb,
+        c.m * ldc,
+        c.bias ? dbias.data() : nullptr,
+        c.act});
   const std::vector<T> got = dc.read();
   const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
   for (int64_t z = 0; z < c.batch; ++z)
@@ -155,12 +156,61 @@ TEST(CudaGemm, BatchesLeadingDimensionsAndOffsets) {
   });
 }
 
-// Enough tiles for the large kind (cuda/gemm.cpp): float 128, double 64 on a side, here with ragged edges.
+// Enough tiles for the large kind (cuda/gemm.cpp): float 128, double 64 on a side, with ragged edges; k a multiple of
+// 16 bytes and not; leading dimensions that are and are not.
 TEST(CudaGemm, LargeTiles) {
   SINEW_NEEDS_CUDA();
-  check_transposes<float>({.m = 65, .n = 33, .k = 12, .batch = 130});
-  check_transposes<double>({.m = 65, .n = 33, .k = 12, .batch = 66});
-  check_case<float>({.m = 129, .n = 130, .k = 20, .batch = 33});
+  check_transposes<float>({.m = 65, .n = 33, .k = 12, .batch = 133});
+  check_transposes<float>({.m = 68, .n = 36, .k = 12, .batch = 133});
+  check_transposes<double>({.m = 66, .n = 34, .k = 12, .batch = 66});
+  check_case<float>({.m = 129, .n = 130, .k = 20, .batch = 34});
+  check_case<float>({.m = 132, .n = 136, .k = 20, .bias = true, .act = Activation::relu, .batch = 34, .pad = 4});
+}
+
+// More rows of tiles than are made together.
+TEST(CudaGemm, ManyRowsOfTiles) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({.m = 19 * 64 + 3, .n = 70, .k = 9});
+  check_case<double>({.m = 17 * 64 + 1, .n = 33, .k = 9});
+}
+
+// Small outputs and long k: chunks of k (cuda/gemm.cpp) and a second pass.
+TEST(CudaGemm, ChunksOfK) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    check_transposes<float>({.m = 10, .n = 72, .k = 517});
+    check_transposes<float>({.m = 12, .n = 8, .k = 260, .bias = true, .act = Activation::relu, .pad = 4});
+    check_case<float>({.m = 5, .n = 6, .k = 300, .alpha = 2, .beta = 0.5, .batch = 3, .pad = 1});
+    check_case<float>({.m = 5, .n = 6, .k = 300, .bias = true, .act = Activation::tanh, .batch = 2});
+    check_transposes<double>({.m = 10, .n = 7, .k = 131, .bias = true, .act = Activation::sigmoid});
+  });
+}
+
+TEST(CudaGemm, SameBitsInEveryOrder) {
+  SINEW_NEEDS_CUDA();
+  const DeviceArray<float> a(random_values<float>(8 * 700, -1, 1, 1)), b(random_values<float>(9 * 700, -1, 1, 2));
+  const DeviceArray<float> c(size_t{8} * 9);
+  const kernel::GemmArgs args{DType::f32, false, true, 8, 9, 700, 1, 0, a.data(), 700, b.data(), 700, c.data(), 9, 1};
+  device().gemm(args);
+  const std::vector<float> first = c.read();
+  in_all_orders([&] {
+    device().gemm(args);
+    EXPECT_EQ(c.read(), first);
+  });
+}
+
+TEST(CudaGemm, MoreBatchesThanALaunchHas) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({.m = 1, .n = 1, .k = 0, .beta = 0.5, .batch = 16387});
+}
+
+TEST(CudaGemm, TilesForBenchmarks) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const bool trans : {false, true})
+      check_case<float>({.m = 132, .n = 72, .k = 20, .trans_a = trans, .trans_b = !trans, .alpha = 0.5, .beta = 1},
+                        [](const kernel::GemmArgs& args) { cuda::gemm_with(args, cuda::GemmTile::large_few_threads); });
+  });
 }
 
 }  // namespace

@@ -1,0 +1,128 @@
+// Matrix products and convolutions as host code sees them, like cuda/kernels.h.
+#pragma once
+
+#include <cstdint>
+
+#include "core/kernel_api.h"
+#include "cuda/launch.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+// n / divisor = (n * multiplier) >> shift for 0 <= n < 2^31 (multiplier = ceil(2^shift / divisor)).
+struct Divider {
+  int divisor;
+  uint32_t multiplier;
+  int shift;
+};
+inline Divider divider(int64_t divisor) {
+  int bits = 0;
+  while ((int64_t{1} << bits) < divisor) ++bits;
+  const uint64_t power = uint64_t{1} << (31 + bits), by = static_cast<uint64_t>(divisor);
+  return {static_cast<int>(divisor), static_cast<uint32_t>((power + by - 1) / by), 31 + bits};
+}
+
+// ---- gemm.cu ----
+
+template <class T>
+struct GemmShape {
+  int m, n, k;
+  int chunk;  // of k, for each blockIdx.z; a multiple of 16 unless it is k
+  int64_t lda, ldb, ldc;
+  int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
+  int64_t split_stride_c;  // between the results of the chunks
+  T alpha, beta;
+  Activation act;  // gemm_kernel: none or relu
+  bool pack_c;     // n, ldc, c, batch_stride_c allow accesses of 16 bytes
+};
+// Of C, that a block makes: float 128 x 128, by 256 threads or by half as many with twice the work, 64 x 64; double
+// 64 x 64 and 64 x 32.
+enum class GemmTile : uint8_t { large, large_few_threads, small };
+inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
+// Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
+template <class T>
+struct GemmKernel {
+  Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;
+  int tile_m, tile_n;
+  unsigned threads;
+  size_t shared_bytes;  // dynamic
+};
+// pack: A and B allow accesses of 16 bytes.
+template <class T>
+GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile tile);
+
+// C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
+// a thread per element of all batches.
+inline constexpr unsigned kGemmFinishThreads = 256;
+template <class T>
+Kernel<const T*, int, T*, const T*, GemmShape<T>> gemm_finish_kernel();
+
+// The table's entry with a tile of the caller's choice, for benchmarks.
+void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
+
+// ---- conv.cu ----
+
+// target pixel (i, j) = sum over taps (r, s) and channels of source pixel (base_h + i step_h + d r, base_w + j step_w +
+// d s) times the filter, where that pixel exists. d = 1: the convolution, source x. d = -1: towards the input, source
+// y; there the targets fall apart into parts, one for each residue of their position by the stride, which have every
+// stride-th tap.
+struct CorrelationPart {
+  int pixels;                  // of all images: the rows of the product
+  Divider per_image, per_row;  // pixels of an image, of a row of it
+  int taps_h, taps_w;
+  int base_h, base_w;
+  int filter;  // where tap (0, 0) begins in the filters (d = -1)
+  int target;  // where the part's first pixel begins in the target's image
+};
+inline constexpr int kMaxCorrelationParts = 16;
+struct CorrelationParts {
+  CorrelationPart at[kMaxCorrelationParts];
+};
+struct CorrelationShape {
+  int source_h, source_w, channels;
+  int outputs;  // channels of the target: the columns of the product
+  int step_h, step_w;
+  int channel_step, tap_step_w, tap_step_h;  // of the filters, between channels of the source and between taps
+  int target_step_h, target_step_w;          // between neighbouring pixels of a part
+  int64_t source_image, target_image;        // elements
+  bool relu;
+  bool pack_target;  // target and outputs allow accesses of 16 bytes
+};
+// Parameters: source, filter, bias (may be null), target, shape, parts. blockIdx.y is the part, blockIdx.x counts its
+// tiles, tile_n columns first. The filters are (outputs, taps, channels) forward and (channels, taps, outputs) else.
+template <class T>
+struct CorrelationKernel {
+  Kernel<const T*, const T*, const T*, T*, CorrelationShape, CorrelationParts> kernel;
+  int tile_m, tile_n;
+  unsigned threads;
+  size_t shared_bytes;
+};
+// pack: channels (and outputs unless forward) are multiples of 16 bytes, source and filter aligned to them.
+template <class T>
+CorrelationKernel<T> correlation_kernel(bool forward, bool pack, int64_t pixels, int64_t outputs);
+
+// ---- conv_dw.cu ----
+
+// dw (filters, columns) = sum over pixels of y's cotangent (pixels, filters) times the x under each tap; columns are
+// (r, s, c). blockIdx.y is a chunk of pixels; its sums go to out + blockIdx.y * filters * columns.
+struct ConvDwShape {
+  int filters, columns, pixels, chunk;  // chunk: a multiple of the kernel's depth
+  int h, w, c, taps_w;
+  int p, q, stride_h, stride_w, pad_h, pad_w;
+  int64_t x_image;
+  // What changes from a pixel to the one `depth` further: row, column, offset in x, of its first tap; what wrapping a
+  // row and an image adds to the offset; where they wrap.
+  int skip_h, skip_w, skip, wrap_row, wrap_image, end_h, end_w;
+  bool pack_out;
+};
+template <class T>
+struct ConvDwKernel {
+  Kernel<const T*, const T*, T*, ConvDwShape> kernel;  // x, y, out, shape; blockIdx.x counts tiles, tile_n first
+  int tile_m, tile_n, depth;
+  unsigned threads;
+  size_t shared_bytes;
+};
+// pack: filters and c are multiples of 16 bytes, x and y aligned to them.
+template <class T>
+ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters);
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

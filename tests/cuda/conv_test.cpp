@@ -1,0 +1,189 @@
+#include <cmath>
+#include <limits>
+
+#include "tests/cuda/support.h"
+
+namespace sinew::testing {
+namespace {
+
+struct Case {
+  int64_t n, h, w, c, k, r, s;
+  int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
+  size_t offset = 0;  // of every pointer, in elements
+};
+
+std::ostream& operator<<(std::ostream& out, const Case& c) {
+  return out << c.n << "x" << c.h << "x" << c.w << "x" << c.c << " filters " << c.k << "x" << c.r << "x" << c.s
+             << " stride " << c.stride_h << "," << c.stride_w << " pad " << c.pad_h << "," << c.pad_w << " offset "
+             << c.offset;
+}
+
+kernel::ConvArgs args_of(const Case& c, DType dtype) {
+  kernel::ConvArgs a{};
+  a.dtype = dtype;
+  a.n = c.n, a.h = c.h, a.w = c.w, a.c = c.c, a.k = c.k, a.r = c.r, a.s = c.s;
+  a.stride_h = c.stride_h, a.stride_w = c.stride_w, a.pad_h = c.pad_h, a.pad_w = c.pad_w;
+  a.p = (c.h + 2 * c.pad_h - c.r) / c.stride_h + 1;
+  a.q = (c.w + 2 * c.pad_w - c.s) / c.stride_w + 1;
+  return a;
+}
+
+// Calls body(place in x, in the filters, in y) for every product of the definition.
+template <class Body>
+void products(const kernel::ConvArgs& a, const Body& body) {
+  for (int64_t n = 0; n < a.n; ++n)
+    for (int64_t p = 0; p < a.p; ++p)
+      for (int64_t q = 0; q < a.q; ++q)
+        for (int64_t r = 0; r < a.r; ++r)
+          for (int64_t s = 0; s < a.s; ++s) {
+            const int64_t h = p * a.stride_h + r - a.pad_h, w = q * a.stride_w + s - a.pad_w;
+            if (h < 0 || h >= a.h || w < 0 || w >= a.w) continue;
+            for (int64_t k = 0; k < a.k; ++k)
+              for (int64_t c = 0; c < a.c; ++c)
+                body(static_cast<size_t>(((n * a.h + h) * a.w + w) * a.c + c),
+                     static_cast<size_t>(((k * a.r + r) * a.s + s) * a.c + c),
+                     static_cast<size_t>(((n * a.p + p) * a.q + q) * a.k + k));
+          }
+}
+
+// A sum, the sum of its terms' sizes for the tolerance, and how many they are.
+struct Sum {
+  double value = 0, size = 0, terms = 0;
+  void add(double term) {
+    value += term;
+    size += std::abs(term);
+    ++terms;
+  }
+};
+
+template <class T>
+void expect_near(const char* what, const std::vector<T>& got, const std::vector<Sum>& want) {
+  const double epsilon = static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(static_cast<double>(got[i]), want[i].value, epsilon * (want[i].size + 1) * std::sqrt(want[i].terms + 1))
+        << what << ", element " << i;
+}
+
+enum class Which : uint8_t { all, forward, backward };
+
+template <class T>
+void check_case(const Case& c, Which which = Which::all) {
+  SCOPED_TRACE(::testing::Message() << to_string(dtype_of<T>) << " " << c);
+  kernel::ConvArgs a = args_of(c, dtype_of<T>);
+  const auto x = random_values<T>(static_cast<size_t>(a.n * a.h * a.w * a.c), -1, 1, 1);
+  const auto filter = random_values<T>(static_cast<size_t>(a.k * a.r * a.s * a.c), -1, 1, 2);
+  const auto y = random_values<T>(static_cast<size_t>(a.n * a.p * a.q * a.k), -1, 1, 3);
+  const auto bias = random_values<T>(static_cast<size_t>(a.k), -1, 1, 4);
+  std::vector<Sum> forward(y.size()), dx(x.size()), dw(filter.size());
+  products(a, [&](size_t i, size_t f, size_t o) {
+    if (which != Which::backward) forward[o].add(static_cast<double>(x[i]) * static_cast<double>(filter[f]));
+    if (which == Which::forward) return;
+    dx[i].add(static_cast<double>(y[o]) * static_cast<double>(filter[f]));
+    dw[f].add(static_cast<double>(y[o]) * static_cast<double>(x[i]));
+  });
+
+  const DeviceArray<T> at_x(x, c.offset), at_filter(filter, c.offset), at_y(y, c.offset), at_bias(bias, c.offset);
+  a.x = at_x.data(), a.filter = at_filter.data(), a.y = at_y.data();
+  const auto run = [&](void (*entry)(const kernel::ConvArgs&), size_t elements) {
+    const DeviceArray<T> out(elements, c.offset);
+    a.out = out.data();
+    entry(a);
+    return out.read();
+  };
+  if (which == Which::all) expect_near("forward", run(device().conv_forward, y.size()), forward);
+  if (which != Which::forward) expect_near("dx", run(device().conv_dx, x.size()), dx);
+  if (which != Which::forward) expect_near("dw", run(device().conv_dw, filter.size()), dw);
+
+  if (which == Which::backward) return;
+
+  a.bias = at_bias.data();
+  for (size_t i = 0; i < forward.size(); ++i) forward[i].add(static_cast<double>(bias[i % static_cast<size_t>(a.k)]));
+  if (which == Which::all) expect_near("bias", run(device().conv_forward, y.size()), forward);
+  a.act = Activation::relu;
+  for (Sum& sum : forward) sum.value = std::max(sum.value, 0.0);
+  expect_near("bias and relu", run(device().conv_forward, y.size()), forward);
+}
+
+TEST(CudaConv, KernelsStridesAndPadding) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const Case& c :
+         {Case{2, 6, 5, 4, 8, 3, 3, 1, 1, 1, 1}, Case{1, 7, 9, 4, 4, 3, 3, 2, 2, 1, 1}, Case{2, 5, 6, 8, 4, 1, 1},
+          Case{1, 6, 6, 4, 4, 1, 1, 2, 2}, Case{1, 8, 7, 4, 4, 5, 2, 3, 2, 2, 0}, Case{1, 4, 9, 4, 4, 2, 3, 1, 3, 1, 2},
+          Case{3, 4, 4, 12, 20, 3, 3, 2, 2, 1, 1}}) {
+      check_case<float>(c);
+      check_case<double>(c);
+    }
+  });
+}
+
+// Neither channels nor filters are multiples of 16 bytes, or nothing is aligned.
+TEST(CudaConv, OddChannelsAndUnalignedPointers) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const Case& c : {Case{2, 6, 5, 3, 16, 3, 3, 1, 1, 1, 1}, Case{2, 7, 7, 1, 6, 5, 5, 1, 1, 2, 2},
+                          Case{1, 6, 6, 5, 7, 3, 3, 2, 2, 1, 1}, Case{1, 5, 5, 4, 6, 3, 3, 1, 1, 1, 1},
+                          Case{1, 5, 5, 6, 4, 3, 3, 1, 1, 1, 1}, Case{1, 5, 6, 4, 4, 3, 3, 2, 2, 1, 1, 1}}) {
+      check_case<float>(c);
+      check_case<double>(c);
+    }
+  });
+}
+
+TEST(CudaConv, ExtentsOfOneAndStridesBeyondTheKernel) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const Case& c :
+         {Case{1, 1, 1, 1, 1, 1, 1}, Case{3, 1, 1, 4, 4, 3, 3, 1, 1, 1, 1}, Case{2, 9, 1, 4, 4, 2, 1, 5, 1},
+          Case{1, 11, 12, 4, 4, 2, 2, 5, 5, 1, 1}, Case{40, 2, 2, 4, 4, 3, 3, 1, 1, 1, 1}, Case{1, 3, 3, 4, 4, 3, 3},
+          Case{1, 2, 3, 4, 4, 2, 2, 4, 4, 2, 2}})
+      check_case<float>(c);
+    check_case<double>({1, 11, 12, 2, 2, 2, 2, 5, 5, 1, 1});
+  });
+}
+
+// Ragged edges in both directions of every tile of conv.cu and conv_dw.cu: some need many pixels to be chosen.
+TEST(CudaConv, NarrowTiles) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({1, 19, 7, 8, 36, 3, 3, 1, 1, 1, 1});   // 64 x 32; dw 64 x 64
+  check_case<float>({3, 150, 151, 4, 4, 1, 1});             // 256 x 16; dw 16 x 64, chunks
+  check_case<float>({3, 106, 107, 4, 20, 1, 1});            // 128 x 32
+  check_case<float>({3, 150, 151, 1, 3, 1, 1});             // 256 x 16, element by element
+  check_case<float>({1, 9, 8, 1, 35, 3, 3});                // 64 x 32, element by element
+  check_case<double>({1, 19, 7, 8, 36, 3, 3, 1, 1, 1, 1});  // 64 x 32
+  check_case<double>({1, 9, 8, 3, 35, 3, 3});               // element by element
+}
+
+TEST(CudaConv, WideTilesForward) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({1, 93, 93, 4, 68, 1, 1}, Which::forward);     // 64 x 64
+  check_case<float>({1, 131, 130, 4, 132, 1, 1}, Which::forward);  // 128 x 128
+  check_case<double>({1, 93, 93, 2, 66, 1, 1}, Which::forward);    // 64 x 64
+}
+
+TEST(CudaConv, WideTilesBackward) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({1, 93, 93, 68, 4, 1, 1}, Which::backward);     // 64 x 64
+  check_case<float>({1, 131, 130, 132, 4, 1, 1}, Which::backward);  // 128 x 128
+  check_case<float>({1, 9, 9, 4, 132, 3, 3}, Which::backward);      // dw 128 x 128
+  check_case<double>({1, 93, 93, 66, 2, 1, 1}, Which::backward);    // 64 x 64
+  check_case<double>({1, 9, 9, 2, 66, 3, 3}, Which::backward);      // dw 64 x 64
+}
+
+TEST(CudaConv, DwHasTheSameBitsInEveryOrder) {
+  SINEW_NEEDS_CUDA();
+  kernel::ConvArgs a = args_of({4, 20, 20, 4, 8, 3, 3, 1, 1, 1, 1}, DType::f32);
+  const DeviceArray<float> x(random_values<float>(4 * 20 * 20 * 4, -1, 1, 1));
+  const DeviceArray<float> y(random_values<float>(4 * 20 * 20 * 8, -1, 1, 2));
+  const DeviceArray<float> out(8 * 3 * 3 * 4);
+  a.x = x.data(), a.y = y.data(), a.out = out.data();
+  device().conv_dw(a);
+  const std::vector<float> first = out.read();
+  in_all_orders([&] {
+    device().conv_dw(a);
+    EXPECT_EQ(out.read(), first);
+  });
+}
+
+}  // namespace
+}  // namespace sinew::testing
