@@ -18,6 +18,16 @@ constexpr int64_t kWindow = 4;
 // How often a waiting member looks whether some member, not only its neighbour, has died.
 constexpr Nanos kLook = 100 * kMillisecond;
 
+// A device's vector goes through host memory: messages are made of that.
+template <class Collective>
+Status staged(VecView x, const Collective& collective) {
+  Vec host = Vec::empty(x.size, x.dtype);
+  download(x, host.mutable_view().data);
+  SINEW_RETURN_IF_ERROR(collective(host.mutable_view()));
+  upload(host.view().data, x);
+  return Status::Ok();
+}
+
 }  // namespace
 
 // One collective in progress. The vector falls into segments, a segment into chunks, and each chunk is a message that
@@ -159,13 +169,7 @@ Status Communicator::all_reduce(VecView x, bool average) {
   SINEW_CHECK(is_float(x.dtype), "all_reduce", "needs f32 or f64, got ", to_string(x.dtype));
   const int p = size();
   if (p == 1 || x.size == 0) return Status::Ok();
-  if (x.device != Device::cpu) {
-    Vec host = Vec::empty(x.size, x.dtype);
-    download(x, host.mutable_view().data);
-    SINEW_RETURN_IF_ERROR(all_reduce(host.mutable_view(), average));
-    upload(host.view().data, x);
-    return Status::Ok();
-  }
+  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return all_reduce(host, average); });
   // Once around to add up: member j's segment is complete at j - 1, which keeps it; once more for the others.
   return Pass(*this, {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0})
       .run();
@@ -174,8 +178,8 @@ Status Communicator::all_reduce(VecView x, bool average) {
 Status Communicator::broadcast(VecView x, int root) {
   const int p = size();
   SINEW_CHECK(root >= 0 && root < p, "broadcast", "root ", root, " of ", p, " members");
-  SINEW_CHECK(x.device == Device::cpu, "broadcast", "needs host memory");
   if (p == 1 || x.size == 0) return Status::Ok();
+  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return broadcast(host, root); });
   const int distance = (index_ - root + p) % p;
   return Pass(*this, {.x = x,
                       .sends = distance == 0,
@@ -190,9 +194,10 @@ Status Communicator::all_gather(ConstVecView in, VecView out) {
   const int p = size();
   SINEW_CHECK(out.size == in.size * p && out.dtype == in.dtype, "all_gather", "out has ", out.size, " elements, ", p,
               " members give ", in.size, " each");
-  SINEW_CHECK(in.device == Device::cpu && out.device == Device::cpu, "all_gather", "needs host memory");
   copy(in, out.slice(in.size * index_, in.size));
   if (p == 1 || in.size == 0) return Status::Ok();
+  if (out.device != Device::cpu)
+    return staged(out, [&](VecView host) { return all_gather(host.slice(in.size * index_, in.size), host); });
   return Pass(*this, {.x = out, .last = p - 1, .end = p - 1}).run();
 }
 

@@ -21,6 +21,7 @@ class Communicator {
   int size() const { return static_cast<int>(members_.size()); }
   int index() const { return index_; }  // of this node among the members
 
+  // Vectors of a device go through host memory, whole.
   // In place. Sum; or mean when `average`.
   Status all_reduce(VecView x, bool average = false);
   // From members[root] to all.

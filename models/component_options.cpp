@@ -39,7 +39,7 @@ nn::LoaderOptions loader_options(const Options& o, int worker) {
           .chunk_parts = o.data.chunk_parts,
           .prefetch = o.data.threads == 0 ? 0 : static_cast<int>(o.data.threads) + 1,
           .threads = std::max(1, static_cast<int>(o.data.threads)),
-          .device = o.run.device == "cuda" ? Device::cuda : Device::cpu};
+          .device = device_of(o)};
 }
 
 optim::OptimizerOptions optimizer_options(const Options& o, int64_t total_steps) {
@@ -97,14 +97,16 @@ dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
           .faults = std::move(faults)};
 }
 
+Device device_of(const Options& o) { return o.run.device == "cuda" ? Device::cuda : Device::cpu; }
+
 int64_t total_steps(const Options& o, int64_t batches_per_epoch) {
   return o.train.steps > 0 ? o.train.steps : o.train.epochs * batches_per_epoch;
 }
 
 Status check_components(const Options& o) {
-  if (o.run.device == "cuda" && !has_kernels(Device::cuda))
-    return Status(StatusCode::invalid_argument,
-                  "run.device cuda: this program cannot train on a GPU; for example --device cpu");
+  if (!has_kernels(device_of(o)))
+    return make_status(StatusCode::invalid_argument, "run.device ", o.run.device,
+                       ": this program has no such backend; for example --device cpu");
   // The schedule's length is known only with the data; any positive number stands for it here.
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
   SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(o, 0)));

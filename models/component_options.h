@@ -22,10 +22,13 @@ dist::SchemeOptions scheme_options(const Options& options, uint64_t fingerprint)
 bool takes_workers_back(const dist::SchemeOptions& scheme);
 dist::SimOptions sim_options(const Options& options, dist::FaultPlan faults);
 
+// Where the run's tensors live.
+Device device_of(const Options& options);
+
 // Steps of each worker: train.steps, or train.epochs times an epoch.
 int64_t total_steps(const Options& options, int64_t batches_per_epoch);
 
-// What the libraries themselves say about the values: invalid_argument; unavailable for a device that is not there.
+// What the libraries themselves say about the values: invalid_argument.
 Status check_components(const Options& options);
 
 }  // namespace sinew::train

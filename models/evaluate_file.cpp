@@ -15,7 +15,7 @@ Result<EvalReport> evaluate_file(const Options& options, const std::string& weig
   const nn::Dataset& test = *data->test;
   Result<nn::Model> model = make_model(options.model, test.sample_shape(), test.classes());
   if (!model.ok()) return model.status();
-  Result<Vec> theta = load_weights(weights, *model);
+  Result<Vec> theta = load_weights(weights, *model, DType::f32, device_of(options));
   if (!theta.ok()) return theta.status();
   const Evaluation e = evaluate(*model, *theta, test);
   EvalReport report{.weights = weights,

@@ -195,6 +195,11 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
 }
 
 Status measure(const RunContext& context, NodeResult& result) {
+  if (const Device device = device_of(context.options); result.point.device() != device) {
+    Vec there = Vec::empty(result.point.size(), result.point.dtype(), device);
+    upload(result.point.view().data, there.mutable_view());  // a center's vector and a file's are in host memory
+    result.point = there;
+  }
   settle_buffers(context, result.point);
   try {
     result.report.evaluation = evaluate(context.model, result.point, *context.data.test);

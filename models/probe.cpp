@@ -3,6 +3,7 @@
 #include "core/autograd.h"
 #include "core/cpu/cpu_info.h"
 #include "core/ops.h"
+#include "models/component_options.h"
 #include "models/weights_file.h"
 #include "models/zoo/zoo.h"
 
@@ -16,7 +17,7 @@ struct BatchFile {
   std::map<std::string, NamedArray> tensors;  // the whole file
 };
 
-Result<BatchFile> read_batch_file(const std::string& path) {
+Result<BatchFile> read_batch_file(const std::string& path, Device device) {
   Result<SafetensorsFile> file = read_safetensors(path);
   if (!file.ok()) return file.status();
   const auto inputs = file->tensors.find("inputs"), labels = file->tensors.find("labels"), end = file->tensors.end();
@@ -31,9 +32,9 @@ Result<BatchFile> read_batch_file(const std::string& path) {
     return make_status(kData, path, ": labels is ", y.shape, " ", to_string(y.dtype), "; it must be (", x.shape[0],
                        ") i64");
   BatchFile batch;
-  batch.inputs = Tensor::from_host(x.bytes.data(), x.shape, x.dtype);
+  batch.inputs = Tensor::from_host(x.bytes.data(), x.shape, x.dtype, device);
   if (x.shape.ndim() == 4) batch.inputs = permute(batch.inputs, {0, 2, 3, 1});
-  batch.labels = Tensor::from_host(y.bytes.data(), y.shape, y.dtype);
+  batch.labels = Tensor::from_host(y.bytes.data(), y.shape, y.dtype, device);
   batch.tensors = std::move(file->tensors);
   return batch;
 }
@@ -56,7 +57,7 @@ Result<nn::Model> model_for(const Options& options, const Shape& input, const st
 // z in the model's layout, one tensor per parameter; empty when the file has none.
 Result<std::vector<Tensor>> read_directions(const nn::Model& model, const BatchFile& batch, const std::string& path) {
   const std::vector<Segment>& segments = model.layout().segments();
-  Vec z = Vec::zeros(model.layout().size(), DType::f32);
+  Vec z = Vec::zeros(model.layout().size(), DType::f32, batch.inputs.device());
   bool any = false;
   for (const auto& [name, array] : batch.tensors) {
     if (name == "inputs" || name == "labels") continue;
@@ -75,13 +76,13 @@ Result<std::vector<Tensor>> read_directions(const nn::Model& model, const BatchF
 
 Status probe(const Options& options, const ProbeFiles& files, bool training) {
   set_num_threads(static_cast<int>(options.train.threads));
-  Result<BatchFile> batch = read_batch_file(files.batch);
+  Result<BatchFile> batch = read_batch_file(files.batch, device_of(options));
   if (!batch.ok()) return batch.status();
   Shape input;
   for (int axis = 1; axis < batch->inputs.ndim(); ++axis) input.push_back(batch->inputs.dim(axis));
   Result<nn::Model> model = model_for(options, input, files.weights);
   if (!model.ok()) return model.status();
-  Result<Vec> theta = load_weights(files.weights, *model);
+  Result<Vec> theta = load_weights(files.weights, *model, DType::f32, device_of(options));
   if (!theta.ok()) return theta.status();
   for (int64_t label : batch->labels.to_vector<int64_t>())
     if (label < 0 || label >= model->outputs())

@@ -41,6 +41,7 @@ int verb_eval(const Invocation& invocation) {
     call.line.switches["config"] = target->config;
   Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
+  if (Status status = use_device(call, c->options); !status.ok()) return report(status, call.err);
   Result<EvalReport> result = call.runners.evaluate(c->options, target->weights);
   if (!result.ok()) return report(result.status(), call.err);
   call.out << (call.line.has("json") ? eval_json(*result) : describe(*result));

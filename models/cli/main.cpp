@@ -4,6 +4,9 @@
 #include <filesystem>
 #include <iostream>
 
+#if SINEW_HAVE_CUDA
+#include "cuda/install.h"
+#endif
 #include "models/cli/program.h"
 
 int main(int argc, char** argv) {
@@ -14,7 +17,13 @@ int main(int argc, char** argv) {
   if (!error && !std::getenv("OMP_WAIT_POLICY") && setenv("OMP_WAIT_POLICY", "passive", 0) == 0)
     execv(self.c_str(), argv);  // goes on below when it fails
   std::vector<std::string> command(argv, argv + argc);
-  sinew::train::Runners runners{sinew::train::run_local_job, sinew::train::run_node, sinew::train::run_simulation,
-                                sinew::train::evaluate_file};
+  sinew::train::Runners runners{sinew::train::run_local_job,
+                                sinew::train::run_node,
+                                sinew::train::run_simulation,
+                                sinew::train::evaluate_file,
+                                {}};
+#if SINEW_HAVE_CUDA
+  runners.install_cuda = sinew::cuda::install;
+#endif
   return sinew::train::run_program(error ? command.at(0) : self.string(), command, runners, std::cout, std::cerr);
 }

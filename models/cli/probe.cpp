@@ -19,6 +19,7 @@ int verb_probe(const Invocation& call) {
     return report(make_status(StatusCode::invalid_argument, "--mode '", mode, "': not one of eval, train"), call.err);
   const Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
+  if (Status status = use_device(call, c->options); !status.ok()) return report(status, call.err);
   const Status status =
       probe(c->options, {line.value("weights"), line.value("batch"), line.value("out")}, mode == "train");
   if (!status.ok()) return report(status, call.err);

@@ -53,6 +53,15 @@ Result<Configuration> configure(const Invocation& call, std::vector<Assignment> 
   return configure(sources);
 }
 
+Status use_device(const Invocation& call, const Options& options) {
+  if (options.run.device != "cuda") return Status::Ok();
+  if (!call.runners.install_cuda)
+    return Status(StatusCode::invalid_argument,
+                  "run.device cuda: this program is built without CUDA (SINEW_CUDA=ON); for example --device cpu");
+  const Status status = call.runners.install_cuda();
+  return status.ok() ? status : make_status(StatusCode::invalid_argument, "run.device cuda: ", status.message());
+}
+
 int run_program(const std::string& executable, const std::vector<std::string>& command, const Runners& runners,
                 std::ostream& out, std::ostream& err) {
   try {

@@ -18,6 +18,7 @@ struct Runners {
   std::function<Result<std::optional<RunSummary>>(const Options&, RunFolder&, const dist::JobEnvironment&)> node;
   std::function<Result<RunSummary>(const Options&, RunFolder&)> simulation;
   std::function<Result<EvalReport>(const Options&, const std::string&)> evaluate;
+  std::function<Status()> install_cuda;  // empty: built without it
 };
 
 // One call of the program, as the verbs see it.
@@ -40,6 +41,9 @@ int verb_config(const Invocation& invocation);
 
 // The settings of this call from all sources. `forced` come before the flags and after the environment.
 Result<Configuration> configure(const Invocation& invocation, std::vector<Assignment> forced = {});
+
+// Makes the options' device usable. invalid_argument: one line with what is missing.
+Status use_device(const Invocation& invocation, const Options& options);
 
 // The help: the whole, or the settings of some groups. invalid_argument for an unknown group.
 std::string short_help();

@@ -79,6 +79,7 @@ int verb_train(const Invocation& call) {
     return report(make_status(StatusCode::invalid_argument, c->origins.at("run.world").detail,
                               ": sinew sim is always in virtual time; for real processes type sinew train"),
                   call.err);
+  if (Status status = use_device(call, options); !status.ok()) return report(status, call.err);
   if (Status status = check_components(options); !status.ok()) return report(status, call.err);
   Job job = options.run.world == "sim" ? Job() : *read;
   bool center = has_center(options);

@@ -204,9 +204,25 @@ TEST_F(CliTest, BadInputIsOneLineAndADocumentedCode) {
   expect_error(2, "no verb; type sinew train --workers ...", {"--workers", "4"});
   expect_error(3, "configuration file missing.toml cannot be read", {"train", "--config", "missing.toml"});
   expect_error(2, "help: there is no group 'shceme'; did you mean scheme?", {"help", "shceme"});
-  expect_error(2, "run.device cuda: this program cannot train on a GPU", {"train", "--device", "cuda"});
+  expect_error(2, "run.device cuda: this program is built without CUDA", {"train", "--device", "cuda"});
   expect_error(2, "optim.gamma", {"train", "--optim.schedule", "step", "--optim.gamma", "2"});
   EXPECT_FALSE(fs::exists("runs"));
+}
+
+TEST_F(CliTest, TheDeviceIsMadeUsableOnlyForThoseWhoAskForIt) {
+  int calls = 0;
+  runners_.install_cuda = [&] {
+    ++calls;
+    return Status(StatusCode::unavailable, "no CUDA device: no driver; run with --device cpu");
+  };
+  const std::string line = "run.device cuda: no CUDA device: no driver; run with --device cpu";
+  expect_error(2, line, {"train", "--device", "cuda"});
+  expect_error(2, line, {"sim", "--workers", "4", "--device", "cuda"});
+  std::ofstream(root_ + "/weights") << "w";
+  expect_error(2, line, {"eval", "--weights", root_ + "/weights", "--device", "cuda"});
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(run({"train"}), 0) << err_.str();
+  EXPECT_EQ(calls, 3);
 }
 
 TEST_F(CliTest, FailuresOfARunKeepTheirCode) {

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -31,6 +32,12 @@ inline std::string slurp(const std::string& path) {
   std::ostringstream text;
   text << std::ifstream(path).rdbuf();
   return text.str();
+}
+
+// Where the build put the program, or where a copy of build and tests has it.
+inline std::string program() {
+  const char* moved = std::getenv("SINEW_TEST_PROGRAM");
+  return moved ? moved : SINEW_PROGRAM;
 }
 
 // One run of a program, with its output in a file.
@@ -87,7 +94,7 @@ class Program : public ::testing::Test {
   void TearDown() override { fs::remove_all(root_); }
 
   std::unique_ptr<Process> start(Words words, const Words& environment = {}) {
-    words.insert(words.begin(), SINEW_PROGRAM);
+    words.insert(words.begin(), program());
     return std::make_unique<Process>(words, root_ + "/output-" + std::to_string(count_++), environment);
   }
   // Expects the exit code, and that the last line contains every given part.

@@ -1,0 +1,75 @@
+// `sinew ... --device cuda` as its users meet it, in processes of its own.
+#ifdef SINEW_PROGRAM
+#include "tests/cuda/support.h"
+#include "tests/models/program_fixture.h"
+
+namespace sinew::train::testing {
+namespace {
+
+bool has_device() { return cuda::install().ok(); }
+
+Words small(Words more) {
+  Words words = {"--data.train_size", "200", "--data.resize",  "8",   "--model.hidden", "16",
+                 "--batch",           "8",   "--steps",        "12",  "--lr",           "0.02",
+                 "--train.threads",   "1",   "--log.progress", "none"};
+  words.insert(words.begin(), more.begin(), more.end());
+  return words;
+}
+
+class ProgramOnCuda : public Program {
+ protected:
+  // Runs the same settings on both devices; the results must agree.
+  void compare(const Words& what) {
+    double loss[2];
+    for (int cuda = 0; cuda < 2; ++cuda) {
+      Words words = small(what);
+      const std::string folder = cuda ? "cuda" : "cpu";
+      words.insert(words.end(), {"--device", folder, "--out", root_ + "/" + folder});
+      auto run = start(words);
+      ASSERT_EQ(run->wait(), 0) << run->output();
+      loss[cuda] = summary(folder).at("test_loss");
+    }
+    EXPECT_NEAR(loss[1], loss[0], 1e-4 * loss[0]);
+  }
+};
+
+TEST_F(ProgramOnCuda, SaysInOneLineWhatIsMissing) {
+  if (has_device()) GTEST_SKIP() << "there is a device";
+  for (const char* verb : {"train", "sim"}) expect_failure(2, {verb, "--device", "cuda"}, {"run.device cuda: no CUDA"});
+}
+
+TEST_F(ProgramOnCuda, TrainsAndTests) {
+  if (!has_device()) GTEST_SKIP() << "no device";
+  compare({"train"});
+  auto eval = start({"eval", root_ + "/cuda", "--json"});
+  ASSERT_EQ(eval->wait(), 0) << eval->output();
+  EXPECT_NEAR(Json::parse(eval->output()).at("test_loss"), summary("cuda").at("test_loss"), 1e-6);
+  EXPECT_NE(slurp(root_ + "/cuda/config.toml").find("device = \"cuda\""), std::string::npos);
+}
+
+TEST_F(ProgramOnCuda, SimulatesWorkersOnTheDevice) {
+  if (!has_device()) GTEST_SKIP() << "no device";
+  compare({"sim", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"});
+}
+
+TEST_F(ProgramOnCuda, FourWorkersShareTheDeviceOverUcx) {
+  if (!has_device()) GTEST_SKIP() << "no device";
+  if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
+  auto run = start(small({"train", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4", "--device", "cuda",
+                          "--out", root_ + "/run"}));
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  const Json s = summary("run");
+  EXPECT_EQ(s.at("evaluated"), "center");
+  EXPECT_EQ(s.at("exchanges"), 4 * 3);
+  EXPECT_LT(s.at("test_loss"), 2.5);
+}
+
+TEST_F(ProgramOnCuda, SynchronousWorkersEqualTheCpu) {
+  if (!has_device()) GTEST_SKIP() << "no device";
+  if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
+  compare({"train", "--workers", "2", "--scheme", "allreduce"});
+}
+
+}  // namespace
+}  // namespace sinew::train::testing
+#endif
