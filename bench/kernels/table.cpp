@@ -1,0 +1,194 @@
+// Every entry of the kernel table on a device: GB/s (GFLOP/s for products) and the share of a copy of as many bytes on
+// the same device, run alternately with it.
+//
+//   bench_kernels_table [--device cpu|cuda] [--elements N] [--benchmark_filter=...]
+//
+// Each case is first run on 70,001 elements and compared with the CPU's table. N: elements of the large arrays, by
+// default far more than caches hold.
+#include <benchmark/benchmark.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <set>
+
+#include "bench/kernels/table_cases.h"
+#include "core/storage.h"
+#include "core/vec.h"
+#if SINEW_HAVE_CUDA
+#include "cuda/install.h"
+#endif
+
+namespace sinew::bench {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+Device the_device = Device::cpu;
+
+// The values of an array on the host, the same for every device.
+std::vector<std::byte> values_of(const Buffer& b, uint32_t stream) {
+  const int64_t period = std::min<int64_t>(b.n, 1 << 20);
+  std::vector<std::byte> bytes(static_cast<size_t>(period) * size_of(b.dtype));
+  const RngKey key{11, static_cast<uint32_t>(RngPurpose::test), stream, 0};
+  SINEW_DISPATCH_ALL(b.dtype, "values_of", {
+    T* p = reinterpret_cast<T*>(bytes.data());
+    for (int64_t i = 0; i < period; ++i)
+      p[i] = static_cast<T>(b.low + (b.high - b.low) * uniform01(philox_u64(key, static_cast<uint64_t>(i))));
+  })
+  return bytes;
+}
+
+// The arrays of a case on a device. Long arrays repeat their first 2^20 values.
+class Arrays {
+ public:
+  Arrays(const Case& c, Device device) : case_(c), device_(device) {
+    const KernelTable& t = kernels(device);
+    uint32_t stream = 0;
+    for (const Buffer& b : c.buffers) {
+      const size_t bytes = bytes_of(b);
+      storages_.emplace_back(Storage::allocate(std::max<size_t>(bytes, 1), device));
+      pointers_.push_back(storages_.back()->data());
+      const std::vector<std::byte> first = values_of(b, stream++);
+      size_t filled = first.size();
+      t.upload(pointers_.back(), first.data(), filled);
+      for (; filled < bytes; filled += std::min(filled, bytes - filled))
+        t.copy(static_cast<std::byte*>(pointers_.back()) + filled, pointers_.back(), std::min(filled, bytes - filled));
+    }
+  }
+  const Pointers& pointers() const { return pointers_; }
+  std::vector<double> read(size_t i) const {
+    const Buffer& b = case_.buffers[i];
+    return to_doubles(ConstVecView(pointers_[i], b.n, b.dtype, device_));
+  }
+
+ private:
+  static size_t bytes_of(const Buffer& b) { return static_cast<size_t>(b.n) * size_of(b.dtype); }
+  const Case& case_;
+  const Device device_;
+  std::vector<StorageRef> storages_;
+  Pointers pointers_;
+};
+
+// "" when everything that the case writes equals the CPU's up to rounding.
+std::string difference(const Case& c) {
+  const Arrays cpu(c, Device::cpu), there(c, the_device);
+  c.run(cpu_kernels(), cpu.pointers());
+  c.run(kernels(the_device), there.pointers());
+  kernels(the_device).synchronize();
+  for (size_t i = 0; i < c.buffers.size(); ++i) {
+    const std::vector<double> want = cpu.read(i), got = there.read(i);
+    double largest = 1e-3;
+    for (double w : want) largest = std::max(largest, std::abs(w));
+    const double allowed = is_float(c.buffers[i].dtype) ? 2e-5 * largest : 0;
+    for (size_t k = 0; k < want.size(); ++k)
+      if (!(std::abs(got[k] - want[k]) <= allowed))
+        return detail::concat("array ", i, " at ", k, " is ", got[k], ", on the CPU ", want[k]);
+  }
+  return "";
+}
+
+double seconds(const std::function<void()>& f) {
+  const auto begin = Clock::now();
+  f();
+  kernels(the_device).synchronize();
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+// How often to call so that starting and waiting do not count.
+int calls_for(double one) { return std::clamp(static_cast<int>(0.002 / std::max(one, 1e-7)), 1, 100); }
+
+bool has_entry(const KernelTable& t, const std::string& name) {
+#define SINEW_FIND(entry, Args) \
+  if (name == #entry) return t.entry != nullptr;
+  SINEW_KERNELS(SINEW_FIND)
+#undef SINEW_FIND
+  return false;
+}
+
+void measure(benchmark::State& state, const Case& small, const Case& large) {
+  const KernelTable& t = kernels(the_device);
+  if (!has_entry(t, large.entry)) return state.SkipWithError("the device has no such entry");
+  if (const std::string wrong = difference(small); !wrong.empty()) return state.SkipWithError(wrong.c_str());
+  const Arrays arrays(large, the_device);
+  const size_t copied = std::max<size_t>(4, static_cast<size_t>(large.bytes / 2) / 4 * 4);
+  const StorageRef from(Storage::allocate(copied, the_device)), to(Storage::allocate(copied, the_device));
+  const auto run = [&] { large.run(t, arrays.pointers()); };
+  const auto copy = [&] { t.copy(to->data(), from->data(), copied); };
+  seconds(run), seconds(copy);
+  const int runs = calls_for(seconds(run)), copies = calls_for(seconds(copy));
+  double own = 0, reference = 0;
+  for (auto _ : state) {
+    const double each = seconds([&] {
+                          for (int i = 0; i < runs; ++i) run();
+                        }) /
+                        runs;
+    state.SetIterationTime(each);
+    own += each;
+    reference += seconds([&] {
+                   for (int i = 0; i < copies; ++i) copy();
+                 }) /
+                 copies;
+  }
+  const double n = static_cast<double>(state.iterations());
+  state.counters["GB/s"] = large.bytes * n / own * 1e-9;
+  state.counters["copy GB/s"] = 2 * static_cast<double>(copied) * n / reference * 1e-9;
+  state.counters["share"] = large.bytes / (2 * static_cast<double>(copied)) * reference / own;
+  if (large.flops > 0) state.counters["GFLOP/s"] = large.flops * n / own * 1e-9;
+}
+
+// --name value, taken out of argv; "" when it is not there.
+std::string take_option(int& argc, char** argv, const char* name) {
+  for (int i = 1; i + 1 < argc; ++i)
+    if (std::strcmp(argv[i], name) == 0) {
+      const std::string value = argv[i + 1];
+      for (int k = i; k + 2 <= argc; ++k) argv[k] = argv[k + 2];
+      argc -= 2;
+      return value;
+    }
+  return "";
+}
+
+int fail(const std::string& line) {
+  std::fprintf(stderr, "%s\n", line.c_str());
+  return 1;
+}
+
+int run_main(int argc, char** argv) {
+  const std::string device = take_option(argc, argv, "--device"), elements = take_option(argc, argv, "--elements");
+  if (device == "cuda") {
+#if SINEW_HAVE_CUDA
+    if (const Status status = cuda::install(); !status.ok()) return fail(status.message());
+    the_device = Device::cuda;
+#else
+    return fail("built without CUDA");
+#endif
+  } else if (!device.empty() && device != "cpu") {
+    return fail("--device " + device + ": cpu or cuda");
+  }
+  const int64_t n = elements.empty() ? (the_device == Device::cpu ? 4 << 20 : 64 << 20) : std::stoll(elements);
+  static const std::vector<Case> small = CaseList(70'001).take(), large = CaseList(n).take();
+  std::set<std::string> entries;
+  for (size_t i = 0; i < large.size(); ++i) {
+    entries.insert(large[i].entry);
+    benchmark::RegisterBenchmark(large[i].name.c_str(),
+                                 [i](benchmark::State& state) { measure(state, small[i], large[i]); })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
+  }
+#define SINEW_EXPECT(entry, Args) \
+  if (entries.count(#entry) == 0) return fail("no case for the entry " #entry);
+  SINEW_KERNELS(SINEW_EXPECT)
+#undef SINEW_EXPECT
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("device", to_string(the_device));
+  benchmark::AddCustomContext("elements", std::to_string(n));
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+}  // namespace
+}  // namespace sinew::bench
+
+int main(int argc, char** argv) { return sinew::bench::run_main(argc, argv); }
