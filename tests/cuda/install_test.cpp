@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/kernel_api.h"
+#include "tests/cuda/parity.h"
 
 namespace sinew::testing {
 namespace {
@@ -27,6 +28,13 @@ TEST(CudaInstall, FillsTheSlotOrSaysWhyNot) {
     EXPECT_THROW(static_cast<void>(kernels(Device::cuda)), Error);
   }
   EXPECT_EQ(cuda::install().ok(), status.ok());
+}
+
+TEST(CudaInstall, HasEveryEntryOfTheTable) {
+  SINEW_NEEDS_CUDA();
+  std::string all;
+  for (const std::string& name : missing_entries()) all += " " + name;
+  if (!all.empty()) GTEST_SKIP() << "not there yet:" << all;
 }
 
 }  // namespace

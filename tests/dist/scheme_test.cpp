@@ -13,32 +13,6 @@ namespace {
 
 FaultPlan plan(const std::string& text) { return parse_fault_plan(text, "plan").value(); }
 
-struct Variant {
-  const char* label;
-  const char* name;
-  const char* order = "jacobi";
-  double momentum = 0;
-};
-std::string label_of(const ::testing::TestParamInfo<Variant>& info) { return info.param.label; }
-
-constexpr Variant kVariants[] = {{"local", "local"},       {"allreduce", "allreduce"},
-                                 {"easgd", "easgd"},       {"eamsgd", "eamsgd", "jacobi", 0.9},
-                                 {"jacobi", "easgd_sync"}, {"gauss_seidel", "easgd_sync", "gauss_seidel"}};
-
-Toy toy_of(const Variant& v, int workers = 4) {
-  Toy toy;
-  toy.scheme.name = v.name;
-  toy.scheme.order = v.order;
-  toy.scheme.workers = workers;
-  toy.scheme.period = 3;
-  toy.scheme.shard = 7;
-  toy.size = 33;
-  toy.momentum = v.momentum;
-  toy.noise = 0.5;
-  toy.steps = 20;
-  return toy;
-}
-
 SimulatedRun run_toy(const Toy& toy, SimOptions options = {}) {
   return simulate(
       node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); }, std::move(options));

@@ -2,59 +2,16 @@
 // cannot reach they give the CPU's bits.
 #include <gtest/gtest.h>
 
-#include "core/autograd.h"
-#include "nn/layers.h"
-#include "nn/loss.h"
-#include "tests/nn/module_fixture.h"
+#include "tests/nn/every_layer.h"
 #include "tests/support/guard_device.h"
 
 namespace sinew::nn {
 namespace {
 
-Tensor values_on(Device device) {
-  std::vector<float> values(4 * 12);
-  for (size_t i = 0; i < values.size(); ++i) values[i] = 0.1f * static_cast<float>(i % 17) - 0.7f;
-  return Tensor::from_vector(values, {4, 2, 3, 2}, device);
-}
-
-Model every_layer() {
-  auto net = std::make_unique<Sequential>();
-  net->add(std::make_unique<Conv2d>(2, 2, 3, Conv2dOptions{.padding = 1, .activation = Activation::relu}));
-  net->add(std::make_unique<BatchNorm>(2)).add(std::make_unique<BasicBlock>(2, 2));
-  net->add(std::make_unique<LayerNorm>(Shape{2, 3, 2}));
-  net->add(std::make_unique<MaxPool2d>(PoolOptions{3, 1, 1})).add(std::make_unique<AvgPool2d>(PoolOptions{3, 1, 1}));
-  net->add(std::make_unique<Flatten>());
-  for (const std::string& name : activation_names())
-    net->add(std::make_unique<Linear>(12, 12, LinearOptions{.activation = activation_named(name)}));
-  net->add(std::make_unique<ReLU>()).add(std::make_unique<Tanh>()).add(std::make_unique<Sigmoid>());
-  net->add(std::make_unique<Dropout>(0.2)).add(std::make_unique<Linear>(12, 3, LinearOptions{.bias = false}));
-  return Model("every layer", std::move(net), {2, 3, 2}, 3);
-}
-
-struct Results {
-  std::vector<double> theta;
-  std::vector<float> outputs;
-  float loss;
-  std::vector<std::vector<float>> gradients;
-};
-Results run(Device device, const std::string& loss_name) {
-  Model model = every_layer();
-  Vec theta = model.initialize(5, DType::f32, device);
-  Parameters parameters = model.parameters(theta);
-  Tensor labels = Tensor::from_vector<int64_t>({0, 2, 1, 2}, {4}, device);
-  Buffers buffers = model.buffers(theta);
-  Tensor outputs =
-      model.forward(values_on(device), {.parameters = parameters, .training = true, .step = 7, .buffers = &buffers});
-  Tensor loss = loss_named(loss_name)(outputs, labels);
-  Results r{to_doubles(theta.view()), outputs.to_vector<float>(), loss.item<float>(), {}};
-  for (const Tensor& g : grad({loss}, parameters.all())) r.gradients.push_back(g.to_vector<float>());
-  return r;
-}
-
 TEST(Device, EveryLayerAndLossRunsOnTheGuardDevice) {
   testing::install_guard_device();
   for (const std::string& loss : loss_names()) {
-    Results cpu = run(Device::cpu, loss), guard = run(Device::guard, loss);
+    PassResults cpu = training_pass(Device::cpu, loss), guard = training_pass(Device::guard, loss);
     EXPECT_EQ(cpu.theta, guard.theta);
     EXPECT_EQ(cpu.outputs, guard.outputs);
     EXPECT_EQ(cpu.loss, guard.loss);

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
@@ -15,6 +17,33 @@ inline Toy common_toy(const std::string& scheme, const std::string& order = "jac
   toy.scheme.period = 3;
   toy.scheme.shard = 1000;
   toy.size = 5003;
+  toy.noise = 0.5;
+  toy.steps = 20;
+  return toy;
+}
+
+// Every scheme, with the variants that it has.
+struct Variant {
+  const char* label;
+  const char* name;
+  const char* order = "jacobi";
+  double momentum = 0;
+};
+inline std::string label_of(const ::testing::TestParamInfo<Variant>& info) { return info.param.label; }
+
+inline constexpr Variant kVariants[] = {{"local", "local"},       {"allreduce", "allreduce"},
+                                        {"easgd", "easgd"},       {"eamsgd", "eamsgd", "jacobi", 0.9},
+                                        {"jacobi", "easgd_sync"}, {"gauss_seidel", "easgd_sync", "gauss_seidel"}};
+
+inline Toy toy_of(const Variant& v, int workers = 4) {
+  Toy toy;
+  toy.scheme.name = v.name;
+  toy.scheme.order = v.order;
+  toy.scheme.workers = workers;
+  toy.scheme.period = 3;
+  toy.scheme.shard = 7;
+  toy.size = 33;
+  toy.momentum = v.momentum;
   toy.noise = 0.5;
   toy.steps = 20;
   return toy;

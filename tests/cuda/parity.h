@@ -1,0 +1,77 @@
+// Whole operations, layers, optimizers and schemes on the device against the CPU.
+//
+//   CUDA_PARITY(Layers, EveryLayer) { EXPECT_TRUE(close(on(Device::cuda), on(Device::cpu))); }
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+#include "tests/cuda/support.h"
+
+namespace sinew::testing {
+
+// One result after the other: a tensor, a vector, a loss. Each is compared relative to its own largest element.
+using Results = std::vector<std::vector<double>>;
+
+// Floats are compared relative to the largest magnitude among them; below `floor` there is no relative accuracy, as
+// where terms that cancel leave their rounding.
+inline ::testing::AssertionResult close(const std::vector<double>& got, const std::vector<double>& want,
+                                        double tolerance, double floor = 0.1) {
+  if (got.size() != want.size())
+    return ::testing::AssertionFailure() << got.size() << " values, expected " << want.size();
+  double largest = floor;
+  for (double w : want) largest = std::max(largest, std::abs(w));
+  for (size_t i = 0; i < want.size(); ++i)
+    if (!(std::abs(got[i] - want[i]) <= tolerance * largest))
+      return ::testing::AssertionFailure() << "[" << i << "] is " << got[i] << " on the device, " << want[i]
+                                           << " on the CPU; the largest is " << largest;
+  return ::testing::AssertionSuccess();
+}
+inline ::testing::AssertionResult close(const Results& got, const Results& want, double tolerance) {
+  if (got.size() != want.size())
+    return ::testing::AssertionFailure() << got.size() << " results, expected " << want.size();
+  for (size_t i = 0; i < want.size(); ++i)
+    if (::testing::AssertionResult same = close(got[i], want[i], tolerance); !same)
+      return same << " (result " << i << ")";
+  return ::testing::AssertionSuccess();
+}
+
+// The bound of the comparisons: sums in another order, products and sums in one rounding.
+inline double tolerance_of(DType dtype) { return dtype == DType::f64 ? 1e-12 : 1e-5; }
+
+// An entry of the kernel table that the backend does not have yet.
+struct MissingEntry : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+// Puts functions that throw MissingEntry where the installed table has none.
+void name_missing_entries();
+std::vector<std::string> missing_entries();
+
+template <class Body>
+std::string missing_entry_of(const Body& body) {
+  try {
+    body();
+  } catch (const MissingEntry& missing) {
+    return missing.what();
+  }
+  return "";
+}
+
+// Runs the statements in a test; skips it where there is no device or an entry is missing.
+#define SINEW_RUN_PARITY(...)                                                                                 \
+  SINEW_NEEDS_CUDA();                                                                                         \
+  ::sinew::testing::name_missing_entries();                                                                   \
+  if (const std::string missing = ::sinew::testing::missing_entry_of([&] { __VA_ARGS__; }); !missing.empty()) \
+  GTEST_SKIP() << "the backend has no kernel '" << missing << "' yet"
+
+#define CUDA_PARITY(suite, name)                                     \
+  static void parity_##suite##_##name();                             \
+  TEST(suite, name) { SINEW_RUN_PARITY(parity_##suite##_##name()); } \
+  static void parity_##suite##_##name()
+
+}  // namespace sinew::testing

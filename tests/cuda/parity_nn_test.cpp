@@ -1,0 +1,64 @@
+// Layers, losses, initialisers, batches and optimizers on the device against the CPU.
+#include <array>
+
+#include "nn/data/loader.h"
+#include "tests/cuda/parity.h"
+#include "tests/nn/every_layer.h"
+#include "tests/optim/device_body.h"
+
+namespace sinew::testing {
+namespace {
+
+Results results_of(const nn::PassResults& pass) {
+  auto doubles = [](const std::vector<float>& v) { return std::vector<double>(v.begin(), v.end()); };
+  Results results{pass.theta, doubles(pass.outputs), {pass.loss}};
+  for (const std::vector<float>& g : pass.gradients) results.push_back(doubles(g));
+  return results;
+}
+
+CUDA_PARITY(CudaLayers, EveryLayerUnderEveryLoss) {
+  for (const std::string& loss : nn::loss_names())
+    EXPECT_TRUE(close(results_of(nn::training_pass(Device::cuda, loss)),
+                      results_of(nn::training_pass(Device::cpu, loss)), tolerance_of(DType::f32)))
+        << loss;
+}
+
+// Drawn on the CPU and copied: the same bits.
+CUDA_PARITY(CudaLayers, EveryInitialiser) {
+  const Shape shape{20, 30};
+  for (const std::string& name : nn::initializer_names())
+    for (DType dtype : {DType::f32, DType::f64}) {
+      Vec cpu = Vec::zeros(shape.numel(), dtype), cuda = Vec::zeros(shape.numel(), dtype, Device::cuda);
+      for (Vec* v : {&cpu, &cuda})
+        initialize(nn::initializer_named(name), shape, RngKey{3, 1, 2, 0}, v->mutable_view());
+      EXPECT_EQ(to_doubles(cpu.view()), to_doubles(cuda.view())) << name;
+    }
+}
+
+CUDA_PARITY(CudaLoader, BatchesAreUploaded) {
+  const nn::DatasetPtr data = nn::open_data({.name = "synthetic", .train_size = 40}).value().train;
+  for (int prefetch : {0, 2}) {
+    nn::LoaderOptions options{.batch = 7, .prefetch = prefetch};
+    nn::Loader plain(data, options);
+    options.device = Device::cuda;
+    nn::Loader loader(data, options);
+    for (int step = 0; step < 8; ++step) {
+      const nn::Batch want = plain.next(), got = loader.next();
+      ASSERT_EQ(got.inputs.device(), Device::cuda);
+      EXPECT_EQ(got.inputs.to_vector<float>(), want.inputs.to_vector<float>());
+      EXPECT_EQ(got.labels.to_vector<int64_t>(), want.labels.to_vector<int64_t>());
+    }
+  }
+}
+
+class CudaOptimizers : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(CudaOptimizers, StepAndStateEqualTheCpu) {
+  SINEW_RUN_PARITY(optim::check_optimizer_on(Device::cuda, GetParam(), tolerance_of(DType::f32)));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CudaOptimizers, ::testing::ValuesIn(optim::optimizer_names()),
+                         [](const auto& info) { return info.param; });
+
+}  // namespace
+}  // namespace sinew::testing

@@ -1,0 +1,47 @@
+// The op table on the device: forward, gradient and Hessian-vector product of every row equal the CPU's.
+#include "core/autograd.h"
+#include "core/ops.h"
+#include "tests/core/op_table.h"
+#include "tests/cuda/parity.h"
+
+namespace sinew::testing {
+namespace {
+
+// y, the gradient of sum(y^2) and its derivative along ones.
+Results all_derivatives(const OpRow& row, DType dtype, Device device) {
+  std::vector<Tensor> x, inputs;
+  for (Tensor t : op_inputs(row, dtype, Device::cpu)) {
+    std::vector<std::byte> bytes(t.bytes());
+    t.read(bytes.data());
+    x.push_back(Tensor::from_host(bytes.data(), t.shape(), t.dtype(), device));
+    if (is_float(t.dtype())) inputs.push_back(x.back().set_requires_grad());
+  }
+  const Tensor y = row.f(x);
+  Results results{values(y)};
+  const std::vector<Tensor> g = grad({sum(square(y))}, inputs, {}, {.create_graph = true});
+  std::vector<Tensor> on_graph, ones;
+  for (const Tensor& t : g) {
+    results.push_back(values(t));
+    if (t.requires_grad()) on_graph.push_back(t), ones.push_back(Tensor::ones(t.shape(), t.dtype(), device));
+  }
+  for (const Tensor& h : grad(on_graph, inputs, ones)) results.push_back(values(h));
+  return results;
+}
+
+class CudaOps : public ::testing::TestWithParam<size_t> {};
+
+TEST_P(CudaOps, ForwardGradientAndHvEqualTheCpu) {
+  const OpRow& row = op_table()[GetParam()];
+  SINEW_RUN_PARITY(for (DType dtype
+                        : {DType::f32, DType::f64}) {
+    SCOPED_TRACE(to_string(dtype));
+    EXPECT_TRUE(close(all_derivatives(row, dtype, Device::cuda), all_derivatives(row, dtype, Device::cpu),
+                      tolerance_of(dtype)));
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Ops, CudaOps, ::testing::Range<size_t>(0, op_table().size()),
+                         [](const auto& info) { return op_table()[info.param].name; });
+
+}  // namespace
+}  // namespace sinew::testing
