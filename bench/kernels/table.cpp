@@ -8,16 +8,13 @@
 #include <benchmark/benchmark.h>
 
 #include <chrono>
-#include <cstring>
 #include <memory>
 #include <set>
 
 #include "bench/kernels/table_cases.h"
+#include "bench/support/device.h"
 #include "core/storage.h"
 #include "core/vec.h"
-#if SINEW_HAVE_CUDA
-#include "cuda/install.h"
-#endif
 
 namespace sinew::bench {
 namespace {
@@ -137,35 +134,9 @@ void measure(benchmark::State& state, const Case& small, const Case& large) {
   if (large.flops > 0) state.counters["GFLOP/s"] = large.flops * n / own * 1e-9;
 }
 
-// --name value, taken out of argv; "" when it is not there.
-std::string take_option(int& argc, char** argv, const char* name) {
-  for (int i = 1; i + 1 < argc; ++i)
-    if (std::strcmp(argv[i], name) == 0) {
-      const std::string value = argv[i + 1];
-      for (int k = i; k + 2 <= argc; ++k) argv[k] = argv[k + 2];
-      argc -= 2;
-      return value;
-    }
-  return "";
-}
-
-int fail(const std::string& line) {
-  std::fprintf(stderr, "%s\n", line.c_str());
-  return 1;
-}
-
 int run_main(int argc, char** argv) {
-  const std::string device = take_option(argc, argv, "--device"), elements = take_option(argc, argv, "--elements");
-  if (device == "cuda") {
-#if SINEW_HAVE_CUDA
-    if (const Status status = cuda::install(); !status.ok()) return fail(status.message());
-    the_device = Device::cuda;
-#else
-    return fail("built without CUDA");
-#endif
-  } else if (!device.empty() && device != "cpu") {
-    return fail("--device " + device + ": cpu or cuda");
-  }
+  the_device = take_device(argc, argv);
+  const std::string elements = take_option(argc, argv, "--elements");
   const int64_t n = elements.empty() ? (the_device == Device::cpu ? 4 << 20 : 64 << 20) : std::stoll(elements);
   static const std::vector<Case> small = CaseList(70'001).take(), large = CaseList(n).take();
   std::set<std::string> entries;
@@ -173,11 +144,12 @@ int run_main(int argc, char** argv) {
     entries.insert(large[i].entry);
     benchmark::RegisterBenchmark(large[i].name.c_str(),
                                  [i](benchmark::State& state) { measure(state, small[i], large[i]); })
+        ->Iterations(20)  // of about 2 ms each
         ->UseManualTime()
         ->Unit(benchmark::kMicrosecond);
   }
 #define SINEW_EXPECT(entry, Args) \
-  if (entries.count(#entry) == 0) return fail("no case for the entry " #entry);
+  if (entries.count(#entry) == 0) fail("no case for the entry " #entry);
   SINEW_KERNELS(SINEW_EXPECT)
 #undef SINEW_EXPECT
   benchmark::Initialize(&argc, argv);

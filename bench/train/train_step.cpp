@@ -1,14 +1,17 @@
 // Training steps (forward, backward, update) of the zoo's networks: SGD with momentum, and AdaHessian.
 //
 //   OMP_NUM_THREADS=1 bench_train_train_step --benchmark_filter=mlp1024
+//   bench_train_train_step --device cuda
 //
 // Each case is verified before it is timed: the gradient is compared with a central difference along itself.
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
 
+#include "bench/support/device.h"
 #include "core/autograd.h"
 #include "core/cpu/cpu_info.h"
 #include "core/ops.h"
@@ -18,6 +21,9 @@
 #include "optim/optimizer.h"
 
 namespace sinew {
+
+Device the_device = Device::cpu;
+
 namespace {
 
 struct Case {
@@ -45,19 +51,19 @@ class Step {
   explicit Step(const Case& c)
       : model_(build(c)),
         optimizer_(optim::make_optimizer({.name = c.optimizer, .lr = 0.001, .hessian_every = c.hessian_every})),
-        theta_(model_.initialize(1)),
+        theta_(model_.initialize(1, DType::f32, the_device)),
         weights_(theta_.slice(0, model_.layout().size())),
-        gradient_(Vec::zeros(weights_.size(), theta_.dtype())),
+        gradient_(Vec::zeros(weights_.size(), theta_.dtype(), the_device)),
         parameters_(model_.parameters(theta_)),
         buffers_(model_.buffers(theta_)),
         views_(nn::Parameters(model_.layout(), gradient_, false).all()) {
     std::vector<int64_t> dims = {c.batch};
     for (int i = 0; i < c.sample.ndim(); ++i) dims.push_back(c.sample[i]);
-    x_ = random_normal(Shape(std::span<const int64_t>(dims)), 0, 1, {1, 1000, 0, 0});
+    x_ = random_normal(Shape(std::span<const int64_t>(dims)), 0, 1, {1, 1000, 0, 0}, DType::f32, the_device);
     std::vector<int64_t> labels(static_cast<size_t>(c.batch));
     for (size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<int64_t>(i % 10);
-    labels_ = Tensor::from_vector(labels, {c.batch});
-    optimizer_->init(model_.layout(), theta_.dtype(), Device::cpu);
+    labels_ = Tensor::from_vector(labels, {c.batch}, the_device);
+    optimizer_->init(model_.layout(), theta_.dtype(), the_device);
   }
 
   void run() {
@@ -111,12 +117,20 @@ void train_step(benchmark::State& state, const Case& c) {
     state.SkipWithError("the gradient is wrong");
     return;
   }
-  for (auto _ : state) {
+  const auto seconds = [&](int64_t steps) {
     const auto begin = std::chrono::steady_clock::now();
-    for (int64_t i = 0; i < c.hessian_every; ++i) step.run();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
-    state.SetIterationTime(elapsed.count() / static_cast<double>(c.hessian_every));
+    for (int64_t i = 0; i < steps; ++i) step.run();
+    kernels(the_device).synchronize();
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  };
+  // A device that works on its own is not waited for after every step.
+  int64_t steps = c.hessian_every;
+  if (the_device != Device::cpu) {
+    seconds(steps);
+    const double one = seconds(steps) / static_cast<double>(steps);
+    steps *= std::max<int64_t>(1, static_cast<int64_t>(0.02 / one) / steps);
   }
+  for (auto _ : state) state.SetIterationTime(seconds(steps) / static_cast<double>(steps));
   state.SetItemsProcessed(state.iterations() * c.batch);
   state.counters["threads"] = num_threads();
 }
@@ -136,4 +150,10 @@ SINEW_TRAIN_STEP(resnet20_adahessian_every5_b128, {"resnet20", {32, 32, 3}, 128,
 }  // namespace
 }  // namespace sinew
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  sinew::the_device = sinew::bench::take_device(argc, argv);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("device", sinew::to_string(sinew::the_device));
+  benchmark::RunSpecifiedBenchmarks();
+}

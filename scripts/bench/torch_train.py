@@ -1,6 +1,6 @@
 """Training steps (forward, backward, update) in PyTorch: the peer of bench/train/train_step.cpp.
 
-usage: torch_train.py THREADS SECONDS CASES [--compile]      CASES: a regular expression
+usage: torch_train.py THREADS SECONDS CASES [--compile] [--cuda] [--no-tf32]      CASES: a regular expression
 Prints `peer <tab> case <tab> microseconds a step`, several a case. Each case runs in every way that this version has
 (the optimizer's variants, channels first and last), and the fastest is measured.
 Debian's PyTorch is fastest with its OpenMP build of OpenBLAS and, on CPUs with AVX-512 that it does not know, the kernels
@@ -13,6 +13,7 @@ import time
 
 THREADS, SECONDS, CASES = int(sys.argv[1]), float(sys.argv[2]), re.compile(sys.argv[3])
 COMPILE = "--compile" in sys.argv[4:]
+DEVICE = "cuda" if "--cuda" in sys.argv[4:] else "cpu"
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(THREADS)
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "parity"))
 
@@ -23,6 +24,10 @@ from torch import nn
 
 torch.set_num_threads(THREADS)
 torch.manual_seed(0)
+if "--no-tf32" in sys.argv[4:]:
+    torch.backends.cudnn.allow_tf32 = False  # PyTorch's own default: TF32 in convolutions, not in products
+if DEVICE == "cuda":
+    torch.backends.cudnn.benchmark = True  # its fastest convolution for each shape
 BLOCKS = 5
 
 
@@ -88,23 +93,33 @@ def adahessian_step(model, x, y):
 
 
 def ways(make, shape, hessian):
-    labels = torch.arange(shape[0]) % 10
+    labels = torch.arange(shape[0], device=DEVICE) % 10
     for layout in (torch.contiguous_format, torch.channels_last) if len(shape) == 4 else (torch.contiguous_format,):
         for options in ({}, {"foreach": True}, {"fused": True}) if not hessian else ({},):
-            x = torch.randn(shape).contiguous(memory_format=layout)
-            model = make().to(memory_format=layout)
+            x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout)
+            model = make().to(DEVICE, memory_format=layout)
             try:
                 yield adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, options)
             except (TypeError, RuntimeError):  # this version has no such way
                 pass
 
 
+def wait():
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
 def speed(step, seconds):
-    step()
+    for _ in range(3 if DEVICE == "cuda" else 1):
+        step()
+    wait()
     begin, steps = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds or not steps:
         step()
         steps += 1
+        if steps % 10 == 0:
+            wait()
+    wait()
     return steps / (time.perf_counter() - begin)
 
 
@@ -117,6 +132,8 @@ for name, case in STEPS.items():
         begin = time.perf_counter()
         for _ in range(steps):
             step()
+        wait()
         each = (time.perf_counter() - begin) / steps
         peer = f"torch-{torch.__version__}" + ("-compile" if COMPILE else "")
+        peer += "-f32" if "--no-tf32" in sys.argv[4:] else ""
         print(f"{peer}\t{name}\t{each * 1e6:.1f}", flush=True)

@@ -1,0 +1,85 @@
+"""Registers, shared memory and spills of every kernel, from `nvcc -Xptxas -v`: a Markdown table. Needs nvcc, no GPU.
+
+usage: ptxas_table.py BUILD_FOLDER [--jobs N] [--json FILE]      BUILD_FOLDER: of the preset cuda or gpu, configured
+Instances of one template are one row. Exit code 1 when a kernel spills.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+parser = argparse.ArgumentParser()
+parser.add_argument("build")
+parser.add_argument("--jobs", type=int, default=os.cpu_count())
+parser.add_argument("--json")
+args = parser.parse_args()
+commands = [c for c in json.load(open(os.path.join(args.build, "compile_commands.json"))) if c["file"].endswith(".cu")]
+
+
+def report(entry):
+    words = shlex.split(entry["command"])
+    if os.path.basename(words[0]) == "ccache":
+        words = words[1:]
+    words[words.index("-o") + 1] = os.devnull
+    # Its report is all that is wanted: what is an error in the build is a row here.
+    words = [w for w in words if "warning-as-error" not in w and w not in ("-MD",)]
+    if "-MF" in words:
+        del words[words.index("-MF") : words.index("-MF") + 2]
+    if "-MT" in words:
+        del words[words.index("-MT") : words.index("-MT") + 2]
+    run = subprocess.run(words + ["-Xptxas", "-v"], cwd=entry["directory"], text=True, stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT)
+    if run.returncode != 0:
+        sys.exit(f"{entry['file']}: nvcc failed\n{run.stdout[-2000:]}")
+    return os.path.basename(entry["file"]), run.stdout
+
+
+def demangled(names):
+    text = subprocess.run(["c++filt", "--no-params"], input="\n".join(names), text=True, stdout=subprocess.PIPE).stdout
+    return text.splitlines()
+
+
+def kernel_of(name):
+    name = re.sub(r"^void ", "", name)
+    depth, out = 0, ""
+    for c in name:  # template arguments away
+        depth += c == "<"
+        out += c if depth == 0 else ""
+        depth -= c == ">"
+    return out.split("::")[-1].split("(")[0]
+
+
+rows = {}
+with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+    for file, text in pool.map(report, commands):
+        found = []
+        for block in re.split(r"ptxas info\s+: Compiling entry function ", text)[1:]:
+            numbers = lambda pattern: [int(n) for n in re.findall(pattern, block)]
+            found.append((block.split("'")[1], re.search(r"for '(\w+)'", block).group(1),
+                          numbers(r"Used (\d+) registers")[0], sum(numbers(r"(\d+) bytes smem")),
+                          sum(numbers(r"(\d+) bytes spill (?:stores|loads)")), sum(numbers(r"(\d+) bytes stack frame"))))
+        for (_, arch, *values), name in zip(found, demangled([f[0] for f in found])):
+            rows.setdefault((file, kernel_of(name), arch), []).append(values)
+
+print("| file | kernel | target | instances | registers | static shared bytes | spilled bytes | stack bytes |")
+print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+
+
+def span(values):
+    return str(min(values)) if min(values) == max(values) else f"{min(values)} to {max(values)}"
+
+
+spills = 0
+for (file, kernel, arch), values in sorted(rows.items()):
+    registers, shared, spilled, stack = zip(*values)
+    spills += max(spilled) > 0
+    print(f"| {file} | {kernel} | {arch} | {len(values)} | {span(registers)} | {span(shared)} | {span(spilled)} | {span(stack)} |")
+print(f"\n{sum(map(len, rows.values()))} instances of {len(rows)} kernels, {spills} with spills.")
+if args.json:
+    json.dump([{"file": f, "kernel": k, "target": a, "instances": len(v), "registers": max(x[0] for x in v),
+                "spilled": max(x[2] for x in v)} for (f, k, a), v in sorted(rows.items())], open(args.json, "w"), indent=1)
+sys.exit(1 if spills else 0)

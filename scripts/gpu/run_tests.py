@@ -1,0 +1,107 @@
+"""Runs a GoogleTest binary suite by suite, each in a process of its own: an error that spoils a process' GPU context
+spoils one suite. A suite that crashed or failed is run again test by test.
+
+usage: run_tests.py BINARY RESULT.json SECONDS [--jobs N] [--filter GTEST_FILTER]
+Prints failures and "N passed, N failed, N skipped"; exit code 1 when a test failed or none ran.
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+parser = argparse.ArgumentParser()
+parser.add_argument("binary")
+parser.add_argument("result")
+parser.add_argument("seconds", type=float)
+parser.add_argument("--jobs", type=int, default=4)
+parser.add_argument("--filter", default="*")
+args = parser.parse_args()
+end = time.monotonic() + args.seconds
+PER_PROCESS = 90  # seconds
+
+
+def suites():
+    listed = subprocess.run([args.binary, "--gtest_list_tests", "--gtest_filter=" + args.filter], text=True, timeout=60,
+                            stdout=subprocess.PIPE, check=True).stdout
+    found = {}
+    suite = None
+    for line in listed.splitlines():
+        name = line.split("#")[0].rstrip()
+        if name.endswith(".") and not name.startswith(" "):
+            suite = name[:-1]
+        elif name.startswith("  ") and suite and not suite.startswith("DISABLED_"):
+            found.setdefault(suite, []).append(suite + "." + name.strip())
+    return found
+
+
+def process(names):
+    """Results of these tests from one process: name -> (state, message, seconds)."""
+    left = end - time.monotonic()
+    if left <= 0:
+        return {name: ("not run", "out of time", 0.0) for name in names}
+    with tempfile.TemporaryDirectory() as folder:
+        output = os.path.join(folder, "result.json")
+        command = [args.binary, "--gtest_filter=" + ":".join(names), "--gtest_output=json:" + output]
+        try:
+            run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                                 timeout=min(left, PER_PROCESS))
+            text, ended = run.stdout, f"ended with {run.returncode}"
+        except subprocess.TimeoutExpired as late:
+            text, ended = (late.stdout or b"").decode(errors="replace"), "took too long"
+        results = {}
+        if os.path.exists(output):
+            for suite in json.load(open(output))["testsuites"]:
+                for test in suite["testsuite"]:
+                    name = f"{suite['name']}.{test['name']}"
+                    messages = [f["failure"] for f in test.get("failures", [])]
+                    skips = [s.get("message", "") for s in test.get("skipped", [])]
+                    state = "failed" if messages else "skipped" if test.get("result") == "SKIPPED" else "passed"
+                    results[name] = (state, "\n".join(messages or skips)[:600], float(test["time"].rstrip("s")))
+        else:
+            for name in names:
+                if f"[       OK ] {name} " in text:
+                    results[name] = ("passed", "", 0.0)
+                elif f"[ RUN      ] {name}\n" in text:
+                    tail = text[text.index(f"[ RUN      ] {name}\n"):].split("\n", 1)[1][-500:]
+                    results[name] = ("failed", f"the process {ended}\n{tail}", 0.0)
+        return {name: results.get(name, ("lost", f"the process {ended} before this test", 0.0)) for name in names}
+
+
+def whole_suite(names):
+    results = process(names)
+    again = [n for n, r in results.items() if r[0] == "lost"]
+    failed = [n for n, r in results.items() if r[0] == "failed"]
+    if len(names) > 1:
+        for name in again + failed[1:20]:  # what followed the first failure may only have suffered from it
+            results.update(process([name]))
+    return results
+
+
+began = time.monotonic()
+results = {}
+with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+    for part in pool.map(whole_suite, suites().values()):
+        results.update(part)
+count = {state: sum(r[0] == state for r in results.values()) for state in ("passed", "failed", "skipped")}
+count["failed"] += sum(r[0] in ("lost", "not run") for r in results.values())
+reasons = {}
+for name, (state, message, _) in results.items():
+    if state in ("failed", "lost", "not run"):
+        print(f"{state}: {name}\n  " + message.strip().replace("\n", "\n  "))
+    if state == "skipped":
+        reason = re.sub(r"^\S+:\d+\n(Skipped\n)?", "", message).strip()
+        reasons.setdefault(reason, []).append(name)
+for reason, names in reasons.items():
+    print(f"skipped {len(names)}: {reason} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})")
+slowest = sorted(results.items(), key=lambda item: -item[1][2])[:5]
+print("slowest: " + ", ".join(f"{name} {result[2]:.2f} s" for name, result in slowest))
+print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
+json.dump({**count, "seconds": round(time.monotonic() - began, 1),
+           "failures": [{"test": n, "message": r[1]} for n, r in results.items() if r[0] in ("failed", "lost", "not run")],
+           "skips": {reason: len(names) for reason, names in reasons.items()}}, open(args.result, "w"), indent=1)
+sys.exit(0 if count["failed"] == 0 and count["passed"] > 0 else 1)

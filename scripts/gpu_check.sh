@@ -1,0 +1,242 @@
+#!/usr/bin/env bash
+# Verifies and measures the CUDA backend on a machine with an NVIDIA GPU, in one call.
+#
+#   scripts/gpu_check.sh pack             here: what must be carried goes to .gpu/ (see below); needs nvcc, no GPU
+#   scripts/gpu_check.sh                  there: info, build, tests, bench, train, torch, sanitizer
+#   scripts/gpu_check.sh tests bench      there: only these parts
+#   scripts/gpu_check.sh --dry-run [..]   here: every part on the emulated device, with tiny sizes
+#
+# Results: gpu_check.md, gpu_check.json and the parts' whole output gpu_check.log in $OUT (default build/gpu_check).
+# The machine needs: python3, the driver; for a build also nvcc 12.8 or newer, g++, CMake 3.25, ninja. No network.
+#
+# Carry the source tree and .gpu/, which holds binaries for sm_90 (programs, tests and benchmarks, CUDA runtime linked
+# statically), the headers and libraries that a build there needs (GoogleTest, Google Benchmark, nlohmann-json, toml++:
+# `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of CIFAR-10; about 40 MB. Binaries of
+# another source tree than the one that lies there are not used: the part `build` compiles then, a few minutes on 16 cores.
+#
+# Parts, and how long each may take (seconds):
+parts=(info build tests bench train torch sanitizer)
+declare -A limit=([info]=20 [build]=420 [tests]=100 [bench]=150 [train]=100 [torch]=100 [sanitizer]=70 [ptxas]=300)
+# `ptxas` (registers and spills of every kernel; needs nvcc, no GPU) runs when it is named. All parts together end within
+# $GPU_CHECK_SECONDS (default 530); what does not fit any more is reported as not run.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+. scripts/lib.sh
+
+out=$(mkdir -p "${OUT:-build/gpu_check}" && cd "${OUT:-build/gpu_check}" && pwd)
+work=build/gpu_check/work
+carried=.gpu
+export SINEW_GPU_DRY=${SINEW_GPU_DRY:-}
+
+# What binaries are made of; a change of it makes packed ones stale.
+stamp() {
+  find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f -print0 |
+    LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
+}
+targets() { for t in test_cuda sinew_program bench_kernels_table bench_kernels_cuda_matrix bench_train_train_step; do
+  if has_target gpu $t; then echo $t; fi; done; }
+
+# The folder with test_cuda, sinew and the benchmarks.
+bin() {
+  if [ -n "$SINEW_GPU_DRY" ]; then echo build/emulate; return; fi
+  if [ -x build/gpu/tests/test_cuda ] && [ "$(cat build/gpu/stamp 2>/dev/null)" = "$(stamp)" ]; then echo build/gpu; return; fi
+  if [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
+    [ -x build/gpu_check/packed/tests/test_cuda ] || { mkdir -p build/gpu_check/packed && tar -xzf $carried/bin.tar.gz -C build/gpu_check/packed; }
+    echo build/gpu_check/packed
+  fi
+}
+
+pack() {
+  configure gpu || die "cannot configure; see build/gpu/configure.log"
+  # shellcheck disable=SC2046
+  build gpu $(targets) || die "the build failed"
+  stamp >build/gpu/stamp
+  rm -rf "${carried:?}" && mkdir -p $carried/tree/{tests,models,bench,lib}
+  cp build/gpu/tests/test_cuda $carried/tree/tests/
+  cp build/gpu/models/sinew $carried/tree/models/
+  for t in build/gpu/bench/bench_*; do [ -x "$t" ] && [ -f "$t" ] && cp "$t" $carried/tree/bench/; done
+  ldd build/gpu/bench/bench_kernels_table | awk '/libbenchmark/ { print $3 }' | xargs -I{} cp {} $carried/tree/lib/
+  strip $carried/tree/{tests,models,bench}/*
+  tar -czf $carried/bin.tar.gz -C $carried/tree . && rm -r $carried/tree
+  # For a build there. The packages' CMake files find everything relative to themselves.
+  (cd /usr && for p in include/gtest include/gmock include/benchmark include/nlohmann include/toml++ share/cmake/nlohmann_json \
+    lib/*/libgtest*.a lib/*/libgmock*.a lib/*/libbenchmark* lib/*/cmake/GTest lib/*/cmake/benchmark; do
+    if [ -e "$p" ]; then echo "$p"; fi
+  done | tar -czf - -T -) >$carried/usr.tar.gz
+  if [ -n "${SINEW_DATA:-}" ]; then python3 scripts/gpu/data.py pack "$SINEW_DATA" $carried/data
+  else echo "SINEW_DATA is not set: no data sets are packed"; fi
+  stamp >$carried/stamp
+  git rev-parse --short HEAD >$carried/commit 2>/dev/null
+  du -ch $carried/* | sed 's/^/  /'
+}
+
+# ---- the parts: exit code 0 passed, 3 skipped (the last line says why), else failed ----
+
+skip() { echo "skipped: $*"; exit 3; }
+need_bin() { bin=$(bin); [ -n "$bin" ] || { echo "there are no binaries of this source tree"; exit 1; }; }
+# cuBLAS, cuDNN and NCCL may lie in Python's packages only.
+libraries() {
+  python3 - <<'PYTHON'
+import glob, importlib.util
+spec = importlib.util.find_spec("nvidia")
+print(":".join(f for p in (spec.submodule_search_locations if spec else []) for f in glob.glob(p + "/*/lib")))
+PYTHON
+}
+
+part_info() {
+  if [ -z "$SINEW_GPU_DRY" ]; then
+    nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv || exit 1
+    nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader | head -n 1 >$work/gpu.txt
+  else
+    echo "emulated, none, 9.0" >$work/gpu.txt
+  fi
+  bench_machine
+  echo
+  (nvcc --version || /usr/local/cuda/bin/nvcc --version) 2>/dev/null | tail -n 2
+  g++ --version | head -n 1
+  cmake --version | head -n 1
+  echo "source tree $(stamp | cut -c 1-12), packed binaries: $(cut -c 1-12 $carried/stamp 2>/dev/null || echo none)"
+}
+
+part_build() {
+  if [ -n "$(bin)" ]; then skip "$(bin)/ holds binaries of this source tree"; fi
+  local arch prefix=()
+  arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '.')
+  if [ -f $carried/usr.tar.gz ]; then
+    mkdir -p build/gpu_check/usr && tar -xzf $carried/usr.tar.gz -C build/gpu_check/usr
+    prefix=("-DCMAKE_PREFIX_PATH=$PWD/build/gpu_check/usr")
+  fi
+  [ "${arch:-90}" = 90 ] || prefix+=("-DCMAKE_CUDA_ARCHITECTURES=$arch")
+  configure gpu "${prefix[@]}" "-DSINEW_NVCC_JOBS=$(nproc)" || return 1
+  # shellcheck disable=SC2046
+  build gpu $(targets) && stamp >build/gpu/stamp
+}
+
+part_tests() {
+  need_bin
+  SINEW_TEST_PROGRAM=$PWD/$bin/models/sinew python3 scripts/gpu/run_tests.py "$bin/tests/test_cuda" $work/tests.json \
+    $((limit[tests] - 5)) ${SINEW_GPU_DRY:+--jobs 2 --filter "CudaInstall*:CudaGemm*:ProgramOnCuda.Trains*"}
+}
+
+# google_benchmark NAME [options]: runs a benchmark where there is one; false when it or a case of it failed.
+google_benchmark() {
+  local name=$1
+  shift
+  [ -x "$bin/bench/$name" ] || { echo "no $name in these binaries"; return 0; }
+  "$bin/bench/$name" "--benchmark_out=$work/$name.json" --benchmark_out_format=json "$@" || return 1
+  if grep -q '"error_occurred": true' "$work/$name.json"; then
+    echo "$name: some cases gave an error"
+    return 1
+  fi
+}
+
+part_bench() {
+  need_bin
+  local status=0 small=()
+  [ -z "$SINEW_GPU_DRY" ] || small=(--elements 4097 --benchmark_filter='axpby|unary_relu|gemm')
+  google_benchmark bench_kernels_table --device cuda "${small[@]}" || status=1
+  [ -n "$SINEW_GPU_DRY" ] || google_benchmark bench_kernels_cuda_matrix --benchmark_min_time=0.05 || status=1
+  return $status
+}
+
+part_train() {
+  need_bin
+  python3 scripts/gpu/data.py unpack $carried/data build/gpu_check/data
+  python3 scripts/gpu/train.py "$bin/models/sinew" build/gpu_check/data $work/train.json ${SINEW_GPU_DRY:+--small}
+}
+
+part_torch() {
+  need_bin
+  local cases='mlp1024_b128|lenet_b64|resnet20_b128|vgg16_b64|resnet20_adahessian_b128' seconds=1 python=python3 options=(--cuda) ways=("" --no-tf32)
+  if [ -n "$SINEW_GPU_DRY" ]; then
+    cases='small64_b16' seconds=0.1 options=() ways=("")
+    "$python" -c 'import torch' 2>/dev/null || python=/usr/bin/python3
+  fi
+  rm -f $work/torch.tsv
+  OMP_NUM_THREADS=1 google_benchmark bench_train_train_step --device cuda --benchmark_filter="train_step/.*($cases)" \
+    --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
+  python3 scripts/bench/google_benchmark.py sinew <$work/bench_train_train_step.json >$work/torch.tsv || return 1
+  "$python" -c 'import torch' 2>/dev/null || { cat $work/torch.tsv; skip "python3 has no torch; only sinew was measured"; }
+  for way in "${ways[@]}"; do "$python" scripts/bench/torch_train.py 4 $seconds "$cases" "${options[@]}" ${way:+"$way"}; done >>$work/torch.tsv || return 1
+  python3 scripts/bench/table.py sinew <$work/torch.tsv | tee $work/torch.txt
+}
+
+part_sanitizer() {
+  need_bin
+  local tool log checker status=0
+  checker=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer /usr/local/cuda/compute-sanitizer/compute-sanitizer 2>/dev/null | head -n 1)
+  [ -n "$checker" ] || skip "no compute-sanitizer on this machine"
+  for tool in memcheck racecheck; do
+    log=$work/$tool.txt
+    timeout $((limit[sanitizer] / 2 - 3)) "$checker" --tool $tool --error-exitcode 9 $bin/tests/test_cuda \
+      --gtest_filter='-Program*:*Training*:*CudaSchemes*:*CudaOptimizers*' >$log 2>&1
+    local code=$?
+    tail -n 5 $log
+    if grep -qE 'Device not supported|Unable to|LibraryNotLoaded|not supported on this' $log; then skip "$tool refuses this machine"; fi
+    if grep -qE '========= (Invalid|Error: Race|Warning: Race|Misaligned|Program hit|Uninit)' $log; then
+      grep -m 3 -A 4 -E '========= (Invalid|Error: Race|Warning: Race|Misaligned|Program hit|Uninit)' $log
+      status=1
+    elif [ $code = 124 ]; then
+      echo "$tool: no error in the $(grep -c '\[       OK' $log) tests until its time was over"
+    elif [ $code != 0 ]; then
+      echo "$tool: exit code $code"
+      status=1
+    else
+      echo "$tool: no error in $(grep -c '\[       OK' $log) tests"
+    fi
+  done
+  return $status
+}
+
+part_ptxas() {
+  local preset=gpu
+  [ -f build/gpu/compile_commands.json ] || preset=cuda
+  [ -f build/$preset/compile_commands.json ] || configure $preset || return 1
+  python3 scripts/gpu/ptxas_table.py build/$preset --jobs "$jobs" --json $work/ptxas.json
+}
+
+# ---- running them ----
+
+chosen=()
+for word in "$@"; do
+  case $word in
+    pack) pack; exit ;;
+    --dry-run) SINEW_GPU_DRY=1 ;;
+    --part) ;;
+    *) [ -n "${limit[$word]:-}" ] || die "no part '$word' (there are: ${parts[*]} ptxas)"; chosen+=("$word") ;;
+  esac
+done
+if [ "${1:-}" = --part ]; then  # this script calls itself, so that `timeout` ends a part with all its processes
+  LD_LIBRARY_PATH="$PWD/build/gpu_check/packed/lib:$PWD/build/gpu_check/usr/lib/x86_64-linux-gnu:$(libraries):${LD_LIBRARY_PATH:-}"
+  export LD_LIBRARY_PATH
+  "part_$2"
+  exit
+fi
+[ ${#chosen[@]} -gt 0 ] || chosen=("${parts[@]}")
+if [ -n "$SINEW_GPU_DRY" ]; then
+  configure emulate -DSINEW_BENCH=ON && build emulate test_cuda sinew_program bench_kernels_table bench_train_train_step || exit 1
+fi
+budget=${GPU_CHECK_SECONDS:-530}
+rm -rf "${work:?}" && mkdir -p $work
+: >"$out/gpu_check.log"
+for part in "${chosen[@]}"; do
+  left=$((budget - SECONDS)) seconds=${limit[$part]}
+  [ "$seconds" -le "$left" ] || seconds=$left
+  if [ "$seconds" -lt 10 ] && [ "$part" != info ]; then
+    printf '%s\tnot run\t0\tout of time\n' "$part" >>$work/parts.tsv
+    continue
+  fi
+  printf '\n==== %s (at most %d s)\n' "$part" "$seconds" | tee -a "$out/gpu_check.log"
+  began=$SECONDS
+  timeout --kill-after=5 "$seconds" bash scripts/gpu_check.sh --part "$part" </dev/null >$work/$part.log 2>&1
+  code=$?
+  case $code in 0) state=passed ;; 3) state=skipped ;; 124 | 137) state="failed (time over)" ;; *) state=failed ;; esac
+  cat $work/$part.log >>"$out/gpu_check.log"
+  tail -n 40 $work/$part.log | cut -c 1-200
+  printf '%s\t%s\t%d\t%s\n' "$part" "$state" $((SECONDS - began)) "$(tail -n 1 $work/$part.log | tr '\t' ' ' | cut -c 1-200)" >>$work/parts.tsv
+  python3 scripts/gpu/report.py $work "$out"  # after every part: what is there survives the end of the machine
+done
+printf '\n%-12s %-20s %8s  %s\n' part result seconds ""
+while IFS=$'\t' read -r part state seconds note; do printf '%-12s %-20s %8s  %s\n' "$part" "$state" "$seconds" "$note"; done <$work/parts.tsv
+echo "$out/gpu_check.md, gpu_check.json, gpu_check.log"
+! grep -q $'\tfailed' $work/parts.tsv
