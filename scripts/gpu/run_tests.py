@@ -59,9 +59,10 @@ def process(names):
                 for test in suite["testsuite"]:
                     name = f"{suite['name']}.{test['name']}"
                     messages = [f["failure"] for f in test.get("failures", [])]
-                    skips = [s.get("message", "") for s in test.get("skipped", [])]
                     state = "failed" if messages else "skipped" if test.get("result") == "SKIPPED" else "passed"
-                    results[name] = (state, "\n".join(messages or skips)[:600], float(test["time"].rstrip("s")))
+                    if state == "skipped":
+                        messages = re.findall(r"\[ RUN      \] " + re.escape(name) + r"\n\S+: Skipped\n(.*?)\n", text)
+                    results[name] = (state, "\n".join(messages)[:600], float(test["time"].rstrip("s")))
         else:
             for name in names:
                 if f"[       OK ] {name} " in text:
@@ -94,8 +95,7 @@ for name, (state, message, _) in results.items():
     if state in ("failed", "lost", "not run"):
         print(f"{state}: {name}\n  " + message.strip().replace("\n", "\n  "))
     if state == "skipped":
-        reason = re.sub(r"^\S+:\d+\n(Skipped\n)?", "", message).strip()
-        reasons.setdefault(reason, []).append(name)
+        reasons.setdefault(message.strip(), []).append(name)
 for reason, names in reasons.items():
     print(f"skipped {len(names)}: {reason} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})")
 slowest = sorted(results.items(), key=lambda item: -item[1][2])[:5]
