@@ -84,18 +84,18 @@ PYTHON
 }
 
 part_info() {
-  if [ -z "$SINEW_GPU_DRY" ]; then
-    nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv || exit 1
-    nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader | head -n 1 >$work/gpu.txt
-  else
-    echo "emulated, none, 9.0" >$work/gpu.txt
-  fi
   bench_machine
   echo
   (nvcc --version || /usr/local/cuda/bin/nvcc --version) 2>/dev/null | tail -n 2
   g++ --version | head -n 1
   cmake --version | head -n 1
   echo "source tree $(stamp | cut -c 1-12), packed binaries: $(cut -c 1-12 $carried/stamp 2>/dev/null || echo none)"
+  if [ -n "$SINEW_GPU_DRY" ]; then
+    echo "emulated, none, 9.0" | tee $work/gpu.txt
+    return
+  fi
+  nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv || return 1
+  nvidia-smi --query-gpu=name,driver_version,compute_cap --format=csv,noheader | head -n 1 >$work/gpu.txt
 }
 
 part_build() {
@@ -233,7 +233,7 @@ for part in "${chosen[@]}"; do
   case $code in 0) state=passed ;; 3) state=skipped ;; 124 | 137) state="failed (time over)" ;; *) state=failed ;; esac
   cat $work/$part.log >>"$out/gpu_check.log"
   tail -n 40 $work/$part.log | cut -c 1-200
-  printf '%s\t%s\t%d\t%s\n' "$part" "$state" $((SECONDS - began)) "$(tail -n 1 $work/$part.log | tr '\t' ' ' | cut -c 1-200)" >>$work/parts.tsv
+  printf '%s\t%s\t%d\t%s\n' "$part" "$state" $((SECONDS - began)) "$(grep -v '^ *$' $work/$part.log | tail -n 1 | tr '\t' ' ' | cut -c 1-200)" >>$work/parts.tsv
   python3 scripts/gpu/report.py $work "$out"  # after every part: what is there survives the end of the machine
 done
 printf '\n%-12s %-20s %8s  %s\n' part result seconds ""
