@@ -15,7 +15,7 @@ namespace {
 // Digits of 12 x 12, so that a step is some million multiply-adds.
 const nn::DataSplit& digits() {
   static const nn::DataSplit data =
-      nn::open_data({.name = "synthetic", .train_size = 60, .image = {.resize = 12}}).value();
+      nn::open_data({.name = "synthetic", .train_size = 40, .image = {.resize = 12}}).value();
   return data;
 }
 
@@ -48,7 +48,7 @@ struct Trained {
 
 Trained train_on(Device device, const nn::Model& model, const optim::OptimizerOptions& options, int64_t steps) {
   Trained result;
-  nn::Loader loader(digits().train, {.batch = 6, .prefetch = 2, .device = device});
+  nn::Loader loader(digits().train, {.batch = 4, .prefetch = 2, .device = device});
   const auto optimizer = optim::make_optimizer(options);
   const auto world = dist::make_solo_world();
   Vec theta = model.initialize(3, DType::f32, device);
