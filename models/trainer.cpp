@@ -129,18 +129,20 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
       parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step), &buffers_};
   ForwardPass forward{model_.forward(batch.inputs, pass), {}};
   forward.loss = settings.loss(forward.logits, batch.labels);
-  report.loss = to_doubles(forward.loss.view())[0];
-  report.accuracy = share_correct(forward.logits, batch.labels);
-  report.samples = batch.size();
+  // Read when the backward pass is under way: a device has its work then while the host waits for these.
+  const Tensor loss = forward.loss.detach(), logits = forward.logits.detach();
   const optim::Needs needs = optimizer_.needs();
   if (needs.curvature == optim::Curvature::none) {
     grad({forward.loss}, parameters_.all(), {}, {.into = gradient_views_});
-    return;
+  } else {
+    SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
+                "the Gauss-Newton diagonal is made for the cross-entropy loss");
+    diagonal_ = gradient_and_diagonal(model_.layout(), std::move(forward), parameters_.all(), gradient_views_, needs,
+                                      {settings.seed, pass.rank, pass.step});
   }
-  SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
-              "the Gauss-Newton diagonal is made for the cross-entropy loss");
-  diagonal_ = gradient_and_diagonal(model_.layout(), std::move(forward), parameters_.all(), gradient_views_, needs,
-                                    {settings.seed, pass.rank, pass.step});
+  report.loss = to_doubles(loss.view())[0];
+  report.accuracy = share_correct(logits, batch.labels);
+  report.samples = batch.size();
 }
 
 Result<Vec> Trainer::evaluation_point() {
