@@ -95,7 +95,8 @@ def adahessian_step(model, x, y):
 def ways(make, shape, hessian):
     labels = torch.arange(shape[0], device=DEVICE) % 10
     for layout in (torch.contiguous_format, torch.channels_last) if len(shape) == 4 else (torch.contiguous_format,):
-        for options in ({}, {"foreach": True}, {"fused": True}) if not hessian else ({},):
+        variants = ({"foreach": True}, {"fused": True}) if DEVICE == "cuda" else ({}, {"foreach": True}, {"fused": True})
+        for options in variants if not hessian else ({},):
             x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout)
             model = make().to(DEVICE, memory_format=layout)
             try:

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import re
+import subprocess
 import sys
 
 work, out = sys.argv[1:3]
@@ -21,6 +22,12 @@ def load(name, otherwise):
 
 def rows(text):
     return [line.split("\t") for line in text.splitlines() if line]
+
+
+def table(text):
+    """The script that compares peers is used for lines of the same kind everywhere."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench", "table.py")
+    return subprocess.run([sys.executable, script, "sinew"], input=text, text=True, stdout=subprocess.PIPE).stdout.rstrip()
 
 
 parts = [dict(zip(("part", "result", "seconds", "note"), row)) for row in rows(load("parts.tsv", ""))]
@@ -48,24 +55,24 @@ for file in sorted(os.listdir(work)):
         continue
     runs = load(file, {}).get("benchmarks", [])
     name = file[:-5]
-    table = []
+    cases = []
     for run in runs:
         if run.get("run_type") == "aggregate":
             continue
         case = re.sub(r"(/iterations:\d+|/manual_time|/real_time)+$", "", run["name"])
         if run.get("error_occurred"):
-            table.append({"case": case, "error": run.get("error_message", "")})
+            cases.append({"case": case, "error": run.get("error_message", "")})
         else:
-            table.append({"case": case, "us": run["real_time"] * MICROSECONDS[run["time_unit"]],
+            cases.append({"case": case, "us": run["real_time"] * MICROSECONDS[run["time_unit"]],
                           **{k: v for k, v in run.items() if k not in STANDARD}})
-    report["bench"][name] = table
+    report["bench"][name] = cases
     if name == "bench_train_train_step":
         continue  # in the table of training steps
     counters = []
-    for row in table:
+    for row in cases:
         counters += [k for k in row if k not in ("case", "us", "error") and k not in counters]
     lines += ["", f"## {name}", "", "| case | us | " + " | ".join(counters) + " |", "| --- | ---: |" + " ---: |" * len(counters)]
-    for row in table:
+    for row in cases:
         if "error" in row:
             lines.append(f"| {row['case']} | error: {row['error']} |" + " |" * len(counters))
         else:
@@ -84,8 +91,7 @@ if report["train"]:
 steps = rows(load("torch.tsv", ""))
 if steps:
     report["training_steps"] = [{"peer": p, "case": c, "us": float(us)} for p, c, us in steps]
-    lines += ["", "## Training steps (a ratio above 1: sinew is that much faster)", "", "```", load("torch.txt", "").rstrip() or
-              "\n".join("  ".join(row) for row in steps), "```"]
+    lines += ["", "## Training steps (a ratio above 1: sinew is that much faster)", "", "```", table(load("torch.tsv", "")), "```"]
 with open(os.path.join(out, "gpu_check.md"), "w") as file:
     file.write("\n".join(lines) + "\n")
 with open(os.path.join(out, "gpu_check.json"), "w") as file:
