@@ -8,7 +8,9 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 // Splitting depends on the shape alone, never on the GPU: the same sums everywhere.
+// Of the kernel over rows, whose threads share a row; a column is one thread's, and its chunks are shorter.
 constexpr int64_t kEnoughBlocks = 512, kSmallestChunk = 2048;
+constexpr int64_t kEnoughColumnBlocks = 1056, kSmallestColumnChunk = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -46,9 +48,11 @@ void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
 
 template <class T>
 void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
-  const int64_t blocks = ceil_div(p.outputs(), p.inner == 1 ? 1 : kReduceColumns);
-  const int64_t splits =
-      std::clamp<int64_t>(std::min(kEnoughBlocks / blocks, p.reduced / kSmallestChunk), 1, kEnoughBlocks);
+  const bool rows = p.inner == 1;
+  const int64_t blocks = ceil_div(p.outputs(), rows ? 1 : kReduceColumns);
+  const int64_t enough = rows ? kEnoughBlocks : kEnoughColumnBlocks;
+  const int64_t chunk = rows ? kSmallestChunk : kSmallestColumnChunk;
+  const int64_t splits = std::clamp<int64_t>(std::min(enough / blocks, p.reduced / chunk), 1, enough);
   if (splits == 1) return run_once(op, p, 1, x, y);
   void* partial = memory_allocate(static_cast<size_t>(splits * p.outputs()) * sizeof(T), stream());
   run_once(op, p, splits, x, static_cast<T*>(partial));

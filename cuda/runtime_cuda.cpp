@@ -2,6 +2,12 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <utility>
+#include <vector>
 
 #include "cuda/launch.h"
 #include "cuda/runtime.h"
@@ -19,6 +25,50 @@ void check(cudaError_t error, const Parts&... attempted) {
 }
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
+
+// What was freed, by size and by the stream whose work used it last: a training step asks for the same sizes again and
+// again, and the runtime's own pool takes microseconds for each. Never gives memory back but when there is none left.
+class MemoryCache {
+ public:
+  void* take(size_t bytes, Stream stream) {
+    std::lock_guard lock(mutex_);
+    const auto found = freed_.find({stream, bytes});
+    if (found == freed_.end() || found->second.empty()) return nullptr;
+    void* p = found->second.back();
+    found->second.pop_back();
+    return p;
+  }
+  void lend(void* p, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    lent_[p] = bytes;
+  }
+  void give(void* p, Stream stream) {
+    std::lock_guard lock(mutex_);
+    const auto found = lent_.find(p);
+    SINEW_CHECK(found != lent_.end(), "cuda", "freeing ", p, ", which was not allocated here or is free already");
+    freed_[{stream, found->second}].push_back(p);
+    lent_.erase(found);
+  }
+  // Back to the runtime: all of it, or that of one stream.
+  void empty(std::optional<Stream> of = {}) {
+    std::lock_guard lock(mutex_);
+    for (auto& [key, blocks] : freed_) {
+      if (of && key.first != *of) continue;
+      for (void* p : blocks) (void)cudaFreeAsync(p, native(key.first));
+      blocks.clear();
+    }
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::pair<Stream, size_t>, std::vector<void*>> freed_;
+  std::unordered_map<void*, size_t> lent_;
+};
+MemoryCache& memory_cache() {
+  static MemoryCache& cache = *new MemoryCache;  // tensors of static storage duration are freed after everything else
+  return cache;
+}
+constexpr size_t kGranule = 512;
 
 }  // namespace
 
@@ -53,16 +103,29 @@ Stream stream_create() {
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
   return stream;
 }
-void stream_destroy(Stream stream) { check(cudaStreamDestroy(native(stream)), "destroying a stream"); }
+void stream_destroy(Stream stream) {
+  memory_cache().empty(stream);
+  check(cudaStreamDestroy(native(stream)), "destroying a stream");
+}
 void stream_synchronize(Stream stream) { check(cudaStreamSynchronize(native(stream)), "waiting for a stream"); }
 
-// The runtime's stream-ordered pool: no wait for the device on either side.
 void* memory_allocate(size_t bytes, Stream stream) {
-  void* p = nullptr;
-  check(cudaMallocAsync(&p, bytes, native(stream)), "allocating ", bytes, " bytes");
+  const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
+  void* p = memory_cache().take(rounded, stream);
+  if (!p) {
+    cudaError_t error = cudaMallocAsync(&p, rounded, native(stream));
+    if (error == cudaErrorMemoryAllocation) {
+      cudaGetLastError();
+      memory_cache().empty();
+      check(cudaDeviceSynchronize(), "waiting for memory to be free");
+      error = cudaMallocAsync(&p, rounded, native(stream));
+    }
+    check(error, "allocating ", bytes, " bytes");
+  }
+  memory_cache().lend(p, rounded);
   return p;
 }
-void memory_free(void* device, Stream stream) { check(cudaFreeAsync(device, native(stream)), "freeing ", device); }
+void memory_free(void* device, Stream stream) { memory_cache().give(device, stream); }
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, native(stream)), "copying ", bytes,

@@ -41,8 +41,11 @@ bin() {
   if [ -n "$SINEW_GPU_DRY" ]; then echo build/emulate; return; fi
   if [ -x build/gpu/tests/test_cuda ] && [ "$(cat build/gpu/stamp 2>/dev/null)" = "$(stamp)" ]; then echo build/gpu; return; fi
   if [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
-    [ -x build/gpu_check/packed/tests/test_cuda ] || { mkdir -p build/gpu_check/packed && tar -xzf $carried/bin.tar.gz -C build/gpu_check/packed; }
-    echo build/gpu_check/packed
+    local at=build/gpu_check/packed
+    if [ "$(cat $at/stamp 2>/dev/null)" != "$(stamp)" ]; then
+      rm -rf "${at:?}" && mkdir -p $at && tar -xzf $carried/bin.tar.gz -C $at && cp $carried/stamp $at/stamp
+    fi
+    echo $at
   fi
 }
 

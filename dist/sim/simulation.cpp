@@ -16,6 +16,9 @@ uint64_t mix(uint64_t z) {  // the finaliser of splitmix64
   return z ^ (z >> 31);
 }
 
+// A node's arithmetic runs on its stack, on a GPU the driver's launches too. Only pages that are touched take memory.
+constexpr size_t kNodeStack = size_t{1} << 20;
+
 bool same_rank(const Fault& f, Rank rank) { return f.rank == kAnyRank || f.rank == rank; }
 
 }  // namespace
@@ -71,21 +74,23 @@ void Simulation::Impl::schedule_start(SimNode& n) {
   if (n.kill_at_ != INT64_MAX) queue.push(make_event(n.kill_at_, n.rank_, Event::kill));
   if (!n.main_) return;
   n.outcome_ = NodeOutcome{};
-  n.fiber_ = std::make_unique<Fiber>([&n](Fiber&) {
-    NodeOutcome& o = n.outcome_;
-    try {
-      o.status = n.main_(n);
-      o.what = o.status.ok() ? NodeOutcome::What::finished : NodeOutcome::What::failed;
-    } catch (const Killed&) {
-      o.what = NodeOutcome::What::killed;
-    } catch (const std::exception& e) {
-      o.what = NodeOutcome::What::failed;
-      o.status = Status(StatusCode::internal, e.what());
-    } catch (...) {
-      o.what = NodeOutcome::What::failed;
-      o.status = Status(StatusCode::internal, "unknown exception");
-    }
-  });
+  n.fiber_ = std::make_unique<Fiber>(
+      [&n](Fiber&) {
+        NodeOutcome& o = n.outcome_;
+        try {
+          o.status = n.main_(n);
+          o.what = o.status.ok() ? NodeOutcome::What::finished : NodeOutcome::What::failed;
+        } catch (const Killed&) {
+          o.what = NodeOutcome::What::killed;
+        } catch (const std::exception& e) {
+          o.what = NodeOutcome::What::failed;
+          o.status = Status(StatusCode::internal, e.what());
+        } catch (...) {
+          o.what = NodeOutcome::What::failed;
+          o.status = Status(StatusCode::internal, "unknown exception");
+        }
+      },
+      kNodeStack);
   n.wake_at(n.clock_);
 }
 

@@ -39,8 +39,9 @@ def suites():
     return found
 
 
-def process(names):
-    """Results of these tests from one process: name -> (state, message, seconds)."""
+def process(names, alone=False):
+    """Results of these tests from one process: name -> (state, message, seconds). alone: launches wait for the kernel,
+    so that an error names the one that failed."""
     left = end - time.monotonic()
     if left <= 0:
         return {name: ("not run", "out of time", 0.0) for name in names}
@@ -49,7 +50,8 @@ def process(names):
         command = [args.binary, "--gtest_filter=" + ":".join(names), "--gtest_output=json:" + output]
         try:
             run = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                                 timeout=min(left, PER_PROCESS))
+                                 timeout=min(left, PER_PROCESS),
+                                 env={**os.environ, "CUDA_LAUNCH_BLOCKING": "1"} if alone else None)
             text, ended = run.stdout, f"ended with {run.returncode}"
         except subprocess.TimeoutExpired as late:
             text, ended = (late.stdout or b"").decode(errors="replace"), "took too long"
@@ -81,7 +83,7 @@ def whole_suite(names):
     failed = [n for n, r in results.items() if r[0] == "failed"]
     if len(names) > 1:
         for name in again + failed[1:20]:  # what followed the first failure may only have suffered from it
-            results.update(process([name]))
+            results.update(process([name], alone=True))
     return results
 
 
