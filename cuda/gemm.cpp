@@ -1,9 +1,11 @@
 // Host side of gemm.cu.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 
 #include "cuda/entries.h"
+#include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -14,6 +16,8 @@ constexpr int64_t kMaxBatchBlocks = 16384, kMaxChunks = 256;
 // split, but not into chunks shorter than kSmallestChunk. All depends on the shape alone, never on the GPU: the same
 // sums everywhere. Not tuned yet.
 constexpr int64_t kEnoughTiles = 132, kEnoughBlocks = 264, kSmallestChunk = 64, kChunkStep = 16;
+
+std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -37,6 +41,8 @@ bool packs_operands(const kernel::GemmArgs& args) {
 
 template <class T>
 GemmTile choose_tile(const kernel::GemmArgs& args) {
+  if (sizeof(T) == sizeof(float) && precision == MatmulPrecision::tf32 && packs_operands<T>(args))
+    return GemmTile::tensor;
   const GemmKernel<T> large = gemm_kernel<T>(args.trans_a, args.trans_b, packs_operands<T>(args), GemmTile::large);
   return tiles(args, large) * args.batch < kEnoughTiles ? GemmTile::small : GemmTile::large;
 }
@@ -117,6 +123,9 @@ void gemm(const kernel::GemmArgs& args) {
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
   SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run<T>(args, choose_tile<T>(args)));
 }
+
+void set_matmul_precision(MatmulPrecision value) { precision = value; }
+MatmulPrecision matmul_precision() { return precision; }
 
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile) {
   SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run<T>(args, tile));

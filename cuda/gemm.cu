@@ -12,22 +12,12 @@
 #include <type_traits>
 
 #include "core/functors.h"
+#include "cuda/device/gemm_place.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
-
-// Tiles go down a group of rows, then on to the next column of it.
-struct Place {
-  int row, column;
-};
-SINEW_DEVICE Place place_of(int tile, int rows, int columns) {
-  const int group = tile / (kGemmRowGroup * columns), first = group * kGemmRowGroup;
-  const int height = rows - first < kGemmRowGroup ? rows - first : kGemmRowGroup;
-  const int rest = tile - first * columns;
-  return {first + rest % height, rest / height};
-}
 
 // C or, for the second pass, bare sums: then alpha is 1, beta 0, and there is no bias.
 template <class Shape>
@@ -81,8 +71,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
   using LoaderB = std::conditional_t<kTransB, MatrixAlongK<Shape, Shape::kExtentN, kVec>,
                                      MatrixAlongX<Shape, Shape::kExtentN, kVec>>;
   SINEW_DYNAMIC_SHARED(T, shared);
-  const Place place = place_of(int(blockIdx.x), (shape.m + Shape::kExtentM - 1) / Shape::kExtentM,
-                               (shape.n + Shape::kExtentN - 1) / Shape::kExtentN);
+  const GemmPlace place = gemm_place(int(blockIdx.x), (shape.m + Shape::kExtentM - 1) / Shape::kExtentM,
+                                     (shape.n + Shape::kExtentN - 1) / Shape::kExtentN);
   const int m0 = place.row * Shape::kExtentM, n0 = place.column * Shape::kExtentN;
   const int k0 = int(blockIdx.z) * shape.chunk;
   const int depth = shape.k - k0 < shape.chunk ? shape.k - k0 : shape.chunk;
@@ -159,6 +149,8 @@ GemmKernel<float> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile ti
       return kernel_for<Large, 4>(trans_a, trans_b);
     case GemmTile::large_few_threads:
       return kernel_for<LargeFewThreads, 4>(trans_a, trans_b);
+    case GemmTile::tensor:
+      return gemm_tensor_kernel(trans_a, trans_b);
     case GemmTile::small:
       break;
   }

@@ -10,6 +10,8 @@
 // one order. Every entry of the table is there.
 #pragma once
 
+#include <cstdint>
+
 #include "core/status.h"
 #include "cuda/namespace.h"
 
@@ -19,6 +21,13 @@ inline namespace SINEW_CUDA_NS {
 // unavailable without a driver or a device; later calls return what the first one did. Not thread safe against
 // use of the table, like set_kernel_table.
 Status install();
+
+// What products of f32 matrices may be computed with: the ordinary units, or the tensor cores, which round the factors
+// to 10 bits of mantissa (sums stay f32) where matrices allow accesses of 16 bytes. Convolutions stay f32. Any thread
+// may set it; it holds for the process, and for products that begin later.
+enum class MatmulPrecision : uint8_t { f32, tf32 };
+void set_matmul_precision(MatmulPrecision value);
+MatmulPrecision matmul_precision();
 
 }  // namespace SINEW_CUDA_NS
 }  // namespace sinew::cuda

@@ -13,6 +13,20 @@
 //   warp_shuffle_xor(value, mask)        value of lane (own ^ mask); all 32 lanes take part
 //   atomic_add(pointer, value)           relaxed; returns the old value
 //   Pack<T>                              16 bytes of T, moved in one access; its address is 16-byte aligned
+//
+// Of sm_80 and later; the three of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
+// tests/cuda/tensor_test.cpp.
+//   copy_async(shared, global, there)    starts copying 16 aligned bytes; zeros unless `there`, and global is not read
+//   copy_async_commit()                  the thread's copies since the last call are a group
+//   copy_async_wait<n>()                 until all but the last n groups of the thread are done (for it: others see
+//   them
+//                                        after a block_sync)
+//   load_matrices(registers[4], row)     ldmatrix: four matrices of 8 rows of 16 bytes, lane l gives row l % 8 of
+//   matrix
+//                                        l / 8; register j is word (l / 4, l % 4) of matrix j
+//   to_tf32(x)                           x rounded to TF32 (10 bits of mantissa), as a register of the next
+//   mma_tf32(d[4], a[4], b[2])           d += a b, m16n8k8, inputs cut to TF32, sums in float
+//   mma_bf16(d[4], a[4], b[2])           d += a b, m16n8k16, two bf16 a register
 #pragma once
 
 #include <stdint.h>
@@ -51,6 +65,47 @@ SINEW_DEVICE T warp_shuffle_xor(T value, int mask) {
 template <class T>
 SINEW_DEVICE T atomic_add(T* pointer, T value) {
   return atomicAdd(pointer, value);
+}
+
+SINEW_DEVICE uint32_t shared_address(const void* shared) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
+}
+
+SINEW_DEVICE void copy_async(void* shared, const void* global, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global),
+               "r"(there ? 16 : 0)
+               : "memory");
+}
+SINEW_DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int kPending>
+SINEW_DEVICE void copy_async_wait() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+SINEW_DEVICE void load_matrices(uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row)));
+}
+
+SINEW_DEVICE uint32_t to_tf32(float x) {
+  uint32_t rounded;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(x));
+  return rounded;
+}
+
+SINEW_DEVICE void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+SINEW_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, "
+      "%3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

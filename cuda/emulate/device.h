@@ -3,6 +3,8 @@
 // Barriers and shuffles take the place of the call as a hidden argument, so that an error can name both lines.
 #pragma once
 
+#include <string.h>
+
 #include <source_location>
 #include <type_traits>
 
@@ -64,6 +66,105 @@ T atomic_add(T* pointer, T value) {
     } while (!__atomic_compare_exchange(pointer, &old, &sum, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return old;
   }
+}
+
+inline void copy_async(void* shared, const void* global, bool there) {
+  emulate::copy_async(shared, global, there ? 16 : 0);
+}
+inline void copy_async_commit() { emulate::copy_async_commit(); }
+template <int kPending>
+void copy_async_wait() {
+  emulate::copy_async_wait(kPending);
+}
+
+inline void load_matrices(uint32_t (&to)[4], const void* row,
+                          std::source_location site = std::source_location::current()) {
+  struct Lane {
+    uint32_t* to;
+    const char* row;
+  };
+  Lane lane{to, static_cast<const char*>(row)};
+  emulate::warp_collective(
+      "load_matrices", &lane,
+      [](void* const* lanes, int count) {
+        if (count != 32) emulate::fail("load_matrices in a warp of fewer than 32 threads");
+        for (int l = 0; l < 32; ++l) {
+          if (reinterpret_cast<uintptr_t>(static_cast<Lane*>(lanes[l])->row) % 16 != 0)
+            emulate::fail("load_matrices: a row is not aligned to 16 bytes");
+          for (int j = 0; j < 4; ++j)
+            memcpy(static_cast<Lane*>(lanes[l])->to + j, static_cast<Lane*>(lanes[8 * j + l / 4])->row + l % 4 * 4, 4);
+        }
+      },
+      site);
+}
+
+// To the nearest, ties away from zero.
+inline uint32_t to_tf32(float x) {
+  uint32_t bits;
+  memcpy(&bits, &x, 4);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
+  return (bits + 0x1000u) & ~0x1fffu;
+}
+
+namespace detail {
+
+inline float word_as_float(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, 4);
+  return value;
+}
+
+// What a lane holds: D as it is, A (16, kDepth) and B (kDepth, 8) as words of kDepth / 8 elements each.
+struct MmaLane {
+  float* d;
+  const uint32_t *a, *b;
+};
+
+// A register holds kPacked neighbouring k; lane l = 4 g + t has row or column g and the t-th word of each half of k.
+template <int kPacked, class Element>
+void mma(void* const* lanes, int count, Element element) {
+  if (count != 32) emulate::fail("mma in a warp of fewer than 32 threads");
+  constexpr int kDepth = 8 * kPacked;
+  float a[16][kDepth], b[kDepth][8];
+  for (int l = 0; l < 32; ++l) {
+    const MmaLane& lane = *static_cast<const MmaLane*>(lanes[l]);
+    const int g = l / 4, t = l % 4;
+    for (int e = 0; e < kPacked; ++e) {
+      for (int i = 0; i < 4; ++i) a[g + i % 2 * 8][(t + i / 2 * 4) * kPacked + e] = element(lane.a[i], e);
+      for (int i = 0; i < 2; ++i) b[(t + i * 4) * kPacked + e][g] = element(lane.b[i], e);
+    }
+  }
+  for (int l = 0; l < 32; ++l)
+    for (int i = 0; i < 4; ++i) {
+      float& d = static_cast<MmaLane*>(lanes[l])->d[i];
+      for (int k = 0; k < kDepth; ++k) d += a[l / 4 + i / 2 * 8][k] * b[k][l % 4 * 2 + i % 2];
+    }
+}
+
+}  // namespace detail
+
+inline void mma_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                     std::source_location site = std::source_location::current()) {
+  detail::MmaLane lane{d, a, b};
+  emulate::warp_collective(
+      "mma_tf32", &lane,
+      [](void* const* lanes, int count) {
+        detail::mma<1>(lanes, count, [](uint32_t word, int) { return detail::word_as_float(word & ~0x1fffu); });
+      },
+      site);
+}
+
+inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2],
+                     std::source_location site = std::source_location::current()) {
+  detail::MmaLane lane{d, a, b};
+  emulate::warp_collective(
+      "mma_bf16", &lane,
+      [](void* const* lanes, int count) {
+        detail::mma<2>(lanes, count, [](uint32_t word, int e) {
+          return detail::word_as_float(e == 0 ? word << 16 : word & 0xffff0000u);
+        });
+      },
+      site);
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

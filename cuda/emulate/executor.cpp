@@ -26,6 +26,7 @@ constexpr int kWarpSize = 32;
 // Shared memory lies in an arena aligned to its own size, with gaps that AddressSanitizer watches.
 constexpr size_t kArenaBytes = 256 * 1024, kGap = 128;
 constexpr size_t kStackBytes = 128 * 1024;
+constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
 
 // Thrown through a kernel's frames to give its fiber back after an error.
 struct Unwind {};
@@ -33,6 +34,13 @@ struct Unwind {};
 enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, done };
 
 struct Warp;
+
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  unsigned group;
+};
 
 struct Thread {
   Index index;
@@ -42,6 +50,8 @@ struct Thread {
   State state = State::fresh;
   const char* waits_in = nullptr;
   std::source_location site;
+  std::vector<Copy> copies;  // not made yet
+  unsigned groups = 0;       // of copies, closed
 };
 
 // The place where threads meet: the first to come names it, the others must come to the same.
@@ -100,6 +110,9 @@ class Executor {
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
   void* dynamic_shared() const { return arena_ + kGap; }
+  void copy_async(void* shared, const void* global, size_t bytes);
+  void copy_async_commit() { ++running_->groups; }
+  void copy_async_wait(unsigned pending);
   [[noreturn]] void fail(const std::string& what) {
     report(what);
     throw Unwind{};
@@ -226,6 +239,8 @@ void Executor::prepare_block(const Index& block) {
   for (Thread& thread : threads_) {
     thread.fiber = nullptr;
     thread.state = State::fresh;
+    thread.copies.clear();
+    thread.groups = 0;
     ready_.push_back(&thread);
   }
   for (Warp& warp : warps_) {
@@ -285,11 +300,12 @@ void Executor::run_thread(Thread& thread, Fiber& fiber) {
 }
 
 void Executor::end(Thread& thread) {
+  thread.state = State::done;  // whatever is wrong: its fiber is free again
   for (const Meeting* meeting : {&barrier_, &thread.warp->meeting})
     if (meeting->arrived > 0)
       return report(
           detail::concat("ends while ", meeting->arrived, " threads wait in ", place(meeting->what, meeting->site)));
-  thread.state = State::done;
+  if (!thread.copies.empty()) return report("ends before asynchronous copies that it did not wait for");
   ++thread.warp->ended;
   ++ended_;
 }
@@ -375,6 +391,31 @@ void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) 
   return data;
 }
 
+void make(const Copy& copy) {
+  char* const to = static_cast<char*>(copy.to);
+  if (copy.bytes > 0) std::memcpy(to, copy.from, copy.bytes);
+  std::memset(to + copy.bytes, 0, kCopyBytes - copy.bytes);
+}
+
+void Executor::copy_async(void* shared, const void* global, size_t bytes) {
+  const auto to = reinterpret_cast<uintptr_t>(shared), arena = reinterpret_cast<uintptr_t>(arena_);
+  if (to < arena || to - arena > kArenaBytes - kCopyBytes) fail("copy_async to memory that is not shared");
+  if (to % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0)
+    fail("copy_async: an address is not aligned to 16 bytes");
+  const Copy copy{shared, global, bytes, running_->groups};
+  if (options_.lazy_copies)
+    running_->copies.push_back(copy);
+  else
+    make(copy);
+}
+
+void Executor::copy_async_wait(unsigned pending) {
+  std::vector<Copy>& copies = running_->copies;
+  size_t done = 0;
+  while (done < copies.size() && copies[done].group + pending < running_->groups) make(copies[done++]);
+  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
 Fiber* Executor::idle_fiber() {
   if (idle_.empty()) {
     fibers_.push_back(std::make_unique<Fiber>([this](Fiber& self) { run_fiber(self); }, kStackBytes));
@@ -431,6 +472,9 @@ void* static_shared(const void* site, size_t bytes, size_t alignment) {
   return executor().static_shared(site, bytes, alignment);
 }
 void* dynamic_shared() { return executor().dynamic_shared(); }
+void copy_async(void* shared, const void* global, size_t bytes) { executor().copy_async(shared, global, bytes); }
+void copy_async_commit() { executor().copy_async_commit(); }
+void copy_async_wait(unsigned pending) { executor().copy_async_wait(pending); }
 void fail(const char* what) { executor().fail(what); }
 
 }  // namespace sinew::cuda::emulate

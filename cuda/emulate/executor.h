@@ -32,6 +32,9 @@ enum class Order : uint8_t {
 struct Options {
   Order order = Order::fifo;
   uint64_t seed = 0;
+  // Asynchronous copies are made when somebody waits for them, as late as may be; else at once. A missing wait shows in
+  // the first case, a buffer that is still being read in the second.
+  bool lazy_copies = false;
 };
 Options& options();
 
@@ -59,6 +62,10 @@ void warp_collective(const char* what, void* record, WarpFunction function, cons
 // The block's one instance of the array that `site` names.
 void* static_shared(const void* site, size_t bytes, size_t alignment);
 void* dynamic_shared();
+// 16 bytes to shared memory: `bytes` of them from global memory, zeros after those.
+void copy_async(void* shared, const void* global, size_t bytes);
+void copy_async_commit();
+void copy_async_wait(unsigned pending);
 // Ends the launch with an Error about the running thread.
 [[noreturn]] void fail(const char* what);
 

@@ -34,9 +34,9 @@ struct GemmShape {
   Activation act;  // gemm_kernel: none or relu
   bool pack_c;     // n, ldc, c, batch_stride_c allow accesses of 16 bytes
 };
-// Of C, that a block makes: float 128 x 128, by 256 threads or by half as many with twice the work, 64 x 64; double
-// 64 x 64 and 64 x 32.
-enum class GemmTile : uint8_t { large, large_few_threads, small };
+// What a block makes of C. float: 128 x 128 by 256 threads or by half as many with twice the work, 64 x 64, and 128 x
+// 128 on the tensor cores (gemm_tensor.cu; with `pack` only). double: 64 x 64 and 64 x 32.
+enum class GemmTile : uint8_t { large, large_few_threads, small, tensor };
 inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
 // Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
 template <class T>
@@ -50,6 +50,12 @@ struct GemmKernel {
 template <class T>
 GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile tile);
 
+// ---- gemm_tensor.cu ----
+
+GemmKernel<float> gemm_tensor_kernel(bool trans_a, bool trans_b);
+
+// ---- gemm.cu, second pass ----
+
 // C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
 // a thread per element of all batches.
 inline constexpr unsigned kGemmFinishThreads = 256;
@@ -58,6 +64,14 @@ Kernel<const T*, int, T*, const T*, GemmShape<T>> gemm_finish_kernel();
 
 // The table's entry with a tile of the caller's choice, for benchmarks.
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
+
+// ---- gemm_probe.cu: one warp, one instruction, for tests ----
+
+// Lane l: a[4 l + i], b[2 l + i], d[4 l + i] are its registers.
+Kernel<const uint32_t*, const uint32_t*, float*> mma_probe_kernel(bool bf16);
+// words[4 l + i] is the row lane l points to; registers[4 l + i] what it gets.
+Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel();
+Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 
 // ---- conv.cu ----
 
@@ -119,6 +133,7 @@ struct ConvDwKernel {
   Kernel<const T*, const T*, T*, ConvDwShape> kernel;  // x, y, out, shape; blockIdx.x counts tiles, tile_n first
   int tile_m, tile_n, depth;
   unsigned threads;
+  int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
 };
 // pack: filters and c are multiples of 16 bytes, x and y aligned to them.

@@ -336,6 +336,70 @@ TEST_F(CudaEmulatorDeathTest, OutOfBoundsIsFoundByAddressSanitizer) {
 }
 #endif
 
+// The block's rows one behind the other, through two buffers; what is left out of it are the two mistakes.
+template <bool kWait, bool kSecondBarrier>
+__global__ void copied_rows(int rows, const float* x, float* y) {
+  SINEW_SHARED(float, buffer, [2][32 * 4]);
+  const int t = static_cast<int>(threadIdx.x);
+  const auto fetch = [&](int row) {
+    if (row < rows) copy_async(buffer[row % 2] + t * 4, x + (row * 32 + t) * 4, true);
+    copy_async_commit();
+  };
+  fetch(0);
+  for (int row = 0; row < rows; ++row) {
+    fetch(row + 1);
+    copy_async_wait<kWait ? 1 : 2>();
+    block_sync();
+    for (int i = 0; i < 4; ++i) y[(row * 32 + t) * 4 + i] = buffer[row % 2][(31 - t) * 4 + i];
+    if (kSecondBarrier) block_sync();
+  }
+  copy_async_wait<0>();
+}
+
+TEST_F(CudaEmulator, AsynchronousCopies) {
+  constexpr int kRows = 5;
+  const std::vector<float> x = random_values<float>(size_t{kRows} * 128, 0, 1, 1);
+  std::vector<float> want(x.size());
+  for (size_t i = 0; i < x.size(); ++i) want[i] = x[i / 128 * 128 + (31 - i % 128 / 4) * 4 + i % 4];
+  const DeviceArray<float> in(x);
+  const auto result = [&](auto kernel) {
+    const DeviceArray<float> out(x.size());
+    run(kernel, {1}, {32}, 0, kRows, in.data(), out.data());
+    return out.read();
+  };
+  int without_wait = 0, without_barrier = 0;
+  in_all_orders([&] {
+    EXPECT_EQ(result(&copied_rows<true, true>), want);
+    without_wait += result(&copied_rows<false, true>) != want;
+    without_barrier += result(&copied_rows<true, false>) != want;
+  });
+  EXPECT_GT(without_wait, 0);
+  EXPECT_GT(without_barrier, 0);
+}
+
+__global__ void copy_nobody_waits_for(const float* x) {
+  SINEW_SHARED(float, buffer, [4]);
+  copy_async(buffer, x, true);
+  copy_async_commit();
+}
+__global__ void copy_to_odd_address(const float* x) {
+  SINEW_SHARED(float, buffer, [8]);
+  copy_async(buffer + 1, x, true);
+}
+__global__ void copy_to_global(float* x) { copy_async(x, x, true); }
+
+TEST_F(CudaEmulator, WrongAsynchronousCopies) {
+  const DeviceArray<float> x(std::vector<float>(8, 1));
+  emulate::options().lazy_copies = true;
+  const std::string waiting = error_of([&] { run(copy_nobody_waits_for, {1}, {1}, 0, x.data()); });
+  emulate::options() = {};
+  EXPECT_CONTAINS(waiting, "ends before asynchronous copies");
+  const std::string odd = error_of([&] { run(copy_to_odd_address, {1}, {1}, 0, x.data()); });
+  EXPECT_CONTAINS(odd, "not aligned to 16 bytes");
+  const std::string global = error_of([&] { run(copy_to_global, {1}, {1}, 0, x.data()); });
+  EXPECT_CONTAINS(global, "not shared");
+}
+
 }  // namespace
 }  // namespace sinew::testing
 #endif

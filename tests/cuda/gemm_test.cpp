@@ -15,8 +15,9 @@ struct Case {
   bool bias = false;
   Activation act = Activation::none;
   int64_t batch = 1;
-  int64_t pad = 0;    // extra elements in every leading dimension
-  size_t offset = 0;  // of every pointer, in elements
+  int64_t pad = 0;      // extra elements in every leading dimension
+  size_t offset = 0;    // of every pointer, in elements
+  bool coarse = false;  // factors are multiples of 1/256, which TF32 holds exactly
 };
 
 // The definition, in double; also the size of the terms, for the tolerance.
@@ -60,8 +61,11 @@ void check_case(const Case& c, void (*gemm)(const kernel::GemmArgs&) = device().
   const int64_t rows_b = c.trans_b ? c.n : c.k, ldb = (c.trans_b ? c.k : c.n) + c.pad;
   const int64_t ldc = c.n + c.pad;
   auto size = [&](int64_t rows, int64_t ld) { return static_cast<size_t>(c.batch * rows * ld); };
-  const std::vector<T> a = random_values<T>(size(rows_a, lda), -1, 1, 1);
-  const std::vector<T> b = random_values<T>(size(rows_b, ldb), -1, 1, 2);
+  std::vector<T> a = random_values<T>(size(rows_a, lda), -1, 1, 1), b = random_values<T>(size(rows_b, ldb), -1, 1, 2);
+  if (c.coarse) {
+    for (T& x : a) x = std::round(x * 256) / 256;
+    for (T& x : b) x = std::round(x * 256) / 256;
+  }
   const std::vector<T> bias = random_values<T>(static_cast<size_t>(c.n), -1, 1, 3);
   // beta == 0 must not read C.
   const std::vector<T> old = c.beta == 0 ? std::vector<T>(size(c.m, ldc), std::numeric_limits<T>::quiet_NaN())
@@ -211,6 +215,72 @@ TEST(CudaGemm, TilesForBenchmarks) {
       check_case<float>({.m = 132, .n = 72, .k = 20, .trans_a = trans, .trans_b = !trans, .alpha = 0.5, .beta = 1},
                         [](const kernel::GemmArgs& args) { cuda::gemm_with(args, cuda::GemmTile::large_few_threads); });
   });
+}
+
+void on_tensor_cores(const kernel::GemmArgs& args) { cuda::gemm_with(args, cuda::GemmTile::tensor); }
+
+template <class... Cases>
+void check_tensor(Cases... cases) {
+  for (Case c : {cases...})
+    for (const bool trans_a : {false, true})
+      for (const bool trans_b : {false, true}) {
+        c.trans_a = trans_a;
+        c.trans_b = trans_b;
+        c.coarse = true;
+        check_case<float>(c, on_tensor_cores);
+      }
+}
+
+// One to six slices of 16 k: fewer and more than are in flight.
+TEST(CudaGemmTensor, RaggedEdgesAndTransposes) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    check_tensor(Case{132, 20, 4}, Case{20, 140, 36}, Case{8, 4, 84});
+    check_case<float>({.m = 4, .n = 7, .k = 8, .trans_b = true, .coarse = true}, on_tensor_cores);
+    check_case<float>({.m = 4, .n = 7, .k = 0, .trans_b = true, .coarse = true}, on_tensor_cores);
+  });
+}
+
+TEST(CudaGemmTensor, AlphaBetaBiasActivationBatches) {
+  SINEW_NEEDS_CUDA();
+  check_tensor(Case{.m = 20, .n = 24, .k = 20, .alpha = -0.5, .beta = 0.25, .batch = 3, .pad = 4},
+               Case{.m = 20, .n = 24, .k = 20, .bias = true, .act = Activation::relu},
+               Case{.m = 20, .n = 24, .k = 20, .bias = true, .act = Activation::tanh});
+}
+
+TEST(CudaGemmTensor, ChunksOfKAndManyTiles) {
+  SINEW_NEEDS_CUDA();
+  check_tensor(Case{12, 8, 260});
+  check_case<float>({.m = 9 * 128 + 4, .n = 132, .k = 8, .coarse = true}, on_tensor_cores);
+}
+
+// The setting reaches the entry, and rounds: the error is that of TF32, not that of f32.
+TEST(CudaGemmTensor, TheSettingReachesTheEntry) {
+  SINEW_NEEDS_CUDA();
+  constexpr size_t kN = 32;
+  const std::vector<float> x = random_values<float>(kN * kN, -1, 1, 1), y = random_values<float>(kN * kN, -1, 1, 2);
+  const DeviceArray<float> a(x), b(y), c(kN * kN);
+  const kernel::GemmArgs args{DType::f32, false, true, kN, kN, kN, 1, 0, a.data(), kN, b.data(), kN, c.data(), kN, 1};
+  const auto error = [&] {
+    device().gemm(args);
+    const std::vector<float> got = c.read();
+    double largest = 0;
+    for (size_t i = 0; i < kN; ++i)
+      for (size_t j = 0; j < kN; ++j) {
+        double sum = 0;
+        for (size_t k = 0; k < kN; ++k) sum += static_cast<double>(x[i * kN + k]) * static_cast<double>(y[j * kN + k]);
+        largest = std::max(largest, std::abs(static_cast<double>(got[i * kN + j]) - sum));
+      }
+    return largest;
+  };
+  EXPECT_EQ(cuda::matmul_precision(), cuda::MatmulPrecision::f32);
+  EXPECT_LT(error(), 1e-5);
+  cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
+  const double rounded = error();
+  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
+  EXPECT_GT(rounded, 1e-5);
+  EXPECT_LT(rounded, 5e-3);
+  EXPECT_LT(error(), 1e-5);
 }
 
 }  // namespace

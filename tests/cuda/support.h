@@ -26,8 +26,9 @@ template <class Body>
 void in_all_orders(const Body& body) {
 #if defined(SINEW_CUDA_EMULATE)
   using cuda::emulate::Order;
-  for (const auto& options : {cuda::emulate::Options{Order::fifo, 0}, cuda::emulate::Options{Order::reverse, 0},
-                              cuda::emulate::Options{Order::random, 1}, cuda::emulate::Options{Order::random, 2}}) {
+  for (const auto& options :
+       {cuda::emulate::Options{Order::fifo, 0, true}, cuda::emulate::Options{Order::reverse, 0, true},
+        cuda::emulate::Options{Order::random, 1}, cuda::emulate::Options{Order::random, 2}}) {
     SCOPED_TRACE(::testing::Message() << "order " << static_cast<int>(options.order) << ", seed " << options.seed);
     cuda::emulate::options() = options;
     body();

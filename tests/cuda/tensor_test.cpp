@@ -1,0 +1,149 @@
+// Which lane holds which element in the tensor instructions, after the tables of the PTX manual ("Matrix fragments for
+// mma.m16n8k8", "... m16n8k16", "ldmatrix"): one element of A or B at a time, so that no two mistakes cancel. Also the
+// rounding to TF32.
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "cuda/entries.h"
+#include "cuda/kernels/matrix.h"
+#include "tests/cuda/support.h"
+
+namespace sinew::testing {
+namespace {
+
+// Row and column of element i of a lane's part; a register holds one element (TF32) or two (bf16, the first one low).
+struct Place {
+  int row, column;
+};
+Place place_a_tf32(int lane, int i) {
+  const int group = lane >> 2, in_group = lane % 4;
+  return {i == 0 || i == 2 ? group : group + 8, i == 0 || i == 1 ? in_group : in_group + 4};
+}
+Place place_b_tf32(int lane, int i) { return {i == 0 ? lane % 4 : lane % 4 + 4, lane >> 2}; }
+Place place_a_bf16(int lane, int i) {
+  const int group = lane >> 2, in_group = lane % 4;
+  return {(i >= 0 && i < 2) || (i >= 4 && i < 6) ? group : group + 8,
+          i < 4 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8};
+}
+Place place_b_bf16(int lane, int i) {
+  const int in_group = lane % 4;
+  return {i < 2 ? in_group * 2 + (i & 1) : in_group * 2 + (i & 1) + 8, lane >> 2};
+}
+Place place_d(int lane, int i) { return {i < 2 ? lane >> 2 : (lane >> 2) + 8, lane % 4 * 2 + (i & 1)}; }
+
+// Small integers are exact in both formats.
+struct Format {
+  bool bf16;
+  int depth() const { return bf16 ? 16 : 8; }
+  int packed() const { return bf16 ? 2 : 1; }
+  Place a(int lane, int i) const { return bf16 ? place_a_bf16(lane, i) : place_a_tf32(lane, i); }
+  Place b(int lane, int i) const { return bf16 ? place_b_bf16(lane, i) : place_b_tf32(lane, i); }
+
+  void put(std::vector<uint32_t>& registers, int at, float value) const {
+    const uint32_t bits = std::bit_cast<uint32_t>(value);
+    uint32_t& word = registers[static_cast<size_t>(at / packed())];
+    word |= !bf16 ? bits : at % 2 == 0 ? bits >> 16 : bits;
+  }
+};
+
+using Matrix = std::vector<std::vector<float>>;
+Matrix zeros(int rows, int columns) {
+  return Matrix(static_cast<size_t>(rows), std::vector<float>(static_cast<size_t>(columns), 0.0f));
+}
+float& at(Matrix& m, int row, int column) { return m[static_cast<size_t>(row)][static_cast<size_t>(column)]; }
+
+// d + a b by the instruction.
+Matrix multiply(const Format& f, Matrix a, Matrix b, Matrix d) {
+  std::vector<uint32_t> ra(128, 0), rb(64, 0);
+  std::vector<float> rd(128);
+  for (int lane = 0; lane < 32; ++lane) {
+    for (int i = 0; i < 4 * f.packed(); ++i)
+      f.put(ra, lane * 4 * f.packed() + i, at(a, f.a(lane, i).row, f.a(lane, i).column));
+    for (int i = 0; i < 2 * f.packed(); ++i)
+      f.put(rb, lane * 2 * f.packed() + i, at(b, f.b(lane, i).row, f.b(lane, i).column));
+    for (int i = 0; i < 4; ++i)
+      rd[static_cast<size_t>(lane * 4 + i)] = at(d, place_d(lane, i).row, place_d(lane, i).column);
+  }
+  const DeviceArray<uint32_t> pa(ra), pb(rb);
+  const DeviceArray<float> pd(rd);
+  cuda::launch(cuda::mma_probe_kernel(f.bf16), {1}, {32}, 0, cuda::stream(), pa.data(), pb.data(), pd.data());
+  const std::vector<float> got = pd.read();
+  Matrix result = zeros(16, 8);
+  for (int lane = 0; lane < 32; ++lane)
+    for (int i = 0; i < 4; ++i)
+      at(result, place_d(lane, i).row, place_d(lane, i).column) = got[static_cast<size_t>(lane * 4 + i)];
+  return result;
+}
+
+// A single 1 in A picks a row of B, a single 1 in B a column of A; all other elements differ from each other.
+void check_format(const Format& f) {
+  Matrix a = zeros(16, f.depth()), b = zeros(f.depth(), 8), d = zeros(16, 8);
+  for (int k = 0; k < f.depth(); ++k) {
+    for (int m = 0; m < 16; ++m) at(a, m, k) = static_cast<float>(1 + m * f.depth() + k);
+    for (int n = 0; n < 8; ++n) at(b, k, n) = static_cast<float>(1 + k * 8 + n);
+  }
+  for (int m = 0; m < 16; ++m)
+    for (int n = 0; n < 8; ++n) at(d, m, n) = static_cast<float>(1000 * (1 + m * 8 + n));
+  for (int k = 0; k < f.depth(); ++k) {
+    for (int row = 0; row < 16; ++row) {
+      Matrix one = zeros(16, f.depth()), want = d;
+      at(one, row, k) = 1;
+      for (int n = 0; n < 8; ++n) at(want, row, n) += at(b, k, n);
+      ASSERT_EQ(multiply(f, one, b, d), want) << "A (" << row << ", " << k << ")";
+    }
+    for (int column = 0; column < 8; ++column) {
+      Matrix one = zeros(f.depth(), 8), want = d;
+      at(one, k, column) = 1;
+      for (int m = 0; m < 16; ++m) at(want, m, column) += at(a, m, k);
+      ASSERT_EQ(multiply(f, a, one, d), want) << "B (" << k << ", " << column << ")";
+    }
+  }
+}
+
+TEST(CudaTensor, MmaTf32HoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  check_format({false});
+}
+
+TEST(CudaTensor, MmaBf16HoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  check_format({true});
+}
+
+// Thread l gets of matrix j row l / 4, elements 2 (l % 4) and the next; rows of matrix j come from threads 8 j to 8 j
+// + 7.
+TEST(CudaTensor, LoadMatricesHoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  std::vector<uint32_t> words(128);
+  for (uint32_t i = 0; i < 128; ++i) words[i] = 1000 + i;
+  in_all_orders([&] {
+    const DeviceArray<uint32_t> from(words), to(128);
+    cuda::launch(cuda::load_matrices_probe_kernel(), {1}, {32}, 0, cuda::stream(), from.data(), to.data());
+    const std::vector<uint32_t> got = to.read();
+    for (size_t lane = 0; lane < 32; ++lane)
+      for (size_t j = 0; j < 4; ++j)
+        ASSERT_EQ(got[lane * 4 + j], words[(8 * j + (lane >> 2)) * 4 + lane % 4])
+            << "lane " << lane << ", matrix " << j;
+  });
+}
+
+TEST(CudaTensor, RoundingToTf32) {
+  SINEW_NEEDS_CUDA();
+  const float inf = std::numeric_limits<float>::infinity();
+  const float step = std::ldexp(1.0f, -10);  // from 1 to the next
+  const std::vector<float> x = {0.0f,          -0.0f, 1.0f, 1 + step / 2, 1 + step / 4, 1 + 0.75f * step,
+                                -1 - step / 2, inf,   -inf, std::nanf("")};
+  const std::vector<float> want = {0.0f, -0.0f, 1.0f, 1 + step, 1.0f, 1 + step, -1 - step, inf, -inf};
+  const DeviceArray<float> in(x);
+  const DeviceArray<uint32_t> out(x.size());
+  cuda::launch(cuda::tf32_probe_kernel(), {1}, {32}, 0, cuda::stream(), static_cast<int>(x.size()), in.data(),
+               out.data());
+  const std::vector<uint32_t> got = out.read();
+  for (size_t i = 0; i < want.size(); ++i)  // the instruction leaves the low 13 bits open
+    EXPECT_EQ(got[i] & ~0x1fffu, std::bit_cast<uint32_t>(want[i])) << x[i];
+  EXPECT_TRUE(std::isnan(std::bit_cast<float>(got.back() & ~0x1fffu)));
+}
+
+}  // namespace
+}  // namespace sinew::testing
