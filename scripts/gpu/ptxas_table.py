@@ -1,6 +1,7 @@
 """Registers, shared memory and spills of every kernel, from `nvcc -Xptxas -v`: a Markdown table. Needs nvcc, no GPU.
 
-usage: ptxas_table.py BUILD_FOLDER [--jobs N] [--json FILE]      BUILD_FOLDER: of the preset cuda or gpu, configured
+usage: ptxas_table.py BUILD_FOLDER [--jobs N] [--json FILE] [--into FILE]
+BUILD_FOLDER: of the preset cuda or gpu, configured. --into: between the lines "<!-- ptxas -->" of docs/gpu.md.
 Instances of one template are one row. Exit code 1 when a kernel spills.
 """
 import argparse
@@ -16,6 +17,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("build")
 parser.add_argument("--jobs", type=int, default=os.cpu_count())
 parser.add_argument("--json")
+parser.add_argument("--into")
 args = parser.parse_args()
 commands = [c for c in json.load(open(os.path.join(args.build, "compile_commands.json"))) if c["file"].endswith(".cu")]
 
@@ -65,8 +67,8 @@ with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         for (_, arch, *values), name in zip(found, demangled([f[0] for f in found])):
             rows.setdefault((file, kernel_of(name), arch), []).append(values)
 
-print("| file | kernel | target | instances | registers | static shared bytes | spilled bytes | stack bytes |")
-print("| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |")
+lines = ["| file | kernel | target | instances | registers | static shared bytes | spilled bytes | stack bytes |",
+         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: |"]
 
 
 def span(values):
@@ -77,8 +79,15 @@ spills = 0
 for (file, kernel, arch), values in sorted(rows.items()):
     registers, shared, spilled, stack = zip(*values)
     spills += max(spilled) > 0
-    print(f"| {file} | {kernel} | {arch} | {len(values)} | {span(registers)} | {span(shared)} | {span(spilled)} | {span(stack)} |")
-print(f"\n{sum(map(len, rows.values()))} instances of {len(rows)} kernels, {spills} with spills.")
+    lines.append(f"| {file} | {kernel} | {arch} | {len(values)} | {span(registers)} | {span(shared)} | {span(spilled)} | "
+                 f"{span(stack)} |")
+lines += ["", f"{sum(map(len, rows.values()))} instances of {len(rows)} kernels, {spills} with spills."]
+print("\n".join(lines))
+if args.into:
+    begin, end = "<!-- ptxas -->\n", "<!-- end of ptxas -->\n"
+    text = open(args.into).read()
+    text = text[: text.index(begin) + len(begin)] + "\n".join(lines) + "\n" + text[text.index(end) :]
+    open(args.into, "w").write(text)
 if args.json:
     json.dump([{"file": f, "kernel": k, "target": a, "instances": len(v), "registers": max(x[0] for x in v),
                 "spilled": max(x[2] for x in v)} for (f, k, a), v in sorted(rows.items())], open(args.json, "w"), indent=1)
