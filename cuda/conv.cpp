@@ -11,9 +11,9 @@ namespace {
 
 // Kernels count pixels, and elements from a tile's first image on, in 32 bits.
 constexpr int64_t kMaxCount = (int64_t{1} << 31) - (int64_t{1} << 24);
-// dw is split over pixels until there are about this many blocks, but not into chunks shorter than kSmallestChunk. It
-// depends on the shape alone, never on the GPU: the same sums everywhere. Not tuned yet.
-constexpr int64_t kEnoughBlocks = 528, kSmallestChunk = 256;
+// dw is split over pixels until the blocks fill this many multiprocessors (of a large GPU), but not into chunks shorter
+// than kSmallestChunk. It depends on the shape alone, never on the GPU: the same sums everywhere. Not tuned yet.
+constexpr int64_t kMultiprocessors = 132, kSmallestChunk = 256;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
@@ -166,7 +166,8 @@ void run_dw(const kernel::ConvArgs& a) {
   const ConvDwKernel<T> kernel = conv_dw_kernel<T>(packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y), a.k);
   const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q;
   const int64_t tiles = ceil_div(a.k, kernel.tile_m) * ceil_div(columns, kernel.tile_n);
-  const int64_t wanted = std::max<int64_t>(1, std::min(kEnoughBlocks / tiles, pixels / kSmallestChunk));
+  const int64_t wanted =
+      std::max<int64_t>(1, std::min(kMultiprocessors * kernel.blocks / tiles, pixels / kSmallestChunk));
   const int64_t chunk = ceil_div(ceil_div(pixels, wanted), kernel.depth) * kernel.depth;
   const int64_t splits = ceil_div(pixels, chunk);
   check_span(std::min(a.n, chunk / (a.p * a.q) + 3), a.h * a.w * a.c);

@@ -48,7 +48,7 @@ struct Operand {
     SINEW_UNROLL
     for (int i = 0; i < kCopies; ++i) {
       const bool there = kAlongK ? i * kStep < x_left && own_k() < k_left : x_left > 0 && own_k() + i * kStep < k_left;
-      copy_async(to + i * kStep * kPitch, there ? from + i * kStep * pitch : from, there);
+      copy_async(to + i * kStep * kPitch, from + i * kStep * pitch, there);
     }
     from += kAlongK ? kDepth : kDepth * pitch;
   }

@@ -16,7 +16,7 @@
 //
 // Of sm_80 and later; the three of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
 // tests/cuda/tensor_test.cpp.
-//   copy_async(shared, global, there)    starts copying 16 aligned bytes, zeros unless `there`
+//   copy_async(shared, global, there)    starts copying 16 aligned bytes; zeros unless `there`, and global is not read
 //   copy_async_commit()                  the thread's copies since the last call are a group
 //   copy_async_wait<n>()                 until all but the last n groups of the thread are done (for it: others see
 //   them

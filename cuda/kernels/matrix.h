@@ -133,6 +133,7 @@ struct ConvDwKernel {
   Kernel<const T*, const T*, T*, ConvDwShape> kernel;  // x, y, out, shape; blockIdx.x counts tiles, tile_n first
   int tile_m, tile_n, depth;
   unsigned threads;
+  int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
 };
 // pack: filters and c are multiples of 16 bytes, x and y aligned to them.
