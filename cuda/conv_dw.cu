@@ -111,6 +111,7 @@ ConvDwKernel<typename Shape::T> kernel_for() {
           Shape::kExtentN,
           Shape::kDepth,
           Shape::kThreads,
+          Shape::kMinBlocks,
           Shape::kSharedBytes};
 }
 
