@@ -30,7 +30,7 @@ export SINEW_GPU_DRY=${SINEW_GPU_DRY:-}
 
 # What binaries are made of; a change of it makes packed ones stale.
 stamp() {
-  find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f -print0 |
+  find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f ! -name '*.md' -print0 |
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }
 targets() { for t in test_cuda sinew_program bench_kernels_table bench_kernels_cuda_matrix bench_train_train_step; do
