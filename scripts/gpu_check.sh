@@ -30,7 +30,7 @@ export SINEW_GPU_DRY=${SINEW_GPU_DRY:-}
 
 # What binaries are made of; a change of it makes packed ones stale.
 stamp() {
-  find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f -print0 |
+  find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f ! -name '*.md' -print0 |
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }
 targets() { for t in test_cuda sinew_program bench_kernels_table bench_kernels_cuda_matrix bench_train_train_step; do
@@ -54,7 +54,7 @@ pack() {
   # shellcheck disable=SC2046
   build gpu $(targets) || die "the build failed"
   stamp >build/gpu/stamp
-  rm -rf "${carried:?}" && mkdir -p $carried/tree/{tests,models,bench,lib}
+  rm -rf "${carried:?}"/{tree,bin.tar.gz,usr.tar.gz,stamp,commit} && mkdir -p $carried/tree/{tests,models,bench,lib}
   cp build/gpu/tests/test_cuda $carried/tree/tests/
   cp build/gpu/models/sinew $carried/tree/models/
   for t in build/gpu/bench/bench_*; do [ -x "$t" ] && [ -f "$t" ] && cp "$t" $carried/tree/bench/; done
@@ -67,7 +67,7 @@ pack() {
     if [ -e "$p" ]; then echo "$p"; fi
   done | tar -czf - -T -) >$carried/usr.tar.gz
   if [ -n "${SINEW_DATA:-}" ]; then python3 scripts/gpu/data.py pack "$SINEW_DATA" $carried/data
-  else echo "SINEW_DATA is not set: no data sets are packed"; fi
+  else echo "SINEW_DATA is not set: the data sets in $carried/data, if any, stay as they are"; fi
   stamp >$carried/stamp
   git rev-parse --short HEAD >$carried/commit 2>/dev/null
   du -ch $carried/* | sed 's/^/  /'
