@@ -11,7 +11,7 @@
 #
 # Carry the source tree and .gpu/, which holds binaries for sm_90 (programs, tests and benchmarks, CUDA runtime linked
 # statically), the headers and libraries that a build there needs (GoogleTest, Google Benchmark, nlohmann-json, toml++:
-# `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of CIFAR-10; about 40 MB. Binaries of
+# `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of CIFAR-10; about 50 MB. Binaries of
 # another source tree than the one that lies there are not used: the part `build` compiles then, a few minutes on 16 cores.
 #
 # Parts, and how long each may take (seconds):
