@@ -44,8 +44,7 @@ def special_instructions(words, folder):
 
 def report(entry):
     words = shlex.split(entry["command"])
-    if os.path.basename(words[0]) == "ccache":
-        words = words[1:]
+    words = words[[os.path.basename(w) for w in words].index("nvcc") :]  # a launcher stands before it
     words[words.index("-o") + 1] = os.devnull
     # Its report is all that is wanted: what is an error in the build is a row here.
     words = [w for w in words if "warning-as-error" not in w and w not in ("-MD",)]
