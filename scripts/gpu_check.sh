@@ -43,7 +43,7 @@ bin() {
   if [ -x build/gpu/tests/test_cuda ] && [ "$(cat build/gpu/stamp 2>/dev/null)" = "$(stamp)" ]; then echo build/gpu; return; fi
   if [ -n "$SINEW_GPU_STALE" ] || [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
     local at=build/gpu_check/packed
-    if [ "$(cat $at/stamp 2>/dev/null)" != "$(stamp)" ]; then
+    if ! cmp -s $carried/stamp $at/stamp; then  # not yet unpacked, or of an earlier call
       rm -rf "${at:?}" && mkdir -p $at && tar -xzf $carried/bin.tar.gz -C $at && cp $carried/stamp $at/stamp
     fi
     echo $at
