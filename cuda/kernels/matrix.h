@@ -140,4 +140,9 @@ struct ConvDwKernel {
 template <class T>
 ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters);
 
+// ---- conv_tensor.cu, conv_dw_tensor.cu: the same with `pack` on the tensor cores ----
+
+CorrelationKernel<float> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
+ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters);
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS
