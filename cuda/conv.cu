@@ -197,7 +197,7 @@ CorrelationKernel<float> correlation_kernel(bool forward, bool pack, int64_t pix
   using Low = Tile<float, 64, 32, 4, 4, 4, 16, 6>;
   using Middle = Tile<float, 128, 32, 8, 4, 4, 8, 4>;
   using Square = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
-  using Large = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
+  using Large = Tile<float, 128, 128, 8, 16, 4, 16, 2>;
   if (!pack)
     return outputs <= 16 && fills<Narrow>(pixels, outputs) ? kernel_for<Narrow, 1>(forward)
                                                            : kernel_for<Low, 1>(forward);

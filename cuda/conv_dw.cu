@@ -96,7 +96,7 @@ ConvDwKernel<float> conv_dw_kernel(bool pack, int64_t filters) {
   using LowElements = Tile<float, 32, 64, 4, 4, 4, 8, 4>;
   using Low = Tile<float, 32, 64, 4, 4, 4, 16, 5>;
   using Square = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
-  using Large = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
+  using Large = Tile<float, 128, 128, 8, 16, 4, 16, 2>;
   if (!pack) return filters <= 16 ? kernel_for<FlatElements, 1>() : kernel_for<LowElements, 1>();
   if (filters <= 16) return kernel_for<Flat, 4>();
   if (filters <= 32) return kernel_for<Low, 4>();

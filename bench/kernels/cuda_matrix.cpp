@@ -177,7 +177,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
       cuda::gemm_with(p.args, who == "own_large"   ? cuda::GemmTile::large
                               : who == "own_small" ? cuda::GemmTile::small
                               : who == "own_tf32"  ? cuda::GemmTile::tensor
-                                                   : cuda::GemmTile::large_few_threads);
+                                                   : cuda::GemmTile::large_many_threads);
     return true;
   };
   if (!p.verified[who]) {
@@ -347,7 +347,7 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_few_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
       add(std::string("gemm/") + product.name + "/" + who,
           [&product, who](benchmark::State& state) { gemm(state, product, who); });
   for (const Layer& l : kLayers)

@@ -36,7 +36,7 @@ struct GemmShape {
 };
 // What a block makes of C. float: 128 x 128 by 256 threads or by half as many with twice the work, 64 x 64, and 128 x
 // 128 on the tensor cores (gemm_tensor.cu; with `pack` only). double: 64 x 64 and 64 x 32.
-enum class GemmTile : uint8_t { large, large_few_threads, small, tensor };
+enum class GemmTile : uint8_t { large, large_many_threads, small, tensor };
 inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
 // Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
 template <class T>
