@@ -1,9 +1,10 @@
 // Host side of conv.cu and conv_dw.cu.
 #include <algorithm>
 #include <cstdint>
-#include <numeric>
+#include <type_traits>
 
 #include "cuda/entries.h"
+#include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -21,6 +22,21 @@ bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 template <class T>
 bool packs(int64_t extent) {
   return extent % static_cast<int64_t>(16 / sizeof(T)) == 0;
+}
+
+// For float; pack: all operands allow accesses of 16 bytes.
+bool on_tensor_cores(bool pack) { return pack && matmul_precision() == MatmulPrecision::tf32; }
+template <class T>
+CorrelationKernel<T> choose_correlation(bool forward, bool pack, int64_t pixels, int64_t outputs) {
+  if constexpr (std::is_same_v<T, float>)
+    if (on_tensor_cores(pack)) return correlation_tensor_kernel(forward, pixels, outputs);
+  return correlation_kernel<T>(forward, pack, pixels, outputs);
+}
+template <class T>
+ConvDwKernel<T> choose_dw(bool pack, int64_t filters) {
+  if constexpr (std::is_same_v<T, float>)
+    if (on_tensor_cores(pack)) return conv_dw_tensor_kernel(filters);
+  return conv_dw_kernel<T>(pack, filters);
 }
 
 void check_limits(const kernel::ConvArgs& a) {
@@ -46,7 +62,7 @@ void correlate(bool forward, const CorrelationShape& shape, const CorrelationPar
     pixels = std::max<int64_t>(pixels, parts.at[i].pixels);
     per_image = std::min<int64_t>(per_image, parts.at[i].per_image.divisor);
   }
-  const CorrelationKernel<T> kernel = correlation_kernel<T>(forward, pack, pixels * count, shape.outputs);
+  const CorrelationKernel<T> kernel = choose_correlation<T>(forward, pack, pixels * count, shape.outputs);
   check_span(std::min<int64_t>(a.n, kernel.tile_m / per_image + 2), shape.source_image);
   const int64_t blocks = ceil_div(pixels, kernel.tile_m) * ceil_div(shape.outputs, kernel.tile_n);
   SINEW_CHECK(blocks < kMaxCount, "conv", "the output is too large for one launch");
@@ -163,7 +179,7 @@ template <class T>
 void run_dw(const kernel::ConvArgs& a) {
   const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
   T* out = static_cast<T*>(a.out);
-  const ConvDwKernel<T> kernel = conv_dw_kernel<T>(packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y), a.k);
+  const ConvDwKernel<T> kernel = choose_dw<T>(packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y), a.k);
   const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q;
   const int64_t tiles = ceil_div(a.k, kernel.tile_m) * ceil_div(columns, kernel.tile_n);
   const int64_t wanted =

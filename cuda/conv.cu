@@ -9,63 +9,12 @@
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"
+#include "cuda/device/conv_walk.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
-
-constexpr int kNowhere = -(1 << 30);  // a coordinate outside every image
-
-// Where k = (row of taps r, tap s, channel) stands, and an offset into memory that goes with it.
-struct Walk {
-  int channels, taps_h, taps_w;
-  int channel_step, tap_step, row_step;  // tap_step: to the next tap and back by all channels; row_step alike
-  int channel = 0, s = 0, r = 0, offset = 0;
-
-  SINEW_DEVICE void advance(int n) {
-    channel += n;
-    offset += n * channel_step;
-    while (channel >= channels) {
-      channel -= channels;
-      offset += tap_step;
-      if (++s == taps_w) {
-        s = 0;
-        ++r;
-        offset += row_step;
-      }
-    }
-  }
-  SINEW_DEVICE bool there() const { return r < taps_h; }
-};
-
-// One pixel of the target: where its tap (0, 0) lies in the source.
-struct Pixel {
-  int offset, h, w;
-};
-
-template <int kDirection>
-SINEW_DEVICE Pixel pixel_at(const CorrelationShape& shape, const CorrelationPart& part, int first_image, int m) {
-  if (m >= part.pixels) return {0, kNowhere, kNowhere};
-  const int image = divide(part.per_image, m), rest = m - image * part.per_image.divisor;
-  const int i = divide(part.per_row, rest), j = rest - i * part.per_row.divisor;
-  const int h = part.base_h + i * shape.step_h, w = part.base_w + j * shape.step_w;
-  return {(image - first_image) * int(shape.source_image) + (h * shape.source_w + w) * shape.channels, h, w};
-}
-
-template <int kDirection>
-SINEW_DEVICE Walk source_walk(const CorrelationShape& shape, const CorrelationPart& part) {
-  const int tap = kDirection * shape.channels;
-  return {shape.channels,       part.taps_h,
-          part.taps_w,          1,
-          tap - shape.channels, kDirection * shape.source_w * shape.channels - part.taps_w * tap};
-}
-
-template <int kDirection>
-SINEW_DEVICE bool inside(const CorrelationShape& shape, const Walk& walk, const Pixel& pixel) {
-  return unsigned(pixel.h + kDirection * walk.r) < unsigned(shape.source_h) &&
-         unsigned(pixel.w + kDirection * walk.s) < unsigned(shape.source_w) && walk.there();
-}
 
 // kVec neighbouring channels at a time.
 template <class Shape, int kDirection, int kVec>
@@ -149,12 +98,7 @@ struct FiltersAlongX : AlongX<Shape, Shape::kExtentN, kVec> {
 
   SINEW_DEVICE FiltersAlongX(const T* filter_, const CorrelationShape& shape, const CorrelationPart& part, int n0)
       : filter(filter_ + part.filter + n0 + Base::own_x()),
-        walk{shape.channels,
-             part.taps_h,
-             part.taps_w,
-             shape.channel_step,
-             shape.tap_step_w - shape.channels * shape.channel_step,
-             shape.tap_step_h - part.taps_w * shape.tap_step_w},
+        walk(filter_walk(shape, part)),
         x_left(Base::idle() ? 0 : shape.outputs - n0 - Base::own_x()) {
     walk.advance(Base::own_k());
   }
@@ -176,10 +120,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, const typename Shape::T* bias, t
   for (int i = 0; i < Shape::kThreadM; ++i) {
     const int m = m0 + Shape::first_row() + Shape::row_step(i);
     if (m >= part.pixels) continue;
-    const int image = divide(part.per_image, m), rest = m - image * part.per_image.divisor;
-    const int row = divide(part.per_row, rest), column = rest - row * part.per_row.divisor;
-    T* const to =
-        target + image * shape.target_image + part.target + row * shape.target_step_h + column * shape.target_step_w;
+    T* const to = target + target_offset(shape, part, m);
     SINEW_UNROLL
     for (int g = 0; g < Shape::kGroupsN; ++g) {
       const int n = n0 + Shape::first_column() + Shape::group_step(g);
@@ -210,25 +151,22 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
   constexpr int kDirection = kForward ? 1 : -1;
   SINEW_DYNAMIC_SHARED(T, shared);
   const CorrelationPart& part = parts.at[blockIdx.y];
-  const int tiles_n = (shape.outputs + Shape::kExtentN - 1) / Shape::kExtentN;
-  const int64_t begin = int64_t(blockIdx.x / tiles_n) * Shape::kExtentM;
-  if (begin >= part.pixels) return;  // the whole block: parts differ in size
-  const int m0 = int(begin), n0 = int(blockIdx.x % tiles_n) * Shape::kExtentN;
-  const int first_image = divide(part.per_image, m0);
-  const T* const images = source + first_image * shape.source_image;
+  const CorrelationTile place = correlation_tile(shape, part, Shape::kExtentM, Shape::kExtentN);
+  if (!place.there) return;  // the whole block
+  const T* const images = source + place.first_image * shape.source_image;
   const int depth = part.taps_h * part.taps_w * shape.channels;
 
   using Gather = std::conditional_t<kVec == 1, GatherElements<Shape, kDirection>, GatherPacks<Shape, kDirection, kVec>>;
-  Gather load_a(images, shape, part, first_image, m0);
+  Gather load_a(images, shape, part, place.first_image, place.m0);
   Shape tile;
   if constexpr (kForward) {
-    MatrixAlongK<Shape, Shape::kExtentN, kVec> load_b(filter, depth, n0, shape.outputs);
+    MatrixAlongK<Shape, Shape::kExtentN, kVec> load_b(filter, depth, place.n0, shape.outputs);
     tile.accumulate(shared, depth, load_a, load_b);
   } else {
-    FiltersAlongX<Shape, kVec> load_b(filter, shape, part, n0);
+    FiltersAlongX<Shape, kVec> load_b(filter, shape, part, place.n0);
     tile.accumulate(shared, depth, load_a, load_b);
   }
-  write_tile(tile, bias, target, shape, part, m0, n0);
+  write_tile(tile, bias, target, shape, part, place.m0, place.n0);
 }
 
 template <class Shape, int kVec>
@@ -259,7 +197,7 @@ CorrelationKernel<float> correlation_kernel(bool forward, bool pack, int64_t pix
   using Low = Tile<float, 64, 32, 4, 4, 4, 16, 6>;
   using Middle = Tile<float, 128, 32, 8, 4, 4, 8, 4>;
   using Square = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
-  using Large = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
+  using Large = Tile<float, 128, 128, 8, 16, 4, 16, 2>;
   if (!pack)
     return outputs <= 16 && fills<Narrow>(pixels, outputs) ? kernel_for<Narrow, 1>(forward)
                                                            : kernel_for<Low, 1>(forward);

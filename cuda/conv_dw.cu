@@ -7,13 +7,12 @@
 // per tile, its share of y, and of x once a tap; from memory: x and y about once. GPU figures: not measured yet.
 #include "cuda/device/device.cuh"
 
+#include "cuda/device/conv_walk.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
-
-constexpr int kNowhere = -(1 << 30);  // a coordinate outside every image
 
 template <class Shape, int kVec>
 struct GatherTaps : AlongX<Shape, Shape::kExtentN, kVec> {
@@ -21,45 +20,22 @@ struct GatherTaps : AlongX<Shape, Shape::kExtentN, kVec> {
   using T = typename Shape::T;
   const ConvDwShape& shape;
   const T* x;
-  // The pixel's tap (0, 0): coordinates, offset;
-  int h, w, offset;
-  int tap_h[Base::kCount], tap_w[Base::kCount], tap[Base::kCount];
+  TapOrigin origin;
+  Tap tap[Base::kCount];
 
-  // Pixels from `begin` on; x points to their first image.
-  SINEW_DEVICE GatherTaps(const T* x_, const ConvDwShape& s, int begin_in_image, int n0) : shape(s), x(x_) {
-    const int first = begin_in_image + Base::own_k();
-    const int image = first / (s.p * s.q), row = first / s.q - image * s.p, column = first % s.q;
-    h = row * s.stride_h - s.pad_h;
-    w = column * s.stride_w - s.pad_w;
-    const int row_elements = s.w * s.c;
-    offset = image * int(s.x_image) + h * row_elements + w * s.c;
+  // Pixels from number `first` of the image that x points to on.
+  SINEW_DEVICE GatherTaps(const T* x_, const ConvDwShape& s, int first, int n0)
+      : shape(s), x(x_), origin(s, first + Base::own_k()) {
     SINEW_UNROLL
-    for (int i = 0; i < Base::kCount; ++i) {
-      const int n = n0 + Base::own_x() + i * Base::kStep;
-      const int place = n / s.c, r = place / s.taps_w;
-      tap_h[i] = n < s.columns && !Base::idle() ? r : kNowhere;
-      tap_w[i] = place - r * s.taps_w;
-      tap[i] = r * row_elements + tap_w[i] * s.c + n - place * s.c;
-    }
+    for (int i = 0; i < Base::kCount; ++i)
+      tap[i] = tap_of(s, Base::idle() ? s.columns : n0 + Base::own_x() + i * Base::kStep);
   }
   SINEW_DEVICE void fetch(int k_left) {
     SINEW_UNROLL
     for (int i = 0; i < Base::kCount; ++i)
-      load_or_zero<kVec>(Base::own_k() < k_left && unsigned(h + tap_h[i]) < unsigned(shape.h) &&
-                             unsigned(w + tap_w[i]) < unsigned(shape.w),
-                         x + offset + tap[i], this->staged[i]);
-    h += shape.skip_h;
-    w += shape.skip_w;
-    offset += shape.skip;
-    if (w >= shape.end_w) {
-      w -= shape.q * shape.stride_w;
-      h += shape.stride_h;
-      offset += shape.wrap_row;
-    }
-    if (h >= shape.end_h) {
-      h -= shape.p * shape.stride_h;
-      offset += shape.wrap_image;
-    }
+      load_or_zero<kVec>(Base::own_k() < k_left && inside(shape, origin, tap[i]), x + origin.offset + tap[i].offset,
+                         this->staged[i]);
+    origin.advance(shape);
   }
 };
 
@@ -70,16 +46,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
   using T = typename Shape::T;
   constexpr int kWidth = Shape::kWidth;
   SINEW_DYNAMIC_SHARED(T, shared);
-  const int tiles_n = (shape.columns + Shape::kExtentN - 1) / Shape::kExtentN;
-  const int m0 = int(blockIdx.x / tiles_n) * Shape::kExtentM, n0 = int(blockIdx.x % tiles_n) * Shape::kExtentN;
-  const int64_t begin = int64_t(blockIdx.y) * shape.chunk;
-  const int count = int(begin + shape.chunk < shape.pixels ? shape.chunk : shape.pixels - begin);
-  const int image = int(begin / (shape.p * shape.q));
-
-  MatrixAlongX<Shape, Shape::kExtentM, kVec> load_a(y + begin * shape.filters, shape.filters, m0, shape.filters);
-  GatherTaps<Shape, kVec> load_b(x + image * shape.x_image, shape, int(begin - int64_t(image) * shape.p * shape.q), n0);
+  const DwTile place = dw_tile(shape, Shape::kExtentM, Shape::kExtentN);
+  const int m0 = place.m0, n0 = place.n0;
+  MatrixAlongX<Shape, Shape::kExtentM, kVec> load_a(y + place.begin * shape.filters, shape.filters, m0, shape.filters);
+  GatherTaps<Shape, kVec> load_b(x + place.image * shape.x_image, shape, place.first, n0);
   Shape tile;
-  tile.accumulate(shared, count, load_a, load_b);
+  tile.accumulate(shared, place.count, load_a, load_b);
 
   out += int64_t(blockIdx.y) * shape.filters * shape.columns;
   SINEW_UNROLL
@@ -124,7 +96,7 @@ ConvDwKernel<float> conv_dw_kernel(bool pack, int64_t filters) {
   using LowElements = Tile<float, 32, 64, 4, 4, 4, 8, 4>;
   using Low = Tile<float, 32, 64, 4, 4, 4, 16, 5>;
   using Square = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
-  using Large = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
+  using Large = Tile<float, 128, 128, 8, 16, 4, 16, 2>;
   if (!pack) return filters <= 16 ? kernel_for<FlatElements, 1>() : kernel_for<LowElements, 1>();
   if (filters <= 16) return kernel_for<Flat, 4>();
   if (filters <= 32) return kernel_for<Low, 4>();

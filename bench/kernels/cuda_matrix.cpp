@@ -165,6 +165,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   if (problem == nullptr) problem = std::make_unique<GemmProblem>(product);
   GemmProblem& p = *problem;
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
+  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
     if (library)
@@ -176,7 +177,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
       cuda::gemm_with(p.args, who == "own_large"   ? cuda::GemmTile::large
                               : who == "own_small" ? cuda::GemmTile::small
                               : who == "own_tf32"  ? cuda::GemmTile::tensor
-                                                   : cuda::GemmTile::large_few_threads);
+                                                   : cuda::GemmTile::large_many_threads);
     return true;
   };
   if (!p.verified[who]) {
@@ -323,6 +324,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   const std::function<bool()> run = [&]() -> bool {
     if (library) return cudnn().run(at[0], at[1], at[2]);
     const KernelTable& table = kernels(Device::cuda);
+    cuda::set_matmul_precision(tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
     (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(a);
     return true;
   };
@@ -345,12 +347,12 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_few_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
       add(std::string("gemm/") + product.name + "/" + who,
           [&product, who](benchmark::State& state) { gemm(state, product, who); });
   for (const Layer& l : kLayers)
     for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw})
-      for (const char* who : {"own", "cudnn_nhwc", "cudnn_nchw", "cudnn_nhwc_tf32"})
+      for (const char* who : {"own", "cudnn_nhwc", "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32"})
         add(std::string("conv/") + l.net + "/" + std::to_string(l.size) + "x" + std::to_string(l.in) + "to" +
                 std::to_string(l.out) + "k" + std::to_string(l.kernel) + "s" + std::to_string(l.stride) + "/" +
                 name_of(kind) + "/" + who,

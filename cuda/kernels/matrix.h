@@ -36,7 +36,7 @@ struct GemmShape {
 };
 // What a block makes of C. float: 128 x 128 by 256 threads or by half as many with twice the work, 64 x 64, and 128 x
 // 128 on the tensor cores (gemm_tensor.cu; with `pack` only). double: 64 x 64 and 64 x 32.
-enum class GemmTile : uint8_t { large, large_few_threads, small, tensor };
+enum class GemmTile : uint8_t { large, large_many_threads, small, tensor };
 inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
 // Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
 template <class T>
@@ -139,5 +139,10 @@ struct ConvDwKernel {
 // pack: filters and c are multiples of 16 bytes, x and y aligned to them.
 template <class T>
 ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters);
+
+// ---- conv_tensor.cu, conv_dw_tensor.cu: the same with `pack` on the tensor cores ----
+
+CorrelationKernel<float> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
+ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -9,7 +9,8 @@ namespace {
 struct Case {
   int64_t n, h, w, c, k, r, s;
   int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
-  size_t offset = 0;  // of every pointer, in elements
+  size_t offset = 0;    // of every pointer, in elements
+  bool coarse = false;  // factors are multiples of 1/256, which TF32 holds exactly
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -70,9 +71,12 @@ template <class T>
 void check_case(const Case& c, Which which = Which::all) {
   SCOPED_TRACE(::testing::Message() << to_string(dtype_of<T>) << " " << c);
   kernel::ConvArgs a = args_of(c, dtype_of<T>);
-  const auto x = random_values<T>(static_cast<size_t>(a.n * a.h * a.w * a.c), -1, 1, 1);
-  const auto filter = random_values<T>(static_cast<size_t>(a.k * a.r * a.s * a.c), -1, 1, 2);
-  const auto y = random_values<T>(static_cast<size_t>(a.n * a.p * a.q * a.k), -1, 1, 3);
+  auto x = random_values<T>(static_cast<size_t>(a.n * a.h * a.w * a.c), -1, 1, 1);
+  auto filter = random_values<T>(static_cast<size_t>(a.k * a.r * a.s * a.c), -1, 1, 2);
+  auto y = random_values<T>(static_cast<size_t>(a.n * a.p * a.q * a.k), -1, 1, 3);
+  if (c.coarse)
+    for (std::vector<T>* values : {&x, &filter, &y})
+      for (T& value : *values) value = std::round(value * 256) / 256;
   const auto bias = random_values<T>(static_cast<size_t>(a.k), -1, 1, 4);
   std::vector<Sum> forward(y.size()), dx(x.size()), dw(filter.size());
   products(a, [&](size_t i, size_t f, size_t o) {
@@ -183,6 +187,63 @@ TEST(CudaConv, DwHasTheSameBitsInEveryOrder) {
     device().conv_dw(a);
     EXPECT_EQ(out.read(), first);
   });
+}
+
+void check_tensor(Case c, Which which = Which::all) {
+  c.coarse = true;
+  cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
+  check_case<float>(c, which);
+  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
+}
+
+TEST(CudaConvTensor, KernelsStridesAndPadding) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const Case& c : {Case{2, 6, 5, 4, 8, 3, 3, 1, 1, 1, 1}, Case{1, 7, 9, 4, 4, 3, 3, 2, 2, 1, 1},
+                          Case{2, 5, 6, 8, 4, 1, 1}, Case{1, 6, 6, 4, 4, 1, 1, 2, 2},
+                          Case{1, 8, 7, 4, 4, 5, 2, 3, 2, 2, 0}, Case{3, 4, 4, 12, 20, 3, 3, 2, 2, 1, 1},
+                          Case{40, 2, 2, 4, 4, 3, 3, 1, 1, 1, 1}, Case{3, 1, 1, 4, 4, 3, 3, 1, 1, 1, 1}})
+      check_tensor(c);
+  });
+}
+
+// What does not allow accesses of 16 bytes goes to the ordinary units; only the forward pass takes 6 filters.
+TEST(CudaConvTensor, OddChannelsAndUnalignedPointers) {
+  SINEW_NEEDS_CUDA();
+  check_tensor({2, 6, 5, 3, 16, 3, 3, 1, 1, 1, 1});
+  check_tensor({1, 5, 5, 4, 6, 3, 3, 1, 1, 1, 1});
+  check_tensor({1, 5, 6, 4, 4, 3, 3, 2, 2, 1, 1, 1});
+}
+
+// Ragged edges of every tile of conv_tensor.cu and conv_dw_tensor.cu.
+TEST(CudaConvTensor, EveryTile) {
+  SINEW_NEEDS_CUDA();
+  check_tensor({1, 19, 7, 8, 36, 3, 3, 1, 1, 1, 1});                   // 64 x 32; dw 64 x 64
+  check_tensor({1, 131, 131, 4, 20, 1, 1});                            // 128 x 32; dw 32 x 64, chunks
+  check_tensor({1, 131, 131, 4, 36, 1, 1}, Which::forward);            // 128 x 64
+  check_tensor({1, 131, 131, 36, 4, 1, 1}, Which::backward);           // 128 x 64
+  check_tensor({1, 93, 93, 4, 132, 1, 1}, Which::forward);             // 128 x 128
+  check_tensor({1, 93, 93, 132, 4, 1, 1}, Which::backward);            // 128 x 128
+  check_tensor({1, 9, 9, 4, 132, 3, 3, 1, 1, 1, 1}, Which::backward);  // dw 128 x 128
+}
+
+// The setting reaches the entries: factors that TF32 does not hold are rounded.
+TEST(CudaConvTensor, FactorsAreRounded) {
+  SINEW_NEEDS_CUDA();
+  kernel::ConvArgs a = args_of({1, 1, 1, 4, 4, 1, 1}, DType::f32);
+  const float fine = 1 + std::ldexp(1.0f, -12);  // rounds to 1
+  const DeviceArray<float> x(std::vector<float>(4, fine)), filter(std::vector<float>(16, 1)), out(16);
+  a.x = x.data(), a.filter = filter.data(), a.y = x.data(), a.out = out.data();
+  for (const auto& [precision, factor] :
+       {std::pair{cuda::MatmulPrecision::tf32, 1.0f}, {cuda::MatmulPrecision::f32, fine}}) {
+    cuda::set_matmul_precision(precision);
+    device().conv_forward(a);
+    EXPECT_EQ(out.read()[0], 4 * factor);
+    device().conv_dx(a);
+    EXPECT_EQ(out.read()[0], 4 * factor);
+    device().conv_dw(a);
+    EXPECT_EQ(out.read()[0], factor * factor);
+  }
 }
 
 }  // namespace
