@@ -184,7 +184,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
     p.c.spoil();
     if (!run()) return state.SkipWithError("the library refuses");
     if (!agrees(p.c.read(), tolerance(p.args.k, tf32), [&](int64_t i) { return p.exact(i); }))
-      return state.SkipWithError("the product is wrong");
+      return state.SkipWithError(library ? "cuBLAS: its product is off" : "the product is wrong");
     p.verified[who] = true;
   }
   measure(state, 2.0 * static_cast<double>(p.args.m * p.args.n * p.args.k), run);
@@ -332,7 +332,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
     out.spoil();
     if (!run()) return state.SkipWithError("cuDNN refuses");
     if (!agrees(out.read(), tolerance(p.terms(kind), tf32), [&](int64_t i) { return p.exact(kind, nhwc, i); }))
-      return state.SkipWithError("the convolution is wrong");
+      return state.SkipWithError(library ? "cuDNN: its convolution is off" : "the convolution is wrong");
     p.verified[who + name_of(kind)] = true;
   }
   measure(state, p.flops(), run);
