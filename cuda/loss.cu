@@ -34,20 +34,24 @@ constexpr unsigned kTinyColumns = 16;
 template <class T>
 constexpr unsigned kTinyResident = sizeof(T) == 4 ? 4 : 1;
 
-// Up to kTinyColumns columns of kThreads rows in shared memory. A gap after every 128 bytes keeps both the threads that
-// walk their rows and those that move neighbouring elements on different banks.
+// Up to kTinyColumns columns of kThreads rows in shared memory. Their distance is odd, so that threads that walk their
+// rows are on different banks.
 template <class T>
 struct Tile {
-  static constexpr unsigned kLine = 128 / sizeof(T), kElements = kTinyColumns * kThreads;
-  static constexpr unsigned kSize = kElements + kElements / kLine;
+  static constexpr unsigned kElements = kTinyColumns * kThreads, kSize = (kTinyColumns + 1) * kThreads;
   static constexpr unsigned kWidth = Pack<T>::kWidth, kRounds = kElements / kWidth / kThreads;
+  unsigned pitch, multiplier;
 
-  SINEW_DEVICE static unsigned slot(unsigned i) { return i + i / kLine; }
+  // Element i of neighbouring rows is at i + i / cols where cols is even: i multiplier / 2^16, exact below kElements as
+  // the multiplier is too large by less than one, kElements / 2^16 = 1 / 16.
+  SINEW_DEVICE explicit Tile(unsigned cols)
+      : pitch(cols | 1), multiplier(cols % 2 == 0 ? ((1u << 16) + cols - 1) / cols : 0) {}
+  SINEW_DEVICE unsigned slot(unsigned i) const { return i + (i * multiplier >> 16); }
   // Of n neighbouring elements at x: how many are moved in groups of 16 bytes.
   SINEW_DEVICE static unsigned packed(const T* x, unsigned n) {
     return reinterpret_cast<uintptr_t>(x) % 16 == 0 ? n / kWidth * kWidth : 0;
   }
-  SINEW_DEVICE static void fill(T (&tile)[kSize], const T* x, unsigned n) {
+  SINEW_DEVICE void fill(T (&tile)[kSize], const T* x, unsigned n) const {
     const unsigned whole = packed(x, n);
     Values<T, kWidth> v[kRounds];  // all under way together
     SINEW_UNROLL
@@ -64,7 +68,7 @@ struct Tile {
     }
     for (unsigned i = whole + threadIdx.x; i < n; i += kThreads) tile[slot(i)] = x[i];
   }
-  SINEW_DEVICE static void empty(const T (&tile)[kSize], T* y, unsigned n) {
+  SINEW_DEVICE void empty(const T (&tile)[kSize], T* y, unsigned n) const {
     const unsigned whole = packed(y, n);
     for (unsigned i = threadIdx.x * kWidth; i < whole; i += kThreads * kWidth) {
       Values<T, kWidth> v;
@@ -76,35 +80,36 @@ struct Tile {
   }
 };
 
-// A row in one thread's registers. Columns come in fours, so that the rest costs a branch that all threads agree on.
-template <class T>
+// A row of at most kColumns columns in one thread's registers; what is beyond its end does not count.
+template <class T, unsigned kColumns>
 struct TinyRow {
-  T v[kTinyColumns];  // x, then exp(x - maximum) if kept
+  T v[kColumns];  // x, then exp(x - maximum) if kept
   T maximum, sum;
 
-  template <class Fn>
-  SINEW_DEVICE static void for_columns(unsigned cols, Fn use) {
+  // No branches: beyond the row's end is the next row, or memory that the tile has to spare.
+  SINEW_DEVICE void load(const T* row, unsigned cols) {
+    maximum = T(-INFINITY);
     SINEW_UNROLL
-    for (unsigned i = 0; i < kTinyColumns; i += 4) {
-      if (i >= cols) continue;
-      SINEW_UNROLL
-      for (unsigned j = i; j < i + 4; ++j)
-        if (j < cols) use(j);
+    for (unsigned c = 0; c < kColumns; ++c) {
+      const T x = row[c];
+      v[c] = c < cols ? x : T(-INFINITY);
+      maximum = larger(maximum, v[c]);
     }
   }
-  SINEW_DEVICE void load(const T (&tile)[Tile<T>::kSize], unsigned start, unsigned cols) {
-    maximum = T(-INFINITY), sum = T(0);
-    for_columns(cols, [&](unsigned c) {
-      v[c] = tile[Tile<T>::slot(start + c)];
-      maximum = larger(maximum, v[c]);
-    });
-  }
-  SINEW_DEVICE void find_sum(unsigned cols, bool keep) {
-    for_columns(cols, [&](unsigned c) {
+  SINEW_DEVICE void find_sum(bool keep) {
+    sum = T(0);
+    SINEW_UNROLL
+    for (unsigned c = 0; c < kColumns; ++c) {
       const T e = fn::exp(v[c] - maximum);
       sum += e;
       if (keep) v[c] = e;
-    });
+    }
+  }
+  template <class Map>
+  SINEW_DEVICE void write(T* row, unsigned cols, Map map) const {
+    SINEW_UNROLL
+    for (unsigned c = 0; c < kColumns; ++c)
+      if (c < cols) row[c] = map(v[c], c);
   }
 };
 
@@ -113,25 +118,26 @@ SINEW_DEVICE unsigned rows_here(int64_t first, int64_t rows) {
   return rows - first < int64_t(kThreads) ? unsigned(rows - first) : kThreads;
 }
 
-template <class T, bool kLog>
+template <class T, bool kLog, unsigned kColumns>
 __global__ void __launch_bounds__(kThreads, kTinyResident<T>)
     softmax_tiny(int64_t rows, int64_t cols, const T* __restrict__ x, T* __restrict__ y) {
   SINEW_SHARED(T, tile, [Tile<T>::kSize]);
-  const unsigned width = static_cast<unsigned>(cols), start = threadIdx.x * width;
+  const unsigned width = static_cast<unsigned>(cols);
+  const Tile<T> of(width);
+  T* const own = tile + threadIdx.x * of.pitch;
   for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += int64_t(gridDim.x) * kThreads) {
     const unsigned here = rows_here(first, rows);
-    Tile<T>::fill(tile, x + first * cols, here * width);
+    of.fill(tile, x + first * cols, here * width);
     block_sync();
     if (threadIdx.x < here) {
-      TinyRow<T> row;
-      row.load(tile, start, width);
-      row.find_sum(width, !kLog);
+      TinyRow<T, kColumns> row;
+      row.load(own, width);
+      row.find_sum(!kLog);
       const T offset = kLog ? row.maximum + fn::log(row.sum) : T(0), factor = T(1) / row.sum;
-      row.for_columns(
-          width, [&](unsigned c) { tile[Tile<T>::slot(start + c)] = kLog ? row.v[c] - offset : row.v[c] * factor; });
+      row.write(own, width, [&](T v, unsigned) { return kLog ? v - offset : v * factor; });
     }
     block_sync();
-    Tile<T>::empty(tile, y + first * cols, here * width);
+    of.empty(tile, y + first * cols, here * width);
     block_sync();  // before the next rows come
   }
 }
@@ -220,31 +226,32 @@ SINEW_DEVICE void finish_loss(double sum, int64_t rows, T* loss, double* partial
     loss[0] = T(sum / double(rows));
 }
 
-template <class T>
+template <class T, unsigned kColumns>
 __global__ void __launch_bounds__(kThreads, kTinyResident<T>)
     cross_entropy_tiny(int64_t rows, int64_t cols, const T* __restrict__ x, const int64_t* __restrict__ labels,
                        const T* __restrict__ scale, T* __restrict__ dx, T* loss, double* partial) {
   SINEW_SHARED(T, tile, [Tile<T>::kSize]);
   SINEW_SHARED(double, warps, [kThreads / kWarp]);
-  const unsigned width = static_cast<unsigned>(cols), start = threadIdx.x * width;
+  const unsigned width = static_cast<unsigned>(cols);
+  const Tile<T> of(width);
+  T* const own = tile + threadIdx.x * of.pitch;
   const T share = (scale ? scale[0] : T(1)) / T(rows);
   double total = 0;
   for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += int64_t(gridDim.x) * kThreads) {
     const unsigned here = rows_here(first, rows);
     const unsigned label = threadIdx.x < here ? static_cast<unsigned>(labels[first + threadIdx.x]) : 0;
-    Tile<T>::fill(tile, x + first * cols, here * width);
+    of.fill(tile, x + first * cols, here * width);
     block_sync();
     if (threadIdx.x < here) {
-      TinyRow<T> row;
-      row.load(tile, start, width);
-      row.find_sum(width, true);
-      total += double(row.maximum + fn::log(row.sum) - tile[Tile<T>::slot(start + label)]);
+      TinyRow<T, kColumns> row;
+      row.load(own, width);
+      row.find_sum(true);
+      total += double(row.maximum + fn::log(row.sum) - own[label]);
       const T factor = share / row.sum;
-      row.for_columns(
-          width, [&](unsigned c) { tile[Tile<T>::slot(start + c)] = row.v[c] * factor - (c == label ? share : T(0)); });
+      row.write(own, width, [&](T v, unsigned c) { return v * factor - (c == label ? share : T(0)); });
     }
     block_sync();
-    if (dx) Tile<T>::empty(tile, dx + first * cols, here * width);
+    if (dx) of.empty(tile, dx + first * cols, here * width);
     block_sync();  // before the next rows come
   }
   finish_loss(block_sum(total, warps), rows, loss, partial);
@@ -368,7 +375,12 @@ SoftmaxKernel<T> softmax_of(int64_t cols) {
   const auto of_lanes = [](auto kernel, unsigned lanes) {
     return SoftmaxKernel<T>{{"softmax of short rows", kernel}, {kThreads, kThreads / lanes}};
   };
-  if (cols <= kTinyColumns) return {{"softmax of tiny rows", &softmax_tiny<T, kLog>}, {kThreads, kThreads}};
+  const auto tiny = [](auto kernel) {
+    return SoftmaxKernel<T>{{"softmax of tiny rows", kernel}, {kThreads, kThreads}};
+  };
+  if (cols <= 4) return tiny(&softmax_tiny<T, kLog, 4>);
+  if (cols <= 10) return tiny(&softmax_tiny<T, kLog, 10>);
+  if (cols <= kTinyColumns) return tiny(&softmax_tiny<T, kLog, kTinyColumns>);
   if (cols <= 64) return of_lanes(&softmax_short<T, kLog, kWidth, 8, 8>, 8);
   if (cols <= 256) return of_lanes(&softmax_short<T, kLog, kWidth, kWarp, 8>, kWarp);
   if (cols <= 1024) return of_lanes(&softmax_short<T, kLog, kWidth, kWarp, 32>, kWarp);
@@ -379,7 +391,12 @@ CrossEntropyKernel<T> cross_entropy_of(int64_t cols) {
   const auto of_lanes = [](auto kernel, unsigned lanes) {
     return CrossEntropyKernel<T>{{"cross entropy of short rows", kernel}, {kThreads, kThreads / lanes}};
   };
-  if (cols <= kTinyColumns) return {{"cross entropy of tiny rows", &cross_entropy_tiny<T>}, {kThreads, kThreads}};
+  const auto tiny = [](auto kernel) {
+    return CrossEntropyKernel<T>{{"cross entropy of tiny rows", kernel}, {kThreads, kThreads}};
+  };
+  if (cols <= 4) return tiny(&cross_entropy_tiny<T, 4>);
+  if (cols <= 10) return tiny(&cross_entropy_tiny<T, 10>);
+  if (cols <= kTinyColumns) return tiny(&cross_entropy_tiny<T, kTinyColumns>);
   if (cols <= 64) return of_lanes(&cross_entropy_short<T, kWidth, 8, 8>, 8);
   if (cols <= 256) return of_lanes(&cross_entropy_short<T, kWidth, kWarp, 8>, kWarp);
   if (cols <= 1024) return of_lanes(&cross_entropy_short<T, kWidth, kWarp, 32>, kWarp);
