@@ -70,7 +70,10 @@ struct Tile {
   }
   SINEW_DEVICE void empty(const T (&tile)[kSize], T* y, unsigned n) const {
     const unsigned whole = packed(y, n);
-    for (unsigned i = threadIdx.x * kWidth; i < whole; i += kThreads * kWidth) {
+    SINEW_UNROLL
+    for (unsigned k = 0; k < kRounds; ++k) {
+      const unsigned i = (k * kThreads + threadIdx.x) * kWidth;
+      if (i >= whole) continue;
       Values<T, kWidth> v;
       SINEW_UNROLL
       for (unsigned j = 0; j < kWidth; ++j) v.v[j] = tile[slot(i + j)];
