@@ -127,9 +127,10 @@ SINEW_DEVICE int64_t quotient(int64_t a, int64_t b) {
 
 // A thread asks for kTogether elements of its column at a time; neighbouring threads have neighbouring columns.
 template <class T>
-__global__ void __launch_bounds__(kUpdateThreads) mean_columns(int64_t blocks, int64_t blocks_of_outer, int64_t block,
-                                                               int64_t length, int64_t inner, bool absolute, T* x) {
-  constexpr int kTogether = 16;
+__global__ void __launch_bounds__(kUpdateThreads, 3)
+    mean_columns(int64_t blocks, int64_t blocks_of_outer, int64_t block, int64_t length, int64_t inner, bool absolute,
+                 T* x) {
+  constexpr int kTogether = 9;  // filters of 3x3 in one go
   const int64_t columns = blocks * inner, stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < columns; i += stride) {
     const int64_t number = quotient(i, inner), outer = quotient(number, blocks_of_outer);
@@ -138,20 +139,18 @@ __global__ void __launch_bounds__(kUpdateThreads) mean_columns(int64_t blocks, i
     T* const column = x + (outer * length + first) * inner + (i - number * inner);
     T sum = T(0);
     for (int64_t k = 0; k < count; k += kTogether) {
+      const T* from = column + k * inner;
+      const int left = static_cast<int>(count - k < kTogether ? count - k : kTogether);
       T v[kTogether];
       SINEW_UNROLL
-      for (int u = 0; u < kTogether; ++u)
-        if (k + u < count) v[u] = column[(k + u) * inner];
+      for (int u = 0; u < kTogether; ++u, from += inner) v[u] = u < left ? *from : T(0);
       SINEW_UNROLL
       for (int u = 0; u < kTogether; ++u)
-        if (k + u < count) sum += term(v[u], absolute);
+        if (u < left) sum += term(v[u], absolute);
     }
     sum /= static_cast<T>(count);
-    for (int64_t k = 0; k < count; k += kTogether) {
-      SINEW_UNROLL
-      for (int u = 0; u < kTogether; ++u)
-        if (k + u < count) column[(k + u) * inner] = sum;
-    }
+    T* to = column;
+    for (int64_t k = 0; k < count; ++k, to += inner) *to = sum;
   }
 }
 
