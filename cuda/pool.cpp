@@ -33,7 +33,8 @@ void run(const K& pool, const kernel::PoolArgs& args, bool packs, int64_t height
 
 // The transposes, which write h x w pixels or, for the usual windows, the cells of 2x2 that these are in.
 int64_t cells_of(const kernel::PoolArgs& args) {
-  return args.stride == 2 && (args.kernel == 2 || args.kernel == 3) ? args.kernel : 0;
+  const bool usual = args.stride == 2 && (args.kernel == 2 || args.kernel == 3);
+  return usual && args.p > 0 && args.q > 0 ? args.kernel : 0;
 }
 template <class T, class K>
 void run_transpose(const K& pool, const kernel::PoolArgs& args, bool packs) {

@@ -3,7 +3,8 @@
 // inner == 1: parallel over rows, a warp or a block per row; neighbouring threads read neighbouring elements.
 // inner > 1: parallel over outputs, 32 columns a block; 8 threads share a column.
 // Few outputs with a long reduced axis: the axis is split over blockIdx.y and the partial results are reduced by a
-// second launch. No atomics: the order of additions depends on the shape alone.
+// second launch; rows of fewer than 32 outputs are taken side by side as rows of 32. No atomics: the order of additions
+// depends on the shape alone.
 // Bytes: (reduced + 1) * outer * inner * sizeof(T). Flops: one per element; bound by memory.
 // GPU figures: not measured yet.
 #include "cuda/device/device.cuh"
