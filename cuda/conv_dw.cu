@@ -7,6 +7,7 @@
 // per tile, its share of y, and of x once a tap; from memory: x and y about once. GPU figures: not measured yet.
 #include "cuda/device/device.cuh"
 
+#include "cuda/device/shares.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
 
@@ -63,25 +64,10 @@ struct GatherTaps : AlongX<Shape, Shape::kExtentN, kVec> {
   }
 };
 
-template <class Shape, int kVec>
-__global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
-    conv_dw(const typename Shape::T* __restrict__ x, const typename Shape::T* __restrict__ y,
-            typename Shape::T* __restrict__ out, ConvDwShape shape) {
+template <class Shape>
+SINEW_DEVICE void write_tile(const Shape& tile, typename Shape::T* out, const ConvDwShape& shape, int m0, int n0) {
   using T = typename Shape::T;
   constexpr int kWidth = Shape::kWidth;
-  SINEW_DYNAMIC_SHARED(T, shared);
-  const int tiles_n = (shape.columns + Shape::kExtentN - 1) / Shape::kExtentN;
-  const int m0 = int(blockIdx.x / tiles_n) * Shape::kExtentM, n0 = int(blockIdx.x % tiles_n) * Shape::kExtentN;
-  const int64_t begin = int64_t(blockIdx.y) * shape.chunk;
-  const int count = int(begin + shape.chunk < shape.pixels ? shape.chunk : shape.pixels - begin);
-  const int image = int(begin / (shape.p * shape.q));
-
-  MatrixAlongX<Shape, Shape::kExtentM, kVec> load_a(y + begin * shape.filters, shape.filters, m0, shape.filters);
-  GatherTaps<Shape, kVec> load_b(x + image * shape.x_image, shape, int(begin - int64_t(image) * shape.p * shape.q), n0);
-  Shape tile;
-  tile.accumulate(shared, count, load_a, load_b);
-
-  out += int64_t(blockIdx.y) * shape.filters * shape.columns;
   SINEW_UNROLL
   for (int i = 0; i < Shape::kThreadM; ++i) {
     const int m = m0 + Shape::first_row() + Shape::row_step(i);
@@ -101,6 +87,45 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
           if (n + j < shape.columns) to[j] = tile.acc[i][g * kWidth + j];
       }
     }
+  }
+}
+
+template <class Shape, int kVec>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kMinBlocks)
+    conv_dw(const typename Shape::T* __restrict__ x, const typename Shape::T* __restrict__ y,
+            typename Shape::T* __restrict__ out, typename Shape::T* __restrict__ sums, ConvDwShape shape) {
+  using T = typename Shape::T;
+  SINEW_DYNAMIC_SHARED(T, shared);
+  const int tiles_n = (shape.columns + Shape::kExtentN - 1) / Shape::kExtentN, all = shape.slices.divisor;
+  // What is to do: from `slice` of tile t on, `left` slices.
+  int t = int(blockIdx.x), slice = int(blockIdx.y) * (shape.chunk / Shape::kDepth), left = shape.chunk / Shape::kDepth;
+  if (shape.share != 0) {
+    slice = int(blockIdx.x) * shape.share;
+    left = shape.all - slice < shape.share ? shape.all - slice : shape.share;
+    t = divide(shape.slices, slice);
+    slice -= t * all;
+  } else {
+    out += int64_t(blockIdx.y) * shape.filters * shape.columns;
+    if (left > all - slice) left = all - slice;
+  }
+  while (left > 0) {
+    const int m0 = t / tiles_n * Shape::kExtentM, n0 = t % tiles_n * Shape::kExtentN;
+    const int count = all - slice < left ? all - slice : left;
+    const int64_t begin = int64_t(slice) * Shape::kDepth;
+    const int image = int(begin / (shape.p * shape.q));
+    const int64_t pixels = shape.pixels - begin;
+    MatrixAlongX<Shape, Shape::kExtentM, kVec> load_a(y + begin * shape.filters, shape.filters, m0, shape.filters);
+    GatherTaps<Shape, kVec> load_b(x + image * shape.x_image, shape, int(begin - int64_t(image) * shape.p * shape.q),
+                                   n0);
+    Shape tile;
+    tile.accumulate(shared, pixels < count * Shape::kDepth ? int(pixels) : count * Shape::kDepth, load_a, load_b);
+    if (shape.share == 0 || count == all)
+      write_tile(tile, out, shape, m0, n0);
+    else
+      write_sums(tile, sums + (2 * int64_t(blockIdx.x) + (slice == 0)) * (Shape::kExtentM * Shape::kExtentN));
+    left -= count;
+    slice = 0;
+    ++t;
   }
 }
 
