@@ -142,15 +142,54 @@ ConvDwShape dw_shape(const kernel::ConvArgs& a, int64_t chunk, int64_t depth, bo
   return s;
 }
 
-// For how many shares dw's work is cut up; 0: chunks.
+// How dw's work is dealt out.
 template <class T>
-int64_t dw_shares(const ConvDwKernel<T>& kernel, int64_t tiles, int64_t slices) {
-  if (slices >= kMaxConvCount) return 0;
-  if (conv_choice().chosen) return conv_choice().blocks;
-  const int64_t resident = kMultiprocessors * kernel.blocks;
-  // Chunks do as well where tiles are few enough that their number hardly matters, or so many that waves even out.
-  if (kernel.tile_m < 128 || tiles < 16 || tiles > 8 * resident) return 0;
-  return std::min(resident, slices / std::max<int64_t>(1, kSmallestShare / kernel.depth));
+struct DwPlan {
+  ConvDwKernel<T> kernel;
+  int64_t tiles, chunk = 0, shares = 0;  // shares = 0: chunks
+  double us = 0;                         // expected
+};
+
+// Chunks: a multiprocessor has some, and their sums are all copies of the gradient. Shares: all have the same to do.
+template <class T>
+void estimate(DwPlan<T>& plan, int64_t pixels, double rate) {
+  const ConvDwKernel<T>& k = plan.kernel;
+  const double tile = static_cast<double>(k.tile_m) * k.tile_n, pixel_us = 2e-3 * tile / rate;
+  const int64_t splits = plan.shares > 0 ? 1 : ceil_divide(pixels, plan.chunk);
+  const int64_t blocks = plan.shares > 0 ? plan.shares : plan.tiles * splits;
+  const int64_t length =
+      plan.shares > 0 ? ceil_divide(plan.tiles * ceil_divide(pixels, k.depth), blocks) * k.depth : plan.chunk;
+  const int64_t sums = plan.shares > 0 ? blocks + std::min(plan.tiles, blocks) : splits == 1 ? 0 : blocks;
+  plan.us = static_cast<double>(ceil_divide(blocks, kMultiprocessors) * length) * pixel_us +
+            (sums > 0 ? kSecondPassUs + 2 * static_cast<double>(sums) * tile * sizeof(T) / kSumsBytesPerUs : 0);
+}
+
+template <class T>
+DwPlan<T> dw_plan(const kernel::ConvArgs& a, bool pack) {
+  const int64_t pixels = a.n * a.p * a.q;
+  DwPlan<T> best{};
+  for (const bool large : {true, false}) {
+    DwPlan<T> plan{conv_dw_kernel<T>(pack, a.k, large), 0};
+    const ConvDwKernel<T>& k = plan.kernel;
+    const bool is_large = k.tile_m == 128;
+    plan.tiles = ceil_divide(a.k, k.tile_m) * ceil_divide(a.r * a.s * a.c, k.tile_n);
+    const int64_t resident = kMultiprocessors * k.blocks, slices = plan.tiles * ceil_divide(pixels, k.depth);
+    const int64_t wanted = std::max<int64_t>(1, std::min(resident / plan.tiles, pixels / kSmallestChunk));
+    plan.chunk = ceil_divide(ceil_divide(pixels, wanted), k.depth) * k.depth;
+    const bool forced = conv_choice().chosen, countable = slices < kMaxConvCount;
+    if (forced && countable) plan.shares = conv_choice().blocks;
+    if (forced && large && conv_choice().tile == CorrelationTile::square) continue;
+    // Small gradients have few tiles and many chunks, which a second pass over shares would add up in few threads.
+    if (forced || plan.tiles < 16 || a.k <= 64) return plan;
+    const double rate = (is_large ? 365 : 295) * (sizeof(T) == sizeof(float) ? 1 : 0.5);
+    estimate(plan, pixels, rate);
+    if (best.tiles == 0 || plan.us < best.us) best = plan;
+    plan.shares = std::min(resident, slices / std::max<int64_t>(1, kSmallestShare / k.depth));
+    if (plan.shares == 0 || !countable) continue;
+    estimate(plan, pixels, rate);
+    if (plan.us < best.us) best = plan;
+  }
+  return best;
 }
 
 // Equal shares of all tiles, whatever their number: for filters that make large tiles, few of which would leave
@@ -187,15 +226,10 @@ template <class T>
 void run_dw(const kernel::ConvArgs& a) {
   const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
   T* out = static_cast<T*>(a.out);
-  const ConvDwKernel<T> kernel = conv_dw_kernel<T>(packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y), a.k);
-  const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q;
-  const int64_t tiles = ceil_divide(a.k, kernel.tile_m) * ceil_divide(columns, kernel.tile_n);
-  const int64_t slices = tiles * ceil_divide(pixels, kernel.depth);
-  const int64_t shares = dw_shares(kernel, tiles, slices);
-  if (shares > 0) return share_dw<T>(a, kernel, tiles, shares);
-  const int64_t wanted =
-      std::max<int64_t>(1, std::min(kMultiprocessors * kernel.blocks / tiles, pixels / kSmallestChunk));
-  const int64_t chunk = ceil_divide(ceil_divide(pixels, wanted), kernel.depth) * kernel.depth;
+  const DwPlan<T> plan = dw_plan<T>(a, packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y));
+  const ConvDwKernel<T>& kernel = plan.kernel;
+  if (plan.shares > 0) return share_dw<T>(a, kernel, plan.tiles, plan.shares);
+  const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q, tiles = plan.tiles, chunk = plan.chunk;
   const int64_t splits = ceil_divide(pixels, chunk);
   check_span(std::min(a.n, chunk / (a.p * a.q) + 3), a.h * a.w * a.c);
   T* const sums =

@@ -143,7 +143,7 @@ ConvDwKernel<typename Shape::T> kernel_for() {
 }  // namespace
 
 template <>
-ConvDwKernel<float> conv_dw_kernel(bool pack, int64_t filters) {
+ConvDwKernel<float> conv_dw_kernel(bool pack, int64_t filters, bool large) {
   using Flat = Tile<float, 16, 64, 4, 4, 4, 16, 8>;
   using FlatElements = Tile<float, 16, 64, 4, 4, 4, 8, 8>;
   using LowElements = Tile<float, 32, 64, 4, 4, 4, 8, 4>;
@@ -153,12 +153,12 @@ ConvDwKernel<float> conv_dw_kernel(bool pack, int64_t filters) {
   if (!pack) return filters <= 16 ? kernel_for<FlatElements, 1>() : kernel_for<LowElements, 1>();
   if (filters <= 16) return kernel_for<Flat, 4>();
   if (filters <= 32) return kernel_for<Low, 4>();
-  if (filters <= 64) return kernel_for<Square, 4>();
+  if (filters <= 64 || !large) return kernel_for<Square, 4>();
   return kernel_for<Large, 4>();
 }
 
 template <>
-ConvDwKernel<double> conv_dw_kernel(bool pack, int64_t filters) {
+ConvDwKernel<double> conv_dw_kernel(bool pack, int64_t filters, bool) {
   using Low = Tile<double, 32, 64, 4, 4, 4, 8, 4>;
   using Square = Tile<double, 64, 64, 4, 4, 4, 8, 2>;
   if (!pack) return kernel_for<Low, 1>();

@@ -10,7 +10,7 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 // What one multiprocessor of an H200 does with a tile when as many blocks are on it as fit (GFLOP/s, from
-// bench_kernels_cuda_matrix), and what the rest costs: starting a block, the second pass, moving sums.
+// bench_kernels_cuda_matrix), and what starting a block costs.
 struct Rate {
   CorrelationTile tile;
   double f32, f64;
@@ -19,7 +19,7 @@ constexpr Rate kRates[] = {{CorrelationTile::large, 360, 0},
                            {CorrelationTile::tall, 350, 0},
                            {CorrelationTile::square, 303, 150},
                            {CorrelationTile::low, 245, 120}};
-constexpr double kStartUs = 1.5, kSecondPassUs = 3, kSumsBytesPerUs = 3e6;
+constexpr double kStartUs = 1.5;
 // Shares are not shorter, in k.
 constexpr int64_t kSmallestShare = 128;
 constexpr int64_t kEnoughTiles = 264;

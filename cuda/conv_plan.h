@@ -12,6 +12,8 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 inline constexpr int64_t kMaxConvCount = (int64_t{1} << 31) - (int64_t{1} << 24);
 // For how many multiprocessors work is dealt out (a large GPU's). Results must not depend on the GPU.
 inline constexpr int64_t kMultiprocessors = 132;
+// What a second pass costs: by itself, and moving sums in the second-level cache.
+inline constexpr double kSecondPassUs = 3, kSumsBytesPerUs = 3e6;
 
 // The target's parts without `first`, `first_tile` and `slices`, which depend on the tile. edges: by the taps that
 // exist.

@@ -308,9 +308,9 @@ struct Variant {
   bool edges, dw;
 };
 const Variant kVariants[] = {
-    {"own_square", false, 0, false, false},          {"own_wide", true, 0, false, true},
-    {"own_wide_shares", true, 264, false, true},     {"own_wide_shares_edges", true, 264, true, false},
-    {"own_square_shares", false, 528, false, false}, {"own_square_shares_edges", false, 528, true, false}};
+    {"own_square", false, 0, false, true},          {"own_wide", true, 0, false, true},
+    {"own_wide_shares", true, 264, false, true},    {"own_wide_shares_edges", true, 264, true, false},
+    {"own_square_shares", false, 528, false, true}, {"own_square_shares_edges", false, 528, true, false}};
 
 cuda::ConvChoice choice_of(const std::string& who, const Layer& layer, CudnnKind kind) {
   for (const Variant& v : kVariants)

@@ -173,8 +173,9 @@ struct ConvDwKernel {
   int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
 };
-// pack: filters and c are multiples of 16 bytes, x and y aligned to them.
+// pack: filters and c are multiples of 16 bytes, x and y aligned to them. large: 128 x 128 instead of 64 x 64, where
+// that exists (float, more than 64 filters, pack).
 template <class T>
-ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters);
+ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters, bool large);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS
