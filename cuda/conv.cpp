@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "cuda/conv_plan.h"
 #include "cuda/entries.h"
@@ -142,12 +143,52 @@ ConvDwShape dw_shape(const kernel::ConvArgs& a, int64_t chunk, int64_t depth, bo
   return s;
 }
 
+// The pixels of y along one axis whose tap exists.
+struct Reach {
+  int64_t first, count;
+};
+Reach reach_of(int64_t tap, int64_t extent, int64_t stride, int64_t pad, int64_t source) {
+  const int64_t first = std::clamp<int64_t>(ceil_divide(std::max<int64_t>(pad - tap, 0), stride), 0, extent);
+  const int64_t last = source - 1 + pad - tap;  // in the source, from tap 0 of the first pixel
+  const int64_t end = last < 0 ? first : std::clamp<int64_t>(last / stride + 1, first, extent);
+  return {first, end - first};
+}
+
+// The taps as parts, without `slices` and `first`, for a kernel of that depth.
+std::vector<ConvDwTap> dw_taps(const kernel::ConvArgs& a, int64_t depth) {
+  std::vector<ConvDwTap> taps;
+  const int64_t x_column = a.stride_w * a.c, x_row = a.stride_h * a.w * a.c, x_image = a.h * a.w * a.c;
+  const int64_t y_row = a.q * a.k, y_image = a.p * a.q * a.k;
+  for (int64_t r = 0; r < a.r; ++r)
+    for (int64_t s = 0; s < a.s; ++s) {
+      const Reach h = reach_of(r, a.p, a.stride_h, a.pad_h, a.h), w = reach_of(s, a.q, a.stride_w, a.pad_w, a.w);
+      const bool any = h.count > 0 && w.count > 0;
+      const int64_t height = any ? h.count : 1, width = any ? w.count : 1;
+      ConvDwTap tap{};
+      tap.pixels = any ? as_int(a.n * height * width) : 0;
+      tap.height = as_int(height), tap.width = as_int(width);
+      tap.per_image = divider(height * width), tap.per_row = divider(width);
+      tap.x = as_int((h.first * a.stride_h + r - a.pad_h) * a.w * a.c + (w.first * a.stride_w + s - a.pad_w) * a.c);
+      tap.y = as_int(h.first * y_row + w.first * a.k);
+      const int64_t images = depth / (height * width), i = depth / width % height, j = depth % width;
+      tap.skip_i = as_int(i), tap.skip_j = as_int(j);
+      tap.skip_x = as_int(images * x_image + i * x_row + j * x_column);
+      tap.skip_y = as_int(images * y_image + i * y_row + j * a.k);
+      tap.row_x = as_int(x_row - width * x_column), tap.row_y = as_int(y_row - width * a.k);
+      tap.image_x = as_int(x_image - height * x_row), tap.image_y = as_int(y_image - height * y_row);
+      taps.push_back(tap);
+    }
+  return taps;
+}
+
 // How dw's work is dealt out.
 template <class T>
 struct DwPlan {
   ConvDwKernel<T> kernel;
   int64_t tiles, chunk = 0, shares = 0;  // shares = 0: chunks
   double us = 0;                         // expected
+  std::vector<ConvDwTap> taps = {};      // not empty: tap by tap, in shares
+  int64_t slices = 0;                    // of all tiles
 };
 
 // Chunks: a multiprocessor has some, and their sums are all copies of the gradient. Shares: all have the same to do.
@@ -157,37 +198,62 @@ void estimate(DwPlan<T>& plan, int64_t pixels, double rate) {
   const double tile = static_cast<double>(k.tile_m) * k.tile_n, pixel_us = 2e-3 * tile / rate;
   const int64_t splits = plan.shares > 0 ? 1 : ceil_divide(pixels, plan.chunk);
   const int64_t blocks = plan.shares > 0 ? plan.shares : plan.tiles * splits;
-  const int64_t length =
-      plan.shares > 0 ? ceil_divide(plan.tiles * ceil_divide(pixels, k.depth), blocks) * k.depth : plan.chunk;
+  const int64_t length = plan.shares > 0 ? ceil_divide(plan.slices, blocks) * k.depth : plan.chunk;
   const int64_t sums = plan.shares > 0 ? blocks + std::min(plan.tiles, blocks) : splits == 1 ? 0 : blocks;
   plan.us = static_cast<double>(ceil_divide(blocks, kMultiprocessors) * length) * pixel_us +
             (sums > 0 ? kSecondPassUs + 2 * static_cast<double>(sums) * tile * sizeof(T) / kSumsBytesPerUs : 0);
 }
 
+// Makes the plan one of taps, and counts its slices. False where that is not possible.
+template <class T>
+bool by_taps(DwPlan<T>& plan, const kernel::ConvArgs& a) {
+  const ConvDwKernel<T>& k = plan.kernel;
+  if (k.taps.function == nullptr || a.c % k.tile_n != 0 || a.r * a.s > kMaxCorrelationParts) return false;
+  const int64_t largest = std::max(a.h * a.w * a.c, a.p * a.q * a.k);
+  if (a.n * largest >= kMaxConvCount) return false;
+  plan.taps = dw_taps(a, k.depth);
+  const int64_t tiles = plan.tiles / (a.r * a.s);
+  plan.slices = 0;
+  for (ConvDwTap& tap : plan.taps) {
+    tap.slices = divider(std::max<int64_t>(1, ceil_divide(tap.pixels, k.depth)));
+    tap.first = static_cast<int>(plan.slices);
+    plan.slices += tiles * tap.slices.divisor;
+  }
+  return plan.slices < kMaxConvCount;
+}
+
 template <class T>
 DwPlan<T> dw_plan(const kernel::ConvArgs& a, bool pack) {
   const int64_t pixels = a.n * a.p * a.q;
+  const ConvChoice& choice = conv_choice();
   DwPlan<T> best{};
   for (const bool large : {true, false}) {
+    if (large && choice.chosen && choice.tile == CorrelationTile::square) continue;
     DwPlan<T> plan{conv_dw_kernel<T>(pack, a.k, large), 0};
     const ConvDwKernel<T>& k = plan.kernel;
-    const bool is_large = k.tile_m == 128;
     plan.tiles = ceil_divide(a.k, k.tile_m) * ceil_divide(a.r * a.s * a.c, k.tile_n);
-    const int64_t resident = kMultiprocessors * k.blocks, slices = plan.tiles * ceil_divide(pixels, k.depth);
+    plan.slices = plan.tiles * ceil_divide(pixels, k.depth);
+    const int64_t resident = kMultiprocessors * k.blocks;
     const int64_t wanted = std::max<int64_t>(1, std::min(resident / plan.tiles, pixels / kSmallestChunk));
     plan.chunk = ceil_divide(ceil_divide(pixels, wanted), k.depth) * k.depth;
-    const bool forced = conv_choice().chosen, countable = slices < kMaxConvCount;
-    if (forced && countable) plan.shares = conv_choice().blocks;
-    if (forced && large && conv_choice().tile == CorrelationTile::square) continue;
+    if (choice.chosen) {
+      DwPlan<T> taps = plan;
+      if (choice.edges && by_taps(taps, a)) plan = taps;
+      if (plan.slices < kMaxConvCount) plan.shares = choice.blocks;
+      return plan;
+    }
     // Small gradients have few tiles and many chunks, which a second pass over shares would add up in few threads.
-    if (forced || plan.tiles < 16 || a.k <= 64) return plan;
-    const double rate = (is_large ? 365 : 295) * (sizeof(T) == sizeof(float) ? 1 : 0.5);
+    if (plan.tiles < 16 || a.k <= 64 || plan.slices >= kMaxConvCount) return plan;
+    const double rate = (k.tile_m == 128 ? 365 : 295) * (sizeof(T) == sizeof(float) ? 1 : 0.5);
     estimate(plan, pixels, rate);
     if (best.tiles == 0 || plan.us < best.us) best = plan;
-    plan.shares = std::min(resident, slices / std::max<int64_t>(1, kSmallestShare / k.depth));
-    if (plan.shares == 0 || !countable) continue;
-    estimate(plan, pixels, rate);
-    if (plan.us < best.us) best = plan;
+    for (const bool taps : {false, true}) {
+      if (taps && !by_taps(plan, a)) continue;
+      plan.shares = std::min(resident, plan.slices / std::max<int64_t>(1, kSmallestShare / k.depth));
+      if (plan.shares == 0) continue;
+      estimate(plan, pixels, rate);
+      if (plan.us < best.us) best = plan;
+    }
   }
   return best;
 }
@@ -195,31 +261,57 @@ DwPlan<T> dw_plan(const kernel::ConvArgs& a, bool pack) {
 // Equal shares of all tiles, whatever their number: for filters that make large tiles, few of which would leave
 // multiprocessors idle, and whose gradient in many copies is more than the second-level cache holds.
 template <class T>
-void share_dw(const kernel::ConvArgs& a, const ConvDwKernel<T>& kernel, int64_t tiles, int64_t wanted) {
+void share_dw(const kernel::ConvArgs& a, const DwPlan<T>& plan) {
+  const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
   T* const out = static_cast<T*>(a.out);
-  const int64_t columns = a.r * a.s * a.c;
+  const ConvDwKernel<T>& kernel = plan.kernel;
+  const int64_t columns = a.r * a.s * a.c, share = ceil_divide(plan.slices, plan.shares);
+  const int64_t blocks = ceil_divide(plan.slices, share);
   ConvDwShape shape = dw_shape(a, 0, kernel.depth, packs<T>(columns) && aligned(out));
-  const int64_t slices = shape.slices.divisor, share = ceil_divide(tiles * slices, wanted);
-  const int64_t blocks = ceil_divide(tiles * slices, share);
   shape.share = as_int(share);
-  shape.all = as_int(tiles * slices);
-  check_span(std::min(a.n, share * kernel.depth / (a.p * a.q) + 3), a.h * a.w * a.c);
+  shape.all = as_int(plan.slices);
   const Sums<T> sums(blocks, int64_t{kernel.tile_m} * kernel.tile_n);
-  launch(kernel.kernel, {static_cast<unsigned>(blocks)}, {kernel.threads}, kernel.shared_bytes, stream(),
-         static_cast<const T*>(a.x), static_cast<const T*>(a.y), out, sums.data(), shape);
-
-  CorrelationShape target{};  // the filters as pixels of one image
-  target.outputs = as_int(columns);
+  CorrelationShape target{};  // the second pass: filters are the pixels of one image
   target.target_step_h = as_int(columns);
-  target.parts = 1;
   target.share = shape.share;
   target.pack_target = shape.pack_out;
   CorrelationParts parts{};
-  parts.at[0].pixels = as_int(a.k);
-  parts.at[0].per_image = divider(a.k);
-  parts.at[0].per_row = divider(1);
-  parts.at[0].slices = shape.slices;
-  add_sums<T>(sums, nullptr, out, target, parts, tiles, kernel.tile_m, kernel.tile_n);
+  for (CorrelationPart& part : parts.at) {
+    part.pixels = as_int(a.k);
+    part.per_image = divider(a.k);
+    part.per_row = divider(1);
+  }
+  if (plan.taps.empty()) {
+    check_span(std::min(a.n, share * kernel.depth / (a.p * a.q) + 3), a.h * a.w * a.c);
+    launch(kernel.kernel, {static_cast<unsigned>(blocks)}, {kernel.threads}, kernel.shared_bytes, stream(), x, y, out,
+           sums.data(), shape);
+    target.parts = 1;
+    target.outputs = as_int(columns);
+    parts.at[0].slices = shape.slices;
+  } else {
+    const int count = as_int(a.r * a.s);
+    const ConvDwTapsShape all{shape,
+                              count,
+                              as_int(plan.tiles / count),
+                              as_int(a.stride_w * a.c),
+                              as_int(a.stride_h * a.w * a.c),
+                              as_int(a.q * a.k),
+                              a.h * a.w * a.c,
+                              a.p * a.q * a.k};
+    ConvDwTaps taps{};
+    std::copy(plan.taps.begin(), plan.taps.end(), taps.at);
+    launch(kernel.taps, {static_cast<unsigned>(blocks)}, {kernel.threads}, kernel.shared_bytes, stream(), x, y, out,
+           sums.data(), all, taps);
+    target.parts = count;
+    target.outputs = as_int(a.c);
+    for (int i = 0; i < count; ++i) {
+      parts.at[i].slices = taps.at[i].slices;
+      parts.at[i].first = taps.at[i].first;
+      parts.at[i].first_tile = i * all.tiles;
+      parts.at[i].target = i * as_int(a.c);
+    }
+  }
+  add_sums<T>(sums, nullptr, out, target, parts, plan.tiles, kernel.tile_m, kernel.tile_n);
 }
 
 template <class T>
@@ -228,7 +320,7 @@ void run_dw(const kernel::ConvArgs& a) {
   T* out = static_cast<T*>(a.out);
   const DwPlan<T> plan = dw_plan<T>(a, packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y));
   const ConvDwKernel<T>& kernel = plan.kernel;
-  if (plan.shares > 0) return share_dw<T>(a, kernel, plan.tiles, plan.shares);
+  if (plan.shares > 0) return share_dw<T>(a, plan);
   const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q, tiles = plan.tiles, chunk = plan.chunk;
   const int64_t splits = ceil_divide(pixels, chunk);
   check_span(std::min(a.n, chunk / (a.p * a.q) + 3), a.h * a.w * a.c);

@@ -309,8 +309,8 @@ struct Variant {
 };
 const Variant kVariants[] = {
     {"own_square", false, 0, false, true},          {"own_wide", true, 0, false, true},
-    {"own_wide_shares", true, 264, false, true},    {"own_wide_shares_edges", true, 264, true, false},
-    {"own_square_shares", false, 528, false, true}, {"own_square_shares_edges", false, 528, true, false}};
+    {"own_wide_shares", true, 264, false, true},    {"own_wide_shares_edges", true, 264, true, true},
+    {"own_square_shares", false, 528, false, true}, {"own_square_shares_edges", false, 528, true, true}};
 
 cuda::ConvChoice choice_of(const std::string& who, const Layer& layer, CudnnKind kind) {
   for (const Variant& v : kVariants)

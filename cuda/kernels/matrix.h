@@ -164,6 +164,29 @@ struct ConvDwShape {
   int all;         // slices of all tiles
   Divider slices;  // of a tile
 };
+// The same for images so small that many taps miss them: every tap is a part, summed over the pixels whose tap exists,
+// which are a rectangle in every image. Always in shares; c is a multiple of tile_n.
+struct ConvDwTap {
+  int pixels, height, width;   // of all images; of the rectangle
+  Divider per_image, per_row;  // pixels of the rectangle, of a row of it
+  int x, y;                    // where the rectangle's first pixel begins in an image, under this tap
+  // What changes from a pixel to the one `depth` further: row, column, offsets in x and y; what wrapping a row and an
+  // image adds to the offsets.
+  int skip_i, skip_j, skip_x, skip_y, row_x, row_y, image_x, image_y;
+  Divider slices;  // of a tile
+  int first;       // slices of the taps before it
+};
+struct ConvDwTaps {
+  ConvDwTap at[kMaxCorrelationParts];
+};
+struct ConvDwTapsShape {
+  ConvDwShape all;      // filters, columns, c, share, all, pack_out
+  int taps, tiles;      // tiles: of a tap
+  int x_column, x_row;  // elements between neighbouring pixels of y, in x
+  int y_row;            // between rows of y
+  int64_t x_image, y_image;
+};
+
 template <class T>
 struct ConvDwKernel {
   // x, y, out, sums, shape; blockIdx.x counts tiles, tile_n first, or shares.
@@ -172,6 +195,7 @@ struct ConvDwKernel {
   unsigned threads;
   int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
+  Kernel<const T*, const T*, T*, T*, ConvDwTapsShape, ConvDwTaps> taps;  // function is null where there is none
 };
 // pack: filters and c are multiples of 16 bytes, x and y aligned to them. large: 128 x 128 instead of 64 x 64, where
 // that exists (float, more than 64 filters, pack).

@@ -176,10 +176,11 @@ using cuda::CorrelationTile;
 
 // How work is dealt out, instead of what is best for the shape.
 struct Forced {
-  explicit Forced(const ConvChoice& choice) { cuda::set_conv_choice(choice); }
-  ~Forced() { cuda::set_conv_choice({}); }
+  explicit Forced(const ConvChoice& choice) : before(cuda::conv_choice()) { cuda::set_conv_choice(choice); }
+  ~Forced() { cuda::set_conv_choice(before); }
   Forced(const Forced&) = delete;
   Forced& operator=(const Forced&) = delete;
+  const ConvChoice before;
 };
 
 // Blocks that begin and end inside tiles, that have several, that have exactly one, and more than there are slices.
@@ -217,6 +218,20 @@ TEST(CudaConv, TilesInShares) {
     check_case<float>({2, 9, 16, 132, 12, 1, 3, 1, 1, 0, 1}, Which::backward);
     check_case<float>({1, 9, 9, 12, 132, 1, 3}, Which::backward);  // dw 128 x 128
     check_case<double>({1, 9, 16, 4, 66, 3, 1, 1, 1, 1, 0});
+  }
+}
+
+// Every tap over the pixels it reaches: channels fill tiles, filters are ragged; taps that reach none.
+TEST(CudaConv, FilterGradientsTapByTap) {
+  SINEW_NEEDS_CUDA();
+  for (const int64_t blocks : {1, 5, 23}) {
+    const Forced square({true, CorrelationTile::square, blocks, true});
+    check_case<float>({2, 4, 5, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
+    check_case<float>({3, 5, 6, 64, 68, 3, 2, 2, 3, 1, 1}, Which::backward);
+    check_case<float>({3, 1, 3, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
+    check_case<double>({2, 3, 2, 64, 34, 3, 3, 1, 1, 1, 1}, Which::backward);
+    const Forced large({true, CorrelationTile::large, blocks, true});
+    check_case<float>({5, 2, 3, 128, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
   }
 }
 
