@@ -13,7 +13,7 @@ namespace {
 
 // dw is split over pixels until the blocks fill the multiprocessors, but not into chunks shorter than kSmallestChunk,
 // nor shares shorter than kSmallestShare. It depends on the shape alone, never on the GPU: the same sums everywhere.
-constexpr int64_t kSmallestChunk = 256, kSmallestShare = 128;
+constexpr int64_t kSmallestChunk = 256, kSmallestShare = 64;
 
 bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
 
@@ -200,7 +200,8 @@ void estimate(DwPlan<T>& plan, int64_t pixels, double rate) {
   const int64_t blocks = plan.shares > 0 ? plan.shares : plan.tiles * splits;
   const int64_t length = plan.shares > 0 ? ceil_divide(plan.slices, blocks) * k.depth : plan.chunk;
   const int64_t sums = plan.shares > 0 ? blocks + std::min(plan.tiles, blocks) : splits == 1 ? 0 : blocks;
-  plan.us = static_cast<double>(ceil_divide(blocks, kMultiprocessors) * length) * pixel_us +
+  const int64_t on_each = ceil_divide(blocks, kMultiprocessors);
+  plan.us = static_cast<double>(on_each * length) * pixel_us * idling(on_each, k.blocks) +
             (sums > 0 ? kSecondPassUs + 2 * static_cast<double>(sums) * tile * sizeof(T) / kSumsBytesPerUs : 0);
 }
 

@@ -88,11 +88,6 @@ bool count(ConvPlan<T>& plan, int64_t channels, int64_t outputs) {
   return plan.slices < kMaxConvCount;
 }
 
-// With fewer blocks than fit, latencies show.
-double idling(int64_t on_each, int64_t fit) {
-  return on_each >= fit ? 1 : 2 / (1 + static_cast<double>(on_each) / static_cast<double>(fit));
-}
-
 // Expected time of whole tiles or of shares for that many blocks.
 template <class T>
 double expected_us(const ConvPlan<T>& plan, double rate, int64_t blocks) {

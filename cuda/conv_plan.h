@@ -14,6 +14,10 @@ inline constexpr int64_t kMaxConvCount = (int64_t{1} << 31) - (int64_t{1} << 24)
 inline constexpr int64_t kMultiprocessors = 132;
 // What a second pass costs: by itself, and moving sums in the second-level cache.
 inline constexpr double kSecondPassUs = 3, kSumsBytesPerUs = 3e6;
+// How much longer a multiprocessor takes that has fewer blocks than fit: latencies show. A guess.
+inline double idling(int64_t on_each, int64_t fit) {
+  return on_each >= fit ? 1 : 2 / (1 + static_cast<double>(on_each) / static_cast<double>(fit));
+}
 
 // The target's parts without `first`, `first_tile` and `slices`, which depend on the tile. edges: by the taps that
 // exist.
