@@ -17,6 +17,14 @@ struct ColumnGrid {
   int64_t channels, chunks, sums_chunk, pass_chunk;
 };
 
+// The grid that adds up the sums of grid.chunks chunks.
+inline void share_totals(ColumnGrid& grid) {
+  unsigned lanes = 1;
+  while (lanes < kTotalLanes && lanes < grid.chunks) lanes *= 2;
+  grid.totals_block = {kColumnThreads / lanes, lanes};
+  grid.totals = {static_cast<unsigned>((grid.channels + grid.totals_block.x - 1) / grid.totals_block.x)};
+}
+
 // `arrays` are those over rows; null ones count as aligned.
 template <class T>
 ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<const void*> arrays) {
@@ -47,10 +55,7 @@ ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<con
   const unsigned x = static_cast<unsigned>(tiles);
   grid.sums = {x, static_cast<unsigned>(grid.chunks)};
   grid.pass = {x, static_cast<unsigned>(std::max<int64_t>(1, ceil_div(rows, grid.pass_chunk)))};
-  unsigned lanes_of_totals = 1;
-  while (lanes_of_totals < kTotalLanes && lanes_of_totals < grid.chunks) lanes_of_totals *= 2;
-  grid.totals_block = {kColumnThreads / lanes_of_totals, lanes_of_totals};
-  grid.totals = {static_cast<unsigned>(ceil_div(channels, grid.totals_block.x))};
+  share_totals(grid);
   return grid;
 }
 

@@ -2,11 +2,13 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "cuda/conv_plan.h"
 #include "cuda/entries.h"
 #include "cuda/grid.h"
+#include "cuda/install.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -223,20 +225,30 @@ bool by_taps(DwPlan<T>& plan, const kernel::ConvArgs& a) {
   return plan.slices < kMaxConvCount;
 }
 
+// Tiles, and chunks that fill the multiprocessors.
+template <class T>
+DwPlan<T> in_chunks(const kernel::ConvArgs& a, const ConvDwKernel<T>& kernel) {
+  DwPlan<T> plan{kernel, ceil_divide(a.k, kernel.tile_m) * ceil_divide(a.r * a.s * a.c, kernel.tile_n)};
+  const int64_t pixels = a.n * a.p * a.q;
+  const int64_t wanted =
+      std::max<int64_t>(1, std::min(kMultiprocessors * kernel.blocks / plan.tiles, pixels / kSmallestChunk));
+  plan.slices = plan.tiles * ceil_divide(pixels, kernel.depth);
+  plan.chunk = ceil_divide(ceil_divide(pixels, wanted), kernel.depth) * kernel.depth;
+  return plan;
+}
+
 template <class T>
 DwPlan<T> dw_plan(const kernel::ConvArgs& a, bool pack) {
+  if constexpr (std::is_same_v<T, float>)
+    if (pack && matmul_precision() == MatmulPrecision::tf32) return in_chunks<T>(a, conv_dw_tensor_kernel(a.k));
   const int64_t pixels = a.n * a.p * a.q;
   const ConvChoice& choice = conv_choice();
   DwPlan<T> best{};
   for (const bool large : {true, false}) {
-    if (large && choice.chosen && choice.tile == CorrelationTile::square) continue;
-    DwPlan<T> plan{conv_dw_kernel<T>(pack, a.k, large), 0};
+    if (large && choice.chosen && choice.tile == ConvTile::square) continue;
+    DwPlan<T> plan = in_chunks<T>(a, conv_dw_kernel<T>(pack, a.k, large));
     const ConvDwKernel<T>& k = plan.kernel;
-    plan.tiles = ceil_divide(a.k, k.tile_m) * ceil_divide(a.r * a.s * a.c, k.tile_n);
-    plan.slices = plan.tiles * ceil_divide(pixels, k.depth);
     const int64_t resident = kMultiprocessors * k.blocks;
-    const int64_t wanted = std::max<int64_t>(1, std::min(resident / plan.tiles, pixels / kSmallestChunk));
-    plan.chunk = ceil_divide(ceil_divide(pixels, wanted), k.depth) * k.depth;
     if (choice.chosen) {
       DwPlan<T> taps = plan;
       if (choice.edges && by_taps(taps, a)) plan = taps;

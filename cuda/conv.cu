@@ -9,76 +9,13 @@
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"
+#include "cuda/device/conv_walk.cuh"
 #include "cuda/device/shares.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
-
-constexpr int kNowhere = -(1 << 30);  // a coordinate outside every image
-
-// Where k = (row of taps r, tap s, channel) stands, and an offset into memory that goes with it.
-struct Walk {
-  int channels, taps_h, taps_w;
-  int channel_step, tap_step, row_step;  // tap_step: to the next tap and back by all channels; row_step alike
-  int channel = 0, s = 0, r = 0, offset = 0;
-
-  // Whether it is another tap's turn.
-  SINEW_DEVICE bool advance(int n) {
-    channel += n;
-    offset += n * channel_step;
-    if (channel < channels) return false;
-    do {
-      channel -= channels;
-      offset += tap_step;
-      if (++s == taps_w) {
-        s = 0;
-        ++r;
-        offset += row_step;
-      }
-    } while (channel >= channels);
-    return true;
-  }
-  SINEW_DEVICE bool there() const { return r < taps_h; }
-};
-
-// One pixel of the target: where its tap (0, 0) lies in the source.
-struct Pixel {
-  int offset, h, w;
-};
-
-template <int kDirection>
-SINEW_DEVICE Pixel pixel_at(const CorrelationShape& shape, const CorrelationPart& part, int first_image, int m) {
-  if (m >= part.pixels) return {0, kNowhere, kNowhere};
-  const int image = divide(part.per_image, m), rest = m - image * part.per_image.divisor;
-  const int i = divide(part.per_row, rest), j = rest - i * part.per_row.divisor;
-  const int h = part.base_h + i * shape.step_h, w = part.base_w + j * shape.step_w;
-  return {(image - first_image) * int(shape.source_image) + (h * shape.source_w + w) * shape.channels, h, w};
-}
-
-template <int kDirection>
-SINEW_DEVICE Walk source_walk(const CorrelationShape& shape, const CorrelationPart& part) {
-  const int tap = kDirection * shape.channels;
-  return {shape.channels,       part.taps_h,
-          part.taps_w,          1,
-          tap - shape.channels, kDirection * shape.source_w * shape.channels - part.taps_w * tap};
-}
-
-template <int kDirection>
-SINEW_DEVICE bool inside(const CorrelationShape& shape, const Walk& walk, const Pixel& pixel) {
-  return unsigned(pixel.h + kDirection * walk.r) < unsigned(shape.source_h) &&
-         unsigned(pixel.w + kDirection * walk.s) < unsigned(shape.source_w) && walk.there();
-}
-
-SINEW_DEVICE Walk filter_walk(const CorrelationShape& shape, const CorrelationPart& part) {
-  return {shape.channels,
-          part.taps_h,
-          part.taps_w,
-          shape.channel_step,
-          shape.tap_step_w - shape.channels * shape.channel_step,
-          shape.tap_step_h - part.taps_w * shape.tap_step_w};
-}
 
 // kVec neighbouring channels at a time. Which pixels exist is found anew only when it is another tap's turn.
 template <class Shape, int kDirection, int kVec>
@@ -217,7 +154,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, const typename Shape::T* bias, t
   for (int i = 0; i < Shape::kThreadM; ++i) {
     const int m = m0 + Shape::first_row() + Shape::row_step(i);
     if (m >= part.pixels) continue;
-    T* const to = target + target_place(shape, part, m);
+    T* const to = target + target_offset(shape, part, m);
     SINEW_UNROLL
     for (int g = 0; g < Shape::kGroupsN; ++g) {
       const int n = n0 + Shape::first_column() + Shape::group_step(g);
@@ -312,37 +249,37 @@ CorrelationKernel<typename Shape::T> either(bool forward, bool shares) {
 }  // namespace
 
 template <>
-CorrelationKernel<float> correlation_kernel(bool forward, bool pack, CorrelationTile tile, bool shares) {
+CorrelationKernel<float> correlation_kernel(bool forward, bool pack, ConvTile tile, bool shares) {
   using Narrow = Tile<float, 256, 16, 8, 4, 8, 8, 4>;
   using Low = Tile<float, 64, 32, 4, 4, 4, 16, 5>;
   using Middle = Tile<float, 128, 32, 8, 4, 4, 8, 4>;
   using Square = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
   using Tall = Tile<float, 256, 64, 16, 8, 8, 8, 2>;
   using Large = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
-  if (!pack) return tile == CorrelationTile::narrow ? whole<Narrow, 1>(forward) : whole<Low, 1>(forward);
+  if (!pack) return tile == ConvTile::narrow ? whole<Narrow, 1>(forward) : whole<Low, 1>(forward);
   switch (tile) {
-    case CorrelationTile::large:
+    case ConvTile::large:
       return either<Large, 4>(forward, shares);
-    case CorrelationTile::tall:
+    case ConvTile::tall:
       return either<Tall, 4>(forward, shares);
-    case CorrelationTile::square:
+    case ConvTile::square:
       return either<Square, 4>(forward, shares);
-    case CorrelationTile::middle:
+    case ConvTile::middle:
       return whole<Middle, 4>(forward);
-    case CorrelationTile::narrow:
+    case ConvTile::narrow:
       return whole<Narrow, 4>(forward);
-    case CorrelationTile::low:
+    case ConvTile::low:
       break;
   }
   return whole<Low, 4>(forward);
 }
 
 template <>
-CorrelationKernel<double> correlation_kernel(bool forward, bool pack, CorrelationTile tile, bool shares) {
+CorrelationKernel<double> correlation_kernel(bool forward, bool pack, ConvTile tile, bool shares) {
   using Low = Tile<double, 64, 32, 4, 4, 4, 8, 3>;
   using Square = Tile<double, 64, 64, 4, 4, 4, 8, 2>;
   if (!pack) return whole<Low, 1>(forward);
-  return tile == CorrelationTile::square ? either<Square, 2>(forward, shares) : whole<Low, 2>(forward);
+  return tile == ConvTile::square ? either<Square, 2>(forward, shares) : whole<Low, 2>(forward);
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -7,6 +7,7 @@
 // per tile, its share of y, and of x once a tap; from memory: x and y about once. GPU figures: not measured yet.
 #include "cuda/device/device.cuh"
 
+#include "cuda/device/conv_walk.cuh"
 #include "cuda/device/shares.cuh"
 #include "cuda/device/tile.cuh"
 #include "cuda/kernels/matrix.h"
@@ -14,53 +15,28 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-constexpr int kNowhere = -(1 << 30);  // a coordinate outside every image
-
 template <class Shape, int kVec>
 struct GatherTaps : AlongX<Shape, Shape::kExtentN, kVec> {
   using Base = AlongX<Shape, Shape::kExtentN, kVec>;
   using T = typename Shape::T;
   const ConvDwShape& shape;
   const T* x;
-  // The pixel's tap (0, 0): coordinates, offset;
-  int h, w, offset;
-  int tap_h[Base::kCount], tap_w[Base::kCount], tap[Base::kCount];
+  TapOrigin origin;
+  Tap tap[Base::kCount];
 
-  // Pixels from `begin` on; x points to their first image.
-  SINEW_DEVICE GatherTaps(const T* x_, const ConvDwShape& s, int begin_in_image, int n0) : shape(s), x(x_) {
-    const int first = begin_in_image + Base::own_k();
-    const int image = first / (s.p * s.q), row = first / s.q - image * s.p, column = first % s.q;
-    h = row * s.stride_h - s.pad_h;
-    w = column * s.stride_w - s.pad_w;
-    const int row_elements = s.w * s.c;
-    offset = image * int(s.x_image) + h * row_elements + w * s.c;
+  // Pixels from number `first` of the image that x points to on.
+  SINEW_DEVICE GatherTaps(const T* x_, const ConvDwShape& s, int first, int n0)
+      : shape(s), x(x_), origin(s, first + Base::own_k()) {
     SINEW_UNROLL
-    for (int i = 0; i < Base::kCount; ++i) {
-      const int n = n0 + Base::own_x() + i * Base::kStep;
-      const int place = n / s.c, r = place / s.taps_w;
-      tap_h[i] = n < s.columns && !Base::idle() ? r : kNowhere;
-      tap_w[i] = place - r * s.taps_w;
-      tap[i] = r * row_elements + tap_w[i] * s.c + n - place * s.c;
-    }
+    for (int i = 0; i < Base::kCount; ++i)
+      tap[i] = tap_of(s, Base::idle() ? s.columns : n0 + Base::own_x() + i * Base::kStep);
   }
   SINEW_DEVICE void fetch(int k_left) {
     SINEW_UNROLL
     for (int i = 0; i < Base::kCount; ++i)
-      load_or_zero<kVec>(Base::own_k() < k_left && unsigned(h + tap_h[i]) < unsigned(shape.h) &&
-                             unsigned(w + tap_w[i]) < unsigned(shape.w),
-                         x + offset + tap[i], this->staged[i]);
-    h += shape.skip_h;
-    w += shape.skip_w;
-    offset += shape.skip;
-    if (w >= shape.end_w) {
-      w -= shape.q * shape.stride_w;
-      h += shape.stride_h;
-      offset += shape.wrap_row;
-    }
-    if (h >= shape.end_h) {
-      h -= shape.p * shape.stride_h;
-      offset += shape.wrap_image;
-    }
+      load_or_zero<kVec>(Base::own_k() < k_left && inside(shape, origin, tap[i]), x + origin.offset + tap[i].offset,
+                         this->staged[i]);
+    origin.advance(shape);
   }
 };
 

@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kFinishThreads)
     if (bias != nullptr && n + j < shape.outputs) sum.v[j] += bias[n + j];
     if (shape.relu) sum.v[j] = SINEW_FUNCTOR_NS::relu::apply(sum.v[j], T(0), T(0));
   }
-  T* const to = target + target_place(shape, part, m) + n;
+  T* const to = target + target_offset(shape, part, m) + n;
   if (shape.pack_target) {
     *reinterpret_cast<Pack<T>*>(to) = sum;
   } else {

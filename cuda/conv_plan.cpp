@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cuda/grid.h"
+#include "cuda/install.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -12,13 +13,11 @@ namespace {
 // What one multiprocessor of an H200 does with a tile when as many blocks are on it as fit (GFLOP/s, from
 // bench_kernels_cuda_matrix), and what starting a block costs.
 struct Rate {
-  CorrelationTile tile;
+  ConvTile tile;
   double f32, f64;
 };
-constexpr Rate kRates[] = {{CorrelationTile::large, 360, 0},
-                           {CorrelationTile::tall, 350, 0},
-                           {CorrelationTile::square, 303, 150},
-                           {CorrelationTile::low, 245, 120}};
+constexpr Rate kRates[] = {
+    {ConvTile::large, 360, 0}, {ConvTile::tall, 350, 0}, {ConvTile::square, 303, 150}, {ConvTile::low, 245, 120}};
 constexpr double kStartUs = 1.5;
 // Shares are not shorter, in k.
 constexpr int64_t kSmallestShare = 128;
@@ -119,18 +118,16 @@ int64_t blocks_of(const ConvPlan<T>& plan) {
 }
 
 template <class T>
-ConvPlan<T> plan_of(bool forward, bool pack, const kernel::ConvArgs& args, CorrelationTile tile, bool edges,
-                    bool shares) {
+ConvPlan<T> plan_of(bool forward, bool pack, const kernel::ConvArgs& args, ConvTile tile, bool edges, bool shares) {
   return {correlation_kernel<T>(forward, pack, tile, shares), conv_parts(forward, args, edges)};
 }
 
 // For few outputs, and where there is so little to do that starting up is what counts.
-CorrelationTile simple_tile(int64_t pixels, int64_t outputs, bool pack, bool f32) {
-  if (outputs > 32)
-    return pack && ceil_divide(pixels, 64) >= kEnoughTiles ? CorrelationTile::square : CorrelationTile::low;
-  if (f32 && outputs <= 16 && ceil_divide(pixels, 256) >= kEnoughTiles) return CorrelationTile::narrow;
-  if (f32 && pack && ceil_divide(pixels, 128) >= kEnoughTiles) return CorrelationTile::middle;
-  return CorrelationTile::low;
+ConvTile simple_tile(int64_t pixels, int64_t outputs, bool pack, bool f32) {
+  if (outputs > 32) return pack && ceil_divide(pixels, 64) >= kEnoughTiles ? ConvTile::square : ConvTile::low;
+  if (f32 && outputs <= 16 && ceil_divide(pixels, 256) >= kEnoughTiles) return ConvTile::narrow;
+  if (f32 && pack && ceil_divide(pixels, 128) >= kEnoughTiles) return ConvTile::middle;
+  return ConvTile::low;
 }
 
 }  // namespace
@@ -166,6 +163,17 @@ ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& a) {
   const int64_t channels = forward ? a.c : a.k, outputs = forward ? a.k : a.c;
   const int64_t source_image = forward ? a.h * a.w * a.c : a.p * a.q * a.k;
   constexpr bool kF32 = sizeof(T) == sizeof(float);
+  if constexpr (kF32) {
+    if (pack && matmul_precision() == MatmulPrecision::tf32) {
+      int64_t most = 0;
+      std::vector<CorrelationPart> parts = conv_parts(forward, a, false);
+      for (const CorrelationPart& part : parts) most = std::max<int64_t>(most, part.pixels);
+      const int64_t of_all = most * std::min<int64_t>(static_cast<int64_t>(parts.size()), kMaxCorrelationParts);
+      ConvPlan<T> plan{correlation_tensor_kernel(forward, of_all, outputs), std::move(parts)};
+      count(plan, channels, outputs);
+      return plan;
+    }
+  }
   if (choice.chosen) {
     ConvPlan<T> plan = plan_of<T>(forward, pack, a, choice.tile, choice.edges, choice.blocks > 0);
     count(plan, channels, outputs);
@@ -173,7 +181,7 @@ ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& a) {
     return plan;
   }
   const int64_t pixels = forward ? a.n * a.p * a.q : a.n * a.h * a.w;
-  const CorrelationTile simple = simple_tile(pixels, outputs, pack, kF32);
+  const ConvTile simple = simple_tile(pixels, outputs, pack, kF32);
   ConvPlan<T> best = plan_of<T>(forward, pack, a, simple, false, false);
   const bool fits = count(best, channels, outputs);
   const double flops = 2.0 * static_cast<double>(pixels * outputs) * static_cast<double>(a.r * a.s * channels);
@@ -181,8 +189,7 @@ ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& a) {
   best.us = 1e30;
   for (const Rate& rate : kRates) {
     const double speed = kF32 ? rate.f32 : rate.f64;
-    if (speed == 0 || (rate.tile == CorrelationTile::large && outputs <= 64) ||
-        (rate.tile == CorrelationTile::tall && outputs > 64))
+    if (speed == 0 || (rate.tile == ConvTile::large && outputs <= 64) || (rate.tile == ConvTile::tall && outputs > 64))
       continue;
     for (const auto& [edges, shares] : {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
       ConvPlan<T> plan = plan_of<T>(forward, pack, a, rate.tile, edges, shares);

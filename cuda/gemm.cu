@@ -137,18 +137,18 @@ GemmKernel<typename Shape::T> kernel_for(bool trans_a, bool trans_b) {
 
 template <>
 GemmKernel<float> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile tile) {
-  using Large = Tile<float, 128, 128, 8, 8, 4, 8, 2>;
-  using LargeFewThreads = Tile<float, 128, 128, 8, 16, 4, 8, 2>;
+  using Large = Tile<float, 128, 128, 8, 16, 4, 16, 2>;
+  using LargeManyThreads = Tile<float, 128, 128, 8, 8, 4, 8, 2>;
   using Small = Tile<float, 64, 64, 8, 4, 4, 16, 4>;
   using SmallElements = Tile<float, 64, 64, 8, 4, 4, 8, 4>;
   if (!pack)
     return tile == GemmTile::small ? kernel_for<SmallElements, 1>(trans_a, trans_b)
-                                   : kernel_for<Large, 1>(trans_a, trans_b);
+                                   : kernel_for<LargeManyThreads, 1>(trans_a, trans_b);
   switch (tile) {
     case GemmTile::large:
       return kernel_for<Large, 4>(trans_a, trans_b);
-    case GemmTile::large_few_threads:
-      return kernel_for<LargeFewThreads, 4>(trans_a, trans_b);
+    case GemmTile::large_many_threads:
+      return kernel_for<LargeManyThreads, 4>(trans_a, trans_b);
     case GemmTile::tensor:
       return gemm_tensor_kernel(trans_a, trans_b);
     case GemmTile::small:

@@ -81,10 +81,11 @@ struct Normal {
     SINEW_UNROLL
     for (int k = 0; k < 4; k += 2) {
       const T u = T(1) - static_cast<T>(uniform01(block.v[k]));
-      const T angle = T(6.283185307179586) * static_cast<T>(uniform01(block.v[k + 1]));
-      const T radius = fn::sqrt(T(-2) * fn::log(u));
-      four.v[k] = mean + deviation * radius * fn::cos(angle);
-      four.v[k + 1] = mean + deviation * radius * fn::sin(angle);
+      T sin, cos;
+      sin_cos_pi(T(2) * static_cast<T>(uniform01(block.v[k + 1])), &sin, &cos);
+      const T radius = deviation * fn::sqrt(T(-2) * fn::log(u));
+      four.v[k] = mean + radius * cos;
+      four.v[k + 1] = mean + radius * sin;
     }
     return four;
   }

@@ -22,9 +22,9 @@ inline namespace SINEW_CUDA_NS {
 // use of the table, like set_kernel_table.
 Status install();
 
-// What products of f32 matrices may be computed with: the ordinary units, or the tensor cores, which round the factors
-// to 10 bits of mantissa (sums stay f32) where matrices allow accesses of 16 bytes. Convolutions stay f32. Any thread
-// may set it; it holds for the process, and for products that begin later.
+// What f32 products and convolutions may be computed with: the ordinary units, or the tensor cores, which round the
+// factors to 10 bits of mantissa (sums stay f32) where the operands allow accesses of 16 bytes: rows of multiples of 4
+// elements. Any thread may set it; it holds for the process, for what begins later.
 enum class MatmulPrecision : uint8_t { f32, tf32 };
 void set_matmul_precision(MatmulPrecision value);
 MatmulPrecision matmul_precision();

@@ -31,29 +31,56 @@ Dim grid_of(int64_t rows, int64_t rows_per_block) {
   return {static_cast<unsigned>(blocks)};
 }
 
+double share_of(int64_t cols) { return 1.0 / static_cast<double>(cols); }
+
 template <class T>
 void run(const kernel::LayerNormArgs& args) {
   const auto rows =
       LayerNormKernels<T>::rows(args.cols, in_packs<T>(args.cols, {args.x, args.gamma, args.beta, args.y}));
   launch(rows.kernel, grid_of(args.rows, rows.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
-         args.eps, in<T>(args.x), in<T>(args.gamma), in<T>(args.beta), out<T>(args.y), out<T>(args.mean),
-         out<T>(args.inv_std));
+         share_of(args.cols), args.eps, in<T>(args.x), in<T>(args.gamma), in<T>(args.beta), out<T>(args.y),
+         out<T>(args.mean), out<T>(args.inv_std));
+}
+
+template <class T>
+void finish(const kernel::LayerNormGradArgs& args, const ColumnGrid& grid, const double* partial) {
+  launch(LayerNormKernels<T>::finish_grad(), grid.totals, grid.totals_block, 0, stream(), args.cols, grid.chunks,
+         partial, out<T>(args.dgamma), out<T>(args.dbeta));
+}
+
+// In one pass: blocks for each of an H100's 132 multiprocessors, all at once.
+template <class T>
+void run_short(const kernel::LayerNormGradArgs& args) {
+  const auto grad = LayerNormKernels<T>::grad(args.cols, in_packs<T>(args.cols, {args.g, args.x, args.gamma, args.dx}));
+  const int64_t blocks = int64_t{grad.resident} * 132, together = grad.rows_together;
+  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t chunk = std::max<int64_t>(1, ceil_div(ceil_div(args.rows, blocks), together)) * together;
+  ColumnGrid grid{};
+  grid.channels = args.cols;
+  grid.chunks = std::max<int64_t>(1, ceil_div(args.rows, chunk));
+  share_totals(grid);
+  const ColumnScratch<T> scratch(grid, LayerNormKernels<T>::kGradSums, 0);
+  launch(grad.kernel, {static_cast<unsigned>(grid.chunks)}, {kLayerThreads}, grad.shared_bytes, stream(), args.rows,
+         args.cols, chunk, share_of(args.cols), in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean),
+         in<T>(args.inv_std), out<T>(args.dx), scratch.partial());
+  finish<T>(args, grid, scratch.partial());
 }
 
 template <class T>
 void run(const kernel::LayerNormGradArgs& args) {
   using K = LayerNormKernels<T>;
+  if (args.cols <= K::kGradColumns) return run_short<T>(args);
   if (args.dx && args.rows > 0) {
     const auto dx = K::dx(args.cols, in_packs<T>(args.cols, {args.g, args.x, args.gamma, args.dx}));
     launch(dx.kernel, grid_of(args.rows, dx.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
-           in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean), in<T>(args.inv_std), out<T>(args.dx));
+           share_of(args.cols), in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean), in<T>(args.inv_std),
+           out<T>(args.dx));
   }
   const ColumnGrid grid = column_grid<T>(args.rows, args.cols, {args.g, args.x});
   const ColumnScratch<T> scratch(grid, K::kGradSums, 0);
   launch(K::grad_sums(grid.packs), grid.sums, grid.block, 0, stream(), args.rows, args.cols, grid.sums_chunk,
          in<T>(args.g), in<T>(args.x), in<T>(args.mean), in<T>(args.inv_std), scratch.partial());
-  launch(K::finish_grad(), grid.totals, grid.totals_block, 0, stream(), args.cols, grid.chunks, scratch.partial(),
-         out<T>(args.dgamma), out<T>(args.dbeta));
+  finish<T>(args, grid, scratch.partial());
 }
 
 }  // namespace

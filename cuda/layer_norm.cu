@@ -1,10 +1,14 @@
 // Layer norm and its derivative (formulas: core/ops/layer_norm.cpp).
 //
-// y, dx: parallel over rows. Up to 1024 columns: a warp holds a row in registers and reads it once; longer rows: a
-// block each, which reads the row twice, the second time from the caches. Sums in double. dgamma, dbeta: parallel over
-// columns and chunks of rows, like batch norm's sums (cuda/device/channels.cuh). Bytes, in arrays of rows * cols *
-// sizeof(T): layer_norm 1 read, 1 write; grad 4 reads, 1 write. Flops: about 10 an element; bound by memory. GPU
-// figures: not measured yet.
+// y: parallel over rows. Up to 1024 columns: 4 to 32 lanes hold a row in registers and read it once; longer rows: a
+// block each, which reads the row twice, the second time from the caches. Sums in double, neighbours within 16 bytes in
+// the type itself.
+// The derivative of up to 512 columns is one pass: a block walks a chunk of rows, its groups of lanes hold a row each
+// and keep their columns' share of dgamma and dbeta: a few rows in the type itself, what is beyond in double in shared
+// memory; chunks are added up by a second launch. Longer rows: dx over rows; dgamma and dbeta over columns and chunks
+// of rows, like batch norm's sums (cuda/device/channels.cuh). Bytes, in arrays of rows * cols * sizeof(T): layer_norm 1
+// read, 1 write; grad 2 reads, 1 write, of long rows 4 reads. Flops: about 10 an element; bound by memory. GPU figures:
+// not measured yet.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"
@@ -18,7 +22,8 @@ namespace {
 namespace fn = SINEW_FUNCTOR_NS::fn;
 
 constexpr unsigned kRowWarps = kLayerThreads / kWarp;
-constexpr unsigned kShort = 8, kLonger = 32;  // elements a lane holds
+// Rows that the sums over columns take in T before they go on in double.
+constexpr unsigned kPartRows = 16;
 
 // A row's columns as the threads of its group take them: kWidth neighbours at a time. fn(first of them).
 template <int kWidth, unsigned kThreads, class Fn>
@@ -26,13 +31,13 @@ SINEW_DEVICE void for_columns(unsigned thread, int64_t cols, Fn use) {
   for (int64_t c = int64_t(thread) * kWidth; c < cols; c += int64_t(kThreads) * kWidth) use(c);
 }
 
-// kValues elements a lane of a row's array, zero beyond its end.
-template <class T, int kWidth, unsigned kValues>
+// kValues elements a lane of a row's array, zero beyond its end. kLanes neighbouring lanes hold the row.
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
 struct LaneValues {
   static constexpr unsigned kPacks = kValues / kWidth;
   Values<T, kWidth> pack[kPacks];
 
-  SINEW_DEVICE static unsigned column(unsigned i) { return (threadIdx.x % kWarp + i * kWarp) * kWidth; }
+  SINEW_DEVICE static unsigned column(unsigned i) { return (threadIdx.x % kLanes + i * kLanes) * kWidth; }
   SINEW_DEVICE void load_row(const T* row, unsigned cols) {
     SINEW_UNROLL
     for (unsigned i = 0; i < kPacks; ++i) {
@@ -42,34 +47,41 @@ struct LaneValues {
   }
 };
 
-template <class T, int kWidth, unsigned kValues>
-__global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 4 : 2)
-    layer_short(int64_t rows, int64_t cols, double eps, const T* __restrict__ x, const T* __restrict__ gamma,
-                const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean, T* __restrict__ inv_std) {
-  using Row = LaneValues<T, kWidth, kValues>;
-  const int64_t r = int64_t(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
-  if (r >= rows) return;  // all lanes of the warp
-  const unsigned width = static_cast<unsigned>(cols);
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
+__global__ void __launch_bounds__(kLayerThreads, kValues <= 8     ? 4
+                                                 : sizeof(T) == 4 ? 2
+                                                                  : 1)
+    layer_short(int64_t rows, int64_t cols, double share, double eps, const T* __restrict__ x,
+                const T* __restrict__ gamma, const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean,
+                T* __restrict__ inv_std) {
+  using Row = LaneValues<T, kWidth, kLanes, kValues>;
+  const int64_t r = int64_t(blockIdx.x) * (kLayerThreads / kLanes) + threadIdx.x / kLanes;
+  const bool active = r < rows;  // lanes without a row go along: the warp meets in the shuffles
+  const unsigned width = active ? static_cast<unsigned>(cols) : 0;
   Row row;
   row.load_row(x + r * cols, width);
   double sum = 0, squares = 0;
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
+    T part = row.pack[i].v[0];
     SINEW_UNROLL
-    for (int j = 0; j < kWidth; ++j) sum += double(row.pack[i].v[j]);
+    for (int j = 1; j < kWidth; ++j) part += row.pack[i].v[j];
+    sum += double(part);
   }
-  const T c = T(lanes_sum<kWarp>(sum) / double(cols));
+  const T c = T(lanes_sum<kLanes>(sum) * share);
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
+    T part = T(0);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) {
       // In T: a copy of the row in double would not fit beside it.
       const T d = Row::column(i) < width ? row.pack[i].v[j] - c : T(0);
-      squares += double(d * d);
+      part += d * d;
     }
+    squares += double(part);
   }
-  const T s = T(1.0 / fn::sqrt(lanes_sum<kWarp>(squares) / double(cols) + eps));
-  if (threadIdx.x % kWarp == 0) mean[r] = c, inv_std[r] = s;
+  const T s = T(1) / fn::sqrt(T(lanes_sum<kLanes>(squares) * share + eps));
+  if (active && threadIdx.x % kLanes == 0) mean[r] = c, inv_std[r] = s;
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
     const unsigned at = Row::column(i);
@@ -83,8 +95,9 @@ __global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 4 : 2)
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kLayerThreads, 3)
-    layer_long(int64_t rows, int64_t cols, double eps, const T* __restrict__ x, const T* __restrict__ gamma,
-               const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean, T* __restrict__ inv_std) {
+    layer_long(int64_t rows, int64_t cols, double share, double eps, const T* __restrict__ x,
+               const T* __restrict__ gamma, const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean,
+               T* __restrict__ inv_std) {
   SINEW_SHARED(double, sums, [kRowWarps]);
   SINEW_SHARED(double, squares, [kRowWarps]);
   const int64_t r = blockIdx.x;
@@ -101,9 +114,9 @@ __global__ void __launch_bounds__(kLayerThreads, 3)
       square += d * d;
     }
   });
-  const double total = block_sum(sum, sums), offset = total / double(cols);
+  const double total = block_sum(sum, sums), offset = total * share;
   const double m2 = block_sum(square, squares) - total * offset;
-  const T c = T(pivot + offset), s = T(1.0 / fn::sqrt((m2 < 0 ? 0 : m2) / double(cols) + eps));
+  const T c = T(pivot + offset), s = T(1.0 / fn::sqrt((m2 < 0 ? 0 : m2) * share + eps));
   if (threadIdx.x == 0) mean[r] = c, inv_std[r] = s;
   for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
     Values<T, kWidth> v = load<kWidth>(row + at);
@@ -123,12 +136,108 @@ struct RowSlope {
   SINEW_DEVICE T apply(T h, T x) const { return s * ((h - mean) - normalized(x) * slope); }
 };
 
+// Blocks of float that a multiprocessor holds at a time.
+template <int kWidth, unsigned kValues>
+constexpr unsigned kGradResident = kValues == 4   ? 4
+                                   : kValues == 8 ? 3
+                                   : kWidth > 1   ? 2
+                                                  : 1;
+
+// dx unless null, and the chunk's sums for dgamma and dbeta: partial is (chunks, kGradSums, cols).
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
+__global__ void __launch_bounds__(kLayerThreads, sizeof(T) == 4 ? kGradResident<kWidth, kValues> : 1)
+    layer_grad_short(int64_t rows, int64_t cols, int64_t chunk, double share, const T* __restrict__ g,
+                     const T* __restrict__ x, const T* __restrict__ gamma, const T* __restrict__ mean,
+                     const T* __restrict__ inv_std, T* __restrict__ dx, double* __restrict__ partial) {
+  using Row = LaneValues<T, kWidth, kLanes, kValues>;
+  constexpr unsigned kGroups = kLayerThreads / kLanes, kSums = LayerNormKernels<T>::kGradSums;
+  SINEW_DYNAMIC_SHARED(double, totals);  // [kSums * kValues][kLayerThreads]
+  const unsigned width = static_cast<unsigned>(cols), group = threadIdx.x / kLanes;
+  T sums[kSums][kValues];
+  SINEW_UNROLL
+  for (unsigned i = 0; i < kSums * kValues; ++i) {
+    sums[i / kValues][i % kValues] = T(0);
+    totals[i * kLayerThreads + threadIdx.x] = 0;
+  }
+  const auto flush = [&] {
+    SINEW_UNROLL
+    for (unsigned i = 0; i < kSums * kValues; ++i) {
+      totals[i * kLayerThreads + threadIdx.x] += double(sums[i / kValues][i % kValues]);
+      sums[i / kValues][i % kValues] = T(0);
+    }
+  };
+  const int64_t start = int64_t(blockIdx.x) * chunk, end = rows - start < chunk ? rows : start + chunk;
+  struct In {
+    Row g, x;
+    T center, s;
+  };
+  const auto load_in = [&](int64_t r) {
+    const bool active = r < end;
+    In in;
+    in.x.load_row(x + r * cols, active ? width : 0);
+    in.g.load_row(g + r * cols, active ? width : 0);
+    in.center = active ? mean[r] : T(0);
+    in.s = active ? inv_std[r] : T(0);
+    return in;
+  };
+  unsigned pending = 0;
+  // All groups go round together: lanes of a warp meet in the shuffles.
+  for (int64_t first = start; first < end; first += kGroups) {
+    const int64_t r = first + group;
+    In in = load_in(r);
+    RowSlope<T> of{in.center, in.s, T(0), T(0)};
+    double h0 = 0, h1 = 0;
+    SINEW_UNROLL
+    for (unsigned i = 0; i < Row::kPacks; ++i) {
+      Values<T, kWidth> scale{};
+      if (Row::column(i) < width) scale = load<kWidth>(gamma + Row::column(i));
+      T part0 = T(0), part1 = T(0);
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) {
+        T &slope = in.g.pack[i].v[j], normalized = of.normalized(in.x.pack[i].v[j]);
+        sums[0][i * kWidth + j] += slope * normalized;
+        sums[1][i * kWidth + j] += slope;
+        slope *= scale.v[j];
+        part0 += slope;
+        part1 += slope * normalized;
+      }
+      h0 += double(part0);
+      h1 += double(part1);
+    }
+    of.mean = T(lanes_sum<kLanes>(h0) * share);
+    of.slope = T(lanes_sum<kLanes>(h1) * share);
+    SINEW_UNROLL
+    for (unsigned i = 0; i < Row::kPacks; ++i) {
+      if (!dx || r >= end || Row::column(i) >= width) continue;
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) in.g.pack[i].v[j] = of.apply(in.g.pack[i].v[j], in.x.pack[i].v[j]);
+      store(dx + r * cols + Row::column(i), in.g.pack[i]);
+    }
+    if (++pending == kPartRows) flush(), pending = 0;
+  }
+  flush();
+  for (unsigned half = kGroups / 2; half > 0; half /= 2) {
+    block_sync();
+    if (group < half) {
+      SINEW_UNROLL
+      for (unsigned i = 0; i < kSums * kValues; ++i)
+        totals[i * kLayerThreads + threadIdx.x] += totals[i * kLayerThreads + threadIdx.x + half * kLanes];
+    }
+  }
+  SINEW_UNROLL
+  for (unsigned i = 0; i < kSums * kValues; ++i) {
+    const unsigned v = i % kValues, at = Row::column(v / kWidth) + v % kWidth;
+    if (group == 0 && at < width)
+      partial[(int64_t(blockIdx.x) * kSums + i / kValues) * cols + at] = totals[i * kLayerThreads + threadIdx.x];
+  }
+}
+
 template <class T, int kWidth, unsigned kValues>
-__global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 3 : 1)
-    layer_dx_short(int64_t rows, int64_t cols, const T* __restrict__ g, const T* __restrict__ x,
+__global__ void __launch_bounds__(kLayerThreads, 1)
+    layer_dx_short(int64_t rows, int64_t cols, double share, const T* __restrict__ g, const T* __restrict__ x,
                    const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
                    T* __restrict__ dx) {
-  using Row = LaneValues<T, kWidth, kValues>;
+  using Row = LaneValues<T, kWidth, kWarp, kValues>;
   const int64_t r = int64_t(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
   if (r >= rows) return;  // all lanes of the warp
   const unsigned width = static_cast<unsigned>(cols);
@@ -149,8 +258,8 @@ __global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 3 : 1)
       h1 += double(h.pack[i].v[j]) * double(of.normalized(row.pack[i].v[j]));
     }
   }
-  of.mean = T(lanes_sum<kWarp>(h0) / double(cols));
-  of.slope = T(lanes_sum<kWarp>(h1) / double(cols));
+  of.mean = T(lanes_sum<kWarp>(h0) * share);
+  of.slope = T(lanes_sum<kWarp>(h1) * share);
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
     if (Row::column(i) >= width) continue;
@@ -162,7 +271,7 @@ __global__ void __launch_bounds__(kLayerThreads, kValues == kShort ? 3 : 1)
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kLayerThreads, 4)
-    layer_dx_long(int64_t rows, int64_t cols, const T* __restrict__ g, const T* __restrict__ x,
+    layer_dx_long(int64_t rows, int64_t cols, double share, const T* __restrict__ g, const T* __restrict__ x,
                   const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
                   T* __restrict__ dx) {
   SINEW_SHARED(double, sums, [kRowWarps]);
@@ -180,8 +289,8 @@ __global__ void __launch_bounds__(kLayerThreads, 4)
       h1 += double(h) * double(of.normalized(xv.v[j]));
     }
   });
-  of.mean = T(block_sum(h0, sums) / double(cols));
-  of.slope = T(block_sum(h1, slopes) / double(cols));
+  of.mean = T(block_sum(h0, sums) * share);
+  of.slope = T(block_sum(h1, slopes) * share);
   for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
     Values<T, kWidth> gv = load<kWidth>(g + start + at);
     const Values<T, kWidth> xv = load<kWidth>(x + start + at), scale = load<kWidth>(gamma + at);
@@ -227,15 +336,31 @@ __global__ void __launch_bounds__(kColumnThreads)
 
 template <class T, int kWidth>
 typename LayerNormKernels<T>::Rows rows_of(int64_t cols) {
-  if (cols <= kShort * kWarp) return {{"layer norm", &layer_short<T, kWidth, kShort>}, kRowWarps};
-  if (cols <= kLonger * kWarp) return {{"layer norm", &layer_short<T, kWidth, kLonger>}, kRowWarps};
+  if (cols <= 16) return {{"layer norm", &layer_short<T, kWidth, 4, 4>}, kLayerThreads / 4};
+  if (cols <= 64) return {{"layer norm", &layer_short<T, kWidth, 8, 8>}, kLayerThreads / 8};
+  if (cols <= 256) return {{"layer norm", &layer_short<T, kWidth, kWarp, 8>}, kRowWarps};
+  if (cols <= 512) return {{"layer norm", &layer_short<T, kWidth, kWarp, 16>}, kRowWarps};
+  if (cols <= 1024) return {{"layer norm", &layer_short<T, kWidth, kWarp, 32>}, kRowWarps};
   return {{"layer norm of long rows", &layer_long<T, kWidth>}, 1};
 }
 template <class T, int kWidth>
 typename LayerNormKernels<T>::GradRows dx_of(int64_t cols) {
-  if (cols <= kShort * kWarp) return {{"layer norm dx", &layer_dx_short<T, kWidth, kShort>}, kRowWarps};
-  if (cols <= kLonger * kWarp) return {{"layer norm dx", &layer_dx_short<T, kWidth, kLonger>}, kRowWarps};
+  if (cols <= 1024) return {{"layer norm dx", &layer_dx_short<T, kWidth, 32>}, kRowWarps};
   return {{"layer norm dx of long rows", &layer_dx_long<T, kWidth>}, 1};
+}
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
+typename LayerNormKernels<T>::Grad grad_of() {
+  return {{"layer norm grad", &layer_grad_short<T, kWidth, kLanes, kValues>},
+          kLayerThreads / kLanes,
+          LayerNormKernels<T>::kGradSums * kValues * kLayerThreads * unsigned(sizeof(double)),
+          kGradResident<kWidth, kValues>};
+}
+template <class T, int kWidth>
+typename LayerNormKernels<T>::Grad grad_of(int64_t cols) {
+  if (cols <= 16) return grad_of<T, kWidth, 4, 4>();
+  if (cols <= 64) return grad_of<T, kWidth, 8, 8>();
+  if (cols <= 256) return grad_of<T, kWidth, kWarp, 8>();
+  return grad_of<T, kWidth, kWarp, 16>();
 }
 
 }  // namespace
@@ -243,6 +368,10 @@ typename LayerNormKernels<T>::GradRows dx_of(int64_t cols) {
 template <class T>
 auto LayerNormKernels<T>::rows(int64_t cols, bool packs) -> Rows {
   return packs ? rows_of<T, Pack<T>::kWidth>(cols) : rows_of<T, 1>(cols);
+}
+template <class T>
+auto LayerNormKernels<T>::grad(int64_t cols, bool packs) -> Grad {
+  return packs ? grad_of<T, Pack<T>::kWidth>(cols) : grad_of<T, 1>(cols);
 }
 template <class T>
 auto LayerNormKernels<T>::dx(int64_t cols, bool packs) -> GradRows {

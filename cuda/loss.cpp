@@ -7,8 +7,9 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-// Blocks beyond this go round again. One block takes this many rounds rather than leaving a second launch to do.
-constexpr int64_t kMaxBlocks = 1 << 16, kRoundsOfOneBlock = 4;
+// Blocks beyond this go round again. Those that leave a sum behind are fewer, as one block adds these up: 16 for each
+// of an H100's 132 multiprocessors. One block takes this many rounds rather than leaving a second launch to do.
+constexpr int64_t kMaxBlocks = 1 << 16, kMaxSums = 16 * 132, kRoundsOfOneBlock = 4;
 
 bool in_packs(const void* p, int64_t cols, size_t size) {
   return reinterpret_cast<uintptr_t>(p) % 16 == 0 && static_cast<size_t>(cols) * size % 16 == 0;
@@ -21,9 +22,9 @@ int64_t blocks_for(int64_t rows, const RowShare& share) {
 template <class T>
 void run(const kernel::SoftmaxArgs& args) {
   const bool packs = in_packs(args.x, args.cols, sizeof(T)) && in_packs(args.y, args.cols, sizeof(T));
-  const SoftmaxKernel<T> softmax = softmax_kernel<T>(args.cols, packs);
+  const SoftmaxKernel<T> softmax = softmax_kernel<T>(args.cols, args.log, packs);
   launch(softmax.kernel, {static_cast<unsigned>(blocks_for(args.rows, softmax.share))}, {softmax.share.threads}, 0,
-         stream(), args.rows, args.cols, args.log, static_cast<const T*>(args.x), static_cast<T*>(args.y));
+         stream(), args.rows, args.cols, static_cast<const T*>(args.x), static_cast<T*>(args.y));
 }
 
 template <class T>
@@ -33,6 +34,7 @@ void run(const kernel::CrossEntropyArgs& args) {
   const CrossEntropyKernel<T> entropy = cross_entropy_kernel<T>(args.cols, packs);
   int64_t blocks = blocks_for(args.rows, entropy.share);
   if (args.loss && entropy.share.rows_per_block > 1 && blocks <= kRoundsOfOneBlock) blocks = 1;
+  if (args.loss) blocks = std::min(blocks, kMaxSums);
   T* const loss = static_cast<T*>(args.loss);
   double* partial = nullptr;
   const size_t bytes = static_cast<size_t>(blocks) * sizeof(double);

@@ -1,7 +1,9 @@
 // Softmax, its logarithm, and cross entropy with its derivative, row by row.
 //
-// Parallel over rows. Up to 1024 columns: 8 or 32 lanes hold a row in registers and read it once. Longer rows: a block
-// each; one pass keeps a running maximum and sum, a second one (from the second-level cache) writes.
+// Parallel over rows. Up to 16 columns: a thread a row; a block moves its 256 rows, which are neighbours in memory, 16
+// bytes at a time through shared memory. Up to 1024 columns: 8 or 32 lanes hold a row in registers and read it once, 16
+// bytes at a time where rows allow that. Longer rows: a block each; one pass keeps a running maximum and sum, a second
+// one (from the second-level cache) writes.
 // The mean over rows adds up in double: the rows of a block, then the blocks, in an order that depends on the shape.
 // Bytes: 2 rows * cols * sizeof(T) (one read, one write; one read where no derivative is wanted). Flops: about 20 an
 // element, most of them in exp; bound by memory.
@@ -18,67 +20,202 @@ namespace {
 
 namespace fn = SINEW_FUNCTOR_NS::fn;
 
-// Groups of 8 lanes come in large blocks: one of them serves a usual batch, so that the mean needs no second launch.
-template <unsigned kLanes>
-constexpr unsigned kThreads = kLanes < kWarp ? 1024 : 256;
-// Blocks a multiprocessor is to hold. Left to itself, ptxas spills a register or two for one block more.
-template <unsigned kLanes, unsigned kValues>
-constexpr unsigned kResident = kLanes == kWarp ? (kValues == 32 ? 2 : 4) : 1;
-constexpr unsigned kLongThreads = 256;
-
-// A row in the registers of kLanes neighbouring threads; what is beyond its end does not count in maximum and sum.
+constexpr unsigned kThreads = 256, kLongThreads = 256;
+// Blocks a multiprocessor is to hold: what registers allow without spilling.
 template <class T, unsigned kLanes, unsigned kValues>
-struct ShortRow {
-  T v[kValues];  // x, then exp(x - maximum)
+constexpr unsigned kResident = kLanes == 8      ? (sizeof(T) == 4 ? 6 : 4)
+                               : kValues == 8   ? 4
+                               : sizeof(T) == 4 ? 3
+                                                : 2;
+
+// ---- a thread a row ----
+
+constexpr unsigned kTinyColumns = 16;
+template <class T>
+constexpr unsigned kTinyResident = sizeof(T) == 4 ? 4 : 1;
+
+// Up to kTinyColumns columns of kThreads rows in shared memory. Their distance is odd, so that threads that walk their
+// rows are on different banks.
+template <class T>
+struct Tile {
+  static constexpr unsigned kElements = kTinyColumns * kThreads, kSize = (kTinyColumns + 1) * kThreads;
+  static constexpr unsigned kWidth = Pack<T>::kWidth, kRounds = kElements / kWidth / kThreads;
+  unsigned pitch, multiplier;
+
+  // Element i of neighbouring rows is at i + i / cols where cols is even: i multiplier / 2^16, exact below kElements as
+  // the multiplier is too large by less than one, kElements / 2^16 = 1 / 16.
+  SINEW_DEVICE explicit Tile(unsigned cols)
+      : pitch(cols | 1), multiplier(cols % 2 == 0 ? ((1u << 16) + cols - 1) / cols : 0) {}
+  SINEW_DEVICE unsigned slot(unsigned i) const { return i + (i * multiplier >> 16); }
+  // Of n neighbouring elements at x: how many are moved in groups of 16 bytes.
+  SINEW_DEVICE static unsigned packed(const T* x, unsigned n) {
+    return reinterpret_cast<uintptr_t>(x) % 16 == 0 ? n / kWidth * kWidth : 0;
+  }
+  SINEW_DEVICE void fill(T (&tile)[kSize], const T* x, unsigned n) const {
+    const unsigned whole = packed(x, n);
+    Values<T, kWidth> v[kRounds];  // all under way together
+    SINEW_UNROLL
+    for (unsigned k = 0; k < kRounds; ++k) {
+      const unsigned i = (k * kThreads + threadIdx.x) * kWidth;
+      if (i < whole) v[k] = load<kWidth>(x + i);
+    }
+    SINEW_UNROLL
+    for (unsigned k = 0; k < kRounds; ++k) {
+      const unsigned i = (k * kThreads + threadIdx.x) * kWidth;
+      if (i >= whole) continue;
+      SINEW_UNROLL
+      for (unsigned j = 0; j < kWidth; ++j) tile[slot(i + j)] = v[k].v[j];
+    }
+    for (unsigned i = whole + threadIdx.x; i < n; i += kThreads) tile[slot(i)] = x[i];
+  }
+  SINEW_DEVICE void empty(const T (&tile)[kSize], T* y, unsigned n) const {
+    const unsigned whole = packed(y, n);
+    SINEW_UNROLL
+    for (unsigned k = 0; k < kRounds; ++k) {
+      const unsigned i = (k * kThreads + threadIdx.x) * kWidth;
+      if (i >= whole) continue;
+      Values<T, kWidth> v;
+      SINEW_UNROLL
+      for (unsigned j = 0; j < kWidth; ++j) v.v[j] = tile[slot(i + j)];
+      store(y + i, v);
+    }
+    for (unsigned i = whole + threadIdx.x; i < n; i += kThreads) y[i] = tile[slot(i)];
+  }
+};
+
+// A row of at most kColumns columns in one thread's registers; what is beyond its end does not count.
+template <class T, unsigned kColumns>
+struct TinyRow {
+  T v[kColumns];  // x, then exp(x - maximum) if kept
   T maximum, sum;
 
-  SINEW_DEVICE void load(const T* x, unsigned cols, bool active) {
-    const unsigned lane = threadIdx.x % kLanes;
+  // No branches: beyond the row's end is the next row, or memory that the tile has to spare.
+  SINEW_DEVICE void load(const T* row, unsigned cols) {
+    maximum = T(-INFINITY);
     SINEW_UNROLL
-    for (unsigned i = 0; i < kValues; ++i) {
-      const unsigned c = lane + i * kLanes;
-      v[i] = active && c < cols ? x[c] : T(-INFINITY);
+    for (unsigned c = 0; c < kColumns; ++c) {
+      const T x = row[c];
+      v[c] = c < cols ? x : T(-INFINITY);
+      maximum = larger(maximum, v[c]);
+    }
+  }
+  SINEW_DEVICE void find_sum(bool keep) {
+    sum = T(0);
+    SINEW_UNROLL
+    for (unsigned c = 0; c < kColumns; ++c) {
+      const T e = fn::exp(v[c] - maximum);
+      sum += e;
+      if (keep) v[c] = e;
+    }
+  }
+  template <class Map>
+  SINEW_DEVICE void write(T* row, unsigned cols, Map map) const {
+    SINEW_UNROLL
+    for (unsigned c = 0; c < kColumns; ++c)
+      if (c < cols) row[c] = map(v[c], c);
+  }
+};
+
+// How many rows the block takes that starts with `first`.
+SINEW_DEVICE unsigned rows_here(int64_t first, int64_t rows) {
+  return rows - first < int64_t(kThreads) ? unsigned(rows - first) : kThreads;
+}
+
+template <class T, bool kLog, unsigned kColumns>
+__global__ void __launch_bounds__(kThreads, kTinyResident<T>)
+    softmax_tiny(int64_t rows, int64_t cols, const T* __restrict__ x, T* __restrict__ y) {
+  SINEW_SHARED(T, tile, [Tile<T>::kSize]);
+  const unsigned width = static_cast<unsigned>(cols);
+  const Tile<T> of(width);
+  T* const own = tile + threadIdx.x * of.pitch;
+  for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += int64_t(gridDim.x) * kThreads) {
+    const unsigned here = rows_here(first, rows);
+    of.fill(tile, x + first * cols, here * width);
+    block_sync();
+    if (threadIdx.x < here) {
+      TinyRow<T, kColumns> row;
+      row.load(own, width);
+      row.find_sum(!kLog);
+      const T offset = kLog ? row.maximum + fn::log(row.sum) : T(0), factor = T(1) / row.sum;
+      row.write(own, width, [&](T v, unsigned) { return kLog ? v - offset : v * factor; });
+    }
+    block_sync();
+    of.empty(tile, y + first * cols, here * width);
+    block_sync();  // before the next rows come
+  }
+}
+
+// ---- some lanes a row ----
+
+// A row in the registers of kLanes neighbouring threads; what is beyond its end does not count in maximum and sum.
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
+struct ShortRow {
+  static constexpr unsigned kPacks = kValues / kWidth;
+  Values<T, kWidth> v[kPacks];  // x, then exp(x - maximum) if kept
+  T maximum, sum;
+
+  SINEW_DEVICE static unsigned column(unsigned i) { return (threadIdx.x % kLanes + i * kLanes) * kWidth; }
+  SINEW_DEVICE void load(const T* x, unsigned cols, bool active) {
+    if (!active) cols = 0;
+    SINEW_UNROLL
+    for (unsigned i = 0; i < kPacks; ++i) {
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) v[i].v[j] = T(-INFINITY);
+      if (column(i) < cols) v[i] = SINEW_CUDA_NS::load<kWidth>(x + column(i));
     }
   }
   SINEW_DEVICE void find_maximum() {
-    maximum = v[0];
+    maximum = v[0].v[0];
     SINEW_UNROLL
-    for (unsigned i = 1; i < kValues; ++i) maximum = larger(maximum, v[i]);
+    for (unsigned i = 0; i < kPacks; ++i) {
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) maximum = larger(maximum, v[i].v[j]);
+    }
     maximum = lanes_max<kLanes>(maximum);
   }
   // keep: v becomes the exponentials.
   SINEW_DEVICE void find_sum(bool keep) {
     sum = T(0);
     SINEW_UNROLL
-    for (unsigned i = 0; i < kValues; ++i) {
-      const T e = fn::exp(v[i] - maximum);
-      sum += e;
-      if (keep) v[i] = e;
+    for (unsigned i = 0; i < kPacks; ++i) {
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) {
+        const T e = fn::exp(v[i].v[j] - maximum);
+        sum += e;
+        if (keep) v[i].v[j] = e;
+      }
     }
     sum = lanes_sum<kLanes>(sum);
   }
+  // y = map(value, column) for the row's columns.
+  template <class Map>
+  SINEW_DEVICE void write(T* y, unsigned cols, bool active, Map map) {
+    if (!active) cols = 0;
+    SINEW_UNROLL
+    for (unsigned i = 0; i < kPacks; ++i) {
+      if (column(i) >= cols) continue;
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) v[i].v[j] = map(v[i].v[j], column(i) + unsigned(j));
+      store(y + column(i), v[i]);
+    }
+  }
 };
 
-template <class T, unsigned kLanes, unsigned kValues>
-__global__ void __launch_bounds__(kThreads<kLanes>, kResident<kLanes, kValues>)
-    softmax_short(int64_t rows, int64_t cols, bool log, const T* __restrict__ x, T* __restrict__ y) {
-  constexpr unsigned kGroups = kThreads<kLanes> / kLanes;
-  const unsigned lane = threadIdx.x % kLanes, width = static_cast<unsigned>(cols);
+template <class T, bool kLog, int kWidth, unsigned kLanes, unsigned kValues>
+__global__ void __launch_bounds__(kThreads, kResident<T, kLanes, kValues>)
+    softmax_short(int64_t rows, int64_t cols, const T* __restrict__ x, T* __restrict__ y) {
+  constexpr unsigned kGroups = kThreads / kLanes;
+  const unsigned width = static_cast<unsigned>(cols);
   // All lanes of a warp go round together: they meet in the shuffles.
   for (int64_t first = int64_t(blockIdx.x) * kGroups; first < rows; first += int64_t(gridDim.x) * kGroups) {
     const int64_t r = first + threadIdx.x / kLanes;
     const bool active = r < rows;
-    ShortRow<T, kLanes, kValues> row;
+    ShortRow<T, kWidth, kLanes, kValues> row;
     row.load(x + r * cols, width, active);
     row.find_maximum();
-    row.find_sum(!log);
-    const T offset = row.maximum + fn::log(row.sum), factor = T(1) / row.sum;
-    T* const to = y + r * cols;
-    SINEW_UNROLL
-    for (unsigned i = 0; i < kValues; ++i) {
-      const unsigned c = lane + i * kLanes;
-      if (active && c < width) to[c] = log ? row.v[i] - offset : row.v[i] * factor;
-    }
+    row.find_sum(!kLog);
+    const T offset = kLog ? row.maximum + fn::log(row.sum) : T(0), factor = T(1) / row.sum;
+    row.write(y + r * cols, width, active, [&](T v, unsigned) { return kLog ? v - offset : v * factor; });
   }
 }
 
@@ -92,13 +229,44 @@ SINEW_DEVICE void finish_loss(double sum, int64_t rows, T* loss, double* partial
     loss[0] = T(sum / double(rows));
 }
 
-template <class T, unsigned kLanes, unsigned kValues>
-__global__ void __launch_bounds__(kThreads<kLanes>, kResident<kLanes, kValues>)
+template <class T, unsigned kColumns>
+__global__ void __launch_bounds__(kThreads, kTinyResident<T>)
+    cross_entropy_tiny(int64_t rows, int64_t cols, const T* __restrict__ x, const int64_t* __restrict__ labels,
+                       const T* __restrict__ scale, T* __restrict__ dx, T* loss, double* partial) {
+  SINEW_SHARED(T, tile, [Tile<T>::kSize]);
+  SINEW_SHARED(double, warps, [kThreads / kWarp]);
+  const unsigned width = static_cast<unsigned>(cols);
+  const Tile<T> of(width);
+  T* const own = tile + threadIdx.x * of.pitch;
+  const T share = (scale ? scale[0] : T(1)) / T(rows);
+  double total = 0;
+  for (int64_t first = int64_t(blockIdx.x) * kThreads; first < rows; first += int64_t(gridDim.x) * kThreads) {
+    const unsigned here = rows_here(first, rows);
+    const unsigned label = threadIdx.x < here ? static_cast<unsigned>(labels[first + threadIdx.x]) : 0;
+    of.fill(tile, x + first * cols, here * width);
+    block_sync();
+    if (threadIdx.x < here) {
+      TinyRow<T, kColumns> row;
+      row.load(own, width);
+      row.find_sum(true);
+      total += double(row.maximum + fn::log(row.sum) - own[label]);
+      const T factor = share / row.sum;
+      row.write(own, width, [&](T v, unsigned c) { return v * factor - (c == label ? share : T(0)); });
+    }
+    block_sync();
+    if (dx) of.empty(tile, dx + first * cols, here * width);
+    block_sync();  // before the next rows come
+  }
+  finish_loss(block_sum(total, warps), rows, loss, partial);
+}
+
+template <class T, int kWidth, unsigned kLanes, unsigned kValues>
+__global__ void __launch_bounds__(kThreads, kResident<T, kLanes, kValues>)
     cross_entropy_short(int64_t rows, int64_t cols, const T* __restrict__ x, const int64_t* __restrict__ labels,
                         const T* __restrict__ scale, T* __restrict__ dx, T* loss, double* partial) {
-  constexpr unsigned kGroups = kThreads<kLanes> / kLanes;
-  SINEW_SHARED(double, warps, [kThreads<kLanes> / kWarp]);
-  const unsigned lane = threadIdx.x % kLanes, width = static_cast<unsigned>(cols);
+  constexpr unsigned kGroups = kThreads / kLanes;
+  SINEW_SHARED(double, warps, [kThreads / kWarp]);
+  const unsigned width = static_cast<unsigned>(cols);
   const T share = (scale ? scale[0] : T(1)) / T(rows);
   double total = 0;
   for (int64_t first = int64_t(blockIdx.x) * kGroups; first < rows; first += int64_t(gridDim.x) * kGroups) {
@@ -106,20 +274,14 @@ __global__ void __launch_bounds__(kThreads<kLanes>, kResident<kLanes, kValues>)
     const bool active = r < rows;
     const T* const from = x + r * cols;
     const unsigned label = active ? static_cast<unsigned>(labels[r]) : 0;
-    ShortRow<T, kLanes, kValues> row;
+    ShortRow<T, kWidth, kLanes, kValues> row;
     row.load(from, width, active);
     row.find_maximum();
     row.find_sum(true);
-    if (active && lane == 0) total += double(row.maximum + fn::log(row.sum) - from[label]);
-    if (dx) {
-      const T factor = share / row.sum;
-      T* const to = dx + r * cols;
-      SINEW_UNROLL
-      for (unsigned i = 0; i < kValues; ++i) {
-        const unsigned c = lane + i * kLanes;
-        if (active && c < width) to[c] = row.v[i] * factor - (c == label ? share : T(0));
-      }
-    }
+    if (active && threadIdx.x % kLanes == 0) total += double(row.maximum + fn::log(row.sum) - from[label]);
+    if (!dx) continue;
+    const T factor = share / row.sum;
+    row.write(dx + r * cols, width, active, [&](T v, unsigned c) { return v * factor - (c == label ? share : T(0)); });
   }
   finish_loss(block_sum(total, warps), rows, loss, partial);
 }
@@ -158,9 +320,9 @@ SINEW_DEVICE Running<T> scan_row(const T* row, int64_t cols, T (&maxima)[kLongTh
   return all;
 }
 
-template <class T, int kWidth>
+template <class T, bool kLog, int kWidth>
 __global__ void __launch_bounds__(kLongThreads, 4)
-    softmax_long(int64_t rows, int64_t cols, bool log, const T* __restrict__ x, T* __restrict__ y) {
+    softmax_long(int64_t rows, int64_t cols, const T* __restrict__ x, T* __restrict__ y) {
   SINEW_SHARED(T, maxima, [kLongThreads / kWarp]);
   SINEW_SHARED(T, sums, [kLongThreads / kWarp]);
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) {
@@ -170,7 +332,7 @@ __global__ void __launch_bounds__(kLongThreads, 4)
     for (int64_t c = int64_t(threadIdx.x) * kWidth; c < cols; c += int64_t(kLongThreads) * kWidth) {
       Values<T, kWidth> v = load<kWidth>(from + c);
       SINEW_UNROLL
-      for (int j = 0; j < kWidth; ++j) v.v[j] = log ? v.v[j] - offset : fn::exp(v.v[j] - all.maximum) * factor;
+      for (int j = 0; j < kWidth; ++j) v.v[j] = kLog ? v.v[j] - offset : fn::exp(v.v[j] - all.maximum) * factor;
       store(y + r * cols + c, v);
     }
   }
@@ -211,38 +373,51 @@ __global__ void __launch_bounds__(kMeanThreads)
   finish_loss<T>(block_sum(sum, warps), rows, loss, nullptr);
 }
 
-template <class T, unsigned kLanes, unsigned kValues>
-SoftmaxKernel<T> softmax_of() {
-  return {{"softmax of short rows", &softmax_short<T, kLanes, kValues>}, {kThreads<kLanes>, kThreads<kLanes> / kLanes}};
+template <class T, bool kLog, int kWidth>
+SoftmaxKernel<T> softmax_of(int64_t cols) {
+  const auto of_lanes = [](auto kernel, unsigned lanes) {
+    return SoftmaxKernel<T>{{"softmax of short rows", kernel}, {kThreads, kThreads / lanes}};
+  };
+  const auto tiny = [](auto kernel) {
+    return SoftmaxKernel<T>{{"softmax of tiny rows", kernel}, {kThreads, kThreads}};
+  };
+  if (cols <= 4) return tiny(&softmax_tiny<T, kLog, 4>);
+  if (cols <= 10) return tiny(&softmax_tiny<T, kLog, 10>);
+  if (cols <= kTinyColumns) return tiny(&softmax_tiny<T, kLog, kTinyColumns>);
+  if (cols <= 64) return of_lanes(&softmax_short<T, kLog, kWidth, 8, 8>, 8);
+  if (cols <= 256) return of_lanes(&softmax_short<T, kLog, kWidth, kWarp, 8>, kWarp);
+  if (cols <= 1024) return of_lanes(&softmax_short<T, kLog, kWidth, kWarp, 32>, kWarp);
+  return {{"softmax of long rows", &softmax_long<T, kLog, kWidth>}, {kLongThreads, 1}};
 }
-template <class T, unsigned kLanes, unsigned kValues>
-CrossEntropyKernel<T> cross_entropy_of() {
-  return {{"cross entropy of short rows", &cross_entropy_short<T, kLanes, kValues>},
-          {kThreads<kLanes>, kThreads<kLanes> / kLanes}};
+template <class T, int kWidth>
+CrossEntropyKernel<T> cross_entropy_of(int64_t cols) {
+  const auto of_lanes = [](auto kernel, unsigned lanes) {
+    return CrossEntropyKernel<T>{{"cross entropy of short rows", kernel}, {kThreads, kThreads / lanes}};
+  };
+  const auto tiny = [](auto kernel) {
+    return CrossEntropyKernel<T>{{"cross entropy of tiny rows", kernel}, {kThreads, kThreads}};
+  };
+  if (cols <= 4) return tiny(&cross_entropy_tiny<T, 4>);
+  if (cols <= 10) return tiny(&cross_entropy_tiny<T, 10>);
+  if (cols <= kTinyColumns) return tiny(&cross_entropy_tiny<T, kTinyColumns>);
+  if (cols <= 64) return of_lanes(&cross_entropy_short<T, kWidth, 8, 8>, 8);
+  if (cols <= 256) return of_lanes(&cross_entropy_short<T, kWidth, kWarp, 8>, kWarp);
+  if (cols <= 1024) return of_lanes(&cross_entropy_short<T, kWidth, kWarp, 32>, kWarp);
+  return {{"cross entropy of long rows", &cross_entropy_long<T, kWidth>}, {kLongThreads, 1}};
 }
 
 }  // namespace
 
 template <class T>
-SoftmaxKernel<T> softmax_kernel(int64_t cols, bool packs) {
-  if (cols <= 16) return softmax_of<T, 8, 2>();
-  if (cols <= 64) return softmax_of<T, 8, 8>();
-  if (cols <= 256) return softmax_of<T, kWarp, 8>();
-  if (cols <= 1024) return softmax_of<T, kWarp, 32>();
+SoftmaxKernel<T> softmax_kernel(int64_t cols, bool log, bool packs) {
   constexpr int kWidth = Pack<T>::kWidth;
-  if (packs) return {{"softmax of long rows", &softmax_long<T, kWidth>}, {kLongThreads, 1}};
-  return {{"softmax of long unaligned rows", &softmax_long<T, 1>}, {kLongThreads, 1}};
+  if (log) return packs ? softmax_of<T, true, kWidth>(cols) : softmax_of<T, true, 1>(cols);
+  return packs ? softmax_of<T, false, kWidth>(cols) : softmax_of<T, false, 1>(cols);
 }
 
 template <class T>
 CrossEntropyKernel<T> cross_entropy_kernel(int64_t cols, bool packs) {
-  if (cols <= 16) return cross_entropy_of<T, 8, 2>();
-  if (cols <= 64) return cross_entropy_of<T, 8, 8>();
-  if (cols <= 256) return cross_entropy_of<T, kWarp, 8>();
-  if (cols <= 1024) return cross_entropy_of<T, kWarp, 32>();
-  constexpr int kWidth = Pack<T>::kWidth;
-  if (packs) return {{"cross entropy of long rows", &cross_entropy_long<T, kWidth>}, {kLongThreads, 1}};
-  return {{"cross entropy of long unaligned rows", &cross_entropy_long<T, 1>}, {kLongThreads, 1}};
+  return packs ? cross_entropy_of<T, Pack<T>::kWidth>(cols) : cross_entropy_of<T, 1>(cols);
 }
 
 template <class T>
@@ -251,7 +426,7 @@ Kernel<int64_t, int64_t, const double*, T*> mean_loss_kernel() {
 }
 
 #define SINEW_INSTANTIATE(T)                                                     \
-  template SoftmaxKernel<T> softmax_kernel(int64_t cols, bool packs);            \
+  template SoftmaxKernel<T> softmax_kernel(int64_t cols, bool log, bool packs);  \
   template CrossEntropyKernel<T> cross_entropy_kernel(int64_t cols, bool packs); \
   template Kernel<int64_t, int64_t, const double*, T*> mean_loss_kernel();
 SINEW_INSTANTIATE(float)

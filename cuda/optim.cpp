@@ -45,8 +45,11 @@ void run_block_mean(const kernel::BlockMeanArgs& args) {
   const int64_t block = std::min(args.block, args.length);
   const int64_t of_outer = ceil_divide(args.length, block), blocks = args.outer * of_outer;
   if (args.inner > 1 || block < 4) {
-    launch(block_mean_columns_kernel<T>(), {grid_blocks(blocks * args.inner, kUpdateThreads)}, {kUpdateThreads}, 0,
-           stream(), blocks, of_outer, block, args.length, args.inner, args.absolute, x);
+    constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
+    const bool packs = args.inner % kWidth == 0 && is_aligned_to(16, args.x);
+    const int64_t threads = blocks * (packs ? args.inner / kWidth : args.inner);
+    launch(block_mean_columns_kernel<T>(packs), {grid_blocks(threads, kUpdateThreads)}, {kUpdateThreads}, 0, stream(),
+           blocks, of_outer, block, args.length, args.inner, args.absolute, x);
     return;
   }
   const unsigned threads = block <= 16 ? 8 : block <= 1024 ? 32 : kUpdateThreads;

@@ -6,6 +6,7 @@
 // Block means: parallel over columns, a thread adds a column of a block of elements; or with inner == 1 over blocks of
 // elements, some threads of a warp or all of a block on each, so that neighbours read neighbours. Bytes: 2 n sizeof(T).
 // GPU figures: not measured yet.
+#include "cuda/device/values.cuh"
 #include "cuda/device/vector.cuh"
 
 #include "core/functors.h"
@@ -125,19 +126,33 @@ SINEW_DEVICE int64_t quotient(int64_t a, int64_t b) {
   return (a | b) >> 32 == 0 ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
 }
 
-template <class T>
+// A thread takes kWidth neighbouring columns and asks for kTogether of their elements at a time.
+template <class T, int kWidth>
 __global__ void __launch_bounds__(kUpdateThreads) mean_columns(int64_t blocks, int64_t blocks_of_outer, int64_t block,
                                                                int64_t length, int64_t inner, bool absolute, T* x) {
-  const int64_t columns = blocks * inner, stride = int64_t(gridDim.x) * blockDim.x;
+  constexpr int kTogether = 8;
+  const int64_t groups = inner / kWidth, columns = blocks * groups, stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < columns; i += stride) {
-    const int64_t number = quotient(i, inner), outer = quotient(number, blocks_of_outer);
+    const int64_t number = quotient(i, groups), outer = quotient(number, blocks_of_outer);
     const int64_t first = (number - outer * blocks_of_outer) * block;
     const int64_t count = length - first < block ? length - first : block;
-    T* const column = x + (outer * length + first) * inner + (i - number * inner);
-    T sum = T(0);
-    for (int64_t k = 0; k < count; ++k) sum += term(column[k * inner], absolute);
-    sum /= static_cast<T>(count);
-    for (int64_t k = 0; k < count; ++k) column[k * inner] = sum;
+    T* const column = x + (outer * length + first) * inner + (i - number * groups) * kWidth;
+    Values<T, kWidth> sum{};
+    for (int64_t k = 0; k < count; k += kTogether) {
+      Values<T, kWidth> v[kTogether];
+      SINEW_UNROLL
+      for (int u = 0; u < kTogether; ++u)
+        if (k + u < count) v[u] = load<kWidth>(column + (k + u) * inner);
+      SINEW_UNROLL
+      for (int u = 0; u < kTogether; ++u) {
+        if (k + u >= count) continue;
+        SINEW_UNROLL
+        for (int j = 0; j < kWidth; ++j) sum.v[j] += term(v[u].v[j], absolute);
+      }
+    }
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) sum.v[j] /= static_cast<T>(count);
+    for (int64_t k = 0; k < count; ++k) store(column + k * inner, sum);
   }
 }
 
@@ -206,8 +221,9 @@ template UpdateKernel<float> update_kernel(Rule rule);
 template UpdateKernel<double> update_kernel(Rule rule);
 
 template <class T>
-BlockMeanKernel<T> block_mean_columns_kernel() {
-  return {"block mean, columns", &mean_columns<T>};
+BlockMeanKernel<T> block_mean_columns_kernel(bool packs) {
+  if (packs) return {"block mean, columns", &mean_columns<T, Pack<T>::kWidth>};
+  return {"block mean, single columns", &mean_columns<T, 1>};
 }
 template <class T>
 BlockMeanKernel<T> block_mean_segments_kernel(unsigned threads) {
@@ -215,8 +231,8 @@ BlockMeanKernel<T> block_mean_segments_kernel(unsigned threads) {
   if (threads == 32) return {"block mean, a warp", &mean_segments<T, 32>};
   return {"block mean, a block", &mean_segments<T, kUpdateThreads>};
 }
-template BlockMeanKernel<float> block_mean_columns_kernel();
-template BlockMeanKernel<double> block_mean_columns_kernel();
+template BlockMeanKernel<float> block_mean_columns_kernel(bool packs);
+template BlockMeanKernel<double> block_mean_columns_kernel(bool packs);
 template BlockMeanKernel<float> block_mean_segments_kernel(unsigned threads);
 template BlockMeanKernel<double> block_mean_segments_kernel(unsigned threads);
 

@@ -31,6 +31,16 @@ void run(const K& pool, const kernel::PoolArgs& args, bool packs, int64_t height
          args.index);
 }
 
+// The transposes, which write h x w pixels or, for the usual windows, the cells of 2x2 that these are in.
+int64_t cells_of(const kernel::PoolArgs& args) {
+  return args.stride == 2 && (args.kernel == 2 || args.kernel == 3) ? args.kernel : 0;
+}
+template <class T, class K>
+void run_transpose(const K& pool, const kernel::PoolArgs& args, bool packs) {
+  const auto extent = [&](int64_t n) { return cells_of(args) ? (args.pad + n - 1) / 2 - args.pad / 2 + 1 : n; };
+  run<T>(pool, args, packs, extent(args.h), extent(args.w));
+}
+
 bool writes_nothing(const kernel::PoolArgs& args, int64_t height, int64_t width) {
   return args.n == 0 || args.c == 0 || height == 0 || width == 0;
 }
@@ -50,7 +60,7 @@ void max_pool_gather(const kernel::PoolArgs& args) {
 void max_pool_scatter(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.h, args.w)) return;
   SINEW_DISPATCH_FLOAT(args.dtype, "max_pool_scatter", const bool packs = in_packs<T>(args, true);
-                       run<T>(PoolKernels<T>::scatter(packs), args, packs, args.h, args.w));
+                       run_transpose<T>(PoolKernels<T>::scatter(packs, cells_of(args)), args, packs));
 }
 void avg_pool(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.p, args.q)) return;
@@ -60,7 +70,7 @@ void avg_pool(const kernel::PoolArgs& args) {
 void avg_pool_grad(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.h, args.w)) return;
   SINEW_DISPATCH_FLOAT(args.dtype, "avg_pool_grad", const bool packs = in_packs<T>(args, false);
-                       run<T>(PoolKernels<T>::average_grad(packs), args, packs, args.h, args.w));
+                       run_transpose<T>(PoolKernels<T>::average_grad(packs, cells_of(args)), args, packs));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

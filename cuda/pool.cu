@@ -4,7 +4,8 @@
 // thread takes 16 bytes of channels of one pixel, or one element where the arrays do not allow that. The transposes
 // gather, for each pixel of the input, what the windows over it hold: no two threads write one place, and the order of
 // additions is fixed. kKernel: the windows' extent where it is 2 or 3, so that all loads of a thread are under way
-// together; 0 for any other.
+// together; 0 for any other. The transposes of the usual windows (2 or 3 wide, stride 2) write 2x2 pixels a thread: the
+// same one or four windows cover these, and which of their places is where is known when compiling.
 // Bytes: with stride >= kernel, each input once; overlapping windows find each other's pixels in the caches. The places
 // cost a byte an output. Flops: one per element of a window; bound by memory.
 // GPU figures: not measured yet.
@@ -78,6 +79,46 @@ SINEW_DEVICE void for_windows_over(const PoolShape& s, const Pixel& at, Fn fn) {
       fn((h - p * s.stride) * s.kernel + w - q * s.stride, (int64_t(at.image) * s.p + p) * s.q + q);
 }
 
+// The transposes where the stride is 2 and windows are kKernel = 2 or 3 wide. A thread writes the pixels (2 row - pad,
+// 2 column - pad) and their right and lower neighbours, at.row and at.column being counted from the first such cell
+// that holds a pixel; the windows over them are the one that starts there and, of extent 3, those before it. add(sum,
+// what load gave for a window, place in it) comes in the order of for_windows_over.
+template <int kKernel, int kWidth, class T, class Load, class Add>
+SINEW_DEVICE void write_cell(const PoolShape& s, T* y, Load load, Add add) {
+  constexpr int kReach = (kKernel + 1) / 2;  // windows over a cell, each way
+  const int first = s.pad / 2, height = (s.pad + s.h - 1) / 2 - first + 1, width = (s.pad + s.w - 1) / 2 - first + 1;
+  const Pixel at = pixel_of<kWidth>(s, height, width);
+  if (!at.inside) return;
+  const int p0 = at.row + first - (kReach - 1), q0 = at.column + first - (kReach - 1);
+  const auto clamp = [](int i, int n) { return i < 0 ? 0 : i < n ? i : n - 1; };
+  decltype(load(int64_t(0))) in[kReach][kReach];
+  SINEW_UNROLL
+  for (int p = 0; p < kReach; ++p) {
+    SINEW_UNROLL
+    for (int q = 0; q < kReach; ++q)
+      in[p][q] = load(((int64_t(at.image) * s.p + clamp(p0 + p, s.p)) * s.q + clamp(q0 + q, s.q)) * s.c + at.channel);
+  }
+  SINEW_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    SINEW_UNROLL
+    for (int j = 0; j < 2; ++j) {
+      const int h = 2 * (at.row + first) + i - s.pad, w = 2 * (at.column + first) + j - s.pad;
+      Values<T, kWidth> sum{};
+      SINEW_UNROLL
+      for (int p = 0; p < kReach; ++p) {
+        SINEW_UNROLL
+        for (int q = 0; q < kReach; ++q) {
+          const int a = i + 2 * (kReach - 1 - p), b = j + 2 * (kReach - 1 - q);  // of the pixel in the window
+          if (a < kKernel && b < kKernel && unsigned(p0 + p) < unsigned(s.p) && unsigned(q0 + q) < unsigned(s.q))
+            add(sum, in[p][q], a * kKernel + b);
+        }
+      }
+      if (unsigned(h) < unsigned(s.h) && unsigned(w) < unsigned(s.w))
+        store(y + ((int64_t(at.image) * s.h + h) * s.w + w) * s.c + at.channel, sum);
+    }
+  }
+}
+
 template <class T, int kWidth, int kKernel>
 __global__ void __launch_bounds__(kPoolThreads, 4)
     max_pool(PoolShape s, const T* __restrict__ x, T* __restrict__ y, uint8_t* __restrict__ index) {
@@ -117,18 +158,31 @@ __global__ void __launch_bounds__(kPoolThreads, 4)
 }
 
 template <class T, int kWidth>
+struct Scattered {
+  Values<T, kWidth> value;
+  Values<uint8_t, kWidth> place;
+
+  SINEW_DEVICE void add_to(Values<T, kWidth>& sum, int offset) const {
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j) sum.v[j] += place.v[j] == offset ? value.v[j] : T(0);
+  }
+};
+
+template <class T, int kWidth, int kKernel>
 __global__ void __launch_bounds__(kPoolThreads, 4)
     max_pool_scatter(PoolShape s, const T* __restrict__ x, T* __restrict__ y, const uint8_t* __restrict__ index) {
-  const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
-  if (!at.inside) return;
-  Values<T, kWidth> sum{};
-  for_windows_over(s, at, [&](int offset, int64_t window) {
-    const Values<T, kWidth> v = load<kWidth>(x + window * s.c + at.channel);
-    const Values<uint8_t, kWidth> place = load<kWidth>(index + window * s.c + at.channel);
-    SINEW_UNROLL
-    for (int j = 0; j < kWidth; ++j) sum.v[j] += place.v[j] == offset ? v.v[j] : T(0);
-  });
-  store(y + at.number * s.c + at.channel, sum);
+  const auto in = [&](int64_t at) { return Scattered<T, kWidth>{load<kWidth>(x + at), load<kWidth>(index + at)}; };
+  if constexpr (kKernel > 0) {
+    write_cell<kKernel, kWidth>(s, y, in, [](Values<T, kWidth>& sum, const Scattered<T, kWidth>& from, int offset) {
+      from.add_to(sum, offset);
+    });
+  } else {
+    const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
+    if (!at.inside) return;
+    Values<T, kWidth> sum{};
+    for_windows_over(s, at, [&](int offset, int64_t window) { in(window * s.c + at.channel).add_to(sum, offset); });
+    store(y + at.number * s.c + at.channel, sum);
+  }
 }
 
 template <class T, int kWidth, int kKernel>
@@ -146,19 +200,25 @@ __global__ void __launch_bounds__(kPoolThreads, 4)
   store(y + at.number * s.c + at.channel, sum);
 }
 
-template <class T, int kWidth>
+template <class T, int kWidth, int kKernel>
 __global__ void __launch_bounds__(kPoolThreads, 4)
     avg_pool_grad(PoolShape s, const T* __restrict__ x, T* __restrict__ y, const uint8_t*) {
-  const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
-  if (!at.inside) return;
   const T scale = T(1) / T(s.kernel * s.kernel);
-  Values<T, kWidth> sum{};
-  for_windows_over(s, at, [&](int, int64_t window) {
-    const Values<T, kWidth> v = load<kWidth>(x + window * s.c + at.channel);
+  const auto add = [scale](Values<T, kWidth>& sum, const Values<T, kWidth>& v, int) {
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) sum.v[j] += scale * v.v[j];
-  });
-  store(y + at.number * s.c + at.channel, sum);
+  };
+  if constexpr (kKernel > 0) {
+    write_cell<kKernel, kWidth>(
+        s, y, [&](int64_t at) { return load<kWidth>(x + at); }, add);
+  } else {
+    const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
+    if (!at.inside) return;
+    Values<T, kWidth> sum{};
+    for_windows_over(
+        s, at, [&](int offset, int64_t window) { add(sum, load<kWidth>(x + window * s.c + at.channel), offset); });
+    store(y + at.number * s.c + at.channel, sum);
+  }
 }
 
 }  // namespace
@@ -186,14 +246,14 @@ auto PoolKernels<T>::average(bool packs, int64_t kernel) -> FromPlaces {
   SINEW_BY_WIDTH("average pool", avg_pool)
 }
 template <class T>
-auto PoolKernels<T>::scatter(bool packs) -> FromPlaces {
-  if (packs) return {"max pool scatter", &max_pool_scatter<T, Pack<T>::kWidth>};
-  return {"max pool scatter, unaligned", &max_pool_scatter<T, 1>};
+auto PoolKernels<T>::scatter(bool packs, int64_t cells) -> FromPlaces {
+  const int64_t kernel = cells;
+  SINEW_BY_WIDTH("max pool scatter", max_pool_scatter)
 }
 template <class T>
-auto PoolKernels<T>::average_grad(bool packs) -> FromPlaces {
-  if (packs) return {"average pool grad", &avg_pool_grad<T, Pack<T>::kWidth>};
-  return {"average pool grad, unaligned", &avg_pool_grad<T, 1>};
+auto PoolKernels<T>::average_grad(bool packs, int64_t cells) -> FromPlaces {
+  const int64_t kernel = cells;
+  SINEW_BY_WIDTH("average pool grad", avg_pool_grad)
 }
 #undef SINEW_BY_WIDTH
 #undef SINEW_BY_KERNEL

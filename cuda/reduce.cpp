@@ -47,6 +47,14 @@ void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
 }
 
 template <class T>
+void run_folded(ReduceOp op, const Problem& p, int64_t fold, int64_t splits, const T* x, T* y) {
+  void* partial = memory_allocate(static_cast<size_t>(splits * kReduceColumns) * sizeof(T), stream());
+  run_once(op, Problem{1, p.reduced / fold, kReduceColumns}, splits, x, static_cast<T*>(partial));
+  run_once(op, Problem{1, splits * fold, p.inner}, 1, static_cast<const T*>(partial), y);
+  memory_free(partial, stream());
+}
+
+template <class T>
 void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
   const bool rows = p.inner == 1;
   const int64_t blocks = ceil_div(p.outputs(), rows ? 1 : kReduceColumns);
@@ -54,6 +62,11 @@ void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
   const int64_t chunk = rows ? kSmallestChunk : kSmallestColumnChunk;
   const int64_t splits = std::clamp<int64_t>(std::min(enough / blocks, p.reduced / chunk), 1, enough);
   if (splits == 1) return run_once(op, p, 1, x, y);
+  // A block's columns would be few: neighbouring rows side by side fill it, and leave as many more partial results.
+  if (p.outer == 1 && !rows && kReduceColumns % p.inner == 0 && p.reduced % (kReduceColumns / p.inner) == 0) {
+    const int64_t fold = kReduceColumns / p.inner;
+    if (fold > 1) return run_folded(op, p, fold, splits, x, y);
+  }
   void* partial = memory_allocate(static_cast<size_t>(splits * p.outputs()) * sizeof(T), stream());
   run_once(op, p, splits, x, static_cast<T*>(partial));
   run_once(op, Problem{1, splits, p.outputs()}, 1, static_cast<const T*>(partial), y);

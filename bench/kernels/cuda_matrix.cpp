@@ -165,6 +165,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   if (problem == nullptr) problem = std::make_unique<GemmProblem>(product);
   GemmProblem& p = *problem;
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
+  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
     if (library)
@@ -176,14 +177,14 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
       cuda::gemm_with(p.args, who == "own_large"   ? cuda::GemmTile::large
                               : who == "own_small" ? cuda::GemmTile::small
                               : who == "own_tf32"  ? cuda::GemmTile::tensor
-                                                   : cuda::GemmTile::large_few_threads);
+                                                   : cuda::GemmTile::large_many_threads);
     return true;
   };
   if (!p.verified[who]) {
     p.c.spoil();
     if (!run()) return state.SkipWithError("the library refuses");
     if (!agrees(p.c.read(), tolerance(p.args.k, tf32), [&](int64_t i) { return p.exact(i); }))
-      return state.SkipWithError("the product is wrong");
+      return state.SkipWithError(library ? "cuBLAS: its product is off" : "the product is wrong");
     p.verified[who] = true;
   }
   measure(state, 2.0 * static_cast<double>(p.args.m * p.args.n * p.args.k), run);
@@ -317,9 +318,9 @@ cuda::ConvChoice choice_of(const std::string& who, const Layer& layer, CudnnKind
     if (who == v.who) {
       const int64_t outputs = kind == CudnnKind::dx ? layer.in : layer.out;
       return {true,
-              !v.wide         ? cuda::CorrelationTile::square
-              : outputs <= 64 ? cuda::CorrelationTile::tall
-                              : cuda::CorrelationTile::large,
+              !v.wide         ? cuda::ConvTile::square
+              : outputs <= 64 ? cuda::ConvTile::tall
+                              : cuda::ConvTile::large,
               v.blocks, v.edges};
     }
   return {};
@@ -350,6 +351,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   const std::function<bool()> run = [&]() -> bool {
     if (library) return cudnn().run(at[0], at[1], at[2]);
     const KernelTable& table = kernels(Device::cuda);
+    cuda::set_matmul_precision(tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
     (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(a);
     return true;
   };
@@ -357,7 +359,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
     out.spoil();
     if (!run()) return state.SkipWithError("cuDNN refuses");
     if (!agrees(out.read(), tolerance(p.terms(kind), tf32), [&](int64_t i) { return p.exact(kind, nhwc, i); }))
-      return state.SkipWithError("the convolution is wrong");
+      return state.SkipWithError(library ? "cuDNN: its convolution is off" : "the convolution is wrong");
     p.verified[who + name_of(kind)] = true;
   }
   measure(state, p.flops(), run);
@@ -373,12 +375,12 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_few_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
       add(std::string("gemm/") + product.name + "/" + who,
           [&product, who](benchmark::State& state) { gemm(state, product, who); });
   for (const Layer& l : kLayers)
     for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw}) {
-      std::vector<const char*> all = {"own", "cudnn_nhwc", "cudnn_nchw", "cudnn_nhwc_tf32"};
+      std::vector<const char*> all = {"own", "cudnn_nhwc", "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32"};
       for (const Variant& v : kVariants)
         if (l.in >= 64 && (v.dw || kind != CudnnKind::dw)) all.push_back(v.who);
       for (const char* who : all)

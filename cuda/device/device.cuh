@@ -12,6 +12,7 @@
 //   block_sync()                         barrier of all threads of the block
 //   warp_shuffle_xor(value, mask)        value of lane (own ^ mask); all 32 lanes take part
 //   atomic_add(pointer, value)           relaxed; returns the old value
+//   sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract
 //   Pack<T>                              16 bytes of T, moved in one access; its address is 16-byte aligned
 //
 // Of sm_80 and later; the three of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
@@ -66,6 +67,9 @@ template <class T>
 SINEW_DEVICE T atomic_add(T* pointer, T value) {
   return atomicAdd(pointer, value);
 }
+
+SINEW_DEVICE void sin_cos_pi(float x, float* sin, float* cos) { sincospif(x, sin, cos); }
+SINEW_DEVICE void sin_cos_pi(double x, double* sin, double* cos) { sincospi(x, sin, cos); }
 
 SINEW_DEVICE uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));

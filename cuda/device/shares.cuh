@@ -1,16 +1,10 @@
 // Sums of tiles that several blocks share, for conv.cu, conv_dw.cu and conv_finish.cu (cuda/kernels/matrix.h).
 #pragma once
 
+#include "cuda/device/conv_walk.cuh"
 #include "cuda/device/tile.cuh"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
-
-// Where the part's pixel m begins in the target.
-SINEW_DEVICE int64_t target_place(const CorrelationShape& shape, const CorrelationPart& part, int m) {
-  const int image = divide(part.per_image, m), rest = m - image * part.per_image.divisor;
-  const int row = divide(part.per_row, rest), column = rest - row * part.per_row.divisor;
-  return image * shape.target_image + part.target + row * shape.target_step_h + column * shape.target_step_w;
-}
 
 // The whole tile, row by row; `to` is aligned to 16 bytes.
 template <class Shape>

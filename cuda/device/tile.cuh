@@ -222,7 +222,4 @@ struct MatrixAlongK : AlongK<Shape, kExtent, kVec> {
   }
 };
 
-// n / d without a division.
-SINEW_DEVICE int divide(const Divider& by, int n) { return int((uint64_t(uint32_t(n)) * by.multiplier) >> by.shift); }
-
 }  // namespace sinew::cuda::SINEW_CUDA_NS

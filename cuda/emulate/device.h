@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include <cmath>
 #include <source_location>
 #include <type_traits>
 
@@ -66,6 +67,13 @@ T atomic_add(T* pointer, T value) {
     } while (!__atomic_compare_exchange(pointer, &old, &sum, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     return old;
   }
+}
+
+template <class T>
+void sin_cos_pi(T x, T* sin, T* cos) {
+  const T angle = T(3.14159265358979323846) * x;
+  *sin = std::sin(angle);
+  *cos = std::cos(angle);
 }
 
 inline void copy_async(void* shared, const void* global, bool there) {

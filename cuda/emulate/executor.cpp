@@ -23,8 +23,9 @@ constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridX = 0x7fffffff, 
 constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
 constexpr int kWarpSize = 32;
 
-// Shared memory lies in an arena aligned to its own size, with gaps that AddressSanitizer watches.
+// Shared memory lies in an arena aligned to its own size, with gaps that are watched.
 constexpr size_t kArenaBytes = 256 * 1024, kGap = 128;
+constexpr char kGapPattern = 0x5a;
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
 
@@ -147,6 +148,7 @@ class Executor {
     return below(philox_u32({options_.seed, static_cast<uint32_t>(RngPurpose::test), 0, 0}, random_count_++), bound);
   }
   void* place_shared(size_t bytes, size_t alignment);
+  bool gaps_are_whole() const;
 
   // The launch.
   LaunchConfig config_{};
@@ -167,6 +169,7 @@ class Executor {
   Thread* running_ = nullptr;
   std::vector<StaticArray> static_arrays_;
   size_t arena_end_ = 0, static_bytes_ = 0;
+  std::vector<char*> gaps_;  // behind what was placed
 
   // Kept between launches.
   char* const arena_;
@@ -252,6 +255,8 @@ void Executor::prepare_block(const Index& block) {
   static_arrays_.clear();
   static_bytes_ = 0;
   arena_end_ = 0;
+  gaps_.assign(1, arena_);
+  std::memset(arena_, kGapPattern, kGap);
   ASAN_POISON_MEMORY_REGION(arena_, kArenaBytes);
   place_shared(config_.shared_bytes, kGap);
 }
@@ -271,6 +276,7 @@ void Executor::run_block(const Index& block) {
     }
   }
   if (error_.empty() && ended_ < threads_.size()) error_ = deadlock();
+  if (error_.empty() && !gaps_are_whole()) error_ = "writes beyond its shared memory";
   if (!error_.empty()) unwind_fibers();
 }
 
@@ -368,6 +374,17 @@ void Executor::warp_collective(const char* what, void* record, WarpFunction func
     if (warp.lanes[i] != &me) wake(*warp.lanes[i]);
 }
 
+// AddressSanitizer watches the gaps itself; elsewhere they hold a pattern, and a write is found when the block has
+// ended.
+bool Executor::gaps_are_whole() const {
+#if !defined(__SANITIZE_ADDRESS__)
+  for (const char* gap : gaps_)
+    for (size_t i = 0; i < kGap; ++i)
+      if (gap[i] != kGapPattern) return false;
+#endif
+  return true;
+}
+
 // Fills with 0xFF: NaN where a kernel reads what nobody wrote.
 void* Executor::place_shared(size_t bytes, size_t alignment) {
   const size_t step = alignment > 16 ? alignment : 16;
@@ -375,6 +392,10 @@ void* Executor::place_shared(size_t bytes, size_t alignment) {
   arena_end_ = begin + bytes;
   ASAN_UNPOISON_MEMORY_REGION(arena_ + begin, bytes);
   std::memset(arena_ + begin, 0xFF, bytes);
+#if !defined(__SANITIZE_ADDRESS__)
+  gaps_.push_back(arena_ + arena_end_);
+  std::memset(gaps_.back(), kGapPattern, kGap);
+#endif
   return arena_ + begin;
 }
 

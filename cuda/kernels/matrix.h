@@ -36,7 +36,7 @@ struct GemmShape {
 };
 // What a block makes of C. float: 128 x 128 by 256 threads or by half as many with twice the work, 64 x 64, and 128 x
 // 128 on the tensor cores (gemm_tensor.cu; with `pack` only). double: 64 x 64 and 64 x 32.
-enum class GemmTile : uint8_t { large, large_few_threads, small, tensor };
+enum class GemmTile : uint8_t { large, large_many_threads, small, tensor };
 inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
 // Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
 template <class T>
@@ -112,7 +112,7 @@ struct CorrelationShape {
 };
 // What a block makes at a time; not all exist for every type and alignment. float: 128 x 128, 256 x 64, 64 x 64, 128 x
 // 32, 64 x 32, 256 x 16. double: 64 x 64 and 64 x 32.
-enum class CorrelationTile : uint8_t { large, tall, square, middle, low, narrow };
+enum class ConvTile : uint8_t { large, tall, square, middle, low, narrow };
 // Parameters: source, filter, bias (may be null), target, sums, shape, parts. Whole tiles: blockIdx.y is the part,
 // blockIdx.x counts its tiles, tile_n columns first. Shares: blockIdx.x. The filters are (outputs, taps, channels)
 // forward and (channels, taps, outputs) else.
@@ -128,7 +128,7 @@ struct CorrelationKernel {
 // pack: channels (and outputs unless forward) are multiples of 16 bytes, source and filter aligned to them. shares:
 // where that exists (large, tall, square; with pack).
 template <class T>
-CorrelationKernel<T> correlation_kernel(bool forward, bool pack, CorrelationTile tile, bool shares);
+CorrelationKernel<T> correlation_kernel(bool forward, bool pack, ConvTile tile, bool shares);
 
 // Parameters: sums, bias, target, shape, parts, tile_m, tile_n. blockIdx.x counts tiles of all parts, blockIdx.y groups
 // of kFinishThreads times 16 bytes of a tile.
@@ -139,7 +139,7 @@ Kernel<const T*, const T*, T*, CorrelationShape, CorrelationParts, int, int> cor
 // For benchmarks and tests: what conv.cpp would choose otherwise. blocks: of shares; 0: whole tiles.
 struct ConvChoice {
   bool chosen = false;
-  CorrelationTile tile = CorrelationTile::square;
+  ConvTile tile = ConvTile::square;
   int64_t blocks = 0;
   bool edges = false;
 };
@@ -201,5 +201,10 @@ struct ConvDwKernel {
 // that exists (float, more than 64 filters, pack).
 template <class T>
 ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters, bool large);
+
+// ---- conv_tensor.cu, conv_dw_tensor.cu: the same with `pack` on the tensor cores ----
+
+CorrelationKernel<float> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
+ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -10,19 +10,20 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 
 // ---- loss.cu ----
 
-// How rows of `cols` elements are shared out: short ones stay in the registers of a few lanes, a long one keeps a
-// block. packs: x and the output are moved 16 bytes at a time; their addresses and `cols` must be multiples of that.
+// How rows of `cols` elements are shared out: tiny ones take a thread each, short ones stay in the registers of a few
+// lanes, a long one keeps a block. packs: x and the output are moved 16 bytes at a time; their addresses and `cols`
+// must be multiples of that. (Tiny rows are moved as one array and do not ask for it.)
 struct RowShare {
   unsigned threads, rows_per_block;
 };
-// Parameters: rows, cols, log, x, y. Any one-dimensional grid.
+// Parameters: rows, cols, x, y. Any one-dimensional grid.
 template <class T>
 struct SoftmaxKernel {
-  Kernel<int64_t, int64_t, bool, const T*, T*> kernel;
+  Kernel<int64_t, int64_t, const T*, T*> kernel;
   RowShare share;
 };
 template <class T>
-SoftmaxKernel<T> softmax_kernel(int64_t cols, bool packs);
+SoftmaxKernel<T> softmax_kernel(int64_t cols, bool log, bool packs);
 // Parameters: rows, cols, x, labels, scale, dx, loss, partial. scale and dx may be null. With partial, block b leaves
 // the sum of its rows' losses in partial[b]; otherwise loss, unless null, receives the mean, and there is one block.
 template <class T>
@@ -106,9 +107,11 @@ struct PoolKernels {
   using FromPlaces = Kernel<PoolShape, const T*, T*, const uint8_t*>;  // index is read, or not used
   static WithPlaces max(bool packs, int64_t kernel);
   static FromPlaces gather(bool packs, int64_t kernel);
-  static FromPlaces scatter(bool packs);
+  // cells: the windows' extent where it is 2 or 3 and the stride is 2; then a thread writes a cell of 2x2 pixels,
+  // counted with the padding, and what is said of pixels above holds for cells that have one. 0 otherwise.
+  static FromPlaces scatter(bool packs, int64_t cells);
   static FromPlaces average(bool packs, int64_t kernel);
-  static FromPlaces average_grad(bool packs);
+  static FromPlaces average_grad(bool packs, int64_t cells);
 };
 
 // ---- layer_norm.cu ----
@@ -118,15 +121,24 @@ struct PoolKernels {
 inline constexpr unsigned kLayerThreads = 256;
 template <class T>
 struct LayerNormKernels {
-  // rows, cols, eps, x, gamma, beta, y, mean, inv_std.
+  // rows, cols, 1 / cols, eps, x, gamma, beta, y, mean, inv_std.
   struct Rows {
-    Kernel<int64_t, int64_t, double, const T*, const T*, const T*, T*, T*, T*> kernel;
+    Kernel<int64_t, int64_t, double, double, const T*, const T*, const T*, T*, T*, T*> kernel;
     unsigned rows_per_block;
   };
   static Rows rows(int64_t cols, bool packs);
-  // rows, cols, g, x, gamma, mean, inv_std, dx.
+  // The derivative of up to kGradColumns columns: dx unless null, and sums for finish_grad. Block i takes `chunk` rows,
+  // a multiple of rows_together, and has shared_bytes of dynamic memory; a multiprocessor holds `resident` blocks.
+  // rows, cols, chunk, 1 / cols, g, x, gamma, mean, inv_std, dx, partial.
+  static constexpr int64_t kGradColumns = 512;
+  struct Grad {
+    Kernel<int64_t, int64_t, int64_t, double, const T*, const T*, const T*, const T*, const T*, T*, double*> kernel;
+    unsigned rows_together, shared_bytes, resident;
+  };
+  static Grad grad(int64_t cols, bool packs);
+  // dx of more columns. rows, cols, 1 / cols, g, x, gamma, mean, inv_std, dx.
   struct GradRows {
-    Kernel<int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*> kernel;
+    Kernel<int64_t, int64_t, double, const T*, const T*, const T*, const T*, const T*, T*> kernel;
     unsigned rows_per_block;
   };
   static GradRows dx(int64_t cols, bool packs);

@@ -41,14 +41,15 @@ template <class T>
 UpdateKernel<T> update_kernel(Rule rule);
 
 // x (outer, length, inner), in place: means over blocks along `length`.
-// Columns: a thread per column of a block of elements; any inner. Segments: `threads` threads per block, inner == 1.
+// Columns: a thread per column of a block of elements, any inner; packs: per 16 bytes of columns, x and inner being
+// multiples of that. Segments: `threads` threads per block, inner == 1.
 // Parameters: blocks of elements in all, blocks of one outer index, block, length, inner, absolute, x.
 // Columns: any one-dimensional grid. Segments: threads is 8, 32 or kUpdateThreads; blockIdx.x counts groups of
 // kUpdateThreads / threads blocks of elements.
 template <class T>
 using BlockMeanKernel = Kernel<int64_t, int64_t, int64_t, int64_t, int64_t, bool, T*>;
 template <class T>
-BlockMeanKernel<T> block_mean_columns_kernel();
+BlockMeanKernel<T> block_mean_columns_kernel(bool packs);
 template <class T>
 BlockMeanKernel<T> block_mean_segments_kernel(unsigned threads);
 

@@ -2,7 +2,8 @@
 
 usage: ptxas_table.py BUILD_FOLDER [--jobs N] [--json FILE] [--into FILE]
 BUILD_FOLDER: of the preset cuda or gpu, configured. --into: between the lines "<!-- ptxas -->" of docs/gpu.md.
-Instances of one template are one row. Exit code 1 when a kernel spills.
+Instances of one template are one row. Then, for files whose kernels use the tensor cores or asynchronous copies, how
+often those instructions are in their PTX. Exit code 1 when a kernel spills.
 """
 import argparse
 import concurrent.futures
@@ -12,20 +13,38 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 
 parser = argparse.ArgumentParser()
 parser.add_argument("build")
 parser.add_argument("--jobs", type=int, default=os.cpu_count())
 parser.add_argument("--json")
 parser.add_argument("--into")
+parser.add_argument("--arch", default="sm_90", help="whose PTX is searched")
 args = parser.parse_args()
 commands = [c for c in json.load(open(os.path.join(args.build, "compile_commands.json"))) if c["file"].endswith(".cu")]
 
 
+SPECIAL = {"mma.sync tf32": r"mma\.sync\S*tf32", "mma.sync bf16": r"mma\.sync\S*bf16", "wgmma": r"wgmma\.mma_async",
+           "ldmatrix": r"ldmatrix\.sync", "cp.async": r"cp\.async\.c"}
+
+
+def special_instructions(words, folder):
+    with tempfile.NamedTemporaryFile(suffix=".ptx") as ptx:
+        words = list(words)
+        words[words.index("-o") + 1] = ptx.name
+        words = [w for w in words if w != "-c" and not w.startswith(("-gencode", "--generate-code", "-Xptxas"))]
+        run = subprocess.run(words + ["-ptx", f"-arch={args.arch}"], cwd=folder, text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT)
+        if run.returncode != 0:
+            sys.exit(f"nvcc -ptx failed\n{run.stdout[-2000:]}")
+        text = open(ptx.name).read()
+    return {name: len(re.findall(pattern, text)) for name, pattern in SPECIAL.items()}
+
+
 def report(entry):
     words = shlex.split(entry["command"])
-    if os.path.basename(words[0]) == "ccache":
-        words = words[1:]
+    words = words[[os.path.basename(w) for w in words].index("nvcc") :]  # a launcher stands before it
     words[words.index("-o") + 1] = os.devnull
     # Its report is all that is wanted: what is an error in the build is a row here.
     words = [w for w in words if "warning-as-error" not in w and w not in ("-MD",)]
@@ -37,7 +56,10 @@ def report(entry):
                          stderr=subprocess.STDOUT)
     if run.returncode != 0:
         sys.exit(f"{entry['file']}: nvcc failed\n{run.stdout[-2000:]}")
-    return os.path.basename(entry["file"]), run.stdout
+    special = {}
+    if re.search(r"\b(mma|wgmma|load_matrices|copy_async)\w*", open(entry["file"]).read()):
+        special = special_instructions(words, entry["directory"])
+    return os.path.basename(entry["file"]), run.stdout, special
 
 
 def demangled(names):
@@ -55,9 +77,11 @@ def kernel_of(name):
     return out.split("::")[-1].split("(")[0]
 
 
-rows = {}
+rows, instructions = {}, {}
 with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    for file, text in pool.map(report, commands):
+    for file, text, special in pool.map(report, commands):
+        if any(special.values()):
+            instructions[file] = special
         found = []
         for block in re.split(r"ptxas info\s+: Compiling entry function ", text)[1:]:
             numbers = lambda pattern: [int(n) for n in re.findall(pattern, block)]
@@ -82,6 +106,8 @@ for (file, kernel, arch), values in sorted(rows.items()):
     lines.append(f"| {file} | {kernel} | {arch} | {len(values)} | {span(registers)} | {span(shared)} | {span(spilled)} | "
                  f"{span(stack)} |")
 lines += ["", f"{sum(map(len, rows.values()))} instances of {len(rows)} kernels, {spills} with spills."]
+lines += ["", "| file | " + " | ".join(SPECIAL) + " |", "| --- |" + " ---: |" * len(SPECIAL)] if instructions else []
+lines += [f"| {file} | " + " | ".join(map(str, special.values())) + " |" for file, special in sorted(instructions.items())]
 print("\n".join(lines))
 if args.into:
     begin, end = "<!-- ptxas -->\n", "<!-- end of ptxas -->\n"

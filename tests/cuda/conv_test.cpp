@@ -10,7 +10,8 @@ namespace {
 struct Case {
   int64_t n, h, w, c, k, r, s;
   int64_t stride_h = 1, stride_w = 1, pad_h = 0, pad_w = 0;
-  size_t offset = 0;  // of every pointer, in elements
+  size_t offset = 0;    // of every pointer, in elements
+  bool coarse = false;  // factors are multiples of 1/256, which TF32 holds exactly
 };
 
 std::ostream& operator<<(std::ostream& out, const Case& c) {
@@ -71,9 +72,12 @@ template <class T>
 void check_case(const Case& c, Which which = Which::all) {
   SCOPED_TRACE(::testing::Message() << to_string(dtype_of<T>) << " " << c);
   kernel::ConvArgs a = args_of(c, dtype_of<T>);
-  const auto x = random_values<T>(static_cast<size_t>(a.n * a.h * a.w * a.c), -1, 1, 1);
-  const auto filter = random_values<T>(static_cast<size_t>(a.k * a.r * a.s * a.c), -1, 1, 2);
-  const auto y = random_values<T>(static_cast<size_t>(a.n * a.p * a.q * a.k), -1, 1, 3);
+  auto x = random_values<T>(static_cast<size_t>(a.n * a.h * a.w * a.c), -1, 1, 1);
+  auto filter = random_values<T>(static_cast<size_t>(a.k * a.r * a.s * a.c), -1, 1, 2);
+  auto y = random_values<T>(static_cast<size_t>(a.n * a.p * a.q * a.k), -1, 1, 3);
+  if (c.coarse)
+    for (std::vector<T>* values : {&x, &filter, &y})
+      for (T& value : *values) value = std::round(value * 256) / 256;
   const auto bias = random_values<T>(static_cast<size_t>(a.k), -1, 1, 4);
   std::vector<Sum> forward(y.size()), dx(x.size()), dw(filter.size());
   products(a, [&](size_t i, size_t f, size_t o) {
@@ -172,7 +176,7 @@ TEST(CudaConv, WideTilesBackward) {
 }
 
 using cuda::ConvChoice;
-using cuda::CorrelationTile;
+using cuda::ConvTile;
 
 // How work is dealt out, instead of what is best for the shape.
 struct Forced {
@@ -189,7 +193,7 @@ TEST(CudaConv, SharesOfTiles) {
   for (const int64_t blocks : {1, 2, 7, 27, 1000})
     for (const bool edges : {false, true}) {
       SCOPED_TRACE(::testing::Message() << blocks << " blocks, edges " << edges);
-      const Forced forced({true, CorrelationTile::square, blocks, edges});
+      const Forced forced({true, ConvTile::square, blocks, edges});
       check_case<float>({2, 6, 5, 12, 36, 3, 3, 1, 1, 1, 1});
       check_case<float>({2, 7, 9, 4, 4, 3, 3, 2, 2, 1, 1});
       check_case<float>({1, 8, 7, 4, 8, 5, 2, 3, 2, 2, 0});  // parts without taps
@@ -200,7 +204,7 @@ TEST(CudaConv, SharesOfTiles) {
 TEST(CudaConv, SharesInAllOrders) {
   SINEW_NEEDS_CUDA();
   in_all_orders([] {
-    const Forced forced({true, CorrelationTile::square, 5, true});
+    const Forced forced({true, ConvTile::square, 5, true});
     check_case<float>({1, 5, 6, 8, 36, 3, 3, 1, 1, 1, 1});
     check_case<float>({2, 5, 6, 5, 7, 3, 3, 2, 2, 1, 1});  // element by element
     check_case<double>({1, 4, 4, 4, 6, 3, 3, 1, 1, 1, 1, 1});
@@ -210,8 +214,8 @@ TEST(CudaConv, SharesInAllOrders) {
 // Every tile with ragged edges, some of them in shares.
 TEST(CudaConv, TilesInShares) {
   SINEW_NEEDS_CUDA();
-  for (const CorrelationTile tile : {CorrelationTile::large, CorrelationTile::tall, CorrelationTile::square,
-                                     CorrelationTile::middle, CorrelationTile::low, CorrelationTile::narrow}) {
+  for (const ConvTile tile :
+       {ConvTile::large, ConvTile::tall, ConvTile::square, ConvTile::middle, ConvTile::low, ConvTile::narrow}) {
     SCOPED_TRACE(static_cast<int>(tile));
     const Forced forced({true, tile, 6, false});
     check_case<float>({2, 9, 16, 12, 132, 1, 3, 1, 1, 0, 1}, Which::forward);
@@ -225,12 +229,12 @@ TEST(CudaConv, TilesInShares) {
 TEST(CudaConv, FilterGradientsTapByTap) {
   SINEW_NEEDS_CUDA();
   for (const int64_t blocks : {1, 5, 23}) {
-    const Forced square({true, CorrelationTile::square, blocks, true});
+    const Forced square({true, ConvTile::square, blocks, true});
     check_case<float>({2, 4, 5, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
     check_case<float>({3, 5, 6, 64, 68, 3, 2, 2, 3, 1, 1}, Which::backward);
     check_case<float>({3, 1, 3, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
     check_case<double>({2, 3, 2, 64, 34, 3, 3, 1, 1, 1, 1}, Which::backward);
-    const Forced large({true, CorrelationTile::large, blocks, true});
+    const Forced large({true, ConvTile::large, blocks, true});
     check_case<float>({5, 2, 3, 128, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
   }
 }
@@ -259,7 +263,7 @@ TEST(CudaConv, DwHasTheSameBitsInEveryOrder) {
 
 TEST(CudaConv, SharesHaveTheSameBitsInEveryOrder) {
   SINEW_NEEDS_CUDA();
-  const Forced forced({true, CorrelationTile::square, 7, true});
+  const Forced forced({true, ConvTile::square, 7, true});
   kernel::ConvArgs a = args_of({2, 6, 5, 8, 12, 3, 3, 1, 1, 1, 1}, DType::f32);
   const DeviceArray<float> x(random_values<float>(2 * 6 * 5 * 8, -1, 1, 1));
   const DeviceArray<float> y(random_values<float>(2 * 6 * 5 * 12, -1, 1, 2));
@@ -276,6 +280,63 @@ TEST(CudaConv, SharesHaveTheSameBitsInEveryOrder) {
   };
   const auto first = all();
   in_all_orders([&] { EXPECT_EQ(all(), first); });
+}
+
+void check_tensor(Case c, Which which = Which::all) {
+  c.coarse = true;
+  cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
+  check_case<float>(c, which);
+  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
+}
+
+TEST(CudaConvTensor, KernelsStridesAndPadding) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    for (const Case& c : {Case{2, 6, 5, 4, 8, 3, 3, 1, 1, 1, 1}, Case{1, 7, 9, 4, 4, 3, 3, 2, 2, 1, 1},
+                          Case{2, 5, 6, 8, 4, 1, 1}, Case{1, 6, 6, 4, 4, 1, 1, 2, 2},
+                          Case{1, 8, 7, 4, 4, 5, 2, 3, 2, 2, 0}, Case{3, 4, 4, 12, 20, 3, 3, 2, 2, 1, 1},
+                          Case{40, 2, 2, 4, 4, 3, 3, 1, 1, 1, 1}, Case{3, 1, 1, 4, 4, 3, 3, 1, 1, 1, 1}})
+      check_tensor(c);
+  });
+}
+
+// What does not allow accesses of 16 bytes goes to the ordinary units; only the forward pass takes 6 filters.
+TEST(CudaConvTensor, OddChannelsAndUnalignedPointers) {
+  SINEW_NEEDS_CUDA();
+  check_tensor({2, 6, 5, 3, 16, 3, 3, 1, 1, 1, 1});
+  check_tensor({1, 5, 5, 4, 6, 3, 3, 1, 1, 1, 1});
+  check_tensor({1, 5, 6, 4, 4, 3, 3, 2, 2, 1, 1, 1});
+}
+
+// Ragged edges of every tile of conv_tensor.cu and conv_dw_tensor.cu.
+TEST(CudaConvTensor, EveryTile) {
+  SINEW_NEEDS_CUDA();
+  check_tensor({1, 19, 7, 8, 36, 3, 3, 1, 1, 1, 1});                   // 64 x 32; dw 64 x 64
+  check_tensor({1, 131, 131, 4, 20, 1, 1});                            // 128 x 32; dw 32 x 64, chunks
+  check_tensor({1, 131, 131, 4, 36, 1, 1}, Which::forward);            // 128 x 64
+  check_tensor({1, 131, 131, 36, 4, 1, 1}, Which::backward);           // 128 x 64
+  check_tensor({1, 93, 93, 4, 132, 1, 1}, Which::forward);             // 128 x 128
+  check_tensor({1, 93, 93, 132, 4, 1, 1}, Which::backward);            // 128 x 128
+  check_tensor({1, 9, 9, 4, 132, 3, 3, 1, 1, 1, 1}, Which::backward);  // dw 128 x 128
+}
+
+// The setting reaches the entries: factors that TF32 does not hold are rounded.
+TEST(CudaConvTensor, FactorsAreRounded) {
+  SINEW_NEEDS_CUDA();
+  kernel::ConvArgs a = args_of({1, 1, 1, 4, 4, 1, 1}, DType::f32);
+  const float fine = 1 + std::ldexp(1.0f, -12);  // rounds to 1
+  const DeviceArray<float> x(std::vector<float>(4, fine)), filter(std::vector<float>(16, 1)), out(16);
+  a.x = x.data(), a.filter = filter.data(), a.y = x.data(), a.out = out.data();
+  for (const auto& [precision, factor] :
+       {std::pair{cuda::MatmulPrecision::tf32, 1.0f}, {cuda::MatmulPrecision::f32, fine}}) {
+    cuda::set_matmul_precision(precision);
+    device().conv_forward(a);
+    EXPECT_EQ(out.read()[0], 4 * factor);
+    device().conv_dx(a);
+    EXPECT_EQ(out.read()[0], 4 * factor);
+    device().conv_dw(a);
+    EXPECT_EQ(out.read()[0], factor * factor);
+  }
 }
 
 }  // namespace

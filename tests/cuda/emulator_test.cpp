@@ -245,6 +245,15 @@ TEST_F(CudaEmulator, DynamicSharedMemory) {
   });
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
+TEST_F(CudaEmulator, AWriteBehindSharedMemoryIsAnError) {
+  const DeviceArray<int> x(std::vector<int>(100, 3)), y(1);
+  const std::string error = error_of([&] { run(dynamic_sum, {1}, {100}, 99 * sizeof(int), x.data(), y.data()); });
+  EXPECT_CONTAINS(error, "writes beyond its shared memory");
+  EXPECT_CONTAINS(error_of([&] { run(dynamic_sum, {1}, {100}, 0, x.data(), y.data()); }), "beyond its shared memory");
+}
+#endif
+
 __global__ void read_uninitialised(float* y) {
   SINEW_SHARED(float, fixed, [4]);
   SINEW_DYNAMIC_SHARED(float, dynamic);

@@ -212,8 +212,9 @@ TEST(CudaGemm, TilesForBenchmarks) {
   SINEW_NEEDS_CUDA();
   in_all_orders([] {
     for (const bool trans : {false, true})
-      check_case<float>({.m = 132, .n = 72, .k = 20, .trans_a = trans, .trans_b = !trans, .alpha = 0.5, .beta = 1},
-                        [](const kernel::GemmArgs& args) { cuda::gemm_with(args, cuda::GemmTile::large_few_threads); });
+      check_case<float>(
+          {.m = 132, .n = 72, .k = 20, .trans_a = trans, .trans_b = !trans, .alpha = 0.5, .beta = 1},
+          [](const kernel::GemmArgs& args) { cuda::gemm_with(args, cuda::GemmTile::large_many_threads); });
   });
 }
 

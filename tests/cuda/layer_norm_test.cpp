@@ -12,8 +12,10 @@ struct Case {
   size_t offset = 0;  // of every pointer, in elements
 };
 // Few and many columns of a warp's row, a block's rows, each in packs and unaligned; several chunks of rows.
-constexpr Case kCases[] = {{1, 1},    {3, 5},       {9, 32},   {17, 256},    {5, 250},  {10, 256, 1}, {3, 1000},
-                           {9, 1023}, {2, 1024, 2}, {3, 1028}, {2, 1500, 1}, {2, 2049}, {140, 33},    {130, 132}};
+constexpr Case kCases[] = {{1, 1},    {3, 5},      {9, 32},      {17, 256}, {5, 250},     {10, 256, 1},
+                           {3, 1000}, {9, 1023},   {2, 1024, 2}, {3, 1028}, {2, 1500, 1}, {2, 2049},
+                           {140, 33}, {130, 132},  {70, 16},     {5, 12},   {9, 7},       {40, 64},
+                           {9, 60},   {11, 50, 1}, {33, 400},    {20, 512}, {3, 512, 1},  {3, 516}};
 
 template <class T>
 void expect_close(const std::vector<T>& got, const std::vector<T>& want, const char* what) {
@@ -109,7 +111,7 @@ TEST(CudaLayerNorm, InDoubleEqualsTheCpu) {
 
 TEST(CudaLayerNorm, TheVarianceKeepsItsDigits) {
   SINEW_NEEDS_CUDA();
-  for (const int64_t cols : {100, 1000, 1040, 1500}) {
+  for (const int64_t cols : {16, 64, 100, 512, 1000, 1040, 1500}) {
     const Case c{2, cols};
     Inputs<float> v(c);
     for (float& x : v.x) x = 10000 + x;
@@ -124,7 +126,7 @@ TEST(CudaLayerNorm, TheVarianceKeepsItsDigits) {
 
 TEST(CudaLayerNorm, TheSameBitsInEveryOrder) {
   SINEW_NEEDS_CUDA();
-  for (const Case& c : {Case{140, 33}, Case{4, 1500}}) {
+  for (const Case& c : {Case{140, 33}, Case{140, 16}, Case{20, 300}, Case{4, 1500}}) {
     const Inputs<float> v(c);
     const Normalized<float> f = on_device(c, v);
     const Slopes<float> g = grad_on_device(c, v, f);

@@ -216,11 +216,14 @@ void check_block_mean(const Means& c, bool absolute, size_t offset) {
 TEST(CudaBlockMean, Shapes) {
   SINEW_NEEDS_CUDA();
   in_all_orders([] {
-    for (const Means& c : {Means{1, 1, 1, 1}, Means{5, 9, 1, 9}, Means{70, 9, 1, 9}, Means{3, 100, 1, 32},
-                           Means{1, 3000, 1, 1500}, Means{2, 1300, 1, 5000}, Means{300, 7, 1, 3}, Means{4, 9, 33, 9},
-                           Means{2, 10, 5, 4}, Means{1, 5, 70, 1}, Means{0, 5, 3, 2}, Means{2, 0, 3, 2}})
+    for (const Means& c :
+         {Means{1, 1, 1, 1}, Means{5, 9, 1, 9}, Means{70, 9, 1, 9}, Means{3, 100, 1, 32}, Means{1, 3000, 1, 1500},
+          Means{2, 1300, 1, 5000}, Means{300, 7, 1, 3}, Means{4, 9, 33, 9}, Means{2, 10, 5, 4}, Means{3, 9, 8, 9},
+          Means{2, 21, 12, 17}, Means{1, 5, 70, 1}, Means{0, 5, 3, 2}, Means{2, 0, 3, 2}})
       for (bool absolute : {false, true}) {
         check_block_mean<float>(c, absolute, 0);
+        check_block_mean<float>(c, absolute, 1);
+        check_block_mean<double>(c, absolute, 0);
         check_block_mean<double>(c, absolute, 1);
       }
   });

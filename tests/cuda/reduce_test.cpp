@@ -10,9 +10,10 @@ struct Extents {
   int64_t outer, reduced, inner;
 };
 // Warp and block per row, columns, ragged ends, both kinds of splitting, extents 1 and 0.
-constexpr Extents kShapes[] = {{1, 1, 1},     {1, 7, 1},    {5, 1, 1}, {33, 10, 1}, {9, 1024, 1}, {3, 1025, 1},
-                               {1, 70000, 1}, {7, 4099, 1}, {1, 5, 3}, {4, 9, 33},  {2, 100, 64}, {1, 4500, 5},
-                               {1, 1, 40},    {3, 2, 1},    {0, 5, 3}, {4, 5, 0}};
+constexpr Extents kShapes[] = {{1, 1, 1},    {1, 7, 1},     {5, 1, 1},    {33, 10, 1},  {9, 1024, 1},
+                               {3, 1025, 1}, {1, 70000, 1}, {7, 4099, 1}, {1, 5, 3},    {4, 9, 33},
+                               {2, 100, 64}, {1, 4500, 5},  {1, 600, 16}, {1, 1200, 8}, {1, 1026, 2},
+                               {1, 601, 16}, {1, 1, 40},    {3, 2, 1},    {0, 5, 3},    {4, 5, 0}};
 
 template <class T>
 std::vector<T> input(const Extents& e, uint32_t stream) {
@@ -70,7 +71,7 @@ TEST(CudaReduce, EveryOpTypeAndShape) {
 
 TEST(CudaReduce, SumsAreTheSameBitsInEveryOrder) {
   SINEW_NEEDS_CUDA();
-  for (const Extents& e : {Extents{1, 70000, 1}, Extents{3, 5000, 7}, Extents{40, 300, 1}}) {
+  for (const Extents& e : {Extents{1, 70000, 1}, Extents{3, 5000, 7}, Extents{1, 3000, 8}, Extents{40, 300, 1}}) {
     const std::vector<float> x = input<float>(e, 4);
     const std::vector<float> first = on_device<float, float>(ReduceOp::sum, e, x);
     in_all_orders([&] { EXPECT_EQ((on_device<float, float>(ReduceOp::sum, e, x)), first); });

@@ -1,0 +1,86 @@
+// Derivative of a convolution towards its filters on the tensor cores: factors rounded to TF32 (10 bits of mantissa),
+// sums in float. The kernel of conv_dw.cu with tiles of cuda/device/tensor_tile.cuh; conv_dw.cu is used instead where
+// channels or filters do not allow accesses of 16 bytes.
+//
+// Parallel over tiles and chunks of pixels, flops and bytes as there. GPU figures: not measured yet.
+#include "cuda/device/device.cuh"
+
+#include "cuda/device/conv_walk.cuh"
+#include "cuda/device/tensor_tile.cuh"
+#include "cuda/kernels/matrix.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+template <class Tile>
+struct TapCopies : SliceAlongX<Tile, Tile::kExtentN> {
+  using Slice = SliceAlongX<Tile, Tile::kExtentN>;
+  const ConvDwShape& shape;
+  const float* x;
+  TapOrigin origin;
+  Tap tap[Slice::kCount];
+
+  SINEW_DEVICE TapCopies(const float* x_, const ConvDwShape& s, const DwTile& place)
+      : shape(s), x(x_), origin(s, place.first + Slice::own_k()) {
+    SINEW_UNROLL
+    for (int i = 0; i < Slice::kCount; ++i) tap[i] = tap_of(s, place.n0 + Slice::own_x() + i * Slice::kStep);
+  }
+  SINEW_DEVICE void fetch(float* slice, int k_left) {
+    if (!Slice::idle()) {
+      SINEW_UNROLL
+      for (int i = 0; i < Slice::kCount; ++i) {
+        const bool there = Slice::own_k() < k_left && inside(shape, origin, tap[i]);
+        copy_async(Slice::place(slice, i), x + (there ? origin.offset + tap[i].offset : 0), there);
+      }
+    }
+    origin.advance(shape);
+  }
+};
+
+template <class Tile>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
+    conv_dw_tensor(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out, float*,
+                   ConvDwShape shape) {
+  SINEW_DYNAMIC_SHARED(float, shared);
+  const DwTile place = dw_tile(shape, Tile::kExtentM, Tile::kExtentN);
+  MatrixCopiesAlongX<Tile, Tile::kExtentM> load_a(y + place.begin * shape.filters, shape.filters, place.m0,
+                                                  shape.filters);
+  TapCopies<Tile> load_b(x + place.image * shape.x_image, shape, place);
+  Tile tile;
+  tile.accumulate(shared, place.count, load_a, load_b);
+
+  out += int64_t(blockIdx.y) * shape.filters * shape.columns;
+  SINEW_UNROLL
+  for (int i = 0; i < Tile::kRows; ++i) {
+    const int m = place.m0 + Tile::first_row() + i * 8;
+    if (m >= shape.filters) continue;
+    SINEW_UNROLL
+    for (int j = 0; j < Tile::kBlocksN; ++j) {
+      const int n = place.n0 + Tile::first_column() + j * 8;
+      write_pair(out + int64_t(m) * shape.columns + n, {{tile.value(i, j, 0), tile.value(i, j, 1)}}, n, shape.columns,
+                 shape.pack_out);
+    }
+  }
+}
+
+template <class Tile>
+ConvDwKernel<float> kernel_for() {
+  return {{"conv_dw, tf32", &conv_dw_tensor<Tile>},
+          Tile::kExtentM,
+          Tile::kExtentN,
+          kTensorDepth,
+          Tile::kThreads,
+          Tile::kMinBlocks,
+          Tile::template shared_bytes<SliceAlongX<Tile, Tile::kExtentM>, SliceAlongX<Tile, Tile::kExtentN>>(),
+          {}};
+}
+
+}  // namespace
+
+ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters) {
+  if (filters <= 32) return kernel_for<TensorTile<32, 64, 32, 16, 4>>();
+  if (filters <= 64) return kernel_for<TensorTile<64, 64, 32, 32, 4>>();
+  return kernel_for<TensorTile<128, 128, 64, 64, 2>>();
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
