@@ -39,7 +39,7 @@ struct TapCopies : SliceAlongX<Tile, Tile::kExtentN> {
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
-    conv_dw_tensor(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out,
+    conv_dw_tensor(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out, float*,
                    ConvDwShape shape) {
   SINEW_DYNAMIC_SHARED(float, shared);
   const DwTile place = dw_tile(shape, Tile::kExtentM, Tile::kExtentN);
@@ -71,7 +71,8 @@ ConvDwKernel<float> kernel_for() {
           kTensorDepth,
           Tile::kThreads,
           Tile::kMinBlocks,
-          Tile::template shared_bytes<SliceAlongX<Tile, Tile::kExtentM>, SliceAlongX<Tile, Tile::kExtentN>>()};
+          Tile::template shared_bytes<SliceAlongX<Tile, Tile::kExtentM>, SliceAlongX<Tile, Tile::kExtentN>>(),
+          {}};
 }
 
 }  // namespace

@@ -24,7 +24,7 @@ struct GatherCopies : SliceAlongK<Tile, Tile::kExtentM> {
   Pixel pixel[Slice::kCount];
 
   SINEW_DEVICE GatherCopies(const float* source_, const CorrelationShape& shape_, const CorrelationPart& part,
-                            const CorrelationTile& place)
+                            const CorrelationPlace& place)
       : shape(shape_), source(source_), walk(source_walk<kDirection>(shape_, part)) {
     SINEW_UNROLL
     for (int i = 0; i < Slice::kCount; ++i)
@@ -68,7 +68,7 @@ struct FilterCopies : SliceAlongX<Tile, Tile::kExtentN> {
 
 template <class Tile>
 SINEW_DEVICE void write_tile(const Tile& tile, const float* bias, float* target, const CorrelationShape& shape,
-                             const CorrelationPart& part, const CorrelationTile& place) {
+                             const CorrelationPart& part, const CorrelationPlace& place) {
   const int n0 = place.n0 + Tile::first_column();
   SINEW_UNROLL
   for (int i = 0; i < Tile::kRows; ++i) {
@@ -93,10 +93,10 @@ SINEW_DEVICE void write_tile(const Tile& tile, const float* bias, float* target,
 template <class Tile, bool kForward>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
     correlate_tensor(const float* __restrict__ source, const float* __restrict__ filter, const float* __restrict__ bias,
-                     float* __restrict__ target, CorrelationShape shape, CorrelationParts parts) {
+                     float* __restrict__ target, float*, CorrelationShape shape, CorrelationParts parts) {
   SINEW_DYNAMIC_SHARED(float, shared);
   const CorrelationPart& part = parts.at[blockIdx.y];
-  const CorrelationTile place = correlation_tile(shape, part, Tile::kExtentM, Tile::kExtentN);
+  const CorrelationPlace place = correlation_place(shape, part, Tile::kExtentM, Tile::kExtentN);
   if (!place.there) return;  // the whole block
   const int depth = part.taps_h * part.taps_w * shape.channels;
   GatherCopies<Tile, kForward ? 1 : -1> load_a(source + place.first_image * shape.source_image, shape, part, place);
@@ -118,13 +118,19 @@ CorrelationKernel<float> kernel_for(bool forward) {
     return {{"conv_forward, tf32", &correlate_tensor<Tile, true>},
             Tile::kExtentM,
             Tile::kExtentN,
+            kTensorDepth,
             Tile::kThreads,
-            Tile::template shared_bytes<A, SliceAlongK<Tile, Tile::kExtentN>>()};
+            Tile::kMinBlocks,
+            Tile::template shared_bytes<A, SliceAlongK<Tile, Tile::kExtentN>>(),
+            false};
   return {{"conv_dx, tf32", &correlate_tensor<Tile, false>},
           Tile::kExtentM,
           Tile::kExtentN,
+          kTensorDepth,
           Tile::kThreads,
-          Tile::template shared_bytes<A, SliceAlongX<Tile, Tile::kExtentN>>()};
+          Tile::kMinBlocks,
+          Tile::template shared_bytes<A, SliceAlongX<Tile, Tile::kExtentN>>(),
+          false};
 }
 
 // A large tile is worth it when there is one for every multiprocessor of a large GPU. Not tuned yet.

@@ -212,6 +212,7 @@ const Layer kLayers[] = {
     {"resnet50", 32, 56, 64, 256, 1, 1, 0},
     {"vgg16_cifar", 128, 16, 128, 128, 3, 1, 1},
     {"vgg16_cifar", 128, 4, 512, 512, 3, 1, 1},
+    {"vgg16_cifar", 64, 2, 512, 512, 3, 1, 1},
 #endif
     {"small", 2, 6, 4, 8, 3, 1, 1},
     {"small", 1, 7, 3, 5, 3, 2, 1},
@@ -300,6 +301,31 @@ struct ConvProblem {
   }
 };
 
+// Ways to deal out the work, beside the one the shape leads to. "wide" is the largest tile.
+struct Variant {
+  const char* who;
+  bool wide;
+  int64_t blocks;  // of equal shares; 0: whole tiles (dw: chunks)
+  bool edges, dw;
+};
+const Variant kVariants[] = {
+    {"own_square", false, 0, false, true},          {"own_wide", true, 0, false, true},
+    {"own_wide_shares", true, 264, false, true},    {"own_wide_shares_edges", true, 264, true, true},
+    {"own_square_shares", false, 528, false, true}, {"own_square_shares_edges", false, 528, true, true}};
+
+cuda::ConvChoice choice_of(const std::string& who, const Layer& layer, CudnnKind kind) {
+  for (const Variant& v : kVariants)
+    if (who == v.who) {
+      const int64_t outputs = kind == CudnnKind::dx ? layer.in : layer.out;
+      return {true,
+              !v.wide         ? cuda::ConvTile::square
+              : outputs <= 64 ? cuda::ConvTile::tall
+                              : cuda::ConvTile::large,
+              v.blocks, v.edges};
+    }
+  return {};
+}
+
 void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std::string& who) {
   static std::map<const Layer*, std::unique_ptr<ConvProblem>> all;
   static const Array workspace(kWorkspace, 3);
@@ -321,6 +347,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
     state.counters["algorithm"] = cudnn().algorithm();
   }
   p.args.out = out.data;
+  cuda::set_conv_choice(choice_of(who, layer, kind));
   const std::function<bool()> run = [&]() -> bool {
     if (library) return cudnn().run(at[0], at[1], at[2]);
     const KernelTable& table = kernels(Device::cuda);
@@ -336,6 +363,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
     p.verified[who + name_of(kind)] = true;
   }
   measure(state, p.flops(), run);
+  cuda::set_conv_choice({});
 }
 
 void add(const std::string& name, const std::function<void(benchmark::State&)>& body) {
@@ -351,12 +379,16 @@ void add_all() {
       add(std::string("gemm/") + product.name + "/" + who,
           [&product, who](benchmark::State& state) { gemm(state, product, who); });
   for (const Layer& l : kLayers)
-    for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw})
-      for (const char* who : {"own", "cudnn_nhwc", "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32"})
+    for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw}) {
+      std::vector<const char*> all = {"own", "cudnn_nhwc", "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32"};
+      for (const Variant& v : kVariants)
+        if (l.in >= 64 && (v.dw || kind != CudnnKind::dw)) all.push_back(v.who);
+      for (const char* who : all)
         add(std::string("conv/") + l.net + "/" + std::to_string(l.size) + "x" + std::to_string(l.in) + "to" +
                 std::to_string(l.out) + "k" + std::to_string(l.kernel) + "s" + std::to_string(l.stride) + "/" +
                 name_of(kind) + "/" + who,
             [&l, kind, who](benchmark::State& state) { conv(state, l, kind, who); });
+    }
 }
 
 }  // namespace

@@ -17,10 +17,12 @@ struct Walk {
   int channel_step, tap_step, row_step;  // tap_step: to the next tap and back by all channels; row_step alike
   int channel = 0, s = 0, r = 0, offset = 0;
 
-  SINEW_DEVICE void advance(int n) {
+  // Whether it is another tap's turn.
+  SINEW_DEVICE bool advance(int n) {
     channel += n;
     offset += n * channel_step;
-    while (channel >= channels) {
+    if (channel < channels) return false;
+    do {
       channel -= channels;
       offset += tap_step;
       if (++s == taps_w) {
@@ -28,7 +30,8 @@ struct Walk {
         ++r;
         offset += row_step;
       }
-    }
+    } while (channel >= channels);
+    return true;
   }
   SINEW_DEVICE bool there() const { return r < taps_h; }
 };
@@ -61,7 +64,7 @@ SINEW_DEVICE bool inside(const CorrelationShape& shape, const Walk& walk, const 
          unsigned(pixel.w + kDirection * walk.s) < unsigned(shape.source_w) && walk.there();
 }
 
-// The filters towards the input: (channels of the source, taps, outputs), of which a part has every stride-th tap.
+// The filters, of which a part has some taps.
 SINEW_DEVICE Walk filter_walk(const CorrelationShape& shape, const CorrelationPart& part) {
   return {shape.channels,
           part.taps_h,
@@ -80,12 +83,12 @@ SINEW_DEVICE int64_t target_offset(const CorrelationShape& shape, const Correlat
 
 // A tile of the product: its part's first pixel and first output, and the images from the first one on. Not there when
 // the part is smaller than the largest one.
-struct CorrelationTile {
+struct CorrelationPlace {
   int m0, n0, first_image;
   bool there;
 };
-SINEW_DEVICE CorrelationTile correlation_tile(const CorrelationShape& shape, const CorrelationPart& part, int tile_m,
-                                              int tile_n) {
+SINEW_DEVICE CorrelationPlace correlation_place(const CorrelationShape& shape, const CorrelationPart& part, int tile_m,
+                                                int tile_n) {
   const int tiles_n = (shape.outputs + tile_n - 1) / tile_n;
   const int64_t begin = int64_t(blockIdx.x / tiles_n) * tile_m;
   if (begin >= part.pixels) return {0, 0, 0, false};

@@ -78,14 +78,21 @@ Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 // target pixel (i, j) = sum over taps (r, s) and channels of source pixel (base_h + i step_h + d r, base_w + j step_w +
 // d s) times the filter, where that pixel exists. d = 1: the convolution, source x. d = -1: towards the input, source
 // y; there the targets fall apart into parts, one for each residue of their position by the stride, which have every
-// stride-th tap.
+// stride-th tap. In either, pixels at the edges of the images may be parts of their own, with the taps they reach.
+//
+// How work is dealt out: a tile's sum is cut into slices of the kernel's depth. Either a block makes a whole tile
+// (share = 0), or the slices of all tiles, one after the other, are cut into equal shares, one for each block: then
+// what a block has of a tile it does not make whole goes to sums[2 block + (1 where it has the tile's first slice)]
+// (tile_m, tile_n), which correlation_finish_kernel adds up in the order of the blocks.
 struct CorrelationPart {
   int pixels;                  // of all images: the rows of the product
   Divider per_image, per_row;  // pixels of an image, of a row of it
   int taps_h, taps_w;
   int base_h, base_w;
-  int filter;  // where tap (0, 0) begins in the filters (d = -1)
-  int target;  // where the part's first pixel begins in the target's image
+  int filter;             // where tap (0, 0) begins in the filters
+  int target;             // where the part's first pixel begins in the target's image
+  Divider slices;         // of a tile
+  int first, first_tile;  // slices and tiles of the parts before it
 };
 inline constexpr int kMaxCorrelationParts = 16;
 struct CorrelationParts {
@@ -96,28 +103,54 @@ struct CorrelationShape {
   int outputs;  // channels of the target: the columns of the product
   int step_h, step_w;
   int channel_step, tap_step_w, tap_step_h;  // of the filters, between channels of the source and between taps
+  int output_step;                           // of the filters, between outputs
   int target_step_h, target_step_w;          // between neighbouring pixels of a part
   int64_t source_image, target_image;        // elements
+  int parts, slices, share;                  // slices: of all parts together, where shares are dealt out
   bool relu;
   bool pack_target;  // target and outputs allow accesses of 16 bytes
 };
-// Parameters: source, filter, bias (may be null), target, shape, parts. blockIdx.y is the part, blockIdx.x counts its
-// tiles, tile_n columns first. The filters are (outputs, taps, channels) forward and (channels, taps, outputs) else.
+// What a block makes at a time; not all exist for every type and alignment. float: 128 x 128, 256 x 64, 64 x 64, 128 x
+// 32, 64 x 32, 256 x 16. double: 64 x 64 and 64 x 32.
+enum class ConvTile : uint8_t { large, tall, square, middle, low, narrow };
+// Parameters: source, filter, bias (may be null), target, sums, shape, parts. Whole tiles: blockIdx.y is the part,
+// blockIdx.x counts its tiles, tile_n columns first. Shares: blockIdx.x. The filters are (outputs, taps, channels)
+// forward and (channels, taps, outputs) else.
 template <class T>
 struct CorrelationKernel {
-  Kernel<const T*, const T*, const T*, T*, CorrelationShape, CorrelationParts> kernel;
-  int tile_m, tile_n;
+  Kernel<const T*, const T*, const T*, T*, T*, CorrelationShape, CorrelationParts> kernel;
+  int tile_m, tile_n, depth;
   unsigned threads;
+  int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
+  bool shares;
 };
-// pack: channels (and outputs unless forward) are multiples of 16 bytes, source and filter aligned to them.
+// pack: channels (and outputs unless forward) are multiples of 16 bytes, source and filter aligned to them. shares:
+// where that exists (large, tall, square; with pack).
 template <class T>
-CorrelationKernel<T> correlation_kernel(bool forward, bool pack, int64_t pixels, int64_t outputs);
+CorrelationKernel<T> correlation_kernel(bool forward, bool pack, ConvTile tile, bool shares);
+
+// Parameters: sums, bias, target, shape, parts, tile_m, tile_n. blockIdx.x counts tiles of all parts, blockIdx.y groups
+// of kFinishThreads times 16 bytes of a tile.
+inline constexpr unsigned kFinishThreads = 256;
+template <class T>
+Kernel<const T*, const T*, T*, CorrelationShape, CorrelationParts, int, int> correlation_finish_kernel();
+
+// For benchmarks and tests: what conv.cpp would choose otherwise. blocks: of shares; 0: whole tiles.
+struct ConvChoice {
+  bool chosen = false;
+  ConvTile tile = ConvTile::square;
+  int64_t blocks = 0;
+  bool edges = false;
+};
+void set_conv_choice(const ConvChoice& choice);
+const ConvChoice& conv_choice();
 
 // ---- conv_dw.cu ----
 
 // dw (filters, columns) = sum over pixels of y's cotangent (pixels, filters) times the x under each tap; columns are
-// (r, s, c). blockIdx.y is a chunk of pixels; its sums go to out + blockIdx.y * filters * columns.
+// (r, s, c). Either blockIdx.y is a chunk of pixels, whose sums go to out + blockIdx.y * filters * columns, or blocks
+// have equal shares of the slices of all tiles, like conv.cu's.
 struct ConvDwShape {
   int filters, columns, pixels, chunk;  // chunk: a multiple of the kernel's depth
   int h, w, c, taps_w;
@@ -127,18 +160,47 @@ struct ConvDwShape {
   // row and an image adds to the offset; where they wrap.
   int skip_h, skip_w, skip, wrap_row, wrap_image, end_h, end_w;
   bool pack_out;
+  int share;       // in slices; 0: chunks
+  int all;         // slices of all tiles
+  Divider slices;  // of a tile
 };
+// The same for images so small that many taps miss them: every tap is a part, summed over the pixels whose tap exists,
+// which are a rectangle in every image. Always in shares; c is a multiple of tile_n.
+struct ConvDwTap {
+  int pixels, height, width;   // of all images; of the rectangle
+  Divider per_image, per_row;  // pixels of the rectangle, of a row of it
+  int x, y;                    // where the rectangle's first pixel begins in an image, under this tap
+  // What changes from a pixel to the one `depth` further: row, column, offsets in x and y; what wrapping a row and an
+  // image adds to the offsets.
+  int skip_i, skip_j, skip_x, skip_y, row_x, row_y, image_x, image_y;
+  Divider slices;  // of a tile
+  int first;       // slices of the taps before it
+};
+struct ConvDwTaps {
+  ConvDwTap at[kMaxCorrelationParts];
+};
+struct ConvDwTapsShape {
+  ConvDwShape all;      // filters, columns, c, share, all, pack_out
+  int taps, tiles;      // tiles: of a tap
+  int x_column, x_row;  // elements between neighbouring pixels of y, in x
+  int y_row;            // between rows of y
+  int64_t x_image, y_image;
+};
+
 template <class T>
 struct ConvDwKernel {
-  Kernel<const T*, const T*, T*, ConvDwShape> kernel;  // x, y, out, shape; blockIdx.x counts tiles, tile_n first
+  // x, y, out, sums, shape; blockIdx.x counts tiles, tile_n first, or shares.
+  Kernel<const T*, const T*, T*, T*, ConvDwShape> kernel;
   int tile_m, tile_n, depth;
   unsigned threads;
   int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
+  Kernel<const T*, const T*, T*, T*, ConvDwTapsShape, ConvDwTaps> taps;  // function is null where there is none
 };
-// pack: filters and c are multiples of 16 bytes, x and y aligned to them.
+// pack: filters and c are multiples of 16 bytes, x and y aligned to them. large: 128 x 128 instead of 64 x 64, where
+// that exists (float, more than 64 filters, pack).
 template <class T>
-ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters);
+ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters, bool large);
 
 // ---- conv_tensor.cu, conv_dw_tensor.cu: the same with `pack` on the tensor cores ----
 

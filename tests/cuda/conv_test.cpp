@@ -1,6 +1,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cuda/kernels/matrix.h"
 #include "tests/cuda/support.h"
 
 namespace sinew::testing {
@@ -174,6 +175,77 @@ TEST(CudaConv, WideTilesBackward) {
   check_case<double>({1, 9, 9, 2, 66, 3, 3}, Which::backward);      // dw 64 x 64
 }
 
+using cuda::ConvChoice;
+using cuda::ConvTile;
+
+// How work is dealt out, instead of what is best for the shape.
+struct Forced {
+  explicit Forced(const ConvChoice& choice) : before(cuda::conv_choice()) { cuda::set_conv_choice(choice); }
+  ~Forced() { cuda::set_conv_choice(before); }
+  Forced(const Forced&) = delete;
+  Forced& operator=(const Forced&) = delete;
+  const ConvChoice before;
+};
+
+// Blocks that begin and end inside tiles, that have several, that have exactly one, and more than there are slices.
+TEST(CudaConv, SharesOfTiles) {
+  SINEW_NEEDS_CUDA();
+  for (const int64_t blocks : {1, 2, 7, 27, 1000})
+    for (const bool edges : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << blocks << " blocks, edges " << edges);
+      const Forced forced({true, ConvTile::square, blocks, edges});
+      check_case<float>({2, 6, 5, 12, 36, 3, 3, 1, 1, 1, 1});
+      check_case<float>({2, 7, 9, 4, 4, 3, 3, 2, 2, 1, 1});
+      check_case<float>({1, 8, 7, 4, 8, 5, 2, 3, 2, 2, 0});  // parts without taps
+      check_case<double>({2, 6, 5, 6, 34, 3, 3, 1, 1, 1, 1});
+    }
+}
+
+TEST(CudaConv, SharesInAllOrders) {
+  SINEW_NEEDS_CUDA();
+  in_all_orders([] {
+    const Forced forced({true, ConvTile::square, 5, true});
+    check_case<float>({1, 5, 6, 8, 36, 3, 3, 1, 1, 1, 1});
+    check_case<float>({2, 5, 6, 5, 7, 3, 3, 2, 2, 1, 1});  // element by element
+    check_case<double>({1, 4, 4, 4, 6, 3, 3, 1, 1, 1, 1, 1});
+  });
+}
+
+// Every tile with ragged edges, some of them in shares.
+TEST(CudaConv, TilesInShares) {
+  SINEW_NEEDS_CUDA();
+  for (const ConvTile tile :
+       {ConvTile::large, ConvTile::tall, ConvTile::square, ConvTile::middle, ConvTile::low, ConvTile::narrow}) {
+    SCOPED_TRACE(static_cast<int>(tile));
+    const Forced forced({true, tile, 6, false});
+    check_case<float>({2, 9, 16, 12, 132, 1, 3, 1, 1, 0, 1}, Which::forward);
+    check_case<float>({2, 9, 16, 132, 12, 1, 3, 1, 1, 0, 1}, Which::backward);
+    check_case<float>({1, 9, 9, 12, 132, 1, 3}, Which::backward);  // dw 128 x 128
+    check_case<double>({1, 9, 16, 4, 66, 3, 1, 1, 1, 1, 0});
+  }
+}
+
+// Every tap over the pixels it reaches: channels fill tiles, filters are ragged; taps that reach none.
+TEST(CudaConv, FilterGradientsTapByTap) {
+  SINEW_NEEDS_CUDA();
+  for (const int64_t blocks : {1, 5, 23}) {
+    const Forced square({true, ConvTile::square, blocks, true});
+    check_case<float>({2, 4, 5, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
+    check_case<float>({3, 5, 6, 64, 68, 3, 2, 2, 3, 1, 1}, Which::backward);
+    check_case<float>({3, 1, 3, 64, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
+    check_case<double>({2, 3, 2, 64, 34, 3, 3, 1, 1, 1, 1}, Which::backward);
+    const Forced large({true, ConvTile::large, blocks, true});
+    check_case<float>({5, 2, 3, 128, 68, 3, 3, 1, 1, 1, 1}, Which::backward);
+  }
+}
+
+// What the shape itself leads to, where there are few pixels and many channels.
+TEST(CudaConv, FewPixelsManyChannels) {
+  SINEW_NEEDS_CUDA();
+  check_case<float>({5, 2, 2, 68, 72, 3, 3, 1, 1, 1, 1});
+  check_case<double>({3, 3, 2, 34, 40, 3, 3, 1, 1, 1, 1});
+}
+
 TEST(CudaConv, DwHasTheSameBitsInEveryOrder) {
   SINEW_NEEDS_CUDA();
   kernel::ConvArgs a = args_of({4, 20, 20, 4, 8, 3, 3, 1, 1, 1, 1}, DType::f32);
@@ -187,6 +259,27 @@ TEST(CudaConv, DwHasTheSameBitsInEveryOrder) {
     device().conv_dw(a);
     EXPECT_EQ(out.read(), first);
   });
+}
+
+TEST(CudaConv, SharesHaveTheSameBitsInEveryOrder) {
+  SINEW_NEEDS_CUDA();
+  const Forced forced({true, ConvTile::square, 7, true});
+  kernel::ConvArgs a = args_of({2, 6, 5, 8, 12, 3, 3, 1, 1, 1, 1}, DType::f32);
+  const DeviceArray<float> x(random_values<float>(2 * 6 * 5 * 8, -1, 1, 1));
+  const DeviceArray<float> y(random_values<float>(2 * 6 * 5 * 12, -1, 1, 2));
+  const DeviceArray<float> filter(random_values<float>(12 * 3 * 3 * 8, -1, 1, 3));
+  const auto run = [&](void (*entry)(const kernel::ConvArgs&), size_t elements) {
+    const DeviceArray<float> out(elements);
+    a.x = x.data(), a.y = y.data(), a.filter = filter.data(), a.out = out.data();
+    entry(a);
+    return out.read();
+  };
+  const auto all = [&] {
+    return std::vector{run(device().conv_forward, 2 * 6 * 5 * 12), run(device().conv_dx, 2 * 6 * 5 * 8),
+                       run(device().conv_dw, 12 * 3 * 3 * 8)};
+  };
+  const auto first = all();
+  in_all_orders([&] { EXPECT_EQ(all(), first); });
 }
 
 void check_tensor(Case c, Which which = Which::all) {

@@ -1,0 +1,78 @@
+// Second pass of convolutions whose tiles several blocks share: adds up what the blocks have of each, in the order of
+// the blocks, then bias and relu.
+//
+// Parallel over tiles (blockIdx.x) and 16 bytes of them (blockIdx.y and threads). Bytes: the sums, which the first pass
+// has just written and which mostly are in the second-level cache, and the target. Flops: one addition an element and
+// block. GPU figures: not measured yet.
+#include "cuda/device/device.cuh"
+
+#include "core/functors.h"
+#include "cuda/device/shares.cuh"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+template <class T>
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_tiles(const T* __restrict__ sums, const T* __restrict__ bias, T* __restrict__ target, CorrelationShape shape,
+                 CorrelationParts parts, int tile_m, int tile_n) {
+  constexpr int kWidth = Pack<T>::kWidth, kAtOnce = 8;
+  int p = 0;
+  while (p + 1 < shape.parts && int(blockIdx.x) >= parts.at[p + 1].first_tile) ++p;
+  const CorrelationPart& part = parts.at[p];
+  const int t = int(blockIdx.x) - part.first_tile, tiles_n = (shape.outputs + tile_n - 1) / tile_n;
+  const int begin = part.first + t * part.slices.divisor, last = begin + part.slices.divisor - 1;
+  int block = begin / shape.share;
+  const int end = last / shape.share + 1;
+  if (end - block == 1) return;  // made whole by its block
+  const int i = (int(blockIdx.y) * int(kFinishThreads) + int(threadIdx.x)) * kWidth;
+  const int row = i / tile_n, column = i - row * tile_n;
+  const int m = t / tiles_n * tile_m + row, n = t % tiles_n * tile_n + column;
+  if (row >= tile_m || m >= part.pixels || n >= shape.outputs) return;
+
+  const int64_t elements = int64_t(tile_m) * tile_n;
+  Pack<T> sum = *reinterpret_cast<const Pack<T>*>(sums + (2 * int64_t(block) + 1) * elements + i);
+  ++block;
+  const T* from = sums + 2 * int64_t(block) * elements + i;
+  for (; block < end; block += kAtOnce) {
+    Pack<T> next[kAtOnce];
+    SINEW_UNROLL
+    for (int u = 0; u < kAtOnce; ++u) {
+      next[u] = {};
+      if (block + u < end) next[u] = *reinterpret_cast<const Pack<T>*>(from + 2 * u * elements);
+    }
+    SINEW_UNROLL
+    for (int u = 0; u < kAtOnce; ++u) {
+      SINEW_UNROLL
+      for (int j = 0; j < kWidth; ++j) sum.v[j] += next[u].v[j];
+    }
+    from += 2 * kAtOnce * elements;
+  }
+  SINEW_UNROLL
+  for (int j = 0; j < kWidth; ++j) {
+    if (bias != nullptr && n + j < shape.outputs) sum.v[j] += bias[n + j];
+    if (shape.relu) sum.v[j] = SINEW_FUNCTOR_NS::relu::apply(sum.v[j], T(0), T(0));
+  }
+  T* const to = target + target_offset(shape, part, m) + n;
+  if (shape.pack_target) {
+    *reinterpret_cast<Pack<T>*>(to) = sum;
+  } else {
+    SINEW_UNROLL
+    for (int j = 0; j < kWidth; ++j)
+      if (n + j < shape.outputs) to[j] = sum.v[j];
+  }
+}
+
+}  // namespace
+
+template <>
+Kernel<const float*, const float*, float*, CorrelationShape, CorrelationParts, int, int> correlation_finish_kernel() {
+  return {"conv, second pass", &finish_tiles<float>};
+}
+template <>
+Kernel<const double*, const double*, double*, CorrelationShape, CorrelationParts, int, int>
+correlation_finish_kernel() {
+  return {"conv, second pass", &finish_tiles<double>};
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

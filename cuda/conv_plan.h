@@ -1,0 +1,39 @@
+// How conv.cpp deals out the work of a convolution, forward and towards the input; chosen by the shape alone.
+#pragma once
+
+#include <vector>
+
+#include "core/kernel_api.h"
+#include "cuda/kernels/matrix.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+// Kernels count pixels, and elements from a tile's first image on, in 32 bits.
+inline constexpr int64_t kMaxConvCount = (int64_t{1} << 31) - (int64_t{1} << 24);
+// For how many multiprocessors work is dealt out (a large GPU's). Results must not depend on the GPU.
+inline constexpr int64_t kMultiprocessors = 132;
+// What a second pass costs: by itself, and moving sums in the second-level cache.
+inline constexpr double kSecondPassUs = 3, kSumsBytesPerUs = 3e6;
+// How much longer a multiprocessor takes that has fewer blocks than fit: latencies show. A guess.
+inline double idling(int64_t on_each, int64_t fit) {
+  return on_each >= fit ? 1 : 2 / (1 + static_cast<double>(on_each) / static_cast<double>(fit));
+}
+
+// The target's parts without `first`, `first_tile` and `slices`, which depend on the tile. edges: by the taps that
+// exist.
+std::vector<CorrelationPart> conv_parts(bool forward, const kernel::ConvArgs& args, bool edges);
+
+template <class T>
+struct ConvPlan {
+  CorrelationKernel<T> kernel;
+  std::vector<CorrelationPart> parts;
+  int64_t tiles = 0, slices = 0;  // of all parts
+  int64_t most_tiles = 0;         // of a part
+  int64_t share = 0;              // of slices to a block; 0: blocks make whole tiles
+  double us = 0;                  // expected
+};
+
+template <class T>
+ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& args);
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
