@@ -17,7 +17,7 @@ struct Rate {
   double f32, f64;
 };
 constexpr Rate kRates[] = {
-    {ConvTile::large, 360, 0}, {ConvTile::tall, 350, 0}, {ConvTile::square, 303, 150}, {ConvTile::low, 245, 120}};
+    {ConvTile::large, 360, 0}, {ConvTile::tall, 280, 0}, {ConvTile::square, 303, 150}, {ConvTile::low, 245, 120}};
 constexpr double kStartUs = 1.5;
 // Shares are not shorter, in k.
 constexpr int64_t kSmallestShare = 128;
