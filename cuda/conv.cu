@@ -5,7 +5,7 @@
 // the way, so where they lie is computed once; what changes from slice to slice is the tap, kept as a running offset.
 // Flops: 2 pixels outputs taps channels, exactly, for every stride. Bytes, from cache mostly: per tile, its pixels and
 // its filters once per tap; from memory: source, filters and target about once. Sums run over taps and channels in
-// order, whatever the tile. GPU figures: not measured yet.
+// order, whatever the tile. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

@@ -2,7 +2,7 @@
 // sums in float. The kernel of conv_dw.cu with tiles of cuda/device/tensor_tile.cuh; conv_dw.cu is used instead where
 // channels or filters do not allow accesses of 16 bytes.
 //
-// Parallel over tiles and chunks of pixels, flops and bytes as there. GPU figures: not measured yet.
+// Parallel over tiles and chunks of pixels, flops and bytes as there. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "cuda/device/conv_walk.cuh"

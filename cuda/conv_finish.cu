@@ -3,7 +3,7 @@
 //
 // Parallel over tiles (blockIdx.x) and 16 bytes of them (blockIdx.y and threads). Bytes: the sums, which the first pass
 // has just written and which mostly are in the second-level cache, and the target. Flops: one addition an element and
-// block. GPU figures: not measured yet.
+// block. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

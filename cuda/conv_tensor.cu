@@ -2,7 +2,7 @@
 // in float. The kernels of conv.cu with tiles of cuda/device/tensor_tile.cuh; conv.cu is used instead where channels or
 // filters do not allow accesses of 16 bytes.
 //
-// Parallel over tiles and parts, flops and bytes as there. GPU figures: not measured yet.
+// Parallel over tiles and parts, flops and bytes as there. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

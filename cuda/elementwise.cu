@@ -3,7 +3,7 @@
 // Parallel over elements: a thread takes 16 bytes at a time in a grid-stride loop; the ragged end, or everything when
 // a pointer is not aligned, goes element by element.
 // Bytes: 2 n sizeof(T) (one read, one write). Flops: 1 to about 20 per element; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

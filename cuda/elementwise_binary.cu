@@ -5,7 +5,7 @@
 // value; floats whose innermost axis is contiguous or broadcast, group by group; the rest element by element.
 // Bytes: (1 to 3) n sizeof(T). Flops: 1 to 4 per element, and about 8 instructions per axis and group for the
 // subscripts; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

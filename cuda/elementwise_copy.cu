@@ -5,7 +5,7 @@
 // both sides are read and written along rows.
 // Bytes: every operand once; a copy whose innermost axis is not contiguous on both sides, and is no transpose, moves
 // up to a sector of 32 bytes per element. Flops: none; about 8 instructions per axis and unit for the subscripts.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "cuda/kernels/copy.h"

@@ -5,7 +5,7 @@
 // a second launch of one block. How the sum is split depends on n alone, not on the GPU and not on the alignment.
 // Bytes per element: axpby 3 sizeof(T) (2 with b == 0), dot 2 (1 for a norm), elastic 2 + 1 for each of x, c, d
 // written. Flops: 2 to 5 per element; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/vector.cuh"
 #include "cuda/kernels/flat.h"
 

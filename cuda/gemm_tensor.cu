@@ -3,7 +3,7 @@
 //
 // Parallel over tiles, batches and chunks of k as in gemm.cu. A block of four warps makes 128 x 128 of C, a warp 64 x
 // 64 of it; how it works: cuda/device/tensor_tile.cuh. Flops: 2 m n k; bytes as gemm.cu with tiles of 128. GPU figures:
-// not measured yet.
+// docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include <type_traits>

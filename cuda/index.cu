@@ -8,7 +8,7 @@
 // twice and writes them once, 24 n bytes, in runs of a thread; passes = log2(rows) / 6. The sum reads n width
 // sizeof(T) and writes the rows. A row that occurs very often is a serial sum, as its order is promised: four
 // contributions are asked for at a time.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "cuda/kernels/index.h"

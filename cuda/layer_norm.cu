@@ -8,7 +8,7 @@
 // memory; chunks are added up by a second launch. Longer rows: dx over rows; dgamma and dbeta over columns and chunks
 // of rows, like batch norm's sums (cuda/device/channels.cuh). Bytes, in arrays of rows * cols * sizeof(T): layer_norm 1
 // read, 1 write; grad 2 reads, 1 write, of long rows 4 reads. Flops: about 10 an element; bound by memory. GPU figures:
-// not measured yet.
+// docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

@@ -7,7 +7,7 @@
 // The mean over rows adds up in double: the rows of a block, then the blocks, in an order that depends on the shape.
 // Bytes: 2 rows * cols * sizeof(T) (one read, one write; one read where no derivative is wanted). Flops: about 20 an
 // element, most of them in exp; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

@@ -5,7 +5,7 @@
 // Bytes, in arrays of rows * channels * sizeof(T): batch_norm 2 reads, 1 write (one read more with a residual);
 // grad 4 and 1 (with y: 5 and 2); grad2 6 and 2 (with y: 9 and 2); affine 1 and 1. Flops: 5 to 30 an element; bound by
 // memory. Sums are in double: of squares about the first row's value, so that a mean far from zero costs no digits.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"

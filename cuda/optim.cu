@@ -5,7 +5,7 @@
 // diagonal 8. Flops: 5 to 20, some with a root and a division; bound by memory.
 // Block means: parallel over columns, a thread adds a column of a block of elements; or with inner == 1 over blocks of
 // elements, some threads of a warp or all of a block on each, so that neighbours read neighbours. Bytes: 2 n sizeof(T).
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/vector.cuh"
 
 #include "core/functors.h"

@@ -8,7 +8,7 @@
 // same one or four windows cover these, and which of their places is where is known when compiling.
 // Bytes: with stride >= kernel, each input once; overlapping windows find each other's pixels in the caches. The places
 // cost a byte an output. Flops: one per element of a window; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include "cuda/device/values.cuh"

@@ -6,7 +6,7 @@
 // second launch; rows of fewer than 32 outputs are taken side by side as rows of 32. No atomics: the order of additions
 // depends on the shape alone.
 // Bytes: (reduced + 1) * outer * inner * sizeof(T). Flops: one per element; bound by memory.
-// GPU figures: not measured yet.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include <math.h>
