@@ -133,7 +133,8 @@ CorrelationKernel<float> kernel_for(bool forward) {
           false};
 }
 
-// A large tile is worth it when there is one for every multiprocessor of a large GPU. Not tuned yet.
+// A large tile is worth it when there is one for every multiprocessor of a large GPU. There are no shares of tiles here
+// yet: on small images f32 is faster (docs/gpu.md).
 constexpr int64_t kEnoughTiles = 132;
 
 template <class Tile>

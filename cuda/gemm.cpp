@@ -14,8 +14,8 @@ namespace {
 constexpr int64_t kMaxBatchBlocks = 16384, kMaxChunks = 256;
 // With fewer large tiles than this, smaller ones use more of the GPU; with fewer small ones than kEnoughBlocks, k is
 // split, but not into chunks shorter than kSmallestChunk. All depends on the shape alone, never on the GPU: the same
-// sums everywhere. Not tuned yet.
-constexpr int64_t kEnoughTiles = 132, kEnoughBlocks = 264, kSmallestChunk = 64, kChunkStep = 16;
+// sums everywhere. Measured in docs/gpu.md.
+constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64, kChunkStep = 16;
 
 std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
 

@@ -33,8 +33,14 @@ Status install_once() {
   try {
     device_select(0);
     the_stream = stream_create();
+    // One kernel: a program that was built for other GPUs fails here, in one line.
+    void* const word = memory_allocate(sizeof(float), the_stream);
+    fill({DType::f32, 1, word, 0});
+    stream_synchronize(the_stream);
+    memory_free(word, the_stream);
   } catch (const Error& error) {  // a device that is there but cannot be used
-    return Status(StatusCode::unavailable, error.what());
+    return make_status(StatusCode::unavailable, "the CUDA device cannot be used: ", error.what(),
+                       "; is CMAKE_CUDA_ARCHITECTURES that of this GPU?");
   }
   static const KernelTable table = make_table();
   set_kernel_table(Device::cuda, &table);

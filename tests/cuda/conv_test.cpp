@@ -161,17 +161,17 @@ TEST(CudaConv, NarrowTiles) {
 
 TEST(CudaConv, WideTilesForward) {
   SINEW_NEEDS_CUDA();
-  check_case<float>({1, 93, 93, 4, 68, 1, 1}, Which::forward);     // 64 x 64
+  check_case<float>({1, 93, 93, 4, 68, 1, 1}, Which::forward);     // 128 x 128
   check_case<float>({1, 131, 130, 4, 132, 1, 1}, Which::forward);  // 128 x 128
-  check_case<double>({1, 93, 93, 2, 66, 1, 1}, Which::forward);    // 64 x 64
+  check_case<double>({1, 93, 93, 2, 66, 1, 1}, Which::forward);    // 64 x 32
 }
 
 TEST(CudaConv, WideTilesBackward) {
   SINEW_NEEDS_CUDA();
-  check_case<float>({1, 93, 93, 68, 4, 1, 1}, Which::backward);     // 64 x 64
+  check_case<float>({1, 93, 93, 68, 4, 1, 1}, Which::backward);     // 128 x 128
   check_case<float>({1, 131, 130, 132, 4, 1, 1}, Which::backward);  // 128 x 128
   check_case<float>({1, 9, 9, 4, 132, 3, 3}, Which::backward);      // dw 128 x 128
-  check_case<double>({1, 93, 93, 66, 2, 1, 1}, Which::backward);    // 64 x 64
+  check_case<double>({1, 93, 93, 66, 2, 1, 1}, Which::backward);    // 64 x 32
   check_case<double>({1, 9, 9, 2, 66, 3, 3}, Which::backward);      // dw 64 x 64
 }
 
@@ -186,6 +186,20 @@ struct Forced {
   Forced& operator=(const Forced&) = delete;
   const ConvChoice before;
 };
+
+// Blocks that make whole tiles, every tile, with ragged edges.
+TEST(CudaConv, WholeTiles) {
+  SINEW_NEEDS_CUDA();
+  for (const ConvTile tile :
+       {ConvTile::large, ConvTile::tall, ConvTile::square, ConvTile::middle, ConvTile::low, ConvTile::narrow})
+    for (const bool edges : {false, true}) {
+      SCOPED_TRACE(::testing::Message() << static_cast<int>(tile) << ", edges " << edges);
+      const Forced forced({true, tile, 0, edges});
+      check_case<float>({2, 9, 16, 12, 132, 1, 3, 1, 1, 0, 1}, Which::forward);
+      check_case<float>({2, 9, 16, 132, 12, 1, 3, 1, 1, 0, 1}, Which::backward);
+      check_case<double>({1, 9, 16, 4, 66, 3, 1, 1, 1, 1, 0});
+    }
+}
 
 // Blocks that begin and end inside tiles, that have several, that have exactly one, and more than there are slices.
 TEST(CudaConv, SharesOfTiles) {

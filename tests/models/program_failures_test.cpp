@@ -102,14 +102,15 @@ TEST_F(ProgramWithUcx, AStoppedWorkerOfADeadSupervisorIsNotWaitedFor) {
 
 // What the dead life had sent counts.
 TEST_F(ProgramWithUcx, TheCountersOfARestartedWorkerAreOfAllItsLives) {
-  auto run = start(run_of("easgd", "run", {"--steps", "10000"}));
-  const int pid = pid_at_step("run", 1, 5000, *run);
+  // Steps of about a millisecond: what a life does after its last report, half a second, is little.
+  auto run = start(run_of("easgd", "run", {"--steps", "4000", "--model.hidden", "512"}));
+  const int pid = pid_at_step("run", 1, 2000, *run);
   ASSERT_GT(pid, 0) << run->output();
   kill(pid, SIGKILL);
   ASSERT_EQ(run->wait(), 0) << run->output();
   ASSERT_EQ(summary("run").at("restarts"), 1);
-  // Without the dead life about half of one worker's thousand exchanges would be missing.
-  EXPECT_GT(summary("run").at("exchanges"), 2750);
+  // Without the dead life about half of one worker's four hundred exchanges would be missing.
+  EXPECT_GT(summary("run").at("exchanges"), 1100);
 }
 
 TEST_F(Program, ASignalToASingleProcessIsACancelledRun) {
