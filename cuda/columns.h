@@ -5,6 +5,7 @@
 #include <initializer_list>
 
 #include "cuda/entries.h"
+#include "cuda/grid.h"
 #include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -32,29 +33,27 @@ ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<con
   // read again. Passes: whole waves of two, three or four blocks a multiprocessor.
   constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kRows = 4;
   constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
-  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
   ColumnGrid grid{};
   grid.channels = channels;
-  grid.packs = channels % kWidth == 0 && std::all_of(arrays.begin(), arrays.end(), [](const void* p) {
-                 return reinterpret_cast<uintptr_t>(p) % 16 == 0;
-               });
+  grid.packs = channels % kWidth == 0 &&
+               std::all_of(arrays.begin(), arrays.end(), [](const void* p) { return is_aligned_to(16, p); });
   const int64_t columns = grid.packs ? channels / kWidth : channels;
   unsigned lanes = 1;
   while (lanes < kColumnLanes && lanes < columns) lanes *= 2;
   grid.block = {lanes, kColumnThreads / lanes};
-  const int64_t tiles = ceil_div(columns, lanes);
+  const int64_t tiles = ceil_divide(columns, lanes);
   // In whole steps of kernels that load kRows rows of a thread at once.
   const auto chunk_of = [&](int64_t blocks) {
     const int64_t step = kRows * grid.block.y;
-    const int64_t share = ceil_div(rows, std::max<int64_t>(1, blocks / tiles));
-    return std::max<int64_t>(1, ceil_div(share, step)) * step;
+    const int64_t share = ceil_divide(rows, std::max<int64_t>(1, blocks / tiles));
+    return std::max<int64_t>(1, ceil_divide(share, step)) * step;
   };
   grid.sums_chunk = chunk_of(kSumsBlocks);
   grid.pass_chunk = chunk_of(kPassBlocks);
-  grid.chunks = std::max<int64_t>(1, ceil_div(rows, grid.sums_chunk));
+  grid.chunks = std::max<int64_t>(1, ceil_divide(rows, grid.sums_chunk));
   const unsigned x = static_cast<unsigned>(tiles);
   grid.sums = {x, static_cast<unsigned>(grid.chunks)};
-  grid.pass = {x, static_cast<unsigned>(std::max<int64_t>(1, ceil_div(rows, grid.pass_chunk)))};
+  grid.pass = {x, static_cast<unsigned>(std::max<int64_t>(1, ceil_divide(rows, grid.pass_chunk)))};
   share_totals(grid);
   return grid;
 }

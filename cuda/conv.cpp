@@ -17,7 +17,7 @@ namespace {
 // nor shares shorter than kSmallestShare. It depends on the shape alone, never on the GPU: the same sums everywhere.
 constexpr int64_t kSmallestChunk = 256, kSmallestShare = 64;
 
-bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }
+bool aligned(const void* p) { return is_aligned_to(16, p); }
 
 template <class T>
 bool packs(int64_t extent) {

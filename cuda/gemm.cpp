@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "cuda/entries.h"
+#include "cuda/grid.h"
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 
@@ -19,18 +20,15 @@ constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64, 
 
 std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // Whether all rows of a matrix begin at multiples of 16 bytes and their length is one.
 bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t batch, int64_t batch_stride) {
   const int64_t width = static_cast<int64_t>(16 / element);
-  return reinterpret_cast<uintptr_t>(p) % 16 == 0 && length % width == 0 && pitch % width == 0 &&
-         (batch == 1 || batch_stride % width == 0);
+  return is_aligned_to(16, p) && length % width == 0 && pitch % width == 0 && (batch == 1 || batch_stride % width == 0);
 }
 
 template <class T>
 int64_t tiles(const kernel::GemmArgs& args, const GemmKernel<T>& kernel) {
-  return ceil_div(args.m, kernel.tile_m) * ceil_div(args.n, kernel.tile_n);
+  return ceil_divide(args.m, kernel.tile_m) * ceil_divide(args.n, kernel.tile_n);
 }
 
 template <class T>
@@ -54,8 +52,8 @@ struct Chunks {
 Chunks chunks_of(int64_t k, int64_t blocks) {
   const int64_t wanted = std::min({kEnoughBlocks / blocks, k / kSmallestChunk, kMaxChunks});
   if (wanted < 2) return {k, 1};
-  const int64_t length = ceil_div(ceil_div(k, wanted), kChunkStep) * kChunkStep;
-  return {length, ceil_div(k, length)};
+  const int64_t length = ceil_divide(ceil_divide(k, wanted), kChunkStep) * kChunkStep;
+  return {length, ceil_divide(k, length)};
 }
 
 template <class T>
@@ -100,7 +98,7 @@ void run(const kernel::GemmArgs& args, GemmTile tile) {
   if (chunks.count == 1 && (args.act == Activation::none || args.act == Activation::relu))
     return launch_tiles<T>(args, gemm, shape, 1, c, bias);
 
-  const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_div(outputs, kGemmFinishThreads);
+  const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_divide(outputs, kGemmFinishThreads);
   SINEW_CHECK(finish_blocks <= std::numeric_limits<int>::max(), "gemm", "C is too large for one launch");
   T* const sums = static_cast<T*>(memory_allocate(static_cast<size_t>(chunks.count * outputs) * sizeof(T), stream()));
   GemmShape<T> bare = shape;

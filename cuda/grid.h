@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "cuda/namespace.h"
@@ -20,6 +21,22 @@ inline unsigned grid_blocks(int64_t items, int64_t per_block) {
 }
 
 inline bool is_aligned_to(size_t bytes, const void* p) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; }
+
+// Whether rows of `length` elements are moved 16 bytes at a time: whole groups, and all pointers aligned (null is).
+template <class T, class... Pointers>
+bool rows_in_packs(int64_t length, const Pointers*... pointers) {
+  return length % (16 / static_cast<int64_t>(sizeof(T))) == 0 && (is_aligned_to(16, pointers) && ...);
+}
+
+// An argument struct's array, as what it is.
+template <class T>
+const T* in(const void* p) {
+  return static_cast<const T*>(p);
+}
+template <class T>
+T* out(void* p) {
+  return static_cast<T*>(p);
+}
 
 // Of n elements of T, how many groups of 16 bytes may be moved as such: none unless all pointers are aligned (null is).
 template <class T, class... Pointers>

@@ -1,6 +1,5 @@
 // Host side of layer_norm.cu.
 #include <algorithm>
-#include <initializer_list>
 
 #include "cuda/columns.h"
 #include "cuda/entries.h"
@@ -8,25 +7,8 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-template <class T>
-const T* in(const void* p) {
-  return static_cast<const T*>(p);
-}
-template <class T>
-T* out(void* p) {
-  return static_cast<T*>(p);
-}
-
-// Whether rows of `cols` are moved 16 bytes at a time.
-template <class T>
-bool in_packs(int64_t cols, std::initializer_list<const void*> arrays) {
-  return static_cast<size_t>(cols) * sizeof(T) % 16 == 0 &&
-         std::all_of(arrays.begin(), arrays.end(),
-                     [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; });
-}
-
 Dim grid_of(int64_t rows, int64_t rows_per_block) {
-  const int64_t blocks = (rows + rows_per_block - 1) / rows_per_block;
+  const int64_t blocks = ceil_divide(rows, rows_per_block);
   SINEW_CHECK(blocks <= 0x7fffffff, "layer_norm", "too many rows for one launch");
   return {static_cast<unsigned>(blocks)};
 }
@@ -36,7 +18,7 @@ double share_of(int64_t cols) { return 1.0 / static_cast<double>(cols); }
 template <class T>
 void run(const kernel::LayerNormArgs& args) {
   const auto rows =
-      LayerNormKernels<T>::rows(args.cols, in_packs<T>(args.cols, {args.x, args.gamma, args.beta, args.y}));
+      LayerNormKernels<T>::rows(args.cols, rows_in_packs<T>(args.cols, args.x, args.gamma, args.beta, args.y));
   launch(rows.kernel, grid_of(args.rows, rows.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
          share_of(args.cols), args.eps, in<T>(args.x), in<T>(args.gamma), in<T>(args.beta), out<T>(args.y),
          out<T>(args.mean), out<T>(args.inv_std));
@@ -51,13 +33,13 @@ void finish(const kernel::LayerNormGradArgs& args, const ColumnGrid& grid, const
 // In one pass: blocks for each of an H100's 132 multiprocessors, all at once.
 template <class T>
 void run_short(const kernel::LayerNormGradArgs& args) {
-  const auto grad = LayerNormKernels<T>::grad(args.cols, in_packs<T>(args.cols, {args.g, args.x, args.gamma, args.dx}));
+  const auto grad =
+      LayerNormKernels<T>::grad(args.cols, rows_in_packs<T>(args.cols, args.g, args.x, args.gamma, args.dx));
   const int64_t blocks = int64_t{grad.resident} * 132, together = grad.rows_together;
-  const auto ceil_div = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
-  const int64_t chunk = std::max<int64_t>(1, ceil_div(ceil_div(args.rows, blocks), together)) * together;
+  const int64_t chunk = std::max<int64_t>(1, ceil_divide(ceil_divide(args.rows, blocks), together)) * together;
   ColumnGrid grid{};
   grid.channels = args.cols;
-  grid.chunks = std::max<int64_t>(1, ceil_div(args.rows, chunk));
+  grid.chunks = std::max<int64_t>(1, ceil_divide(args.rows, chunk));
   share_totals(grid);
   const ColumnScratch<T> scratch(grid, LayerNormKernels<T>::kGradSums, 0);
   launch(grad.kernel, {static_cast<unsigned>(grid.chunks)}, {kLayerThreads}, grad.shared_bytes, stream(), args.rows,
@@ -71,7 +53,7 @@ void run(const kernel::LayerNormGradArgs& args) {
   using K = LayerNormKernels<T>;
   if (args.cols <= K::kGradColumns) return run_short<T>(args);
   if (args.dx && args.rows > 0) {
-    const auto dx = K::dx(args.cols, in_packs<T>(args.cols, {args.g, args.x, args.gamma, args.dx}));
+    const auto dx = K::dx(args.cols, rows_in_packs<T>(args.cols, args.g, args.x, args.gamma, args.dx));
     launch(dx.kernel, grid_of(args.rows, dx.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
            share_of(args.cols), in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean), in<T>(args.inv_std),
            out<T>(args.dx));

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/entries.h"
+#include "cuda/grid.h"
 #include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -11,17 +12,13 @@ namespace {
 // of an H100's 132 multiprocessors. One block takes this many rounds rather than leaving a second launch to do.
 constexpr int64_t kMaxBlocks = 1 << 16, kMaxSums = 16 * 132, kRoundsOfOneBlock = 4;
 
-bool in_packs(const void* p, int64_t cols, size_t size) {
-  return reinterpret_cast<uintptr_t>(p) % 16 == 0 && static_cast<size_t>(cols) * size % 16 == 0;
-}
-
 int64_t blocks_for(int64_t rows, const RowShare& share) {
-  return std::clamp<int64_t>((rows + share.rows_per_block - 1) / share.rows_per_block, 1, kMaxBlocks);
+  return std::clamp<int64_t>(ceil_divide(rows, share.rows_per_block), 1, kMaxBlocks);
 }
 
 template <class T>
 void run(const kernel::SoftmaxArgs& args) {
-  const bool packs = in_packs(args.x, args.cols, sizeof(T)) && in_packs(args.y, args.cols, sizeof(T));
+  const bool packs = rows_in_packs<T>(args.cols, in<T>(args.x), in<T>(args.y));
   const SoftmaxKernel<T> softmax = softmax_kernel<T>(args.cols, args.log, packs);
   launch(softmax.kernel, {static_cast<unsigned>(blocks_for(args.rows, softmax.share))}, {softmax.share.threads}, 0,
          stream(), args.rows, args.cols, static_cast<const T*>(args.x), static_cast<T*>(args.y));
@@ -29,8 +26,7 @@ void run(const kernel::SoftmaxArgs& args) {
 
 template <class T>
 void run(const kernel::CrossEntropyArgs& args) {
-  // A null dx counts as aligned.
-  const bool packs = in_packs(args.x, args.cols, sizeof(T)) && in_packs(args.dx, args.cols, sizeof(T));
+  const bool packs = rows_in_packs<T>(args.cols, in<T>(args.x), in<T>(args.dx));
   const CrossEntropyKernel<T> entropy = cross_entropy_kernel<T>(args.cols, packs);
   int64_t blocks = blocks_for(args.rows, entropy.share);
   if (args.loss && entropy.share.rows_per_block > 1 && blocks <= kRoundsOfOneBlock) blocks = 1;

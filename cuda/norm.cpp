@@ -8,15 +8,6 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 template <class T>
-const T* in(const void* p) {
-  return static_cast<const T*>(p);
-}
-template <class T>
-T* out(void* p) {
-  return static_cast<T*>(p);
-}
-
-template <class T>
 void run(const kernel::ChannelAffineArgs& args) {
   const ColumnGrid grid = column_grid<T>(args.rows, args.channels, {args.x, args.residual, args.y});
   launch(NormKernels<T>::affine(grid.packs, args.residual), grid.pass, grid.block, 0, stream(), args.rows,

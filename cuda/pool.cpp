@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/entries.h"
+#include "cuda/grid.h"
 #include "cuda/kernels/network.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -11,8 +12,7 @@ namespace {
 template <class T>
 bool in_packs(const kernel::PoolArgs& args, bool places) {
   constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
-  const auto aligned = [](const void* p, int64_t bytes) { return reinterpret_cast<uintptr_t>(p) % bytes == 0; };
-  return args.c % kWidth == 0 && aligned(args.x, 16) && aligned(args.y, 16) && (!places || aligned(args.index, kWidth));
+  return rows_in_packs<T>(args.c, in<T>(args.x), in<T>(args.y)) && (!places || is_aligned_to(kWidth, args.index));
 }
 
 template <class T, class K>

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "cuda/entries.h"
+#include "cuda/grid.h"
 #include "cuda/kernels.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -11,8 +12,6 @@ namespace {
 // Of the kernel over rows, whose threads share a row; a column is one thread's, and its chunks are shorter.
 constexpr int64_t kEnoughBlocks = 512, kSmallestChunk = 2048;
 constexpr int64_t kEnoughColumnBlocks = 1056, kSmallestColumnChunk = 256;
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 struct Problem {
   int64_t outer, reduced, inner;
@@ -27,21 +26,21 @@ unsigned grid_x(int64_t blocks) {
 template <class T, class Out>
 void run_rows(const ReduceRowsKernel<T, Out>& rows, const Problem& p, int64_t splits, const T* x, Out* y) {
   const int64_t rows_per_block = kReduceThreads / rows.threads_per_row;
-  launch(rows.kernel, {grid_x(ceil_div(p.outputs(), rows_per_block)), static_cast<unsigned>(splits)}, {kReduceThreads},
-         0, stream(), p.outputs(), p.reduced, ceil_div(p.reduced, splits), x, y);
+  launch(rows.kernel, {grid_x(ceil_divide(p.outputs(), rows_per_block)), static_cast<unsigned>(splits)},
+         {kReduceThreads}, 0, stream(), p.outputs(), p.reduced, ceil_divide(p.reduced, splits), x, y);
 }
 
 template <class T, class Out>
 void run_columns(const ReduceColumnsKernel<T, Out>& columns, const Problem& p, int64_t splits, const T* x, Out* y) {
-  launch(columns, {grid_x(ceil_div(p.outputs(), kReduceColumns)), static_cast<unsigned>(splits)},
+  launch(columns, {grid_x(ceil_divide(p.outputs(), kReduceColumns)), static_cast<unsigned>(splits)},
          {kReduceColumns, kReduceThreads / kReduceColumns}, 0, stream(), p.outputs(), p.reduced,
-         ceil_div(p.reduced, splits), p.inner, x, y);
+         ceil_divide(p.reduced, splits), p.inner, x, y);
 }
 
 template <class T>
 void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
   if (p.inner == 1)
-    run_rows(reduce_rows_kernel<T>(op, ceil_div(p.reduced, splits)), p, splits, x, y);
+    run_rows(reduce_rows_kernel<T>(op, ceil_divide(p.reduced, splits)), p, splits, x, y);
   else
     run_columns(reduce_columns_kernel<T>(op), p, splits, x, y);
 }
@@ -57,7 +56,7 @@ void run_folded(ReduceOp op, const Problem& p, int64_t fold, int64_t splits, con
 template <class T>
 void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
   const bool rows = p.inner == 1;
-  const int64_t blocks = ceil_div(p.outputs(), rows ? 1 : kReduceColumns);
+  const int64_t blocks = ceil_divide(p.outputs(), rows ? 1 : kReduceColumns);
   const int64_t enough = rows ? kEnoughBlocks : kEnoughColumnBlocks;
   const int64_t chunk = rows ? kSmallestChunk : kSmallestColumnChunk;
   const int64_t splits = std::clamp<int64_t>(std::min(enough / blocks, p.reduced / chunk), 1, enough);

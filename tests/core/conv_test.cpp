@@ -11,6 +11,7 @@
 #include "core/cpu/cpu_info.h"
 #include "core/kernel_api.h"
 #include "core/ops.h"
+#include "tests/support/conv_definition.h"
 
 namespace sinew {
 namespace {
@@ -44,23 +45,6 @@ int64_t x_size(const ConvArgs& a) { return a.n * a.h * a.w * a.c; }
 int64_t filter_size(const ConvArgs& a) { return a.k * a.r * a.s * a.c; }
 int64_t y_size(const ConvArgs& a) { return a.n * a.p * a.q * a.k; }
 
-// visit(x index, filter index, y index) for every product of the definition.
-void for_every_product(const ConvArgs& a, const std::function<void(size_t, size_t, size_t)>& visit) {
-  for (int64_t n = 0; n < a.n; ++n)
-    for (int64_t p = 0; p < a.p; ++p)
-      for (int64_t q = 0; q < a.q; ++q)
-        for (int64_t r = 0; r < a.r; ++r)
-          for (int64_t s = 0; s < a.s; ++s) {
-            const int64_t h = p * a.stride_h + r - a.pad_h, w = q * a.stride_w + s - a.pad_w;
-            if (h < 0 || h >= a.h || w < 0 || w >= a.w) continue;
-            for (int64_t k = 0; k < a.k; ++k)
-              for (int64_t c = 0; c < a.c; ++c)
-                visit(static_cast<size_t>(((n * a.h + h) * a.w + w) * a.c + c),
-                      static_cast<size_t>(((k * a.r + r) * a.s + s) * a.c + c),
-                      static_cast<size_t>(((n * a.p + p) * a.q + q) * a.k + k));
-          }
-}
-
 ConvKernels table() { return {cpu_kernels().conv_forward, cpu_kernels().conv_dx, cpu_kernels().conv_dw}; }
 
 template <class T>
@@ -85,7 +69,7 @@ void check(const Case& c, const ConvKernels& kernels) {
     return out;
   };
   Values want_y(y.size()), want_x(x.size()), want_f(f.size());
-  for_every_product(a, [&](size_t i, size_t j, size_t k) {
+  sinew::testing::for_every_conv_product(a, [&](size_t i, size_t j, size_t k) {
     want_y[k] += static_cast<double>(x[i]) * static_cast<double>(f[j]);
     want_x[i] += static_cast<double>(y[k]) * static_cast<double>(f[j]);
     want_f[j] += static_cast<double>(y[k]) * static_cast<double>(x[i]);

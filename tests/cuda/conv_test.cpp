@@ -3,6 +3,7 @@
 
 #include "cuda/kernels/matrix.h"
 #include "tests/cuda/support.h"
+#include "tests/support/conv_definition.h"
 
 namespace sinew::testing {
 namespace {
@@ -28,24 +29,6 @@ kernel::ConvArgs args_of(const Case& c, DType dtype) {
   a.p = (c.h + 2 * c.pad_h - c.r) / c.stride_h + 1;
   a.q = (c.w + 2 * c.pad_w - c.s) / c.stride_w + 1;
   return a;
-}
-
-// Calls body(place in x, in the filters, in y) for every product of the definition.
-template <class Body>
-void products(const kernel::ConvArgs& a, const Body& body) {
-  for (int64_t n = 0; n < a.n; ++n)
-    for (int64_t p = 0; p < a.p; ++p)
-      for (int64_t q = 0; q < a.q; ++q)
-        for (int64_t r = 0; r < a.r; ++r)
-          for (int64_t s = 0; s < a.s; ++s) {
-            const int64_t h = p * a.stride_h + r - a.pad_h, w = q * a.stride_w + s - a.pad_w;
-            if (h < 0 || h >= a.h || w < 0 || w >= a.w) continue;
-            for (int64_t k = 0; k < a.k; ++k)
-              for (int64_t c = 0; c < a.c; ++c)
-                body(static_cast<size_t>(((n * a.h + h) * a.w + w) * a.c + c),
-                     static_cast<size_t>(((k * a.r + r) * a.s + s) * a.c + c),
-                     static_cast<size_t>(((n * a.p + p) * a.q + q) * a.k + k));
-          }
 }
 
 // A sum, the sum of its terms' sizes for the tolerance, and how many they are.
@@ -80,7 +63,7 @@ void check_case(const Case& c, Which which = Which::all) {
       for (T& value : *values) value = std::round(value * 256) / 256;
   const auto bias = random_values<T>(static_cast<size_t>(a.k), -1, 1, 4);
   std::vector<Sum> forward(y.size()), dx(x.size()), dw(filter.size());
-  products(a, [&](size_t i, size_t f, size_t o) {
+  for_every_conv_product(a, [&](size_t i, size_t f, size_t o) {
     if (which != Which::backward) forward[o].add(static_cast<double>(x[i]) * static_cast<double>(filter[f]));
     if (which == Which::forward) return;
     dx[i].add(static_cast<double>(y[o]) * static_cast<double>(filter[f]));

@@ -18,16 +18,6 @@ constexpr Case kCases[] = {{1, 1},    {3, 5},      {9, 32},      {17, 256}, {5, 
                            {9, 60},   {11, 50, 1}, {33, 400},    {20, 512}, {3, 512, 1},  {3, 516}};
 
 template <class T>
-void expect_close(const std::vector<T>& got, const std::vector<T>& want, const char* what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  const double tolerance = 256 * static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(static_cast<double>(got[i]), static_cast<double>(want[i]),
-                tolerance * (1 + std::abs(static_cast<double>(want[i]))))
-        << what << " element " << i;
-}
-
-template <class T>
 struct Inputs {
   explicit Inputs(const Case& c) : n(static_cast<size_t>(c.rows * c.cols)) {
     const size_t m = static_cast<size_t>(c.cols);

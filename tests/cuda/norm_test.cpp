@@ -16,16 +16,6 @@ struct Case {
 constexpr Case kCases[] = {{2, 1},    {5, 3},    {130, 16},   {300, 7},  {9, 300},
                            {70, 132}, {2100, 8}, {600, 8, 1}, {1500, 3}, {33, 64, 3}};
 
-template <class T>
-void expect_close(const std::vector<T>& got, const std::vector<T>& want, const char* what) {
-  ASSERT_EQ(got.size(), want.size()) << what;
-  const double tolerance = 256 * static_cast<double>(std::numeric_limits<T>::epsilon());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(static_cast<double>(got[i]), static_cast<double>(want[i]),
-                tolerance * (1 + std::abs(static_cast<double>(want[i]))))
-        << what << " element " << i;
-}
-
 // Arrays of one case: on the host, and as pointers to memory of either device.
 template <class T>
 class Arrays {

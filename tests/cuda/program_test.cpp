@@ -6,8 +6,6 @@
 namespace sinew::train::testing {
 namespace {
 
-bool has_device() { return cuda::install().ok(); }
-
 Words small(Words more) {
   Words words = {"--data.train_size", "200", "--data.resize",  "8",   "--model.hidden", "16",
                  "--batch",           "8",   "--steps",        "12",  "--lr",           "0.02",
@@ -18,8 +16,8 @@ Words small(Words more) {
 
 class ProgramOnCuda : public Program {
  protected:
-  // Runs the same settings on both devices; the results must agree.
-  void compare(const Words& what) {
+  // Runs the same settings on both devices; the losses must agree to this share of them.
+  void compare(const Words& what, double tolerance = 1e-4) {
     double loss[2];
     for (int cuda = 0; cuda < 2; ++cuda) {
       Words words = small(what);
@@ -29,17 +27,17 @@ class ProgramOnCuda : public Program {
       ASSERT_EQ(run->wait(), 0) << run->output();
       loss[cuda] = summary(folder).at("test_loss");
     }
-    EXPECT_NEAR(loss[1], loss[0], 1e-4 * loss[0]);
+    EXPECT_NEAR(loss[1], loss[0], tolerance * loss[0]);
   }
 };
 
 TEST_F(ProgramOnCuda, SaysInOneLineWhatIsMissing) {
-  if (has_device()) GTEST_SKIP() << "there is a device";
+  if (cuda::install().ok()) GTEST_SKIP() << "there is a device; CI's stage nvcc has none";
   for (const char* verb : {"train", "sim"}) expect_failure(2, {verb, "--device", "cuda"}, {"run.device cuda: no CUDA"});
 }
 
 TEST_F(ProgramOnCuda, TrainsAndTests) {
-  if (!has_device()) GTEST_SKIP() << "no device";
+  SINEW_NEEDS_CUDA();
   compare({"train"});
   auto eval = start({"eval", root_ + "/cuda", "--json"});
   ASSERT_EQ(eval->wait(), 0) << eval->output();
@@ -48,24 +46,22 @@ TEST_F(ProgramOnCuda, TrainsAndTests) {
 }
 
 TEST_F(ProgramOnCuda, SimulatesWorkersOnTheDevice) {
-  if (!has_device()) GTEST_SKIP() << "no device";
+  SINEW_NEEDS_CUDA();
   compare({"sim", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"});
 }
 
 TEST_F(ProgramOnCuda, FourWorkersShareTheDeviceOverUcx) {
-  if (!has_device()) GTEST_SKIP() << "no device";
+  SINEW_NEEDS_CUDA();
   if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
-  auto run = start(small({"train", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4", "--device", "cuda",
-                          "--out", root_ + "/run"}));
-  ASSERT_EQ(run->wait(), 0) << run->output();
-  const Json s = summary("run");
+  // Asynchronous, so the runs differ by about a hundredth; an untrained network is off by five.
+  compare({"train", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"}, 0.03);
+  const Json s = summary("cuda");
   EXPECT_EQ(s.at("evaluated"), "center");
   EXPECT_EQ(s.at("exchanges"), 4 * 3);
-  EXPECT_LT(s.at("test_loss"), 2.5);
 }
 
 TEST_F(ProgramOnCuda, SynchronousWorkersEqualTheCpu) {
-  if (!has_device()) GTEST_SKIP() << "no device";
+  SINEW_NEEDS_CUDA();
   if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
   compare({"train", "--workers", "2", "--scheme", "allreduce"});
 }

@@ -3,7 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "core/kernel_api.h"
@@ -64,6 +66,17 @@ class DeviceArray {
   size_t n_, offset_;
   T* p_;
 };
+
+// Relative to 1 + |want|: sums in another order, products and sums in one rounding.
+template <class T>
+void expect_close(const std::vector<T>& got, const std::vector<T>& want, const char* what) {
+  ASSERT_EQ(got.size(), want.size()) << what;
+  const double tolerance = 256 * static_cast<double>(std::numeric_limits<T>::epsilon());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(static_cast<double>(got[i]), static_cast<double>(want[i]),
+                tolerance * (1 + std::abs(static_cast<double>(want[i]))))
+        << what << " element " << i;
+}
 
 // Uniform in [low, high), the same on every machine.
 template <class T>
