@@ -153,7 +153,8 @@ TEST(CudaConv, WideTilesBackward) {
   SINEW_NEEDS_CUDA();
   check_case<float>({1, 93, 93, 68, 4, 1, 1}, Which::backward);     // 128 x 128
   check_case<float>({1, 131, 130, 132, 4, 1, 1}, Which::backward);  // 128 x 128
-  check_case<float>({1, 9, 9, 4, 132, 3, 3}, Which::backward);      // dw 128 x 128
+  check_case<float>({1, 9, 9, 8, 132, 3, 3}, Which::backward);      // dw 128 x 128
+  check_case<float>({1, 9, 9, 4, 132, 3, 3}, Which::backward);      // dw 64 x 64, by its few columns
   check_case<double>({1, 93, 93, 66, 2, 1, 1}, Which::backward);    // 64 x 32
   check_case<double>({1, 9, 9, 2, 66, 3, 3}, Which::backward);      // dw 64 x 64
 }
