@@ -24,7 +24,7 @@ struct GatherPacks : AlongK<Shape, Shape::kExtentM, kVec> {
   using T = typename Shape::T;
   const CorrelationShape& shape;
   const T* source;
-  Walk walk;
+  TapWalk walk;
   Pixel pixel[Base::kCount];
   bool there[Base::kCount];
 
@@ -61,7 +61,7 @@ struct GatherElements {
   static constexpr int kCount = kDepth / kStepK;
   const CorrelationShape& shape;
   const T* source;
-  Walk walk;
+  TapWalk walk;
   Pixel pixel[kPixels];
   T staged[kPixels][kCount];
 
@@ -101,7 +101,7 @@ struct FiltersAlongK : AlongK<Shape, Shape::kExtentN, kVec> {
   using T = typename Shape::T;
   const T* filter;
   int step;
-  Walk walk;
+  TapWalk walk;
   int x_left;
 
   SINEW_DEVICE FiltersAlongK(const T* filter_, const CorrelationShape& shape, const CorrelationPart& part, int n0,
@@ -126,7 +126,7 @@ struct FiltersAlongX : AlongX<Shape, Shape::kExtentN, kVec> {
   using Base = AlongX<Shape, Shape::kExtentN, kVec>;
   using T = typename Shape::T;
   const T* filter;
-  Walk walk;
+  TapWalk walk;
   int x_left;
 
   SINEW_DEVICE FiltersAlongX(const T* filter_, const CorrelationShape& shape, const CorrelationPart& part, int n0,

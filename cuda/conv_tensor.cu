@@ -20,7 +20,7 @@ struct GatherCopies : SliceAlongK<Tile, Tile::kExtentM> {
   static_assert(!(Slice::kStep > Slice::kExtent), "every thread has a pixel");
   const CorrelationShape& shape;
   const float* source;
-  Walk walk;
+  TapWalk walk;
   Pixel pixel[Slice::kCount];
 
   SINEW_DEVICE GatherCopies(const float* source_, const CorrelationShape& shape_, const CorrelationPart& part,
@@ -45,7 +45,7 @@ template <class Tile>
 struct FilterCopies : SliceAlongX<Tile, Tile::kExtentN> {
   using Slice = SliceAlongX<Tile, Tile::kExtentN>;
   const float* filter;
-  Walk walk;
+  TapWalk walk;
   int x_left;
 
   SINEW_DEVICE FilterCopies(const float* filter_, const CorrelationShape& shape, const CorrelationPart& part, int n0)

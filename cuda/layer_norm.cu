@@ -304,7 +304,7 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kColumnThreads, 3)
     sum_layer_grad(int64_t rows, int64_t cols, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
                    const T* __restrict__ mean, const T* __restrict__ inv_std, double* __restrict__ partial) {
-  const Walk walk(rows, cols, chunk, kWidth);
+  const RowWalk walk(rows, cols, chunk, kWidth);
   struct In {
     Values<T, kWidth> g, x;
     T center, s;

@@ -21,7 +21,7 @@ template <class T, int kWidth>
 __global__ void __launch_bounds__(kColumnThreads, 4)
     sum_statistics(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ x,
                    double* __restrict__ partial) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   double pivot[kWidth];
   SINEW_UNROLL
   for (int j = 0; j < kWidth; ++j) pivot[j] = walk.inside ? double(x[walk.channel + j]) : 0;
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
     apply_affine(int64_t rows, int64_t channels, int64_t chunk, bool relu, const T* __restrict__ x,
                  const T* __restrict__ center, const T* __restrict__ scale, const T* __restrict__ shift,
                  const T* __restrict__ residual, T* __restrict__ y) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   if (!walk.inside) return;
   struct In {
     Values<T, kWidth> x, residual;
@@ -99,7 +99,7 @@ struct Channels {
   }
 };
 template <class T, int kWidth, NormMask kMask>
-SINEW_DEVICE Channels<T, kWidth, kMask> channels_of(const Walk& walk, const T* gamma, const T* beta, const T* mean,
+SINEW_DEVICE Channels<T, kWidth, kMask> channels_of(const RowWalk& walk, const T* gamma, const T* beta, const T* mean,
                                                     const T* inv_std) {
   Channels<T, kWidth, kMask> c{};
   if (!walk.inside) return c;
@@ -118,7 +118,7 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
              const T* __restrict__ y, const T* __restrict__ gamma, const T* __restrict__ beta,
              const T* __restrict__ mean, const T* __restrict__ inv_std, T* __restrict__ dresidual,
              double* __restrict__ partial) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   const auto c = channels_of<T, kWidth, kMask>(walk, gamma, beta, mean, inv_std);
   struct In {
     Values<T, kWidth> g, x, y;
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
     apply_grad(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
                const T* __restrict__ mean, const T* __restrict__ beta, const T* __restrict__ coefficients,
                T* __restrict__ dx) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   if (!walk.inside) return;
   struct In {
     Values<T, kWidth> g, x;
@@ -202,7 +202,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
     sum_grad2(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
               const T* __restrict__ y, const T* __restrict__ u, const T* __restrict__ gamma, const T* __restrict__ beta,
               const T* __restrict__ mean, const T* __restrict__ inv_std, double* __restrict__ partial) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   const auto c = channels_of<T, kWidth, kMask>(walk, gamma, beta, mean, inv_std);
   struct In {
     Values<T, kWidth> g, x, y, u;
@@ -259,7 +259,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
                 const T* __restrict__ y, const T* __restrict__ u, const T* __restrict__ r, const T* __restrict__ mean,
                 const T* __restrict__ beta, const T* __restrict__ coefficients, T* __restrict__ g2,
                 T* __restrict__ x2) {
-  const Walk walk(rows, channels, chunk, kWidth);
+  const RowWalk walk(rows, channels, chunk, kWidth);
   if (!walk.inside) return;
   struct In {
     Values<T, kWidth> g, x, u, y, r;

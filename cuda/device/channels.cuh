@@ -15,11 +15,11 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 // A thread's part.
-struct Walk {
+struct RowWalk {
   int64_t channels, channel, row, end;
   bool inside;  // its channels exist
 
-  SINEW_DEVICE Walk(int64_t rows, int64_t channels_of_row, int64_t chunk, int width) : channels(channels_of_row) {
+  SINEW_DEVICE RowWalk(int64_t rows, int64_t channels_of_row, int64_t chunk, int width) : channels(channels_of_row) {
     channel = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * width;
     inside = channel < channels;
     row = blockIdx.y * chunk + threadIdx.y;
@@ -32,7 +32,7 @@ struct Walk {
 // use(load(row, offset), offset) for the thread's rows; the loads of kRows rows are under way together. after() runs
 // after at most kRows rows.
 template <int kRows, class Load, class Use, class After>
-SINEW_DEVICE void walk_rows(const Walk& walk, Load load, Use use, After after) {
+SINEW_DEVICE void walk_rows(const RowWalk& walk, Load load, Use use, After after) {
   const int64_t rows = blockDim.y, step = rows * walk.channels;
   int64_t row = walk.row, at = row * walk.channels + walk.channel;
   for (; row + (kRows - 1) * rows < walk.end; row += kRows * rows, at += kRows * step) {
@@ -49,14 +49,14 @@ SINEW_DEVICE void walk_rows(const Walk& walk, Load load, Use use, After after) {
   }
 }
 template <int kRows, class Load, class Use>
-SINEW_DEVICE void walk_rows(const Walk& walk, Load load, Use use) {
+SINEW_DEVICE void walk_rows(const RowWalk& walk, Load load, Use use) {
   walk_rows<kRows>(walk, load, use, [] {});
 }
 
 // partial[(chunk * kSums + k) * channels + channel] = sum over the chunk's rows of what add(loaded, offset, sums) adds
 // to sums[k][j] for channel + j. Part: the type of sums. All threads of the block call it, once per kernel.
 template <int kRows, int kSums, int kWidth, class Part, class Load, class Add>
-SINEW_DEVICE void sum_rows(const Walk& walk, double* partial, Load load, Add add) {
+SINEW_DEVICE void sum_rows(const RowWalk& walk, double* partial, Load load, Add add) {
   SINEW_SHARED(double, tile, [kSums * kWidth][kColumnThreads]);
   double total[kSums * kWidth];
   Part sums[kSums][kWidth];

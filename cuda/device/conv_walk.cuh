@@ -12,7 +12,7 @@ SINEW_DEVICE int divide(const Divider& by, int n) { return int((uint64_t(uint32_
 inline constexpr int kNowhere = -(1 << 30);  // a coordinate outside every image
 
 // Where k = (row of taps r, tap s, channel) stands, and an offset into memory that goes with it.
-struct Walk {
+struct TapWalk {
   int channels, taps_h, taps_w;
   int channel_step, tap_step, row_step;  // tap_step: to the next tap and back by all channels; row_step alike
   int channel = 0, s = 0, r = 0, offset = 0;
@@ -51,7 +51,7 @@ SINEW_DEVICE Pixel pixel_at(const CorrelationShape& shape, const CorrelationPart
 }
 
 template <int kDirection>
-SINEW_DEVICE Walk source_walk(const CorrelationShape& shape, const CorrelationPart& part) {
+SINEW_DEVICE TapWalk source_walk(const CorrelationShape& shape, const CorrelationPart& part) {
   const int tap = kDirection * shape.channels;
   return {shape.channels,       part.taps_h,
           part.taps_w,          1,
@@ -59,13 +59,13 @@ SINEW_DEVICE Walk source_walk(const CorrelationShape& shape, const CorrelationPa
 }
 
 template <int kDirection>
-SINEW_DEVICE bool inside(const CorrelationShape& shape, const Walk& walk, const Pixel& pixel) {
+SINEW_DEVICE bool inside(const CorrelationShape& shape, const TapWalk& walk, const Pixel& pixel) {
   return unsigned(pixel.h + kDirection * walk.r) < unsigned(shape.source_h) &&
          unsigned(pixel.w + kDirection * walk.s) < unsigned(shape.source_w) && walk.there();
 }
 
 // The filters, of which a part has some taps.
-SINEW_DEVICE Walk filter_walk(const CorrelationShape& shape, const CorrelationPart& part) {
+SINEW_DEVICE TapWalk filter_walk(const CorrelationShape& shape, const CorrelationPart& part) {
   return {shape.channels,
           part.taps_h,
           part.taps_w,
