@@ -113,7 +113,7 @@ struct Tables {
   std::vector<int> order;
   std::vector<int> requested;  // node of each requested input, or -1
   std::vector<uint8_t> wanted;
-  std::vector<Tensor> cotangents, destinations;
+  std::vector<Tensor> cotangents, destinations, sums;
 
   void clear() {
     index.clear();
@@ -251,16 +251,22 @@ class Backward {
     t_.wanted.assign(fn.count, 0);
     t_.cotangents.assign(fn.count, Tensor());
     t_.destinations.assign(fn.count, Tensor());
+    t_.sums.assign(fn.count, Tensor());
     for (size_t i = 0; i < to.size(); ++i) {
       if (to[i] < 0 || !node(to[i]).on_path) continue;
       t_.wanted[i] = 1;
-      const Node& in = node(to[i]);
+      Node& in = node(to[i]);
+      if (may_write(in.cotangent)) t_.sums[i] = std::move(in.cotangent);
       if (!options_.into.empty() && in.wanted >= 0 && in.contributions == 1)
         t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
     }
-    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, n.components}, t_.cotangents);
+    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, n.components}, t_.cotangents);
     for (size_t i = 0; i < to.size(); ++i) {
-      if (!t_.wanted[i] || !t_.cotangents[i].defined()) continue;
+      if (!t_.wanted[i]) continue;
+      Tensor& sum = t_.sums[i];
+      if (sum.defined() && !sum.is_same(t_.cotangents[i])) accumulate(node(to[i]), std::move(sum));
+      sum = Tensor();
+      if (!t_.cotangents[i].defined()) continue;
       SINEW_CHECK(t_.cotangents[i].shape() == fn.input[i].shape(), fn.name, "derivative of input ", i, " has shape ",
                   t_.cotangents[i].shape(), ", the input ", fn.input[i].shape());
       accumulate(node(to[i]), std::move(t_.cotangents[i]));
@@ -276,8 +282,27 @@ class Backward {
     op.components[static_cast<size_t>(n.impl->grad_fn->component)] = n.cotangent;
   }
 
-  static void accumulate(Node& n, Tensor g) {
-    n.cotangent = n.cotangent.defined() ? add(n.cotangent, g) : std::move(g);
+  static void add_to(const Tensor& sum, const Tensor& g) {
+    kernel::BinaryArgs args{};
+    args.op = BinaryOp::add, args.dtype = g.dtype();
+    args.ndim = 1, args.shape[0] = g.numel(), args.stride_a[0] = args.stride_b[0] = 1;
+    args.a = sum.data(), args.b = g.data(), args.y = sum.data();
+    if (g.numel()) kernels(g.device()).binary(args);
+  }
+
+  // Nobody but the caller holds t or its memory, and no graph is being recorded that could.
+  bool may_write(const Tensor& t) const {
+    return !options_.create_graph && t.defined() && t.impl()->references.load(std::memory_order_acquire) == 1 &&
+           t.impl()->storage->unique();
+  }
+
+  void accumulate(Node& n, Tensor g) {
+    if (!n.cotangent.defined())
+      n.cotangent = std::move(g);
+    else if (may_write(n.cotangent))
+      add_to(n.cotangent, g);
+    else
+      n.cotangent = add(n.cotangent, g);
   }
 
   std::span<const Tensor> inputs_;

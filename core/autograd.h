@@ -31,9 +31,12 @@ struct VjpContext {
   bool needs(size_t i) const { return wanted[i]; }
   // Where the cotangent of input i may be written directly (undefined handle: anywhere). Optional to honour.
   const Tensor& destination(size_t i) const { return destinations[i]; }
+  // What input i's cotangent has received so far, when nobody else holds it (else undefined). A derivative may add its
+  // part there in place and return that tensor as its result.
+  const Tensor& sum(size_t i) const { return sums[i]; }
 
   std::span<const uint8_t> wanted;
-  std::span<const Tensor> destinations;
+  std::span<const Tensor> destinations, sums;
   // Of an op with several results: one a result, undefined where nothing depends on it. At least one is defined.
   std::span<const Tensor> cotangents = {};
 };

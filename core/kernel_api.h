@@ -124,7 +124,8 @@ struct GemmArgs {
 // Three entries share the struct; each reads the two operands of the other kinds and writes `out`, all of it:
 //   conv_forward: out = act(y + bias)          conv_dx: out = sum over what y's cotangent `y` reaches, like x
 //   conv_dw: out = the same, like the filters
-// bias (k, or null) and act (none or relu) belong to conv_forward. No extent is zero. Floats.
+// bias (k, or null) and act (none or relu) belong to conv_forward. accumulate, for the first two without bias and act:
+// out += instead of out =, what is added being rounded first. No extent is zero. Floats.
 struct ConvArgs {
   DType dtype;
   int64_t n, h, w, c;
@@ -135,6 +136,7 @@ struct ConvArgs {
   void* out;
   const void* bias;
   Activation act;
+  bool accumulate;
 };
 
 // gather: y[i, :] = x[index[i], :]. x is (rows, width), index (n) i64 in [0, rows), y (n, width).
@@ -221,13 +223,15 @@ struct BatchNormArgs {
   void *y, *mean, *inv_std, *variance;
 };
 // Its derivatives for the cotangent g of y. relu with y == null: the mask is computed from x again, as there is no
-// residual; with y: from y, and dresidual receives the masked g. dx, dgamma, dbeta may be null.
+// residual; with y: from y, and dresidual receives the masked g. dx, dgamma, dbeta may be null. accumulate: dx +=
+// instead of dx =.
 struct BatchNormGradArgs {
   DType dtype;
   bool relu;
   int64_t rows, channels;
   const void *g, *x, *y, *gamma, *beta, *mean, *inv_std;
   void *dx, *dgamma, *dbeta, *dresidual;
+  bool accumulate = false;
 };
 // Derivatives of batch_norm_grad's results to g, x and gamma for the cotangents u of dx, a of dgamma, b of dbeta (null:
 // zero) and r of dresidual (with y only). gamma2 may be null.

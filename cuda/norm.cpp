@@ -81,6 +81,15 @@ void batch_norm(const kernel::BatchNormArgs& args) {
 }
 void batch_norm_grad(const kernel::BatchNormGradArgs& args) {
   if (args.channels == 0) return;
+  if (args.accumulate && args.dx) {  // through memory of its own
+    const int64_t n = args.rows * args.channels;
+    kernel::BatchNormGradArgs fresh = args;
+    fresh.accumulate = false;
+    fresh.dx = memory_allocate(static_cast<size_t>(n) * size_of(args.dtype), stream());
+    batch_norm_grad(fresh);
+    axpby({args.dtype, n, 1, 1, args.dx, fresh.dx, args.dx});
+    return memory_free(fresh.dx, stream());
+  }
   SINEW_DISPATCH_FLOAT(args.dtype, "batch_norm_grad", run<T>(args));
 }
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args) {

@@ -5,6 +5,7 @@
 #include "core/cpu/cpu_info.h"
 #include "core/cpu/onednn.h"
 #include "core/kernel_api.h"
+#include "core/storage.h"
 
 namespace sinew {
 
@@ -72,11 +73,26 @@ bool own_convolves(const kernel::ConvArgs& args) {
 }
 constexpr int64_t kFewChannels = 4, kSmallImage = 16;
 
+// For a kernel that cannot accumulate: out += what it makes, `n` elements.
+void add_result(bool (*convolve)(const kernel::ConvArgs&), void (*otherwise)(const kernel::ConvArgs&),
+                kernel::ConvArgs args, int64_t n) {
+  const StorageRef result(Storage::allocate(static_cast<size_t>(n) * size_of(args.dtype), Device::cpu));
+  void* const sum = args.out;
+  args.out = result->data(), args.accumulate = false;
+  if (!convolve(args)) otherwise(args);
+  own.axpby({args.dtype, n, 1, 1, sum, args.out, sum});
+}
+
 void conv_forward(const kernel::ConvArgs& args) {
-  if (own_convolves(args) || !onednn::conv_forward(args)) own.conv_forward(args);
+  if (own_convolves(args)) return own.conv_forward(args);
+  if (args.accumulate)
+    return add_result(onednn::conv_forward, own.conv_forward, args, args.n * args.p * args.q * args.k);
+  if (!onednn::conv_forward(args)) own.conv_forward(args);
 }
 void conv_dx(const kernel::ConvArgs& args) {
-  if ((own_convolves(args) && args.c > kFewChannels) || !onednn::conv_dx(args)) own.conv_dx(args);
+  if (own_convolves(args) && args.c > kFewChannels) return own.conv_dx(args);
+  if (args.accumulate) return add_result(onednn::conv_dx, own.conv_dx, args, args.n * args.h * args.w * args.c);
+  if (!onednn::conv_dx(args)) own.conv_dx(args);
 }
 void conv_dw(const kernel::ConvArgs& args) {
   const bool ours = own_convolves(args) && (own_matches.avx2 || args.p * args.q <= kSmallImage);

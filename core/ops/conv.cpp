@@ -40,11 +40,13 @@ void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
               " of x ", x_shape(args), " with filters ", filter_shape(args));
 }
 
+// Without recording: added to `sum` where it is defined.
 Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias, Activation act,
-               const ConvOptions& options) {
+               const ConvOptions& options, const Tensor& sum = Tensor()) {
   check_operands(op, x, w);
   kernel::ConvArgs args = geometry(op, x.shape(), w.shape(), options);
-  Tensor y = Tensor::empty(y_shape(args), x.dtype(), x.device());
+  args.accumulate = sum.defined();
+  Tensor y = sum.defined() ? sum : Tensor::empty(y_shape(args), x.dtype(), x.device());
   if (y.numel() == 0) return y;
   args.dtype = x.dtype(), args.x = x.data(), args.filter = w.data(), args.out = y.data();
   args.bias = bias.defined() ? bias.data() : nullptr, args.act = act;
@@ -52,15 +54,16 @@ Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b
   return y;
 }
 
-// Without recording, into `destination` when it is defined.
+// Without recording, added to `sum` or else into `destination` where they are defined.
 Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options,
-                     const Tensor& destination) {
+                     const Tensor& destination, const Tensor& sum) {
   check_operands("conv2d_dx", gy, w);
   SINEW_CHECK(gy.ndim() == 4 && w.ndim() == 4, "conv2d_dx", "cotangent ", gy.shape(), " and filters ", w.shape(),
               " must have four axes");
   kernel::ConvArgs args = geometry("conv2d_dx", {gy.dim(0), height, width, w.dim(3)}, w.shape(), options);
   check_y("conv2d_dx", gy, args);
-  Tensor gx = ops::output(destination, x_shape(args), gy);
+  args.accumulate = sum.defined();
+  Tensor gx = sum.defined() ? sum : ops::output(destination, x_shape(args), gy);
   if (gx.numel() == 0) return gx;
   args.dtype = gy.dtype(), args.y = gy.data(), args.filter = w.data(), args.out = gx.data();
   kernels(gy.device()).conv_dx(args);
@@ -88,10 +91,15 @@ void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options
   const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
   if (ctx.needs(0))
     out[0] = recording({g, w}) ? conv2d_dx(g, w, x.dim(1), x.dim(2), options)
-                               : towards_input(g, w, x.dim(1), x.dim(2), options, ctx.destination(0));
+                               : towards_input(g, w, x.dim(1), x.dim(2), options, ctx.destination(0), ctx.sum(0));
   if (ctx.needs(1))
     out[1] = recording({x, g}) ? conv2d_dw(x, g, w.dim(1), w.dim(2), options)
                                : towards_filter(x, g, w.dim(1), w.dim(2), options, ctx.destination(1));
+}
+
+// conv2d(x, w), added to `sum` when there is one, which is never while recording.
+Tensor conv2d_onto(const Tensor& sum, const Tensor& x, const Tensor& w, const ConvOptions& options) {
+  return sum.defined() ? forward("conv2d", x, w, Tensor(), Activation::none, options, sum) : conv2d(x, w, options);
 }
 
 }  // namespace
@@ -123,10 +131,10 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Activation a
 }
 
 Tensor conv2d_dx(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options) {
-  return record(towards_input(gy, w, height, width, options, Tensor()), {gy, w}, "conv2d_dx",
+  return record(towards_input(gy, w, height, width, options, Tensor(), Tensor()), {gy, w}, "conv2d_dx",
                 [options](const VjpContext& ctx, std::span<Tensor> out) {
                   const Tensor &gy = ctx.inputs[0], &w = ctx.inputs[1], &c = ctx.cotangent;
-                  if (ctx.needs(0)) out[0] = conv2d(c, w, options);
+                  if (ctx.needs(0)) out[0] = conv2d_onto(ctx.sum(0), c, w, options);
                   if (ctx.needs(1)) out[1] = conv2d_dw(c, gy, w.dim(1), w.dim(2), options);
                 });
 }
@@ -135,8 +143,11 @@ Tensor conv2d_dw(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, 
   return record(towards_filter(x, gy, rows, cols, options, Tensor()), {x, gy}, "conv2d_dw",
                 [options](const VjpContext& ctx, std::span<Tensor> out) {
                   const Tensor &x = ctx.inputs[0], &gy = ctx.inputs[1], &c = ctx.cotangent;
-                  if (ctx.needs(0)) out[0] = conv2d_dx(gy, c, x.dim(1), x.dim(2), options);
-                  if (ctx.needs(1)) out[1] = conv2d(x, c, options);
+                  if (ctx.needs(0))
+                    out[0] = recording({gy, c})
+                                 ? conv2d_dx(gy, c, x.dim(1), x.dim(2), options)
+                                 : towards_input(gy, c, x.dim(1), x.dim(2), options, ctx.destination(0), ctx.sum(0));
+                  if (ctx.needs(1)) out[1] = conv2d_onto(ctx.sum(1), x, c, options);
                 });
 }
 

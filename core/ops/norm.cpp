@@ -87,19 +87,22 @@ void grad_vjp(const VjpContext& ctx, std::span<Tensor> out, bool relu, double ep
 }
 
 // dx (undefined unless needed), dgamma, dbeta and, with y, dresidual. One op of several results.
-std::vector<Tensor> batch_norm_grad(const GradInputs& in, bool need_dx, const Tensor& dgamma_to,
-                                    const Tensor& dbeta_to) {
+// dx is added to `sum` where that is defined, which is never while recording.
+std::vector<Tensor> batch_norm_grad(const GradInputs& in, bool need_dx, const Tensor& dgamma_to, const Tensor& dbeta_to,
+                                    const Tensor& sum) {
   const Shape channels = in.gamma.shape();
   // A recorded op has all its results.
   need_dx = need_dx || recording({in.g, in.x, in.gamma, in.beta});
-  std::vector<Tensor> out{need_dx ? ops::like(in.x) : Tensor(), ops::output(dgamma_to, channels, in.x),
-                          ops::output(dbeta_to, channels, in.x)};
+  std::vector<Tensor> out{!need_dx        ? Tensor()
+                          : sum.defined() ? sum
+                                          : ops::like(in.x),
+                          ops::output(dgamma_to, channels, in.x), ops::output(dbeta_to, channels, in.x)};
   if (in.y.defined()) out.push_back(ops::like(in.x));
   kernels(in.x.device())
       .batch_norm_grad({in.x.dtype(), in.relu, rows_of(in.x), in.x.dim(-1), in.g.data(), in.x.data(), data_of(in.y),
                         in.gamma.data(), in.beta.data(), in.mean.data(), in.inv_std.data(),
                         need_dx ? out[0].data() : nullptr, out[1].data(), out[2].data(),
-                        in.y.defined() ? out[3].data() : nullptr});
+                        in.y.defined() ? out[3].data() : nullptr, sum.defined()});
   auto vjp = [relu = in.relu, eps = in.eps](const VjpContext& ctx, std::span<Tensor> to) {
     grad_vjp(ctx, to, relu, eps);
   };
@@ -127,7 +130,7 @@ BatchNorm batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
     const bool residual = in.size() > 5;
     const GradInputs inputs{
         ctx.cotangent, in[0], in[1], in[2], in[3], in[4], relu && residual ? ctx.output.detach() : Tensor(), relu, eps};
-    std::vector<Tensor> g = batch_norm_grad(inputs, ctx.needs(0), ctx.destination(1), ctx.destination(2));
+    std::vector<Tensor> g = batch_norm_grad(inputs, ctx.needs(0), ctx.destination(1), ctx.destination(2), ctx.sum(0));
     for (size_t i = 0; i < 3; ++i)
       if (ctx.needs(i)) out[i] = g[i];
     if (residual && ctx.needs(5)) out[5] = relu ? g[3] : ctx.cotangent;

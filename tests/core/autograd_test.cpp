@@ -24,6 +24,34 @@ TEST(Grad, AccumulatesOverUses) {
   EXPECT_EQ(values(grad({sum(x[0] * x[0] * x[0])}, x)[0]), (std::vector<double>{12, 27}));
 }
 
+// A cotangent that two inputs share must not receive what belongs to one of them.
+TEST(Grad, SharedCotangentsAreNotWritten) {
+  const std::vector<Tensor> x{leaf({2, 3}), leaf({5, 7})};
+  const Tensor v = Tensor::from_vector<double>({10, 100}, {2});
+  const Tensor a = affine(x[0], 1, 0), b = affine(x[1], 1, 0);
+  // b gets the sum's own cotangent, a that and two more parts, from ops that come later and earlier.
+  const std::vector<Tensor> g = grad({a + b, square(a), a}, x, std::vector<Tensor>{v, v, v});
+  EXPECT_EQ(values(g[0]), (std::vector<double>{10 + 40 + 10, 100 + 600 + 100}));
+  EXPECT_EQ(values(g[1]), (std::vector<double>{10, 100}));
+  EXPECT_EQ(values(v), (std::vector<double>{10, 100}));
+}
+
+// Convolutions and batch norm add to the cotangent that their input already has; recording, they must not.
+TEST(Grad, SeveralConvolutionsAndNormsOfOneInput) {
+  using testing::random_input;
+  const std::vector<Tensor> in{random_input({2, 5, 4, 3}, 1), random_input({6, 3, 3, 3}, 2),
+                               random_input({6, 3, 3, 3}, 3), random_input({6}, 4), random_input({6}, 5)};
+  const auto f = [](const std::vector<Tensor>& t) {
+    const ConvOptions same{.pad_h = 1, .pad_w = 1};
+    const Tensor y = conv2d(t[0], t[1], same) + conv2d(t[0], t[2], same);
+    const Tensor n = batch_norm(y, t[3], t[4], Tensor(), Activation::none, 1e-3).y;
+    return sum(square(n) * y) + sum(square(conv2d_dx(y, t[1], 5, 4, same)) * t[0]);
+  };
+  EXPECT_TRUE(testing::check_gradient(f, in));
+  EXPECT_TRUE(testing::check_hvp(f, in));
+  EXPECT_TRUE(testing::check_hessian_symmetry(f, in));
+}
+
 TEST(Grad, InputsWithoutInfluenceGetZeros) {
   const std::vector<Tensor> x{leaf({2, 3}), leaf({1, 1, 1})};
   EXPECT_EQ(values(grad({sum(x[0])}, x)[1]), (std::vector<double>{0, 0, 0}));

@@ -54,6 +54,16 @@ void expect_near(const std::vector<T>& got, const Values& want, int64_t terms, c
     ASSERT_NEAR(static_cast<double>(got[i]), want[i], tolerance) << what << " [" << i << "]";
 }
 
+// To the bit what a sum afterwards would be. `plain` is what the kernel makes without accumulating.
+template <class T>
+void expect_accumulates(void (*kernel)(const ConvArgs&), ConvArgs a, const std::vector<T>& plain, const char* what) {
+  const std::vector<T> before = random_values<T>(static_cast<int64_t>(plain.size()), 5);
+  std::vector<T> sum = before;
+  a.out = sum.data(), a.bias = nullptr, a.act = Activation::none, a.accumulate = true;
+  kernel(a);
+  for (size_t i = 0; i < plain.size(); ++i) ASSERT_EQ(sum[i], before[i] + plain[i]) << what << " [" << i << "]";
+}
+
 template <class T>
 void check(const Case& c, const ConvKernels& kernels) {
   ConvArgs a = args_of(c, dtype_of<T>);
@@ -78,6 +88,10 @@ void check(const Case& c, const ConvKernels& kernels) {
   expect_near(run(kernels.forward, y.size(), nullptr, none), want_y, a.r * a.s * a.c, "forward");
   expect_near(run(kernels.dx, x.size(), nullptr, none), want_x, a.r * a.s * a.k, "dx");
   expect_near(run(kernels.dw, f.size(), nullptr, none), want_f, a.n * a.p * a.q, "dw");
+  if (kernels.forward == table().forward || kernels.forward == own_conv().forward) {
+    expect_accumulates(kernels.forward, a, run(kernels.forward, y.size(), nullptr, none), "forward");
+    expect_accumulates(kernels.dx, a, run(kernels.dx, x.size(), nullptr, none), "dx");
+  }
   auto relu_of = [](Values v) {
     for (double& d : v) d = std::max(d, 0.0);
     return v;

@@ -57,6 +57,40 @@ double relative_error(const std::vector<double>& got, const std::vector<double>&
   return std::sqrt(difference / scale);
 }
 
+// dx of every variant of the kernel added to what is there: to the bit what a sum afterwards would be.
+TEST(BatchNorm, GradientAccumulates) {
+  constexpr int64_t kRows = 300, kChannels = 5, kCount = kRows * kChannels;
+  const auto values_of = [](uint32_t key, int64_t n) {
+    return cast(random_input({n}, key), DType::f32).to_vector<float>();
+  };
+  const std::vector<float> g = values_of(1, kCount), x = values_of(2, kCount), y = values_of(3, kCount),
+                           gamma = values_of(4, kChannels), beta = values_of(5, kChannels),
+                           mean = values_of(6, kChannels), inv_std(kChannels, 1.5f), before = values_of(7, kCount);
+  for (const Variant v : kVariants) {
+    std::vector<float> plain(kCount), sum = before, through(kCount), dgamma(kChannels), dbeta(kChannels);
+    const bool relu = v.act == Activation::relu, from_y = relu && v.residual;
+    kernel::BatchNormGradArgs args{DType::f32,
+                                   relu,
+                                   kRows,
+                                   kChannels,
+                                   g.data(),
+                                   x.data(),
+                                   from_y ? y.data() : nullptr,
+                                   gamma.data(),
+                                   beta.data(),
+                                   mean.data(),
+                                   inv_std.data(),
+                                   plain.data(),
+                                   dgamma.data(),
+                                   dbeta.data(),
+                                   from_y ? through.data() : nullptr};
+    cpu_kernels().batch_norm_grad(args);
+    args.dx = sum.data(), args.accumulate = true;
+    cpu_kernels().batch_norm_grad(args);
+    for (size_t i = 0; i < plain.size(); ++i) ASSERT_EQ(sum[i], before[i] + plain[i]) << i;
+  }
+}
+
 TEST(BatchNorm, KnownValues) {
   const Tensor x = Tensor::from_vector<double>({1, -2, 3, 4, 8, 4}, {3, 2});
   const Tensor gamma = Tensor::from_vector<double>({2, 3}, {2}), beta = Tensor::from_vector<double>({0.5, -1}, {2});

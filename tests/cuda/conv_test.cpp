@@ -82,6 +82,18 @@ void check_case(const Case& c, Which which = Which::all) {
   if (which != Which::forward) expect_near("dx", run(device().conv_dx, x.size()), dx);
   if (which != Which::forward) expect_near("dw", run(device().conv_dw, filter.size()), dw);
 
+  const auto expect_accumulates = [&](const char* what, void (*entry)(const kernel::ConvArgs&), size_t elements) {
+    const std::vector<T> plain = run(entry, elements), before = random_values<T>(elements, -1, 1, 5);
+    const DeviceArray<T> sum(before, c.offset);
+    a.out = sum.data(), a.accumulate = true;
+    entry(a);
+    a.accumulate = false;
+    const std::vector<T> got = sum.read();
+    for (size_t i = 0; i < elements; ++i) ASSERT_EQ(got[i], before[i] + plain[i]) << what << ", element " << i;
+  };
+  if (which != Which::backward) expect_accumulates("forward", device().conv_forward, y.size());
+  if (which != Which::forward) expect_accumulates("dx", device().conv_dx, x.size());
+
   if (which == Which::backward) return;
 
   a.bias = at_bias.data();

@@ -170,6 +170,21 @@ TEST(CudaBatchNorm, WhatIsNotWantedIsNotWritten) {
   }
 }
 
+TEST(CudaBatchNorm, GradientAccumulates) {
+  SINEW_NEEDS_CUDA();
+  const Case c{40, 12};
+  const Inputs<float> v(c);
+  const auto f = forward(c, v, false, true, false);
+  const std::vector<float> plain = grad(c, v, f, true, Mask::from_x)[0];
+  const DeviceArray<float> sum(v.u, c.offset);
+  Arrays<float> arrays(c, true);
+  device().batch_norm_grad({DType::f32, true, c.rows, c.channels, arrays.in(v.g), arrays.in(v.x), nullptr,
+                            arrays.in(v.gamma), arrays.in(v.beta), arrays.in(f[1]), arrays.in(f[2]), sum.data(),
+                            nullptr, nullptr, nullptr, true});
+  const std::vector<float> got = sum.read();
+  for (size_t i = 0; i < plain.size(); ++i) ASSERT_EQ(got[i], v.u[i] + plain[i]) << i;
+}
+
 // A mean far from zero, and a first row (which the sums of squares are taken about) that is far from the others.
 TEST(CudaBatchNorm, TheVarianceKeepsItsDigits) {
   SINEW_NEEDS_CUDA();

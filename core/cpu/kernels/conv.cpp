@@ -22,6 +22,7 @@ struct Finish {
   const int64_t* target;
   const T* bias;  // or null
   bool relu;
+  bool add;  // to what is there
   int64_t width;
 };
 
@@ -62,7 +63,8 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
     for (int i = 0; i < kRows; ++i)
       for (int64_t k = 0; k < finish.width; ++k) {
         const T y = finish.bias ? tile[i][k] + finish.bias[k] : tile[i][k];
-        finish.out[finish.target[i] + k] = finish.relu && !(y > T(0)) ? T(0) : y;
+        T& out = finish.out[finish.target[i] + k];
+        out = finish.add ? out + y : finish.relu && !(y > T(0)) ? T(0) : y;
       }
     return;
   }
@@ -77,6 +79,12 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i)
       for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] > V{} ? acc[i][v] : V{};
+  }
+  if (finish.add) {
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i)
+      for (int v = 0; v < kVecs; ++v)
+        acc[i][v] += *reinterpret_cast<const Unaligned*>(finish.out + finish.target[i] + v * kLanes);
   }
 #pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i)
@@ -105,7 +113,7 @@ struct Correlation {
   int64_t images, outputs;
   const T* weights;  // blocks of output channels, each (taps_h, taps_w * channels, one or two vectors), zero filled
   const T* bias;
-  bool relu;
+  bool relu, add;
 
   int64_t taps() const { return g.taps_h * g.taps_w * g.channels; }
 
@@ -158,7 +166,7 @@ struct Correlation {
     const T* w = weights + k * taps() + (group.rows.low * g.taps_w + group.cols.low) * g.channels * ld;
     const int64_t length = (group.cols.high - group.cols.low) * g.channels;
     const int64_t filter_rows = length ? group.rows.high - group.rows.low : 0;
-    Finish<T> finish{to + k, nullptr, bias ? bias + k : nullptr, relu, min64(ld, outputs - k)};
+    Finish<T> finish{to + k, nullptr, bias ? bias + k : nullptr, relu, add, min64(ld, outputs - k)};
     for (int64_t i = begin; i < end; i += kConvRows) {
       finish.target = pixels.target + i;
       dot_tile_for<T>(min64(kConvRows, end - i), wide)(filter_rows, length, pitch, w_pitch, from, pixels.source + i, w,
@@ -195,8 +203,8 @@ void forward(const kernel::ConvArgs& a) {
   });
   const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
                         a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
-  const Correlation<T> correlation{g,      static_cast<const T*>(a.x),    static_cast<T*>(a.out),   a.n, a.k,
-                                   packed, static_cast<const T*>(a.bias), a.act == Activation::relu};
+  const Correlation<T> correlation{g,      static_cast<const T*>(a.x),    static_cast<T*>(a.out),    a.n,         a.k,
+                                   packed, static_cast<const T*>(a.bias), a.act == Activation::relu, a.accumulate};
   correlation.run();
   free(packed);
 }
@@ -246,7 +254,8 @@ void towards_input(const kernel::ConvArgs& a) {
                                        a.c,
                                        packed,
                                        nullptr,
-                                       false};
+                                       false,
+                                       a.accumulate};
       correlation.run();
       free(packed);
     }

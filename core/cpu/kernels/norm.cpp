@@ -116,7 +116,7 @@ inline T masked(T g, T centered, T scale, T beta, T y) {
   return g;
 }
 
-template <class T, Mask kMask>
+template <class T, Mask kMask, bool kAccumulate>
 void batch_norm_grad_typed(const kernel::BatchNormGradArgs& args) {
   const Channels c = channels_of(args.rows, args.channels, kSumsChunk);
   const double n = static_cast<double>(args.rows);
@@ -150,7 +150,8 @@ void batch_norm_grad_typed(const kernel::BatchNormGradArgs& args) {
   for_elements<T>(c, [=](int64_t i, int64_t l) {
     const T d = x[i] - mean[l], gv = from[i];
     const T m = kMask == Mask::from_x ? masked<T, kMask>(gv, d, scale[l], beta[l], T(0)) : gv;
-    dx[i] = scale[l] * m + (slope[l] * d + offset[l]);
+    const T v = scale[l] * m + (slope[l] * d + offset[l]);
+    dx[i] = kAccumulate ? dx[i] + v : v;
   });
 }
 
@@ -211,13 +212,17 @@ void batch_norm_grad2_typed(const kernel::BatchNormGrad2Args& args) {
 
 void batch_norm(const kernel::BatchNormArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, batch_norm_typed<T>(args)) }
 
+template <class T, bool kAccumulate>
+static void batch_norm_grad_masked(const kernel::BatchNormGradArgs& args) {
+  auto typed = !args.relu ? batch_norm_grad_typed<T, Mask::none, kAccumulate>
+               : args.y   ? batch_norm_grad_typed<T, Mask::from_y, kAccumulate>
+                          : batch_norm_grad_typed<T, Mask::from_x, kAccumulate>;
+  typed(args);
+}
+
 void batch_norm_grad(const kernel::BatchNormGradArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
-    auto typed = !args.relu ? batch_norm_grad_typed<T, Mask::none>
-                 : args.y   ? batch_norm_grad_typed<T, Mask::from_y>
-                            : batch_norm_grad_typed<T, Mask::from_x>;
-    typed(args);
-  })
+  KERNEL_DISPATCH_FLOAT(args.dtype, args.accumulate && args.dx ? batch_norm_grad_masked<T, true>(args)
+                                                               : batch_norm_grad_masked<T, false>(args))
 }
 
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args) {
