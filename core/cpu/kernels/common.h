@@ -71,6 +71,17 @@ inline void parallel_blocks(int64_t n, int64_t block, int64_t work, Fn fn) {
   for (int64_t i = 0; i < blocks; ++i) fn(i * block, min64(n, (i + 1) * block));
 }
 
+// fn(i) for each of n tasks of about `work` elements together, which go to whichever thread is free.
+template <class Fn>
+inline void parallel_tasks(int64_t n, int64_t work, Fn fn) {
+  if (work < kParallelElements || n < 2) {
+    for (int64_t i = 0; i < n; ++i) fn(i);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t i = 0; i < n; ++i) fn(i);
+}
+
 template <class Fn>
 inline void parallel_elements(int64_t n, Fn fn) {
   if (n < kParallelElements) {

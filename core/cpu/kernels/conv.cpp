@@ -129,7 +129,7 @@ struct Correlation {
     while (task_rows > 1 && images * ceil_div(g.rows, task_rows) < 8) task_rows = ceil_div(task_rows, 2);
     const int64_t row_blocks = ceil_div(g.rows, task_rows), image_blocks = ceil_div(images, task_images);
     const int64_t work = images * g.rows * g.cols * outputs * (taps() + 1) / 16;
-    parallel_blocks(image_blocks * row_blocks, 1, work, [&](int64_t task, int64_t) {
+    parallel_tasks(image_blocks * row_blocks, work, [&](int64_t task) {
       const int64_t image = task / row_blocks * task_images, row = task % row_blocks * task_rows;
       const int64_t m = min64(task_images, images - image);
       const Pixels pixels(g, m, row, min64(g.rows, row + task_rows));
