@@ -2,6 +2,10 @@
 //
 //   OMP_NUM_THREADS=1 bench_train_train_step --benchmark_filter=mlp1024
 //   bench_train_train_step --device cuda
+//   bench_train_train_step --memory resnet20_b128 [--steps 5]
+//
+// --memory prints two numbers of bytes: by how much the process's peak rose over the steps, from just before the first
+// one, and from before the model was made. scripts/bench_memory.sh does the same with PyTorch.
 //
 // Each case is verified before it is timed: the gradient is compared with a central difference along itself.
 #include <benchmark/benchmark.h>
@@ -12,6 +16,7 @@
 #include <memory>
 
 #include "bench/support/device.h"
+#include "bench/support/memory.h"
 #include "core/autograd.h"
 #include "core/cpu/cpu_info.h"
 #include "core/ops.h"
@@ -22,9 +27,9 @@
 
 namespace sinew {
 
-Device the_device = Device::cpu;
-
 namespace {
+
+Device the_device = Device::cpu;
 
 struct Case {
   std::string model;
@@ -135,25 +140,52 @@ void train_step(benchmark::State& state, const Case& c) {
   state.counters["threads"] = num_threads();
 }
 
-#define SINEW_TRAIN_STEP(name, ...) \
-  BENCHMARK_CAPTURE(train_step, name, Case __VA_ARGS__)->UseManualTime()->Unit(benchmark::kMillisecond)
-SINEW_TRAIN_STEP(mlp1024_b128, {"mlp", {784}, 128, {1024, 1024}});
-SINEW_TRAIN_STEP(mlp1024_b32, {"mlp", {784}, 32, {1024, 1024}});
-SINEW_TRAIN_STEP(small64_b16, {"mlp", {64}, 16, {64}});
-SINEW_TRAIN_STEP(lenet_b64, {"lenet", {28, 28, 1}, 64});
-SINEW_TRAIN_STEP(easgd_cifar_b128, {"easgd_cifar", {28, 28, 3}, 128});
-SINEW_TRAIN_STEP(resnet20_b128, {"resnet20", {32, 32, 3}, 128});
-SINEW_TRAIN_STEP(vgg16_b64, {"vgg16", {32, 32, 3}, 64});
-SINEW_TRAIN_STEP(resnet20_adahessian_b128, {"resnet20", {32, 32, 3}, 128, {}, "adahessian"});
-SINEW_TRAIN_STEP(resnet20_adahessian_every5_b128, {"resnet20", {32, 32, 3}, 128, {}, "adahessian", 5});
+const std::pair<const char*, Case> kCases[] = {
+    {"mlp1024_b128", {"mlp", {784}, 128, {1024, 1024}}},
+    {"mlp1024_b32", {"mlp", {784}, 32, {1024, 1024}}},
+    {"small64_b16", {"mlp", {64}, 16, {64}}},
+    {"lenet_b64", {"lenet", {28, 28, 1}, 64}},
+    {"easgd_cifar_b128", {"easgd_cifar", {28, 28, 3}, 128}},
+    {"resnet20_b128", {"resnet20", {32, 32, 3}, 128}},
+    {"vgg16_b64", {"vgg16", {32, 32, 3}, 64}},
+    {"resnet20_adahessian_b128", {"resnet20", {32, 32, 3}, 128, {}, "adahessian"}},
+    {"resnet20_adahessian_every5_b128", {"resnet20", {32, 32, 3}, 128, {}, "adahessian", 5}},
+};
+
+// What --memory prints; in a process that has done nothing else.
+void print_growth(const std::string& name, int steps) {
+  for (const auto& [known, c] : kCases) {
+    if (name != known) continue;
+    const bench::PeakGrowth whole;
+    Step step(c);
+    const bench::PeakGrowth of_steps;
+    for (int i = 0; i < steps; ++i) step.run();
+    std::printf("%lld\t%lld\n", static_cast<long long>(of_steps.bytes()), static_cast<long long>(whole.bytes()));
+    return;
+  }
+  bench::fail("--memory " + name + ": no such case; --benchmark_list_tests=true lists them");
+}
+
+int run_main(int argc, char** argv) {
+  the_device = bench::take_device(argc, argv);
+  const std::string memory = bench::take_option(argc, argv, "--memory"),
+                    steps = bench::take_option(argc, argv, "--steps");
+  if (!memory.empty()) {
+    print_growth(memory, steps.empty() ? 5 : std::stoi(steps));
+    return 0;
+  }
+  for (const auto& [name, c] : kCases)
+    benchmark::RegisterBenchmark((std::string("train_step/") + name).c_str(), train_step, c)
+        ->UseManualTime()
+        ->Unit(benchmark::kMillisecond);
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::AddCustomContext("device", to_string(the_device));
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
 
 }  // namespace
 }  // namespace sinew
 
-int main(int argc, char** argv) {
-  sinew::the_device = sinew::bench::take_device(argc, argv);
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::AddCustomContext("device", sinew::to_string(sinew::the_device));
-  benchmark::RunSpecifiedBenchmarks();
-}
+int main(int argc, char** argv) { return sinew::run_main(argc, argv); }
