@@ -1,10 +1,11 @@
-// Every entry of the kernel table on a device: GB/s (GFLOP/s for products) and the share of a copy of as many bytes on
-// the same device, run alternately with it.
+// Every entry of the kernel table on a device: GB/s (GFLOP/s for products too) and the share of the ceiling that was
+// measured alternately with it. The ceiling of a case is the longer one of two times: of a copy of as many bytes on the
+// device, and on the CPU of as many floating-point operations in registers (bench/support/arithmetic.h).
 //
 //   bench_kernels_table [--device cpu|cuda] [--elements N] [--benchmark_filter=...]
 //
-// Each case is first run on 70,001 elements and compared with the CPU's table. N: elements of the large arrays, by
-// default far more than caches hold.
+// Each case is first run on 70,001 elements and compared with the CPU's kernels in f64, which share neither instances
+// nor libraries with those in f32. N: elements of the large arrays, by default far more than caches hold.
 #include <benchmark/benchmark.h>
 
 #include <chrono>
@@ -12,6 +13,7 @@
 #include <set>
 
 #include "bench/kernels/table_cases.h"
+#include "bench/support/arithmetic.h"
 #include "bench/support/device.h"
 #include "core/storage.h"
 #include "core/vec.h"
@@ -36,51 +38,62 @@ std::vector<std::byte> values_of(const Buffer& b, uint32_t stream) {
   return bytes;
 }
 
-// The arrays of a case on a device. Long arrays repeat their first 2^20 values.
+// The arrays of a case on a device, those of f32 in the given type. Long arrays repeat their first 2^20 values.
 class Arrays {
  public:
-  Arrays(const Case& c, Device device) : case_(c), device_(device) {
+  Arrays(const Case& c, Device device, DType dtype = DType::f32) : case_(c), device_(device) {
     const KernelTable& t = kernels(device);
+    pointers_.dtype = dtype;
     uint32_t stream = 0;
-    for (const Buffer& b : c.buffers) {
-      const size_t bytes = bytes_of(b);
+    for (size_t i = 0; i < c.buffers.size(); ++i) {
+      const size_t bytes = static_cast<size_t>(c.buffers[i].n) * size_of(type(i));
       storages_.emplace_back(Storage::allocate(std::max<size_t>(bytes, 1), device));
-      pointers_.push_back(storages_.back()->data());
-      const std::vector<std::byte> first = values_of(b, stream++);
+      void* data = storages_.back()->data();
+      pointers_.data.push_back(data);
+      std::vector<std::byte> first = values_of(c.buffers[i], stream++);
+      if (type(i) != c.buffers[i].dtype) first = widened(first);
       size_t filled = first.size();
-      t.upload(pointers_.back(), first.data(), filled);
+      t.upload(data, first.data(), filled);
       for (; filled < bytes; filled += std::min(filled, bytes - filled))
-        t.copy(static_cast<std::byte*>(pointers_.back()) + filled, pointers_.back(), std::min(filled, bytes - filled));
+        t.copy(static_cast<std::byte*>(data) + filled, data, std::min(filled, bytes - filled));
     }
   }
   const Pointers& pointers() const { return pointers_; }
   std::vector<double> read(size_t i) const {
-    const Buffer& b = case_.buffers[i];
-    return to_doubles(ConstVecView(pointers_[i], b.n, b.dtype, device_));
+    return to_doubles(ConstVecView(pointers_[i], case_.buffers[i].n, type(i), device_));
   }
 
  private:
-  static size_t bytes_of(const Buffer& b) { return static_cast<size_t>(b.n) * size_of(b.dtype); }
+  DType type(size_t i) const {
+    const DType own = case_.buffers[i].dtype;
+    return own == DType::f32 ? pointers_.dtype : own;
+  }
+  static std::vector<std::byte> widened(const std::vector<std::byte>& floats) {
+    std::vector<std::byte> doubles(2 * floats.size());
+    const float* from = reinterpret_cast<const float*>(floats.data());
+    std::copy(from, from + floats.size() / sizeof(float), reinterpret_cast<double*>(doubles.data()));
+    return doubles;
+  }
   const Case& case_;
   const Device device_;
   std::vector<StorageRef> storages_;
   Pointers pointers_;
 };
 
-// "" when everything that the case writes equals the CPU's up to rounding.
+// "" when everything that the case writes equals the CPU's in f64 up to f32's rounding.
 std::string difference(const Case& c) {
-  const Arrays cpu(c, Device::cpu), there(c, the_device);
-  c.run(cpu_kernels(), cpu.pointers());
+  const Arrays reference(c, Device::cpu, DType::f64), there(c, the_device);
+  c.run(cpu_kernels(), reference.pointers());
   c.run(kernels(the_device), there.pointers());
   kernels(the_device).synchronize();
   for (size_t i = 0; i < c.buffers.size(); ++i) {
-    const std::vector<double> want = cpu.read(i), got = there.read(i);
+    const std::vector<double> want = reference.read(i), got = there.read(i);
     double largest = 1e-3;
     for (double w : want) largest = std::max(largest, std::abs(w));
     const double allowed = is_float(c.buffers[i].dtype) ? 2e-5 * largest : 0;
     for (size_t k = 0; k < want.size(); ++k)
       if (!(std::abs(got[k] - want[k]) <= allowed))
-        return detail::concat("array ", i, " at ", k, " is ", got[k], ", on the CPU ", want[k]);
+        return detail::concat("array ", i, " at ", k, " is ", got[k], ", in f64 ", want[k]);
   }
   return "";
 }
@@ -114,7 +127,8 @@ void measure(benchmark::State& state, const Case& small, const Case& large) {
   const auto copy = [&] { t.copy(to->data(), from->data(), copied); };
   seconds(run), seconds(copy);
   const int runs = calls_for(seconds(run)), copies = calls_for(seconds(copy));
-  double own = 0, reference = 0;
+  const bool arithmetic = large.flops > 0 && the_device == Device::cpu;
+  double own = 0, reference = 0, flops_per_second = 0;
   for (auto _ : state) {
     const double each = seconds([&] {
                           for (int i = 0; i < runs; ++i) run();
@@ -126,12 +140,19 @@ void measure(benchmark::State& state, const Case& small, const Case& large) {
                    for (int i = 0; i < copies; ++i) copy();
                  }) /
                  copies;
+    if (arithmetic) flops_per_second += register_flops_per_second();
   }
   const double n = static_cast<double>(state.iterations());
   state.counters["GB/s"] = large.bytes * n / own * 1e-9;
   state.counters["copy GB/s"] = 2 * static_cast<double>(copied) * n / reference * 1e-9;
-  state.counters["share"] = large.bytes / (2 * static_cast<double>(copied)) * reference / own;
+  double ceiling = large.bytes / (2 * static_cast<double>(copied)) * reference / n;  // seconds
   if (large.flops > 0) state.counters["GFLOP/s"] = large.flops * n / own * 1e-9;
+  if (arithmetic) {
+    flops_per_second /= n;
+    state.counters["peak GFLOP/s"] = flops_per_second * 1e-9;
+    if (flops_per_second > 0) ceiling = std::max(ceiling, large.flops / flops_per_second);
+  }
+  state.counters["share"] = ceiling * n / own;
 }
 
 int run_main(int argc, char** argv) {

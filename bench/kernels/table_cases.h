@@ -20,7 +20,12 @@ struct Buffer {
   double low = -1, high = 1;
   bool written = false;
 };
-using Pointers = std::vector<void*>;
+// The arrays of a call, those of f32 in `dtype`: f64 for the reference.
+struct Pointers {
+  std::vector<void*> data;
+  DType dtype = DType::f32;
+  void* operator[](size_t i) const { return data[i]; }
+};
 
 struct Case {
   std::string entry, name;
@@ -66,44 +71,44 @@ class CaseList {
     const int64_t n = n_, columns = 512, rows = std::max<int64_t>(1, n / columns);
     for (UnaryOp op : {UnaryOp::affine, UnaryOp::relu, UnaryOp::tanh, UnaryOp::exp})
       add("unary", kUnaryNames[static_cast<int>(op)], {in(n), out(n)}, 2, [=](const KernelTable& t, const Pointers& p) {
-        t.unary({op, DType::f32, n, p[0], p[1], 2.5, -1});
+        t.unary({op, p.dtype, n, p[0], p[1], 2.5, -1});
       });
     for (BinaryOp op : {BinaryOp::add, BinaryOp::mul})
       add("binary", op == BinaryOp::add ? "add" : "mul", {in(n), in(n), out(n)}, 3,
           [=](const KernelTable& t, const Pointers& p) {
-            t.binary({op, DType::f32, 1, {n}, {1}, {1}, p[0], p[1], p[2]});
+            t.binary({op, p.dtype, 1, {n}, {1}, {1}, p[0], p[1], p[2]});
           });
     add("binary", "add_row", {in(rows * columns), in(columns), out(rows * columns)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.binary({BinaryOp::add, DType::f32, 2, {rows, columns}, {columns, 1}, {0, 1}, p[0], p[1], p[2]});
+          t.binary({BinaryOp::add, p.dtype, 2, {rows, columns}, {columns, 1}, {0, 1}, p[0], p[1], p[2]});
         });
     add("binary", "mul_column", {in(rows * columns), in(rows), out(rows * columns)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.binary({BinaryOp::mul, DType::f32, 2, {rows, columns}, {columns, 1}, {1, 0}, p[0], p[1], p[2]});
+          t.binary({BinaryOp::mul, p.dtype, 2, {rows, columns}, {columns, 1}, {1, 0}, p[0], p[1], p[2]});
         });
     add("where", "", {in(n), in(n), in(n), out(n)}, 4, [=](const KernelTable& t, const Pointers& p) {
-      t.where({DType::f32, n, p[0], p[1], p[2], p[3]});
+      t.where({p.dtype, n, p[0], p[1], p[2], p[3]});
     });
-    add("fill", "", {out(n)}, 1, [=](const KernelTable& t, const Pointers& p) { t.fill({DType::f32, n, p[0], 0.5}); });
+    add("fill", "", {out(n)}, 1, [=](const KernelTable& t, const Pointers& p) { t.fill({p.dtype, n, p[0], 0.5}); });
     add("cast", "f64_to_f32", {in(n, -1, 1, DType::f64), out(n)}, 3, [=](const KernelTable& t, const Pointers& p) {
-      t.cast({DType::f64, DType::f32, n, p[0], p[1]});
+      t.cast({DType::f64, p.dtype, n, p[0], p[1]});
     });
     add("cast", "u8_to_f32", {in(n, 0, 256, DType::u8), out(n)}, 1.25, [=](const KernelTable& t, const Pointers& p) {
-      t.cast({DType::u8, DType::f32, n, p[0], p[1]});
+      t.cast({DType::u8, p.dtype, n, p[0], p[1]});
     });
     // NHWC to NCHW, a transpose, a slice of every second row.
     const int64_t c = 64, hw = 1024, images = std::max<int64_t>(1, n / (c * hw));
     add("strided_copy", "nhwc_to_nchw", {in(images * c * hw), out(images * c * hw)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.strided_copy({DType::f32, 3, {images, c, hw}, {c * hw, 1, c}, {c * hw, hw, 1}, p[0], p[1]});
+          t.strided_copy({p.dtype, 3, {images, c, hw}, {c * hw, 1, c}, {c * hw, hw, 1}, p[0], p[1]});
         });
     add("strided_copy", "transpose", {in(rows * columns), out(rows * columns)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.strided_copy({DType::f32, 2, {columns, rows}, {1, columns}, {rows, 1}, p[0], p[1]});
+          t.strided_copy({p.dtype, 2, {columns, rows}, {1, columns}, {rows, 1}, p[0], p[1]});
         });
     add("strided_copy", "slice", {in(2 * rows * columns), out(rows * columns)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.strided_copy({DType::f32, 2, {rows, columns}, {2 * columns, 1}, {columns, 1}, p[0], p[1]});
+          t.strided_copy({p.dtype, 2, {rows, columns}, {2 * columns, 1}, {columns, 1}, p[0], p[1]});
         });
   }
 
@@ -119,12 +124,12 @@ class CaseList {
       for (ReduceOp op : {ReduceOp::sum, ReduceOp::max})
         add("reduce", std::string(op == ReduceOp::sum ? "sum_" : "max_") + s.name,
             {in(outer * reduced * inner), out(outer * inner)}, 1, [=](const KernelTable& t, const Pointers& p) {
-              t.reduce({op, DType::f32, outer, reduced, inner, p[0], p[1]});
+              t.reduce({op, p.dtype, outer, reduced, inner, p[0], p[1]});
             });
     }
     add("reduce", "argmax_rows", {in(side * 1024), out(side, DType::i64)}, 1,
         [=](const KernelTable& t, const Pointers& p) {
-          t.reduce({ReduceOp::argmax, DType::f32, side, 1024, 1, p[0], p[1]});
+          t.reduce({ReduceOp::argmax, p.dtype, side, 1024, 1, p[0], p[1]});
         });
   }
 
@@ -132,8 +137,8 @@ class CaseList {
     const auto side = std::clamp<int64_t>(static_cast<int64_t>(std::sqrt(static_cast<double>(n_))) / 2, 1, 4096);
     Case& gemm = add("gemm", "", {in(side * side), in(side * side), out(side * side)}, 0,
                      [=](const KernelTable& t, const Pointers& p) {
-                       t.gemm({DType::f32, false, true, side, side, side, 1, 0, p[0],    side,
-                               p[1],       side,  p[2], side, 1,    0,    0, 0, nullptr, Activation::none});
+                       t.gemm({p.dtype, false, true, side, side, side, 1, 0, p[0],    side,
+                               p[1],    side,  p[2], side, 1,    0,    0, 0, nullptr, Activation::none});
                      });
     gemm.bytes = 12.0 * static_cast<double>(side * side), gemm.flops = 2 * std::pow(static_cast<double>(side), 3);
     // Layers of ResNet-20: 3x3, 16 channels of 32 x 32.
@@ -161,16 +166,19 @@ class CaseList {
     const int64_t map = images * image;
     add("conv_forward", "", {in(map), in(filter), out(map)}, 0, [=](const KernelTable& t, const Pointers& p) {
       kernel::ConvArgs a = conv;
+      a.dtype = p.dtype;
       a.x = p[0], a.filter = p[1], a.out = p[2];
       t.conv_forward(a);
     });
     add("conv_dx", "", {in(map), in(filter), out(map)}, 0, [=](const KernelTable& t, const Pointers& p) {
       kernel::ConvArgs a = conv;
+      a.dtype = p.dtype;
       a.y = p[0], a.filter = p[1], a.out = p[2];
       t.conv_dx(a);
     });
     add("conv_dw", "", {in(map), in(map), out(filter)}, 0, [=](const KernelTable& t, const Pointers& p) {
       kernel::ConvArgs a = conv;
+      a.dtype = p.dtype;
       a.x = p[0], a.y = p[1], a.out = p[2];
       t.conv_dw(a);
     });
@@ -186,15 +194,15 @@ class CaseList {
     const double high = static_cast<double>(rows);
     add("gather", "", {in(rows * width), in(rows, 0, high, DType::i64), out(rows * width)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.gather({DType::f32, rows, rows, width, p[0], i64(p[1]), p[2]});
+          t.gather({p.dtype, rows, rows, width, p[0], i64(p[1]), p[2]});
         });
     add("scatter_add", "", {in(rows * width), in(rows, 0, high, DType::i64), out(rows * width)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
-          t.scatter_add({DType::f32, rows, rows, width, p[0], i64(p[1]), p[2]});
+          t.scatter_add({p.dtype, rows, rows, width, p[0], i64(p[1]), p[2]});
         });
     add("one_hot", "", {in(rows, 0, 256, DType::i64), out(rows * width)}, 1,
         [=](const KernelTable& t, const Pointers& p) {
-          t.one_hot({DType::f32, rows, width, i64(p[0]), p[1]});
+          t.one_hot({p.dtype, rows, width, i64(p[0]), p[1]});
         });
   }
 
@@ -205,12 +213,12 @@ class CaseList {
       for (bool log : {false, true})
         add("softmax", (log ? "log_" : "") + at, {in(all, -5, 5), out(all)}, 2,
             [=](const KernelTable& t, const Pointers& p) {
-              t.softmax({DType::f32, log, rows, columns, p[0], p[1]});
+              t.softmax({p.dtype, log, rows, columns, p[0], p[1]});
             });
       add("cross_entropy", at,
           {in(all, -5, 5), in(rows, 0, static_cast<double>(columns), DType::i64), out(1), out(all)}, 2,
           [=](const KernelTable& t, const Pointers& p) {
-            t.cross_entropy({DType::f32, rows, columns, p[0], static_cast<const int64_t*>(p[1]), p[2], p[3], nullptr});
+            t.cross_entropy({p.dtype, rows, columns, p[0], static_cast<const int64_t*>(p[1]), p[2], p[3], nullptr});
           });
     }
   }
@@ -225,24 +233,24 @@ class CaseList {
       kernel::PoolArgs args{DType::f32, images,   32,    32,      64,      side,   side,
                             w.kernel,   w.stride, w.pad, nullptr, nullptr, nullptr};
       const std::string at = std::to_string(w.kernel);
-      const auto with = [args](const void* x, void* y, void* index) {
+      const auto with = [args](DType dtype, const void* x, void* y, void* index) {
         kernel::PoolArgs a = args;
-        a.x = x, a.y = y, a.index = static_cast<uint8_t*>(index);
+        a.dtype = dtype, a.x = x, a.y = y, a.index = static_cast<uint8_t*>(index);
         return a;
       };
       const double high = static_cast<double>(w.kernel * w.kernel);
       // Places inside the image only: of the padded window the lower right corner.
       const Buffer places = in(small, w.pad == 0 ? 0 : high - 1, high, DType::u8);
       add("max_pool", at, {in(big), out(small), out(small, DType::u8)}, 1.3125,
-          [=](const KernelTable& t, const Pointers& p) { t.max_pool(with(p[0], p[1], p[2])); });
+          [=](const KernelTable& t, const Pointers& p) { t.max_pool(with(p.dtype, p[0], p[1], p[2])); });
       add("max_pool_gather", at, {in(big), out(small), places}, 1.3125,
-          [=](const KernelTable& t, const Pointers& p) { t.max_pool_gather(with(p[0], p[1], p[2])); });
+          [=](const KernelTable& t, const Pointers& p) { t.max_pool_gather(with(p.dtype, p[0], p[1], p[2])); });
       add("max_pool_scatter", at, {in(small), out(big), places}, 1.3125,
-          [=](const KernelTable& t, const Pointers& p) { t.max_pool_scatter(with(p[0], p[1], p[2])); });
+          [=](const KernelTable& t, const Pointers& p) { t.max_pool_scatter(with(p.dtype, p[0], p[1], p[2])); });
       add("avg_pool", at, {in(big), out(small)}, 1.25,
-          [=](const KernelTable& t, const Pointers& p) { t.avg_pool(with(p[0], p[1], nullptr)); });
+          [=](const KernelTable& t, const Pointers& p) { t.avg_pool(with(p.dtype, p[0], p[1], nullptr)); });
       add("avg_pool_grad", at, {in(small), out(big)}, 1.25,
-          [=](const KernelTable& t, const Pointers& p) { t.avg_pool_grad(with(p[0], p[1], nullptr)); });
+          [=](const KernelTable& t, const Pointers& p) { t.avg_pool_grad(with(p.dtype, p[0], p[1], nullptr)); });
     }
   }
 
@@ -253,32 +261,32 @@ class CaseList {
       const std::string at = std::to_string(c);
       const Buffer x = in(n), v = in(c), std = in(c, 0.5, 2);
       add("channel_affine", "relu_" + at, {x, v, std, v, out(n)}, 2, [=](const KernelTable& t, const Pointers& p) {
-        t.channel_affine({DType::f32, true, rows, c, p[0], p[1], p[2], p[3], nullptr, p[4]});
+        t.channel_affine({p.dtype, true, rows, c, p[0], p[1], p[2], p[3], nullptr, p[4]});
       });
       for (bool residual : {false, true}) {
         const std::string name = (residual ? "residual_relu_" : "relu_") + at;
         add("batch_norm", name, {x, std, v, x, out(n), out(c), out(c), out(c)}, residual ? 4 : 3,
             [=](const KernelTable& t, const Pointers& p) {
-              t.batch_norm({DType::f32, true, rows, c, eps, p[0], p[1], p[2], residual ? p[3] : nullptr, p[4], p[5],
-                            p[6], p[7]});
+              t.batch_norm(
+                  {p.dtype, true, rows, c, eps, p[0], p[1], p[2], residual ? p[3] : nullptr, p[4], p[5], p[6], p[7]});
             });
         add("batch_norm_grad", name, {x, x, x, std, v, v, std, out(n), out(c), out(c), out(n)}, residual ? 7 : 5,
             [=](const KernelTable& t, const Pointers& p) {
-              t.batch_norm_grad({DType::f32, true, rows, c, p[0], p[1], residual ? p[2] : nullptr, p[3], p[4], p[5],
-                                 p[6], p[7], p[8], p[9], residual ? p[10] : nullptr});
+              t.batch_norm_grad({p.dtype, true, rows, c, p[0], p[1], residual ? p[2] : nullptr, p[3], p[4], p[5], p[6],
+                                 p[7], p[8], p[9], residual ? p[10] : nullptr});
             });
         add("batch_norm_grad2", name, {x, x, x, std, v, v, std, x, v, v, x, out(n), out(n), out(c)}, residual ? 11 : 8,
             [=](const KernelTable& t, const Pointers& p) {
-              t.batch_norm_grad2({DType::f32, true, rows, c, p[0], p[1], residual ? p[2] : nullptr, p[3], p[4], p[5],
-                                  p[6], p[7], p[8], p[9], residual ? p[10] : nullptr, p[11], p[12], p[13]});
+              t.batch_norm_grad2({p.dtype, true, rows, c, p[0], p[1], residual ? p[2] : nullptr, p[3], p[4], p[5], p[6],
+                                  p[7], p[8], p[9], residual ? p[10] : nullptr, p[11], p[12], p[13]});
             });
       }
       add("layer_norm", at, {x, std, v, out(n), out(rows), out(rows)}, 2, [=](const KernelTable& t, const Pointers& p) {
-        t.layer_norm({DType::f32, rows, c, eps, p[0], p[1], p[2], p[3], p[4], p[5]});
+        t.layer_norm({p.dtype, rows, c, eps, p[0], p[1], p[2], p[3], p[4], p[5]});
       });
       add("layer_norm_grad", at, {x, x, std, in(rows), in(rows, 0.5, 2), out(n), out(c), out(c)}, 3,
           [=](const KernelTable& t, const Pointers& p) {
-            t.layer_norm_grad({DType::f32, rows, c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]});
+            t.layer_norm_grad({p.dtype, rows, c, p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7]});
           });
     }
   }
@@ -287,47 +295,47 @@ class CaseList {
     const int64_t n = n_;
     const RngKey key{3, static_cast<uint32_t>(RngPurpose::test), 0, 0};
     add("dropout", "", {in(n), out(n)}, 2, [=](const KernelTable& t, const Pointers& p) {
-      t.dropout({DType::f32, n, 0.6, key, p[0], p[1]});
+      t.dropout({p.dtype, n, 0.6, key, p[0], p[1]});
     });
     const std::pair<const char*, RandomDist> kinds[] = {
         {"uniform", RandomDist::uniform}, {"normal", RandomDist::normal}, {"rademacher", RandomDist::rademacher}};
     for (const auto& [name, dist] : kinds)
       add("random", name, {out(n)}, 1, [=, dist = dist](const KernelTable& t, const Pointers& p) {
-        t.random({dist, DType::f32, n, key, p[0], 0, 1});
+        t.random({dist, p.dtype, n, key, p[0], 0, 1});
       });
   }
 
   void vectors() {
     const int64_t n = n_;
     add("axpby", "", {in(n), in(n), out(n)}, 3, [=](const KernelTable& t, const Pointers& p) {
-      t.axpby({DType::f32, n, 2, -0.5, p[0], p[1], p[2]});
+      t.axpby({p.dtype, n, 2, -0.5, p[0], p[1], p[2]});
     });
     add("axpby", "in_place", {in(n), both(n)}, 3, [=](const KernelTable& t, const Pointers& p) {
-      t.axpby({DType::f32, n, 0.25, 0.5, p[0], p[1], p[1]});
+      t.axpby({p.dtype, n, 0.25, 0.5, p[0], p[1], p[1]});
     });
     add("dot", "", {in(n), in(n), out(1, DType::f64)}, 2, [=](const KernelTable& t, const Pointers& p) {
-      t.dot({DType::f32, n, p[0], p[1], static_cast<double*>(p[2])});
+      t.dot({p.dtype, n, p[0], p[1], static_cast<double*>(p[2])});
     });
     add("dot", "norm", {in(n), out(1, DType::f64)}, 1, [=](const KernelTable& t, const Pointers& p) {
-      t.dot({DType::f32, n, p[0], p[0], static_cast<double*>(p[1])});
+      t.dot({p.dtype, n, p[0], p[0], static_cast<double*>(p[1])});
     });
     add("elastic", "difference", {in(n), in(n), out(n), out(1, DType::f64)}, 3,
         [=](const KernelTable& t, const Pointers& p) {
-          t.elastic({DType::f32, n, 0.3, p[0], p[1], p[2], false, false, static_cast<double*>(p[3])});
+          t.elastic({p.dtype, n, 0.3, p[0], p[1], p[2], false, false, static_cast<double*>(p[3])});
         });
     add("elastic", "move", {both(n), both(n), out(1, DType::f64)}, 4, [=](const KernelTable& t, const Pointers& p) {
-      t.elastic({DType::f32, n, 0.3, p[0], p[1], nullptr, true, true, static_cast<double*>(p[2])});
+      t.elastic({p.dtype, n, 0.3, p[0], p[1], nullptr, true, true, static_cast<double*>(p[2])});
     });
     const int64_t outer = std::max<int64_t>(1, n / (9 * 64));
     add("block_mean", "", {both(outer * 9 * 64)}, 2, [=](const KernelTable& t, const Pointers& p) {
-      t.block_mean({DType::f32, outer, 9, 64, 9, true, p[0]});
+      t.block_mean({p.dtype, outer, 9, 64, 9, true, p[0]});
     });
   }
 
   void optimizers() {
     const int64_t n = n_;
     const auto frame = [n](auto args, const Pointers& p) {
-      args.dtype = DType::f32, args.n = n, args.x = p[0], args.g = p[1];
+      args.dtype = p.dtype, args.n = n, args.x = p[0], args.g = p[1];
       args.grad_scale = 0.9, args.weight_decay = 1e-3, args.decoupled = 1e-4, args.x_scale = -0.01;
       return args;
     };
