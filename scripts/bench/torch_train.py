@@ -1,7 +1,9 @@
 """Training steps (forward, backward, update) in PyTorch: the peer of bench/train/train_step.cpp.
 
 usage: torch_train.py THREADS SECONDS CASES [--compile] [--cuda] [--no-tf32]      CASES: a regular expression
-Prints `peer <tab> case <tab> microseconds a step`, several a case. Each case runs in every way that this version has
+       torch_train.py THREADS STEPS CASE --memory FORMAT      FORMAT: contiguous_format or channels_last
+The second prints by how many bytes the process's peak rose over the steps, from just before the first one, and from
+before the model was made. The first prints `peer <tab> case <tab> microseconds a step`, several a case. Each case runs in every way that this version has
 (the optimizer's variants, channels first and last), and the fastest is measured.
 Debian's PyTorch is fastest with its OpenMP build of OpenBLAS and, on CPUs with AVX-512 that it does not know, the kernels
 for those: OPENBLAS_CORETYPE=SkylakeX LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp
@@ -103,6 +105,36 @@ def ways(make, shape, hessian):
                 yield adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, options)
             except (TypeError, RuntimeError):  # this version has no such way
                 pass
+
+
+def resident(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field + ":"))
+
+
+def print_growth(name, layout, steps):
+    def reset():  # 5 sets the peak to what is resident now: proc(5)
+        with open("/proc/self/clear_refs", "w") as peak:
+            peak.write("5")
+        return resident("VmRSS")
+
+    make, shape, hessian = STEPS[name]
+    whole = reset()
+    labels = torch.arange(shape[0]) % 10
+    x = torch.randn(shape).contiguous(memory_format=layout)
+    model = make().to(memory_format=layout)
+    step = adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, {})
+    before = reset()
+    for _ in range(steps):
+        step()
+    peak = resident("VmHWM")
+    print(f"{peak - before}\t{peak - whole}")
+
+
+if "--memory" in sys.argv[4:]:
+    layout = sys.argv[sys.argv.index("--memory") + 1]
+    print_growth(sys.argv[3], getattr(torch, layout), int(SECONDS))
+    sys.exit()
 
 
 def wait():

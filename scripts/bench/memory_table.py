@@ -1,0 +1,34 @@
+"""Reads lines `peer <tab> case <tab> bytes over the steps <tab> bytes with the model` (others pass through) and prints
+medians and what scripts/bench_memory.sh asks of them; its exit code."""
+import statistics
+import sys
+
+AT_MOST, HESSIAN = 1.0, 2.5
+figures, cases = {}, []
+for line in sys.stdin:
+    fields = line.rstrip("\n").split("\t")
+    if len(fields) != 4:
+        print(line, end="")
+        continue
+    peer, case = fields[:2]
+    figures.setdefault((case, peer), []).append([int(f) for f in fields[2:]])
+    cases += [case] if case not in cases else []
+
+missed, ours = [], {}
+print(f"{'case':<28}{'peer':<36}{'steps MB':>10}{'with model MB':>15}{'peer / ours':>13}")
+for case in cases:
+    middle = {peer: [statistics.median(column) / 1e6 for column in zip(*runs)] for (c, peer), runs in figures.items() if c == case}
+    own = ours[case] = middle["sinew"][0]
+    for peer, (steps, whole) in middle.items():
+        print(f"{case:<28}{peer:<36}{steps:>10.1f}{whole:>15.1f}{steps / own:>13.2f}")
+    least = min((steps for peer, (steps, _) in middle.items() if peer != "sinew"), default=own)
+    if own > AT_MOST * least:
+        missed.append(f"{case}: {own:.1f} MB, PyTorch {least:.1f} MB")
+if {"resnet20_b128", "resnet20_adahessian_b128"} <= ours.keys():
+    ratio = ours["resnet20_adahessian_b128"] / ours["resnet20_b128"]
+    print(f"AdaHessian / SGD on resnet20: {ratio:.2f} (at most {HESSIAN})")
+    if ratio > HESSIAN:
+        missed.append(f"AdaHessian {ratio:.2f} times SGD")
+for line in missed:
+    print(f"missed: {line}")
+sys.exit(1 if missed else 0)
