@@ -32,6 +32,7 @@ nn::LoaderOptions loader_options(const Options& o, int worker) {
           .sharding = nn::sharding_named(o.data.sharding).value(),
           .overlap = o.data.overlap,
           .concentration = o.data.concentration,
+          .stratify = o.data.stratify,
           .validation = o.data.validation,
           .order = nn::order_named(o.data.order).value(),
           .chunk = o.data.chunk,

@@ -44,6 +44,8 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(data.overlap), .kind = Kind::real, .help = "shared part of each shard, with overlap", .max = 1},
       {SINEW_OPTION(data.concentration), .kind = Kind::real,
        .help = "dirichlet: near 0 each class goes to one worker, large values deal evenly", .min = 1e-6, .max = 1e6},
+      {SINEW_OPTION(data.stratify), .kind = Kind::toggle,
+       .help = "full, partition, overlap: the same share of every class for every worker and for validation"},
       {SINEW_OPTION(data.validation), .kind = Kind::real, .help = "part of the training set kept out", .max = 0.9},
       {SINEW_OPTION(data.train_size), .kind = Kind::integer,
        .help = "synthetic: training samples to draw; 0: its default", .unit = "samples", .max = 1e8},

@@ -43,6 +43,7 @@ struct Options {
     std::string sharding = "full";  // derived
     double overlap = 0.25;
     double concentration = 0.5;
+    bool stratify = false;
     double validation = 0;
     std::string augment = "none";
     int64_t crop = 0;

@@ -10,7 +10,9 @@
 //   dirichlet  each class is split in proportions drawn from a symmetric Dirichlet distribution (Hsu et al.,
 //              arXiv:1909.06335, section 3): shards differ in size and in classes; `concentration` near 0: one worker
 //              gets nearly all of a class, large: nearly equal parts
-// In every scheme but full and overlap a sample belongs to exactly one worker.
+// In every scheme but full and overlap a sample belongs to exactly one worker. `stratify`, for the first three: the
+// validation samples, the shared ones and each worker's own have the classes of the whole set, to within a sample of
+// each class (dynamic-weighting spec, section 1.7); the sizes stay.
 //
 // Order
 //   shuffled   each worker shuffles its shard per epoch by Philox keyed (seed, shuffle, worker, epoch)
@@ -44,6 +46,7 @@ struct LoaderOptions {
   Sharding sharding = Sharding::full;
   double overlap = 0.25;       // r, for Sharding::overlap
   double concentration = 0.5;  // for Sharding::dirichlet
+  bool stratify = false;       // for full, partition, overlap
   double validation = 0;       // fraction of the training set kept out of all shards, the same on every worker
   bool shuffle = true;
   Order order = Order::shuffled;

@@ -49,6 +49,10 @@ void check(const Dataset& data, const LoaderOptions& o) {
   if (const Status fits = check_loader_options(o, data); !fits.ok()) SINEW_FAIL("loader", fits.message());
 }
 
+bool divides_by_class(const LoaderOptions& o) {
+  return o.sharding == Sharding::by_class || o.sharding == Sharding::dirichlet;
+}
+
 int64_t round_half_up(double x) { return static_cast<int64_t>(std::floor(x + 0.5)); }
 int64_t validation_size(int64_t size, const LoaderOptions& o) {
   return std::min(round_half_up(o.validation * static_cast<double>(size)), size);
@@ -72,6 +76,21 @@ Indices sorted_by_label(const Dataset& data, Indices order) {
     return labels[static_cast<size_t>(a)] < labels[static_cast<size_t>(b)];
   });
   return order;
+}
+
+// Takes `count` samples, spread evenly, out of those sorted by label: of a class of c among n between the two integers
+// next to count c / n.
+Indices take_evenly(Indices& sorted, int64_t count) {
+  Indices taken, left;
+  const int64_t n = static_cast<int64_t>(sorted.size());
+  for (int64_t i = 0, owed = 0; i < n; ++i) {
+    owed += count;
+    const bool due = owed >= n;
+    if (due) owed -= n;
+    (due ? taken : left).push_back(sorted[static_cast<size_t>(i)]);
+  }
+  sorted = std::move(left);
+  return taken;
 }
 
 // Worker of each sample of `order`, which is sorted by label. Polya's urn (Blackwell and MacQueen 1973): the next
@@ -110,7 +129,7 @@ std::vector<int> urn_workers(const Dataset& data, const Indices& order, const Lo
 }  // namespace
 
 // One permutation of the whole set, the same on every worker: first the validation samples, then those that all
-// workers share, then the rest.
+// workers share, then the rest. Stratified: each of these draws from every class alike.
 Shard shard_of(const Dataset& data, const LoaderOptions& o) {
   const int64_t size = data.size();
   check(data, o);
@@ -120,12 +139,22 @@ Shard shard_of(const Dataset& data, const LoaderOptions& o) {
 
   Shard out;
   const int64_t kept = validation_size(size, o), shared = shared_size(size - kept, o);
+  if (o.stratify) {
+    Indices rest = sorted_by_label(data, std::move(order));
+    out.validation = take_evenly(rest, kept);
+    out.training = take_evenly(rest, shared);
+    // Dealt in turn, so that shards and their classes differ by at most one sample.
+    for (size_t i = static_cast<size_t>(o.worker); i < rest.size(); i += static_cast<size_t>(o.workers))
+      out.training.push_back(rest[i]);
+    std::sort(out.validation.begin(), out.validation.end());
+    std::sort(out.training.begin(), out.training.end());
+    return out;
+  }
   const auto validation_end = order.begin() + kept, shared_end = validation_end + shared;
   out.validation.assign(order.begin(), validation_end);
   out.training.assign(validation_end, shared_end);
   Indices rest(shared_end, order.end());
-  if (o.sharding == Sharding::by_class || o.sharding == Sharding::dirichlet)
-    rest = sorted_by_label(data, std::move(rest));
+  if (divides_by_class(o)) rest = sorted_by_label(data, std::move(rest));
   if (o.sharding == Sharding::dirichlet) {
     const std::vector<int> worker = urn_workers(data, rest, o);
     for (size_t i = 0; i < rest.size(); ++i)
@@ -150,6 +179,10 @@ std::vector<std::string> order_names() { return names_of(kOrder); }
 Result<Order> order_named(const std::string& name) { return named(kOrder, name, "data.order"); }
 
 Status check_loader_options(const LoaderOptions& o) {
+  if (o.stratify && divides_by_class(o))
+    return make_status(
+        StatusCode::invalid_argument, "data.stratify makes the classes of all workers alike, data.sharding ",
+        kSharding[static_cast<size_t>(o.sharding)].first, " unlike; for example --data.sharding partition");
   if (o.order != Order::chunks) return Status::Ok();
   if (o.sharding != Sharding::full)
     return make_status(StatusCode::invalid_argument,
@@ -172,9 +205,12 @@ Status check_loader_options(const LoaderOptions& o, const Dataset& data) {
   if (o.order == Order::chunks && o.chunk_parts && training < o.chunk_loaders)
     return make_status(StatusCode::invalid_argument, "data.chunk_loaders ", o.chunk_loaders, " is more than the ",
                        training, " training samples");
-  if (data.has_number_targets() && (o.sharding == Sharding::by_class || o.sharding == Sharding::dirichlet))
+  if (data.has_number_targets() && divides_by_class(o))
     return make_status(StatusCode::invalid_argument, "data.sharding ", sharding, ": the targets of ", data.name(),
                        " are numbers, not classes; for example --data.sharding partition");
+  if (data.has_number_targets() && o.stratify)
+    return make_status(StatusCode::invalid_argument, "data.stratify: the targets of ", data.name(),
+                       " are numbers, not classes");
   return Status::Ok();
 }
 

@@ -141,7 +141,90 @@ TEST(ShardingByLabel, NumbersCannot) {
     void read(std::span<const int64_t>, float*, int64_t*) const override {}
   };
   EXPECT_THROW(static_cast<void>(shard_of(Numbers(), {.sharding = Sharding::by_class})), Error);
+  EXPECT_THROW(static_cast<void>(shard_of(Numbers(), {.sharding = Sharding::partition, .stratify = true})), Error);
   EXPECT_NO_THROW(static_cast<void>(shard_of(Numbers(), {.sharding = Sharding::partition})));
+}
+
+// Classes of sizes 700, 200, 90 and 10.
+class Unequal final : public Dataset {
+ public:
+  std::string name() const override { return "unequal"; }
+  int64_t size() const override { return 1000; }
+  Shape sample_shape() const override { return {1}; }
+  int64_t classes() const override { return 4; }
+  static int64_t class_of(int64_t i) { return i % 10 < 7 ? 0 : i % 10 < 9 ? 1 : i % 100 < 90 ? 2 : 3; }
+  void read(std::span<const int64_t> indices, float* inputs, int64_t* labels) const override {
+    for (int64_t index : indices) *inputs++ = static_cast<float>(index), *labels++ = class_of(index);
+  }
+};
+constexpr double kClassShares[] = {0.7, 0.2, 0.09, 0.01};
+
+// Of every class the part has its share, to less than `off` samples.
+void expect_stratified(const Indices& part, double off, const char* what) {
+  double counts[4] = {};
+  for (int64_t i : part) ++counts[Unequal::class_of(i)];
+  for (size_t c = 0; c < 4; ++c)
+    EXPECT_LT(std::abs(counts[c] - kClassShares[c] * static_cast<double>(part.size())), off) << what << ", class " << c;
+}
+
+TEST(ShardingStratified, EveryPartHasTheClassesOfTheSet) {
+  const Unequal data;
+  for (int workers : {1, 3, 4, 7}) {
+    LoaderOptions options{.workers = workers, .sharding = Sharding::partition, .stratify = true};
+    const std::vector<Indices> parts = shards(data, options);
+    EXPECT_EQ(united(parts), numbers(1000));
+    for (int w = 0; w < workers; ++w) {
+      const Indices& part = parts[static_cast<size_t>(w)];
+      EXPECT_EQ(static_cast<int64_t>(part.size()), 1000 / workers + (w < 1000 % workers ? 1 : 0)) << "as without";
+      expect_stratified(part, 1.3, "part");
+    }
+    // Of a class, workers have equally many to within one.
+    for (int64_t c = 0; c < 4; ++c) {
+      std::vector<int64_t> of_class;
+      for (const Indices& part : parts)
+        of_class.push_back(std::ranges::count_if(part, [&](int64_t i) { return Unequal::class_of(i) == c; }));
+      const auto [low, high] = std::ranges::minmax(of_class);
+      EXPECT_LE(high - low, 1) << workers << " workers, class " << c;
+    }
+  }
+}
+
+TEST(ShardingStratified, SharedAndValidationToo) {
+  const Unequal data;
+  LoaderOptions options{.workers = 4, .sharding = Sharding::overlap, .overlap = 0.25, .validation = 0.1};
+  options.stratify = true;
+  const std::vector<Indices> parts = shards(data, options);
+  const Indices validation = shard_of(data, options).validation;
+  EXPECT_EQ(validation.size(), 100u);
+  expect_stratified(validation, 1, "validation");
+  Indices shared = parts[0], all = validation;
+  for (const Indices& part : parts) {
+    EXPECT_TRUE(part.size() == 225 + 169 || part.size() == 225 + 168) << part.size();
+    expect_stratified(part, 3, "shared and own");
+    Indices both;
+    std::ranges::set_intersection(shared, part, std::back_inserter(both));
+    shared = both;
+    all.insert(all.end(), part.begin(), part.end());
+  }
+  EXPECT_EQ(shared.size(), 225u);
+  expect_stratified(shared, 2, "shared");
+  std::ranges::sort(all);
+  const auto [first, last] = std::ranges::unique(all);
+  all.erase(first, last);
+  EXPECT_EQ(all, numbers(1000)) << "nothing is lost";
+}
+
+TEST(ShardingStratified, DrawnBySeedAndOneLineForWhatDoesNotFit) {
+  const Unequal data;
+  LoaderOptions options{.workers = 3, .sharding = Sharding::partition, .stratify = true};
+  const std::vector<Indices> once = shards(data, options);
+  EXPECT_EQ(shards(data, options), once);
+  options.seed = 2;
+  EXPECT_NE(shards(data, options), once) << "which samples of a class";
+  options.sharding = Sharding::dirichlet;
+  EXPECT_EQ(check_loader_options(options).message(),
+            "data.stratify makes the classes of all workers alike, data.sharding dirichlet unlike; for example "
+            "--data.sharding partition");
 }
 
 TEST(Sharding, EpochOfTheJob) {
