@@ -27,7 +27,7 @@
 namespace sinew::dist {
 
 struct SchemeOptions {
-  std::string name = "local";  // local allreduce easgd easgd_sync eamsgd
+  std::string name = "local";  // scheme_names()
   int workers = 1;
   int64_t period = 10;           // communication period tau, in steps
   double alpha = -1;             // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
@@ -36,7 +36,17 @@ struct SchemeOptions {
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
-  Nanos deadline = 10 * kSecond;  // longest wait for one exchange or collective step
+  // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
+  double probability = 1;            // of an exchange, in each round
+  std::string collision = "sum";     // elastic_gossip: sum | matching | capped
+  std::string topology;              // topology_names()
+  std::string edges;                 // of topology `edges`
+  std::string mode = "sync";         // sync: in lockstep | async
+  std::string mixing = "awc";        // dpsgd: awc | atc
+  std::string direction = "pull";    // gossiping_sgd: pull | push
+  int64_t overlap = 0;               // push-sum: steps between sending and taking in
+  int64_t global_average_every = 0;  // steps; 0: never
+  Nanos deadline = 10 * kSecond;     // longest wait for one exchange or collective step
   uint64_t seed = 1;
   uint64_t fingerprint = 0;  // of the parameter layout and the configuration
 };
@@ -55,6 +65,8 @@ struct SchemeCounters {
   int64_t exchanges = 0;
   int64_t missed = 0;  // exchanges given up at the deadline, or suppressed
   int64_t resent = 0;
+  int64_t lost = 0;     // exchanges that a death took along
+  int64_t refused = 0;  // parameters that were not finite
 };
 
 class Scheme {
@@ -107,6 +119,10 @@ class CenterNode {
 Status serve_all(CenterNode& center, const World& world);
 
 bool needs_center(const SchemeOptions& options);
+// Whether a restarted worker can join the others again.
+bool takes_workers_back(const SchemeOptions& options);
+// One line about settings that work badly; "" if there is nothing to say.
+std::string warning_about(const SchemeOptions& options);
 // Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`.
 inline int node_count(const SchemeOptions& options) { return options.workers + (needs_center(options) ? 1 : 0); }
 std::vector<std::string> scheme_names();

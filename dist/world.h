@@ -96,6 +96,13 @@ enum class Tag : uint16_t {
   center_leave = 7,
   sync = 8,  // membership of synchronous schemes
   center_join = 9,
+  gossip_request = 20,  // 20 to 22: dist/exchange.h
+  gossip_reply = 21,
+  gossip_ack = 22,
+  gossip_wake = 23,        // to itself
+  gossip_parameters = 24,  // 24 to 26: dist/gossip_group.h
+  gossip_answer = 25,
+  gossip_average = 26,
   test = 100,
 };
 

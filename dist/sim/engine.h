@@ -88,6 +88,8 @@ class SimNode final : public World {
   friend class Simulation;
   enum class State : uint8_t { idle, ready, waiting, doomed, running };
 
+  // On its way, to arrive at that time.
+  void post(Nanos begin, Nanos arrival, Nanos wire, Rank to, const Head& head, Payload body);
   // Lets everything happen that comes before this node's clock.
   void sync() const;
   void wake_at(Nanos time) const;

@@ -89,6 +89,7 @@ void SimNode::send(Rank to, Head head, Payload body) {
   head.source = rank_;
   head.incarnation = incarnation_;
   head.sequence = sequence_[handling_]++ * 2 + handling_;
+  if (to == rank_) return post(now(), now(), 0, to, head, std::move(body));  // no link, no faults, as in the real world
   const auto bytes = static_cast<int64_t>(sizeof(Head) + body.size());
   const Nanos wire = std::llround(static_cast<double>(bytes) / o.bandwidth * 1e9);
   const Nanos begin = std::max(now(), send_free_);
@@ -98,12 +99,16 @@ void SimNode::send(Rank to, Head head, Payload body) {
   if (engine_.has_drops && plan_drops(o.faults, rank_, to, head.sequence, begin)) return;
   Nanos arrival = send_free_ + o.latency;
   if (engine_.has_delays) arrival += plan_delay(o.faults, rank_, to, begin);
+  post(begin, arrival, wire, to, head, std::move(body));
+}
+
+void SimNode::post(Nanos begin, Nanos arrival, Nanos wire, Rank to, const Head& head, Payload body) {
   InFlight* m = engine_.take();
   m->message.head = head;
   m->message.body = std::move(body);
   m->sent = begin;
   m->wire = wire;
-  m->received = false;
+  m->received = to == rank_;
   Event e = make_event(arrival, to, Event::delivery);
   e.origin = uint64_t(uint32_t(rank_)) << 44 | head.sequence;
   e.message = m;

@@ -118,18 +118,32 @@ struct Case {
   const char* order;
   double momentum;
   bool faults;
+  void (*more)(SchemeOptions&) = nullptr;
 };
 class Resume : public ::testing::TestWithParam<Case> {};
-INSTANTIATE_TEST_SUITE_P(All, Resume,
-                         ::testing::Values(Case{"local", "local", "jacobi", 0.9, false},
-                                           Case{"allreduce", "allreduce", "jacobi", 0.9, false},
-                                           Case{"easgd", "easgd", "jacobi", 0, false},
-                                           Case{"easgd_faults", "easgd", "jacobi", 0, true},
-                                           Case{"eamsgd", "eamsgd", "jacobi", 0.9, false},
-                                           Case{"eamsgd_faults", "eamsgd", "jacobi", 0.9, true},
-                                           Case{"jacobi", "easgd_sync", "jacobi", 0, false},
-                                           Case{"gauss_seidel", "easgd_sync", "gauss_seidel", 0, false}),
-                         [](const auto& info) { return std::string(info.param.label); });
+INSTANTIATE_TEST_SUITE_P(
+    All, Resume,
+    ::testing::Values(
+        Case{"local", "local", "jacobi", 0.9, false}, Case{"allreduce", "allreduce", "jacobi", 0.9, false},
+        Case{"easgd", "easgd", "jacobi", 0, false}, Case{"easgd_faults", "easgd", "jacobi", 0, true},
+        Case{"eamsgd", "eamsgd", "jacobi", 0.9, false}, Case{"eamsgd_faults", "eamsgd", "jacobi", 0.9, true},
+        Case{"jacobi", "easgd_sync", "jacobi", 0, false}, Case{"gauss_seidel", "easgd_sync", "gauss_seidel", 0, false},
+        Case{"elastic_gossip", "elastic_gossip", "jacobi", 0, false},
+        Case{"elastic_gossip_faults", "elastic_gossip", "jacobi", 0, true},
+        Case{"elastic_gossip_async", "elastic_gossip", "jacobi", 0.9, true,
+             [](SchemeOptions& o) { o.mode = "async", o.probability = 0.7; }},
+        Case{"gossiping_pull", "gossiping_sgd", "jacobi", 0, false},
+        Case{"gossiping_pull_async", "gossiping_sgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mode = "async"; }},
+        Case{"gossiping_push_async", "gossiping_sgd", "jacobi", 0, true,
+             [](SchemeOptions& o) { o.mode = "async", o.direction = "push"; }},
+        Case{"gosgd", "gosgd", "jacobi", 0, false}, Case{"gosgd_faults", "gosgd", "jacobi", 0.9, true},
+        Case{"sgp", "sgp", "jacobi", 0.9, false}, Case{"sgp_faults", "sgp", "jacobi", 0, true},
+        Case{"sgp_overlap", "sgp", "jacobi", 0, false, [](SchemeOptions& o) { o.overlap = 2; }},
+        Case{"adpsgd_faults", "adpsgd", "jacobi", 0, true},
+        Case{"gossip_pga", "dpsgd", "jacobi", 0, false, [](SchemeOptions& o) { o.global_average_every = 3; }},
+        Case{"dpsgd", "dpsgd", "jacobi", 0.9, false},
+        Case{"dpsgd_atc_faults", "dpsgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mixing = "atc"; }}),
+    [](const auto& info) { return std::string(info.param.label); });
 
 TEST_P(Resume, ContinuesBitForBit) {
   Toy toy;
@@ -142,6 +156,7 @@ TEST_P(Resume, ContinuesBitForBit) {
   toy.momentum = GetParam().momentum;
   toy.size = 17;
   toy.noise = 0.5;
+  if (GetParam().more) GetParam().more(toy.scheme);
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     SimOptions options{.seed = seed, .restarts = 1, .restart_delay = 30 * kMillisecond};
     if (GetParam().faults) {

@@ -48,14 +48,14 @@ TEST_P(Schemes, RepeatableAndIndependentOfScheduling) {
 
 TEST_P(Schemes, RepeatableUnderFaults) {
   Toy toy = toy_of(GetParam());
-  const bool center = needs_center(toy.scheme);
+  const bool survives = takes_workers_back(toy.scheme);
   toy.scheme.deadline = 300 * kMillisecond;
   SimOptions options{.restarts = 1, .restart_delay = 20 * kMillisecond};
   options.faults = plan(std::string("slow rank=1 factor=3 from=20ms until=90ms\n"
                                     "pause rank=2 at=33ms for=40ms\n"
                                     "delay from=3 to=* by=2ms\n"
                                     "suppress rank=* probability=0.2\n") +
-                        (center ? "drop from=* to=* probability=0.05\nkill rank=0 at=61ms\nkill rank=3 step=9" : ""));
+                        (survives ? "drop from=* to=* probability=0.05\nkill rank=0 at=61ms\nkill rank=3 step=9" : ""));
   SimulatedRun run = run_toy(toy, options);
   for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
   expect_same(run, run_toy(toy, options));
@@ -64,9 +64,10 @@ TEST_P(Schemes, RepeatableUnderFaults) {
 }
 
 TEST_P(Schemes, WithoutMovingItIsPlainSgd) {
-  Toy toy = toy_of(GetParam(), GetParam().name == std::string("allreduce") ? 1 : 4);
+  Toy toy = toy_of(GetParam(), always_mixes(toy_of(GetParam()).scheme) ? 1 : 4);
   toy.scheme.alpha = 0;
   toy.scheme.beta = 0;
+  if (toy.scheme.name == "gosgd") toy.scheme.probability = 0;
   Toy plain = toy;
   plain.scheme.name = "local";
   for (DType dtype : {DType::f32, DType::f64}) {
@@ -87,6 +88,7 @@ TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
   Toy toy = toy_of(GetParam(), 2);
   toy.scheme.alpha = 0.25;
   toy.scheme.period = 1;
+  toy.scheme.probability = 1;
   auto body = [&](World& world) -> Result<Numbers> {
     if (world.rank() == 2) return toy_run(world, toy);
     ToyWorker worker(toy, world);
@@ -110,8 +112,15 @@ TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
     const bool mixes = toy.scheme.name != "local" && toy.scheme.name != "allreduce";
     const bool before = worker.scheme().mixes() == Mixes::before;
     EXPECT_EQ(before, std::string(GetParam().order) == "gauss_seidel");
-    EXPECT_EQ(moved_before, mixes && before ? 4 : 0);  // all are equal in the first step
-    EXPECT_EQ(moved_after, mixes && !before ? 4 : 0);
+    // All are equal before the first step, but not after its gradient. What comes in by itself may come later.
+    const std::string name = toy.scheme.name;
+    const bool asynchronous = toy.scheme.mode == "async" || name == "gosgd" || name == "adpsgd" || toy.scheme.overlap;
+    const int moves = toy.scheme.mixing == "atc" || name == "sgp" ? 5 : 4;
+    EXPECT_EQ(moved_before, mixes && before ? moves : 0);
+    if (asynchronous)
+      EXPECT_GE(moved_after, 2);
+    else
+      EXPECT_EQ(moved_after, mixes && !before ? moves : 0);
     EXPECT_EQ(worker.scheme().take_external_write() > 0, mixes);
     EXPECT_EQ(worker.scheme().take_external_write(), 0);
     return Numbers{};

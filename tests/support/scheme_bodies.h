@@ -28,12 +28,38 @@ struct Variant {
   const char* name;
   const char* order = "jacobi";
   double momentum = 0;
+  void (*more)(SchemeOptions&) = nullptr;  // further settings
 };
 inline std::string label_of(const ::testing::TestParamInfo<Variant>& info) { return info.param.label; }
 
-inline constexpr Variant kVariants[] = {{"local", "local"},       {"allreduce", "allreduce"},
-                                        {"easgd", "easgd"},       {"eamsgd", "eamsgd", "jacobi", 0.9},
-                                        {"jacobi", "easgd_sync"}, {"gauss_seidel", "easgd_sync", "gauss_seidel"}};
+inline constexpr Variant kVariants[] = {
+    {"local", "local"},
+    {"allreduce", "allreduce"},
+    {"easgd", "easgd"},
+    {"eamsgd", "eamsgd", "jacobi", 0.9},
+    {"jacobi", "easgd_sync"},
+    {"gauss_seidel", "easgd_sync", "gauss_seidel"},
+    {"elastic_gossip", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.probability = 0.7; }},
+    {"elastic_gossip_matching", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.collision = "matching"; }},
+    {"elastic_gossip_async", "elastic_gossip", "jacobi", 0.9, [](SchemeOptions& o) { o.mode = "async"; }},
+    {"gossiping_pull", "gossiping_sgd"},
+    {"gossiping_push", "gossiping_sgd", "jacobi", 0, [](SchemeOptions& o) { o.direction = "push"; }},
+    {"gossiping_pull_async", "gossiping_sgd", "jacobi", 0, [](SchemeOptions& o) { o.mode = "async"; }},
+    {"gossiping_push_async", "gossiping_sgd", "jacobi", 0,
+     [](SchemeOptions& o) { o.mode = "async", o.direction = "push"; }},
+    {"gosgd", "gosgd"},
+    {"dpsgd", "dpsgd", "jacobi", 0.9},
+    {"dpsgd_atc", "dpsgd", "jacobi", 0, [](SchemeOptions& o) { o.mixing = "atc", o.topology = "shift_one"; }},
+    {"dpsgd_exponential", "dpsgd", "jacobi", 0, [](SchemeOptions& o) { o.topology = "one_peer_exponential"; }},
+    {"sgp", "sgp", "jacobi", 0.9},
+    {"sgp_overlap", "sgp", "jacobi", 0, [](SchemeOptions& o) { o.overlap = 1, o.topology = "exponential"; }},
+    {"adpsgd", "adpsgd"},
+    {"gossip_pga", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.global_average_every = 5; }}};
+
+// Schemes that mix whatever alpha, beta and the probability of an exchange are.
+inline bool always_mixes(const SchemeOptions& o) {
+  return o.name == "dpsgd" || o.name == "sgp" || o.name == "allreduce" || o.global_average_every > 0;
+}
 
 inline Toy toy_of(const Variant& v, int workers = 4) {
   Toy toy;
@@ -46,6 +72,7 @@ inline Toy toy_of(const Variant& v, int workers = 4) {
   toy.momentum = v.momentum;
   toy.noise = 0.5;
   toy.steps = 20;
+  if (v.more) v.more(toy.scheme);
   return toy;
 }
 

@@ -1,0 +1,454 @@
+#include "dist/exchange.h"
+
+#include <algorithm>
+#include <bit>
+#include <string>
+#include <utility>
+
+namespace sinew::dist {
+namespace {
+
+// How often a waiting worker looks whether those that it waits for still live.
+constexpr Nanos kLook = 100 * kMillisecond;
+// Steps after which an open exchange is asked for again; doubled each time.
+constexpr int64_t kFirstRepeat = 8;
+
+Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
+  Head head{.tag = tag};
+  head.arg[0] = a0, head.arg[1] = a1, head.arg[2] = a2, head.arg[3] = a3;
+  return head;
+}
+
+int64_t bits(double value) { return std::bit_cast<int64_t>(value); }
+
+}  // namespace
+
+double Exchange::value_of(const Message& request) { return std::bit_cast<double>(request.head.arg[3]); }
+
+Exchange::Exchange(World& world, int workers, Nanos deadline)
+    : world_(world), workers_(workers), deadline_(deadline), lost_(static_cast<size_t>(workers)) {}
+
+Exchange::~Exchange() {
+  if (!listening_) return;
+  for (Tag tag : {Tag::gossip_request, Tag::gossip_reply, Tag::gossip_ack}) world_.on(tag, {});
+}
+
+void Exchange::listen(Decide decide) {
+  decide_ = std::move(decide);
+  listening_ = true;
+  world_.on(Tag::gossip_request, [this](const Message& m) { on_request(m); });
+  world_.on(Tag::gossip_reply, [this](const Message& m) { on_reply(m); });
+  world_.on(Tag::gossip_ack, [this](const Message& m) { on_ack(m); });
+}
+
+// ---- the passive end ----
+
+// What a life left unconfirmed is lost with it.
+void Exchange::forget(Book& book) {
+  for (const auto& [number, decision] : book.decided) lost_count_ += decision.unconfirmed;
+  book.decided.clear();
+}
+
+void Exchange::on_request(const Message& m) {
+  if (m.head.source >= workers_) return;
+  Book& book = books_[m.head.source];
+  if (m.head.incarnation < book.incarnation) return;
+  if (m.head.incarnation > book.incarnation) {
+    forget(book);
+    book = {.incarnation = m.head.incarnation};
+  }
+  const int64_t number = m.head.arg[0], lowest = m.head.arg[2] >> 1;
+  book.lowest = std::max(book.lowest, lowest);
+  book.decided.erase(book.decided.begin(), book.decided.lower_bound(book.lowest));
+  if (number < book.lowest) return;
+  if (auto found = book.decided.find(number); found != book.decided.end()) {
+    ++resent_;
+    return reply(m, found->second);
+  }
+  std::erase_if(held_, [&](const Message& h) {
+    return h.head.source == m.head.source && (h.head.incarnation != m.head.incarnation || h.head.arg[0] == number);
+  });
+  decide(book, m);
+}
+
+void Exchange::decide(Book& book, const Message& m) {
+  Answer answer;
+  if (!closed_ && !(m.head.arg[2] & 1)) answer = decide_(m);
+  if (answer.what == Answer::What::later) return held_.push_back(m);
+  Decision& decision = book.decided[m.head.arg[0]];
+  const bool yes = answer.what == Answer::What::yes;
+  decision = {yes, yes, answer.value, std::move(answer.body)};
+  reply(m, decision);
+  notify();
+}
+
+void Exchange::reconsider() {
+  for (Message& m : std::exchange(held_, {}))
+    if (Book& book = books_[m.head.source]; book.incarnation == m.head.incarnation) decide(book, m);
+}
+
+void Exchange::reply(const Message& to, const Decision& decision) {
+  world_.send(to.head.source, make_head(Tag::gossip_reply, to.head.arg[0], decision.yes, bits(decision.value)),
+              decision.body);
+}
+
+void Exchange::on_ack(const Message& m) {
+  auto found = books_.find(m.head.source);
+  if (found == books_.end() || found->second.incarnation != m.head.incarnation) return;
+  Book& book = found->second;
+  book.lowest = std::max(book.lowest, m.head.arg[1]);
+  book.decided.erase(book.decided.begin(), book.decided.lower_bound(book.lowest));
+  if (auto decision = book.decided.find(m.head.arg[0]); decision != book.decided.end()) {
+    decision->second.body = {};
+    decision->second.unconfirmed = false;
+  }
+  notify();
+}
+
+std::vector<Rank> Exchange::unconfirmed() const {
+  std::vector<Rank> peers;
+  for (const auto& [rank, book] : books_)
+    if (std::any_of(book.decided.begin(), book.decided.end(), [](const auto& d) { return d.second.unconfirmed; }))
+      peers.push_back(rank);
+  return peers;
+}
+
+// ---- the active end ----
+
+void Exchange::send_request(int64_t number, const Open& open) {
+  world_.send(open.peer,
+              make_head(Tag::gossip_request, number, open.round, 2 * lowest() + open.given_up, bits(open.value)),
+              open.given_up ? Payload() : open.body);
+}
+
+void Exchange::send_ack(Rank peer, int64_t number) { world_.send(peer, make_head(Tag::gossip_ack, number, lowest())); }
+
+int64_t Exchange::ask(Rank peer, int64_t round, double value, Payload body) {
+  int64_t number = 0;
+  ++outstanding_;
+  world_.publish([&] {
+    number = next_++;
+    lost_[static_cast<size_t>(peer)] = 0;
+    Open& open = open_[number];
+    open = {.peer = peer, .round = round, .value = value, .body = std::move(body), .due = kFirstRepeat};
+    send_request(number, open);
+  });
+  return number;
+}
+
+void Exchange::on_reply(const Message& m) {
+  auto found = open_.find(m.head.arg[0]);
+  if (found == open_.end() || found->second.peer != m.head.source) {
+    if (m.head.arg[1]) send_ack(m.head.source, m.head.arg[0]);
+    return;
+  }
+  Open& open = found->second;
+  settled_.push_back({.number = found->first,
+                      .round = open.round,
+                      .peer = open.peer,
+                      .what = m.head.arg[1] ? Outcome::What::yes : Outcome::What::no,
+                      .asked = open.value,
+                      .value = std::bit_cast<double>(m.head.arg[2]),
+                      .sent = std::move(open.body),
+                      .body = m.body});
+  open_.erase(found);
+  if (m.head.arg[1]) send_ack(m.head.source, m.head.arg[0]);
+  notify();
+}
+
+bool Exchange::pending(int64_t number) const {
+  auto found = open_.find(number);
+  return found != open_.end() && !lost(found->second.peer);
+}
+
+bool Exchange::has_open(Rank peer) const {
+  bool found = false;
+  if (outstanding_ == 0) return false;
+  world_.publish(
+      [&] { found = std::any_of(open_.begin(), open_.end(), [&](const auto& o) { return o.second.peer == peer; }); });
+  return found;
+}
+
+std::vector<Exchange::Outcome> Exchange::collect() {
+  std::vector<Outcome> outcomes;
+  if (outstanding_ == 0) return outcomes;
+  world_.publish([&] { outcomes.swap(settled_); });
+  outstanding_ -= static_cast<int64_t>(outcomes.size());
+  std::sort(outcomes.begin(), outcomes.end(), [](const auto& a, const auto& b) { return a.number < b.number; });
+  return outcomes;
+}
+
+void Exchange::give_up(int64_t number) {
+  world_.publish([&] {
+    if (auto found = open_.find(number); found != open_.end()) found->second.given_up = true;
+  });
+}
+
+void Exchange::nudge() {
+  if (outstanding_ == 0) return;
+  bool due = false;
+  world_.publish([&] {
+    for (auto& [number, open] : open_) {
+      if (++open.age < open.due) continue;
+      open.due *= 2;
+      due = true;
+      ++resent_;
+      send_request(number, open);
+    }
+  });
+  if (due) look({});
+}
+
+// ---- waiting ----
+
+void Exchange::notify() {
+  if (!std::exchange(waiting_, false)) return;
+  world_.send(world_.rank(), Head{.tag = Tag::gossip_wake});
+}
+
+// Learns who is lost, and settles what is open with those that will not answer.
+void Exchange::look(const std::vector<Rank>& more) {
+  std::vector<Rank> peers = more;
+  world_.publish([&] {
+    for (const auto& [number, open] : open_) peers.push_back(open.peer);
+    for (Rank r : unconfirmed()) peers.push_back(r);
+  });
+  std::sort(peers.begin(), peers.end());
+  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+  std::vector<PeerState> states;
+  for (Rank r : peers) states.push_back(world_.peer(r));
+  world_.publish([&] {
+    for (size_t i = 0; i < peers.size(); ++i) {
+      const Rank r = peers[i];
+      lost_[static_cast<size_t>(r)] = is_lost(states[i]);
+      if (states[i] != PeerState::gone && states[i] != PeerState::left) continue;
+      // One that has left had settled its exchanges; one that died has taken them along.
+      const bool gone = states[i] == PeerState::gone;
+      for (auto at = open_.begin(); at != open_.end();) {
+        if (at->second.peer != r) {
+          ++at;
+          continue;
+        }
+        settled_.push_back({.number = at->first,
+                            .round = at->second.round,
+                            .peer = r,
+                            .what = gone ? Outcome::What::lost : Outcome::What::no,
+                            .asked = at->second.value,
+                            .sent = std::move(at->second.body)});
+        lost_count_ += gone;
+        at = open_.erase(at);
+      }
+      if (auto book = books_.find(r); book != books_.end()) {
+        if (gone) forget(book->second);
+        book->second.decided.clear();
+      }
+    }
+  });
+}
+
+void Exchange::repeat() {
+  world_.publish([&] {
+    for (const auto& [number, open] : open_) {
+      ++resent_;
+      send_request(number, open);
+    }
+    if (!closed_) return;  // until then the active end asks when it misses an answer
+    for (const auto& [rank, book] : books_)
+      for (const auto& [number, decision] : book.decided)
+        if (decision.unconfirmed) {
+          ++resent_;
+          world_.send(rank, make_head(Tag::gossip_reply, number, decision.yes, bits(decision.value)), decision.body);
+        }
+  });
+}
+
+bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, const std::function<bool()>& ready) {
+  bool done = false;
+  auto check = [&] {
+    world_.publish([&] {
+      done = ready();
+      waiting_ = !done;
+    });
+    return done;
+  };
+  world_.publish([&] {
+    for (Rank r : peers) lost_[static_cast<size_t>(r)] = 0;  // who was lost may be back
+  });
+  if (check()) return true;
+  look(peers);
+  for (Nanos silence = 0; !check();) {
+    const Nanos left = deadline.left(), slice = std::min({left, deadline_ / 8 + 1, kLook});
+    const bool woken = left > 0 && world_.receive({.tag = Tag::gossip_wake}, slice).ok();
+    if (woken) {
+      silence = 0;
+      continue;
+    }
+    bool on_its_way = false;
+    world_.publish([&] { on_its_way = !std::exchange(waiting_, false); });
+    if (on_its_way) {
+      (void)world_.receive({.tag = Tag::gossip_wake}, kSecond).ok();
+      continue;
+    }
+    if (left == 0) return false;
+    look(peers);
+    if ((silence += slice) < deadline_ / 8) continue;
+    silence = 0;
+    repeat();
+  }
+  return true;
+}
+
+void Exchange::finish() {
+  const Deadline deadline(world_, deadline_);
+  world_.publish([&] {
+    closed_ = true;
+    reconsider();
+    for (auto& [number, open] : open_) open.given_up = true;
+  });
+  look({});
+  wait(deadline, {},
+       [&] { return std::none_of(open_.begin(), open_.end(), [&](const auto& o) { return pending(o.first); }); });
+  wait(deadline, {}, [&] {
+    const std::vector<Rank> waiting = unconfirmed();
+    return std::all_of(waiting.begin(), waiting.end(), [&](Rank r) { return lost(r); });
+  });
+  world_.publish([&] {
+    for (auto& [number, open] : open_)
+      settled_.push_back({.number = number,
+                          .round = open.round,
+                          .peer = open.peer,
+                          .what = Outcome::What::lost,
+                          .asked = open.value,
+                          .sent = std::move(open.body)});
+    lost_count_ += static_cast<int64_t>(open_.size());
+    open_.clear();
+  });
+}
+
+// ---- counters and state ----
+
+int64_t Exchange::resent() const {
+  int64_t n = 0;
+  world_.publish([&] { n = resent_; });
+  return n;
+}
+
+int64_t Exchange::lost_count() const {
+  int64_t n = 0;
+  world_.publish([&] {
+    n = lost_count_;
+    if (!closed_) return;
+    for (const auto& [rank, book] : books_)  // nobody will wait for these
+      for (const auto& [number, decision] : book.decided) n += decision.unconfirmed;
+  });
+  return n;
+}
+
+void Exchange::save(SchemeState& state) const {
+  auto bytes = [](const Payload& p) { return Vec::copy_of(p.view(DType::u8)); };
+  world_.publish([&] {
+    state.numbers["exchange.next"] = next_;
+    state.numbers["exchange.resent"] = resent_;
+    state.numbers["exchange.lost"] = lost_count_;
+    for (const auto& [number, o] : open_) {
+      const std::string name = std::to_string(number);
+      const std::vector<int64_t> fields{o.peer, o.round, bits(o.value), o.given_up, o.age, o.due};
+      state.vectors["exchange.open." + name] = Vec::copy_of(ConstVecView(fields));
+      if (o.body.size() > 0) state.vectors["exchange.sent." + name] = bytes(o.body);
+    }
+    for (const auto& [rank, book] : books_) {
+      std::vector<int64_t> fields{book.incarnation, book.lowest};
+      for (const auto& [number, d] : book.decided) {
+        fields.insert(fields.end(), {number, d.yes + 2 * d.unconfirmed, bits(d.value)});
+        if (d.body.size() > 0)
+          state.vectors["exchange.body." + std::to_string(rank) + "." + std::to_string(number)] = bytes(d.body);
+      }
+      state.vectors["exchange.book." + std::to_string(rank)] = Vec::copy_of(ConstVecView(fields));
+    }
+    for (size_t i = 0; i < settled_.size(); ++i) {
+      const Outcome& o = settled_[i];
+      const std::string name = std::to_string(i);
+      const std::vector<int64_t> fields{o.number, o.round, o.peer, int64_t(o.what), bits(o.asked), bits(o.value)};
+      state.vectors["exchange.settled." + name] = Vec::copy_of(ConstVecView(fields));
+      if (o.sent.size() > 0) state.vectors["exchange.settled_sent." + name] = bytes(o.sent);
+      if (o.body.size() > 0) state.vectors["exchange.settled_body." + name] = bytes(o.body);
+    }
+    for (size_t i = 0; i < held_.size(); ++i) {
+      const Head& h = held_[i].head;
+      const std::string name = std::to_string(i);
+      const std::vector<int64_t> fields{h.source, h.incarnation, h.arg[0], h.arg[1], h.arg[2], h.arg[3]};
+      state.vectors["exchange.held." + name] = Vec::copy_of(ConstVecView(fields));
+      if (held_[i].body.size() > 0) state.vectors["exchange.held_body." + name] = bytes(held_[i].body);
+    }
+  });
+}
+
+Status Exchange::load(const SchemeState& state) {
+  for (auto [name, field] :
+       {std::pair{"exchange.next", &next_}, {"exchange.resent", &resent_}, {"exchange.lost", &lost_count_}}) {
+    auto found = state.numbers.find(name);
+    if (found == state.numbers.end())
+      return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
+    *field = found->second;
+  }
+  auto body = [&](const std::string& name) {
+    auto found = state.vectors.find(name);
+    return found == state.vectors.end() ? Payload() : Payload::copy_of(found->second.view());
+  };
+  auto fields = [&](const std::string& name) -> const int64_t* {
+    auto found = state.vectors.find(name);
+    const bool fits = found != state.vectors.end() && found->second.dtype() == DType::i64 && found->second.size() == 6;
+    return fits ? static_cast<const int64_t*>(found->second.view().data) : nullptr;
+  };
+  for (int64_t i = 0;; ++i) {
+    const std::string name = std::to_string(i);
+    const int64_t* v = fields("exchange.settled." + name);
+    if (!v) break;
+    settled_.push_back({.number = v[0],
+                        .round = v[1],
+                        .peer = static_cast<Rank>(v[2]),
+                        .what = static_cast<Outcome::What>(v[3]),
+                        .asked = std::bit_cast<double>(v[4]),
+                        .value = std::bit_cast<double>(v[5]),
+                        .sent = body("exchange.settled_sent." + name),
+                        .body = body("exchange.settled_body." + name)});
+    ++outstanding_;
+  }
+  for (int64_t i = 0;; ++i) {
+    const std::string name = std::to_string(i);
+    const int64_t* v = fields("exchange.held." + name);
+    if (!v) break;
+    Message m{make_head(Tag::gossip_request, v[2], v[3], v[4], v[5]), body("exchange.held_body." + name)};
+    m.head.source = static_cast<Rank>(v[0]), m.head.incarnation = static_cast<uint32_t>(v[1]);
+    held_.push_back(std::move(m));
+  }
+  const std::string open = "exchange.open.", book = "exchange.book.";
+  for (const auto& [name, vector] : state.vectors) {
+    if (vector.dtype() != DType::i64) continue;
+    const auto* v = static_cast<const int64_t*>(vector.view().data);
+    if (name.starts_with(open) && vector.size() == 6 && v[0] >= 0 && v[0] < workers_) {
+      const std::string number = name.substr(open.size());
+      open_[std::stoll(number)] = {.peer = static_cast<Rank>(v[0]),
+                                   .round = v[1],
+                                   .value = std::bit_cast<double>(v[2]),
+                                   .body = body("exchange.sent." + number),
+                                   .given_up = v[3] != 0,
+                                   .age = v[4],
+                                   .due = v[5]};
+      ++outstanding_;
+    } else if (name.starts_with(book) && vector.size() >= 2) {
+      const std::string rank = name.substr(book.size());
+      Book& b = books_[static_cast<Rank>(std::stol(rank))];
+      b.incarnation = static_cast<uint32_t>(v[0]);
+      b.lowest = v[1];
+      for (int64_t i = 2; i + 2 < vector.size(); i += 3)
+        b.decided[v[i]] = {(v[i + 1] & 1) != 0, (v[i + 1] & 2) != 0, std::bit_cast<double>(v[i + 2]),
+                           body("exchange.body." + rank + "." + std::to_string(v[i]))};
+    } else if (name.starts_with(open) || name.starts_with(book)) {
+      return make_status(StatusCode::data_error, "the saved '", name, "' does not fit");
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,187 @@
+#include "dist/gossip_group.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "dist/rules.h"
+
+namespace sinew::dist {
+namespace {
+
+// How often a waiting worker looks whether those that it waits for still live.
+constexpr Nanos kLook = 100 * kMillisecond;
+
+bool ended(PeerState s) { return s == PeerState::gone || s == PeerState::left; }
+
+}  // namespace
+
+GossipGroup::GossipGroup(World& world, const SchemeOptions& options, DType dtype)
+    : world_(world),
+      workers_(options.workers),
+      deadline_(options.deadline),
+      fingerprint_(options.fingerprint),
+      dtype_(dtype) {}
+
+GossipGroup::~GossipGroup() {
+  if (listening_) world_.on(Tag::gossip_parameters, {});
+}
+
+void GossipGroup::listen() {
+  listening_ = true;
+  world_.on(Tag::gossip_parameters, [this](const Message& m) { on_ask(m); });
+}
+
+void GossipGroup::on_ask(const Message& m) {
+  const Asked asked{m.head.source, m.head.request};
+  const bool same = static_cast<uint64_t>(m.head.arg[0]) == fingerprint_;
+  if (!same || m.head.arg[1] == nothing) return answer(asked, -1, {});
+  if (is_settled_) return answer(asked, step_, settled_);
+  std::vector<Asked>& list = m.head.arg[1] == final ? final_ : now_;
+  std::erase_if(list, [&](const Asked& a) { return a.rank == asked.rank; });
+  list.push_back(asked);
+}
+
+void GossipGroup::answer(const Asked& to, int64_t step, const Payload& body) {
+  Head head{.tag = Tag::gossip_answer, .is_reply = 1, .request = to.request};
+  head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = step;
+  world_.send(to.rank, head, body);
+}
+
+// Asks again after silence. peer_lost, or timeout after `limit`.
+Received GossipGroup::ask(Rank peer, Wanted wanted, Nanos limit) {
+  const Deadline deadline(world_, limit);
+  Request request(world_);
+  Head head{.tag = Tag::gossip_parameters, .request = request.id()};
+  head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = wanted;
+  Received r;
+  while (r.what == Received::What::timeout && deadline.left() > 0) {
+    world_.send(peer, head);
+    r = world_.receive({.tag = Tag::gossip_answer, .source = peer, .request = request.id()},
+                       std::min(deadline.left(), deadline_ / 8 + 1));
+  }
+  return r;
+}
+
+Status GossipGroup::check(Rank peer, const Message& m) const {
+  if (static_cast<uint64_t>(m.head.arg[0]) == fingerprint_) return Status::Ok();
+  return make_status(StatusCode::invalid_argument, "ranks ", world_.rank(), " and ", peer,
+                     " differ in model, data type or options; start all with the same configuration");
+}
+
+Status GossipGroup::start(VecView theta) {
+  listen();
+  if (workers_ == 1) return Status::Ok();
+  if (world_.incarnation() == 0) {
+    // Each asks the one before it: all are equal when every two neighbours are.
+    const Rank before = (world_.rank() + workers_ - 1) % workers_;
+    const Received r = ask(before, nothing, deadline_);
+    return r.ok() ? check(before, r.message) : Status::Ok();  // who is late or lost is so for the exchanges too
+  }
+  Result<int64_t> step = adopt(theta);
+  if (!step.ok()) return step.status();
+  adopted_ = *step;
+  return Status::Ok();
+}
+
+Result<int64_t> GossipGroup::adopt(VecView theta) {
+  for (int i = 1; i < workers_; ++i) {
+    const Rank peer = (world_.rank() + i) % workers_;
+    if (is_lost(world_.peer(peer)) && world_.peer(peer) != PeerState::left) continue;
+    const Received r = ask(peer, now, deadline_);
+    if (!r.ok()) continue;
+    SINEW_RETURN_IF_ERROR(check(peer, r.message));
+    if (r.message.body.size() != theta.bytes() || !all_finite(r.message.body.view(dtype_))) continue;
+    upload(r.message.body.data(), theta);
+    return r.message.head.arg[1];
+  }
+  return int64_t{-1};
+}
+
+void GossipGroup::serve(int64_t step, ConstVecView theta) {
+  if (workers_ == 1) return;
+  std::vector<Asked> asked;
+  world_.publish([&] {
+    asked.swap(now_);
+    step_ = step;
+  });
+  if (asked.empty()) return;
+  const Payload body = Payload::copy_of(theta);
+  for (const Asked& a : asked) answer(a, step, body);
+}
+
+void GossipGroup::settle(ConstVecView theta) {
+  const Payload body = Payload::copy_of(theta);
+  world_.publish([&] {
+    settled_ = body;
+    is_settled_ = true;
+    for (auto* list : {&now_, &final_})
+      for (const Asked& a : std::exchange(*list, {})) answer(a, step_, settled_);
+  });
+}
+
+Rank GossipGroup::lowest() const {
+  for (Rank r = 0; r < world_.rank(); ++r)
+    if (!ended(world_.peer(r))) return r;
+  return world_.rank();
+}
+
+Status GossipGroup::collect(VecView out) {
+  Vec sum = Vec::zeros(out.size, dtype_);
+  int64_t count = 0;
+  for (Rank r = 0; r < workers_; ++r) {
+    Received received;
+    if (r == world_.rank()) received = {Received::What::message, {{}, settled_}};
+    while (!received.ok() && !ended(world_.peer(r))) {
+      SINEW_RETURN_IF_ERROR(world_.health());
+      received = ask(r, final, kSecond);
+      if (received.what == Received::What::peer_lost) world_.sleep(kLook);  // it may come back
+    }
+    if (!received.ok() || received.message.body.size() != sum.view().bytes()) continue;
+    const ConstVecView theirs = received.message.body.view(dtype_);
+    if (!all_finite(theirs)) continue;
+    accumulate(1.0, theirs, sum.mutable_view());
+    ++count;
+  }
+  if (count > 1) axpby(1.0 / static_cast<double>(count), sum.view(), 0.0, sum.view(), sum.mutable_view());
+  const Payload body = count > 0 ? Payload::copy_of(sum.view()) : settled_;
+  upload(body.data(), out);
+  for (Rank r = 0; r < workers_; ++r)
+    if (r != world_.rank() && !ended(world_.peer(r))) world_.send(r, {.tag = Tag::gossip_average}, body);
+  return Status::Ok();
+}
+
+Status GossipGroup::average(VecView out) {
+  for (;;) {
+    SINEW_RETURN_IF_ERROR(world_.health());
+    // First who, then the look into the inbox: who has left has sent its average before.
+    const Rank root = lowest();
+    const Received r =
+        root == 0 && world_.rank() == 0 ? Received{} : world_.receive({.tag = Tag::gossip_average}, kLook);
+    if (r.ok() && r.message.body.size() == out.bytes()) {
+      upload(r.message.body.data(), out);
+      return Status::Ok();
+    }
+    if (root == world_.rank()) return collect(out);
+  }
+}
+
+void GossipGroup::save(SchemeState& state) const {
+  world_.publish([&] {
+    state.numbers["group.step"] = step_;
+    std::vector<int64_t> asked;
+    for (const auto* list : {&now_, &final_})
+      for (const Asked& a : *list) asked.insert(asked.end(), {list == &now_, a.rank, static_cast<int64_t>(a.request)});
+    state.vectors["group.asked"] = Vec::copy_of(ConstVecView(asked));
+  });
+}
+
+void GossipGroup::load(const SchemeState& state) {
+  if (auto step = state.numbers.find("group.step"); step != state.numbers.end()) step_ = step->second;
+  auto asked = state.vectors.find("group.asked");
+  if (asked == state.vectors.end() || asked->second.dtype() != DType::i64) return;
+  const auto* v = static_cast<const int64_t*>(asked->second.view().data);
+  for (int64_t i = 0; i + 2 < asked->second.size(); i += 3)
+    (v[i] ? now_ : final_).push_back({static_cast<Rank>(v[i + 1]), static_cast<uint64_t>(v[i + 2])});
+}
+
+}  // namespace sinew::dist

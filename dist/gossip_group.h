@@ -1,0 +1,68 @@
+// What the workers of a gossip scheme do together beside their exchanges: they make sure at the start that all work on
+// the same thing, give a restarted worker fresh parameters, and average at the end what each of them ends with.
+//
+// Messages (arguments in Head::arg)
+//   gossip_parameters  request  fingerprint, wanted: 0 nothing, 1 parameters of now, 2 final ones
+//   gossip_answer      reply    fingerprint, the step that they are of; body: parameters
+//   gossip_average     one way  body: the average
+#pragma once
+
+#include <vector>
+
+#include "dist/scheme.h"
+
+namespace sinew::dist {
+
+class GossipGroup {
+ public:
+  GossipGroup(World& world, const SchemeOptions& options, DType dtype);
+  ~GossipGroup();
+  GossipGroup(const GossipGroup&) = delete;
+  GossipGroup& operator=(const GossipGroup&) = delete;
+
+  // Registers the handlers; in place of start() after Scheme::load().
+  void listen();
+  // invalid_argument when a neighbour works on something else. A restarted worker adopts.
+  Status start(VecView theta);
+  // Takes over the parameters of the first live worker after this one that answers, and tells its step; -1: there is
+  // none, and theta stays as it is.
+  Result<int64_t> adopt(VecView theta);
+  // The step of the parameters that start() took over; -1: it took none.
+  int64_t adopted_step() const { return adopted_; }
+  // At the beginning of a step: answers who asked for parameters.
+  void serve(int64_t step, ConstVecView theta);
+  // theta will not change any more.
+  void settle(ConstVecView theta);
+  // The mean over the final parameters of all workers that are not lost and finite, in order of ranks. All call it
+  // after settle(); it returns when all others have settled, or are gone for good. The lowest rank collects and sends
+  // the result, so a worker sends and receives one vector, the lowest all of them.
+  Status average(VecView out);
+  void save(SchemeState& state) const;
+  void load(const SchemeState& state);
+
+ private:
+  enum Wanted : int64_t { nothing = 0, now = 1, final = 2 };
+  struct Asked {
+    Rank rank;
+    uint64_t request;
+  };
+  void on_ask(const Message& m);
+  void answer(const Asked& to, int64_t step, const Payload& body);
+  Rank lowest() const;
+  Received ask(Rank peer, Wanted wanted, Nanos limit);
+  Status check(Rank peer, const Message& m) const;
+  Status collect(VecView out);
+
+  World& world_;
+  const int workers_;
+  const Nanos deadline_;
+  const uint64_t fingerprint_;
+  const DType dtype_;
+  bool listening_ = false;
+  std::vector<Asked> now_, final_;  // shared with the handlers
+  Payload settled_;
+  bool is_settled_ = false;
+  int64_t step_ = -1, adopted_ = -1;  // step_: shared with the handlers too
+};
+
+}  // namespace sinew::dist

@@ -1,0 +1,168 @@
+// Gossip between pairs without a common clock.
+//
+//   elastic_gossip, mode async   x_i -= alpha (x_i - x_k), x_k -= alpha (x_k - x_i)
+//   adpsgd                       the same with alpha = 1/2, that is the average of both, in every step (Lian, Zhang,
+//                                Zhang, Liu, arXiv:1710.06952)
+//
+// In each round a worker, with scheme.probability, picks another one uniformly and sends it the x from before its
+// gradient. That one answers on arrival, whatever its training side does: it computes d = alpha (x_published - x_sent)
+// from the value before the exchange, takes d off its published parameters, and sends d, by which the other moves. One
+// exchange after the other, so each pair is atomic at the passive end; it never waits, so no order of exchanges can
+// lock, and the graph need not be bipartite as in the paper. Both ends add their moves to theta after the optimizer.
+//
+// Kept: the sum of all x, as each exchange moves both ends by the same bits.
+//
+// A worker waits for an answer up to the deadline, while no answer needs more than a message each way. As long as one
+// is missing from a peer, the rounds in which that one is picked are missed.
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include "dist/schemes/gossip_scheme.h"
+#include "dist/schemes/schemes.h"
+
+namespace sinew::dist {
+namespace {
+
+class AsyncGossip final : public GossipScheme {
+ public:
+  AsyncGossip(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
+      : GossipScheme(o, world, size, dtype, device), pending_(Payload::allocate(published_bytes())) {
+    fill(pending_.mutable_view(dtype_), 0);
+  }
+
+  Status start(VecView theta) override {
+    SINEW_RETURN_IF_ERROR(GossipScheme::start(theta));
+    world_.publish([&] { published_ = Payload::copy_of(theta); });
+    return Status::Ok();
+  }
+
+  Status before_step(int64_t step, VecView theta) override {
+    const int64_t group_step = enter(step, theta), round = round_at(group_step);
+    if (round < 0 || options_.alpha == 0) return Status::Ok();
+    const Rank peer = uniform_pick(options_.seed, group_step, world_.rank(), options_.workers, options_.probability);
+    if (peer == kAnyRank) return Status::Ok();
+    if (world_.suppressed(round) || !reachable(peer) || exchange_.has_open(peer)) {
+      ++missed_;
+      return Status::Ok();
+    }
+    asked_ = exchange_.ask(peer, group_step, options_.alpha, Payload::copy_of(theta));
+    return Status::Ok();
+  }
+
+  Status after_step(int64_t, VecView theta) override {
+    if (options_.alpha == 0) return Status::Ok();
+    if (asked_ >= 0)
+      exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
+    take_answers(theta);
+    if (std::exchange(asked_, -1) >= 0) ++missed_;
+    world_.publish([&] {
+      take_pending(theta);
+      if (!published_.unique()) published_ = Payload::allocate(published_.size());
+      download(theta, published_.data());
+    });
+    return Status::Ok();
+  }
+
+  SchemeState save() const override {
+    SchemeState state = GossipScheme::save();
+    world_.publish([&] {
+      state.vectors["published"] = Vec::copy_of(published_.view(dtype_));
+      state.vectors["pending"] = Vec::copy_of(pending_.view(dtype_));
+      state.numbers["pending"] = changed_;
+      state.numbers["served"] = served_;
+      state.numbers["pending_moved"] = std::bit_cast<int64_t>(pending_moved_);
+    });
+    return state;
+  }
+  Status load(const SchemeState& state) override {
+    for (auto [name, payload] : {std::pair{"published", &published_}, {"pending", &pending_}}) {
+      auto found = state.vectors.find(name);
+      if (found == state.vectors.end() || found->second.size() != size_ || found->second.dtype() != dtype_)
+        return make_status(StatusCode::data_error, "the saved scheme does not fit: '", name, "' of ", size_,
+                           " elements is expected");
+      *payload = Payload::copy_of(found->second.view());
+    }
+    for (auto [name, number] : {std::pair{"pending", &changed_}, {"served", &served_}})
+      if (auto found = state.numbers.find(name); found != state.numbers.end()) *number = found->second;
+    if (auto found = state.numbers.find("pending_moved"); found != state.numbers.end())
+      pending_moved_ = std::bit_cast<double>(found->second);
+    return GossipScheme::load(state);
+  }
+  SchemeCounters counters() const override {
+    SchemeCounters c = GossipScheme::counters();
+    world_.publish([&] { c.exchanges += served_; });
+    return c;
+  }
+
+ protected:
+  Exchange::Answer decide(const Message& request) override {
+    if (published_.size() == 0) return {};  // it has not begun
+    if (!fits(request.body)) return {};
+    Payload d;
+    const double alpha = Exchange::value_of(request), distance2 = difference(alpha, published_, request.body, d);
+    if (!std::isfinite(distance2)) {
+      ++refused_;
+      return {};
+    }
+    if (!published_.unique()) published_ = Payload::copy_of(published_.view(dtype_));
+    in_blocks([&](int64_t at, int64_t n) {
+      const ConstVecView part = d.view(dtype_).slice(at, n);
+      accumulate(-1, part, published_.mutable_view(dtype_).slice(at, n));
+      accumulate(1, part, pending_.mutable_view(dtype_).slice(at, n));
+    });
+    changed_ = 1;
+    ++served_;
+    pending_moved_ += alpha * alpha * distance2;
+    return {Exchange::Answer::What::yes, d, alpha * alpha * distance2};
+  }
+
+  Status finish_exchanges(VecView theta) override {
+    exchange_.finish();
+    take_answers(theta);
+    world_.publish([&] { take_pending(theta); });
+    return Status::Ok();
+  }
+
+ private:
+  size_t published_bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
+
+  void take_answers(VecView theta) {
+    for (Exchange::Outcome& o : exchange_.collect()) {
+      const bool current = o.number == asked_;
+      if (current) asked_ = -1;
+      if (o.what != Exchange::Outcome::What::yes || !fits(o.body)) {
+        missed_ += current;
+        continue;
+      }
+      add(1, o.body, theta);
+      moved_ += o.value;
+      exchanges_ += current;
+    }
+  }
+
+  // Inside publish(): what this worker gave to others since.
+  void take_pending(VecView theta) {
+    if (!std::exchange(changed_, 0)) return;
+    add(-1, pending_, theta);
+    fill(pending_.mutable_view(dtype_), 0);
+    moved_ += std::exchange(pending_moved_, 0.0);
+  }
+
+  int64_t asked_ = -1;
+
+  // Shared with the handlers.
+  Payload published_;  // theta after the last step, less what was given since
+  Payload pending_;    // what was given since
+  int64_t changed_ = 0, served_ = 0;
+  double pending_moved_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_async_gossip(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                          Device device) {
+  return std::make_unique<AsyncGossip>(options, world, size, dtype, device);
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,182 @@
+#include "dist/schemes/gossip_scheme.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <string>
+#include <utility>
+
+namespace sinew::dist {
+
+TopologyOptions topology_options(const SchemeOptions& o) {
+  const Collision collision = o.collision == "matching" ? Collision::matching
+                              : o.collision == "capped" ? Collision::capped
+                                                        : Collision::sum;
+  return {.name = o.topology,
+          .workers = o.workers,
+          .edges = o.edges,
+          .probability = o.probability,
+          .alpha = o.alpha,
+          .collision = collision,
+          .seed = o.seed};
+}
+
+Duty* find_duty(std::vector<Duty>& duties, Rank peer) {
+  for (Duty& d : duties)
+    if (d.peer == peer) return &d;
+  return nullptr;
+}
+
+GossipScheme::GossipScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
+    : world_(world),
+      options_(options),
+      period_(options.period),
+      size_(size),
+      dtype_(dtype),
+      device_(device),
+      exchange_(world, options.workers, options.deadline),
+      group_(world, options, dtype) {}
+
+Status GossipScheme::start(VecView theta) {
+  exchange_.listen([this](const Message& m) { return decide(m); });
+  return group_.start(theta);
+}
+
+int64_t GossipScheme::enter(int64_t step, ConstVecView theta) {
+  if (!std::exchange(entered_, true) && group_.adopted_step() >= 0)
+    ahead_ = std::max<int64_t>(ahead_, group_.adopted_step() - step);
+  step_ = step + ahead_;
+  group_.serve(step_, theta);
+  exchange_.nudge();
+  return step_;
+}
+
+void GossipScheme::catch_up(int64_t group_step) {
+  const int64_t next = std::max(step_ + 1, group_step);
+  ahead_ += next - (step_ + 1);
+  step_ = next - 1;
+}
+
+Status GossipScheme::finish(VecView theta) {
+  SINEW_RETURN_IF_ERROR(finish_exchanges(theta));
+  group_.settle(theta);
+  settled_ = true;
+  return Status::Ok();
+}
+
+Status GossipScheme::evaluation_point(ConstVecView theta, VecView out) {
+  if (!std::exchange(settled_, true)) group_.settle(theta);
+  return group_.average(out);
+}
+
+double GossipScheme::take_external_write() { return std::exchange(moved_, 0.0); }
+
+SchemeCounters GossipScheme::counters() const {
+  SchemeCounters c{
+      .exchanges = exchanges_, .missed = missed_, .resent = exchange_.resent(), .lost = exchange_.lost_count()};
+  world_.publish([&] { c.refused = refused_; });
+  return c;
+}
+
+SchemeState GossipScheme::save() const {
+  SchemeState state;
+  exchange_.save(state);
+  group_.save(state);
+  const SchemeCounters c = counters();
+  state.numbers["exchanges"] = c.exchanges;
+  state.numbers["missed"] = c.missed;
+  state.numbers["refused"] = c.refused;
+  state.numbers["ahead"] = ahead_;
+  return state;
+}
+
+Status GossipScheme::load(const SchemeState& state) {
+  SINEW_RETURN_IF_ERROR(exchange_.load(state));
+  group_.load(state);
+  for (auto [name, field] :
+       {std::pair{"exchanges", &exchanges_}, {"missed", &missed_}, {"refused", &refused_}, {"ahead", &ahead_}}) {
+    auto found = state.numbers.find(name);
+    if (found == state.numbers.end())
+      return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
+    *field = found->second;
+  }
+  exchange_.listen([this](const Message& m) { return decide(m); });
+  group_.listen();
+  return Status::Ok();
+}
+
+double GossipScheme::difference(double a, const Payload& x, const Payload& y, Payload& d) const {
+  d = Payload::allocate(x.size());
+  double distance2 = 0;
+  in_blocks([&](int64_t at, int64_t n) {
+    distance2 += elastic_difference(a, x.view(dtype_).slice(at, n), y.view(dtype_).slice(at, n),
+                                    d.mutable_view(dtype_).slice(at, n));
+  });
+  return distance2;
+}
+
+bool GossipScheme::finite(const Payload& x) const {
+  bool all = true;
+  in_blocks([&](int64_t at, int64_t n) { all = all && all_finite(x.view(dtype_).slice(at, n)); });
+  return all;
+}
+
+Exchange::Answer GossipScheme::accept(Mailbox& mailbox, const Message& request) {
+  mailbox.see(request);
+  if (request.body.size() == 0) return {Exchange::Answer::What::yes};  // it has nothing to send in this round
+  if (!fits(request.body)) return {};
+  if (!finite(request.body)) {
+    ++refused_;
+    return {};
+  }
+  mailbox.put(request);
+  return {Exchange::Answer::What::yes};
+}
+
+void GossipScheme::save_mailbox(const Mailbox& mailbox, SchemeState& state) const {
+  world_.publish([&] {
+    const std::vector<int64_t> seen = mailbox.seen();
+    state.vectors["mail.seen"] = Vec::copy_of(ConstVecView(seen));
+    for (size_t i = 0; i < mailbox.all().size(); ++i) {
+      const Mail& m = mailbox.all()[i];
+      const std::vector<int64_t> fields{m.from, m.round, std::bit_cast<int64_t>(m.value)};
+      const std::string name = std::to_string(i);
+      state.vectors["mail.of." + name] = Vec::copy_of(ConstVecView(fields));
+      state.vectors["mail.body." + name] = Vec::copy_of(m.body.view(dtype_));
+    }
+  });
+}
+
+void GossipScheme::load_mailbox(const SchemeState& state, Mailbox& mailbox) const {
+  auto find = [&](const std::string& name, DType dtype) -> const Vec* {
+    auto found = state.vectors.find(name);
+    return found == state.vectors.end() || found->second.dtype() != dtype ? nullptr : &found->second;
+  };
+  if (const Vec* seen = find("mail.seen", DType::i64); seen && seen->size() == options_.workers)
+    download(seen->view(), mailbox.seen().data());
+  for (int64_t i = 0;; ++i) {
+    const Vec* of = find("mail.of." + std::to_string(i), DType::i64);
+    const Vec* body = find("mail.body." + std::to_string(i), dtype_);
+    if (!of || of->size() != 3 || !body || body->size() != size_) return;
+    const auto* v = static_cast<const int64_t*>(of->view().data);
+    mailbox.restore({static_cast<Rank>(v[0]), v[1], std::bit_cast<double>(v[2]), Payload::copy_of(body->view())});
+  }
+}
+
+ConstVecView GossipScheme::on_device(const Payload& y) {
+  if (device_ == Device::cpu) return y.view(dtype_);
+  if (!staging_.defined()) staging_ = Vec::empty(size_, dtype_, device_);
+  upload(y.data(), staging_.mutable_view());
+  return staging_.view();
+}
+
+void GossipScheme::add(double a, const Payload& d, VecView theta) { accumulate(a, on_device(d), theta); }
+
+double GossipScheme::blend(double a, VecView theta, double b, const Payload& y) {
+  const ConstVecView other = on_device(y);
+  const double distance2 = squared_distance(theta, other);
+  axpby(a, theta, b, other, theta);
+  return b * b * distance2;
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,95 @@
+// What the gossip schemes share: exchanges between pairs of workers, the group, counters, and theta on any device.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "dist/exchange.h"
+#include "dist/gossip_group.h"
+#include "dist/rules.h"
+#include "dist/scheme.h"
+#include "dist/schemes/mailbox.h"
+#include "dist/topology.h"
+
+namespace sinew::dist {
+
+TopologyOptions topology_options(const SchemeOptions& options);
+
+// What a worker in lockstep expects of another one in the current round. Shared with the handlers.
+struct Duty {
+  Rank peer = kAnyRank;
+  double weight = 0;
+  enum class State { open, met, missed } state = State::open;
+  Payload body = {};
+  double value = 0;
+};
+
+class GossipScheme : public Scheme {
+ public:
+  Evaluated evaluated() const override { return Evaluated::average; }
+  Status start(VecView theta) override;
+  // Collective, after finish(): the mean of all workers' parameters.
+  Status evaluation_point(ConstVecView theta, VecView out) override;
+  Status finish(VecView theta) override;
+  double take_external_write() override;
+  SchemeCounters counters() const override;
+  SchemeState save() const override;
+  Status load(const SchemeState& state) override;
+
+ protected:
+  GossipScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device);
+
+  // On the passive side; called inside publish().
+  virtual Exchange::Answer decide(const Message& request) = 0;
+  // What was decided before the last exchanges ended and theta has not seen yet.
+  virtual Status finish_exchanges(VecView theta) = 0;
+
+  // At the beginning of each step. The step that the group is at: a worker that comes back from a restart or a pause
+  // counts its own steps from where it was, and exchanges with the others where they are.
+  int64_t enter(int64_t step, ConstVecView theta);
+  // Another worker is at this step of the group and does not wait for who is behind: the next step is not before it.
+  void catch_up(int64_t group_step);
+  // The number of the round at a step of the group, or -1: every `period` steps there is one.
+  int64_t round_at(int64_t step) const { return (step + 1) % period_ == 0 ? (step + 1) / period_ - 1 : -1; }
+  bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)); }
+  bool fits(const Payload& body) const { return body.size() == static_cast<size_t>(size_) * size_of(dtype_); }
+  // d = a (x - y) in blocks, so that a handler never starts a team of threads. Returns ||x - y||^2.
+  double difference(double a, const Payload& x, const Payload& y, Payload& d) const;
+  bool finite(const Payload& x) const;
+  // The answer to mail: yes, unless it is not finite or does not fit.
+  Exchange::Answer accept(Mailbox& mailbox, const Message& request);
+  void save_mailbox(const Mailbox& mailbox, SchemeState& state) const;
+  void load_mailbox(const SchemeState& state, Mailbox& mailbox) const;
+  // f(begin, length), in blocks below the size at which the kernels use several threads.
+  template <class F>
+  void in_blocks(const F& f) const {
+    constexpr int64_t kBlock = 1 << 14;
+    for (int64_t at = 0; at < size_; at += kBlock) f(at, std::min(kBlock, size_ - at));
+  }
+  // theta += a d.
+  void add(double a, const Payload& d, VecView theta);
+  // theta = a theta + b y. Returns by how much theta moved, squared.
+  double blend(double a, VecView theta, double b, const Payload& y);
+  // y on theta's device, until the next call.
+  ConstVecView on_device(const Payload& y);
+
+  World& world_;
+  const SchemeOptions options_;
+  const int64_t period_, size_;
+  const DType dtype_;
+  const Device device_;
+  Exchange exchange_;
+  GossipGroup group_;
+  int64_t exchanges_ = 0, missed_ = 0;
+  int64_t refused_ = 0;  // shared with the handlers
+  double moved_ = 0;     // squared, since the optimizer asked
+
+ private:
+  Vec staging_;
+  bool settled_ = false, entered_ = false;
+  int64_t step_ = 0, ahead_ = 0;  // the group's step, and its distance from this worker's
+};
+
+Duty* find_duty(std::vector<Duty>& duties, Rank peer);
+
+}  // namespace sinew::dist

@@ -1,0 +1,181 @@
+// Gossiping SGD: Jin, Yuan, Iandola, Keutzer, arXiv:1611.04581. In each round every worker, with scheme.probability,
+// picks another one uniformly.
+//   pull  the one that picks moves: x_i -= beta (x_i - x_j), and x_j only serves
+//   push  the one that is picked moves, at once for all that picked it, the set R:
+//         x_j = ((1 - beta) x_j + beta sum_R x_k) / (1 - beta + beta |R|)
+// beta = 1/2 gives the paper's averages. The x are those before the gradient; the move is applied after the optimizer.
+// The mean of all workers is not kept.
+//
+// sync: every worker knows all picks, so who is pulled from sends at once; a worker waits for what it is to get, up to
+// the deadline, and equal bits come out in both worlds. async: a pull is answered from the last published parameters
+// while the one that asked computes its gradient; what was pushed is taken in after the next step, and nobody waits
+// for it.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "dist/schemes/gossip_scheme.h"
+#include "dist/schemes/mailbox.h"
+#include "dist/schemes/schemes.h"
+
+namespace sinew::dist {
+namespace {
+
+class GossipingSgd final : public GossipScheme {
+ public:
+  GossipingSgd(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
+      : GossipScheme(o, world, size, dtype, device),
+        push_(o.direction == "push"),
+        sync_(o.mode == "sync"),
+        beta_(o.beta),
+        topology_(topology_options(o)),
+        mailbox_(o.workers) {}
+
+  Status start(VecView theta) override {
+    SINEW_RETURN_IF_ERROR(GossipScheme::start(theta));
+    publish(theta);
+    return Status::Ok();
+  }
+
+  Status before_step(int64_t step, VecView theta) override {
+    group_step_ = enter(step, theta);
+    sources_.clear();
+    snapshot_ = Payload();
+    const int64_t round = round_at(group_step_);
+    if (round < 0 || beta_ == 0) return Status::Ok();
+    const Rank me = world_.rank(), pick = topology_.pick(me, group_step_);
+    std::vector<Rank> picked, pickers;
+    if (pick != kAnyRank) picked.push_back(pick);
+    if (sync_) pickers = topology_.pickers(me, group_step_);
+    const std::vector<Rank>& targets = push_ ? picked : pickers;
+    if (sync_) sources_ = push_ ? pickers : picked;
+    const bool silent = world_.suppressed(round);
+    if (!sources_.empty() || !targets.empty() || (!push_ && !picked.empty())) snapshot_ = Payload::copy_of(theta);
+    if (!push_ && !sync_) return silent ? skip(picked) : pull(picked);
+    for (Rank r : targets)
+      if (reachable(r)) exchange_.ask(r, group_step_, 0, silent ? Payload() : snapshot_);
+    if (silent) return skip(std::exchange(sources_, {}));
+    return Status::Ok();
+  }
+
+  Status after_step(int64_t, VecView theta) override {
+    if (!sources_.empty())
+      exchange_.wait(Deadline(world_, options_.deadline), sources_, [&] {
+        return std::all_of(sources_.begin(), sources_.end(),
+                           [&](Rank r) { return mailbox_.has_come_to(r, group_step_) || exchange_.lost(r); });
+      });
+    if (asked_ >= 0) {
+      exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
+      exchange_.give_up(asked_);
+    }
+    std::vector<Mail> mail;
+    world_.publish([&] { mail = mailbox_.take(sync_ ? group_step_ : INT64_MAX); });
+    // In lockstep what is of an earlier round is too old, and was counted as missed.
+    if (sync_)
+      std::erase_if(mail, [&](const Mail& m) {
+        return m.round < group_step_ || std::find(sources_.begin(), sources_.end(), m.from) == sources_.end();
+      });
+    for (Exchange::Outcome& o : exchange_.collect()) {
+      if (o.number == asked_ && o.what == Exchange::Outcome::What::yes && fits(o.body))
+        mail.push_back({o.peer, o.round, 0, std::move(o.body)});
+      else if (o.number == asked_)
+        ++missed_;
+      if (o.number == asked_) asked_ = -1;
+    }
+    if (std::exchange(asked_, -1) >= 0) ++missed_;  // late
+    if (sync_) {
+      sort_by_round(mail);
+      missed_ += static_cast<int64_t>(sources_.size() - mail.size());
+    }
+    if (!mail.empty()) mix(mail, theta);
+    publish(theta);
+    return Status::Ok();
+  }
+
+  SchemeState save() const override {
+    SchemeState state = GossipScheme::save();
+    save_mailbox(mailbox_, state);
+    world_.publish([&] {
+      if (published_.size() > 0) state.vectors["published"] = Vec::copy_of(published_.view(dtype_));
+    });
+    return state;
+  }
+  Status load(const SchemeState& state) override {
+    load_mailbox(state, mailbox_);
+    if (auto published = state.vectors.find("published"); published != state.vectors.end())
+      published_ = Payload::copy_of(published->second.view());
+    return GossipScheme::load(state);
+  }
+
+ protected:
+  Exchange::Answer decide(const Message& request) override {
+    if (sync_ || push_) return accept(mailbox_, request);
+    if (published_.size() == 0) return {};
+    return {Exchange::Answer::What::yes, published_};
+  }
+
+  Status finish_exchanges(VecView) override {
+    exchange_.finish();
+    (void)exchange_.collect();
+    return Status::Ok();
+  }
+
+ private:
+  Status skip(const std::vector<Rank>& sources) {
+    missed_ += static_cast<int64_t>(sources.size());
+    return Status::Ok();
+  }
+
+  Status pull(const std::vector<Rank>& picked) {
+    for (Rank r : picked)
+      if (reachable(r))
+        asked_ = exchange_.ask(r, group_step_, 0, {});
+      else
+        ++missed_;
+    return Status::Ok();
+  }
+
+  void mix(const std::vector<Mail>& mail, VecView theta) {
+    if (snapshot_.size() == 0) snapshot_ = Payload::copy_of(theta);
+    const auto count = static_cast<double>(mail.size());
+    const double rate = push_ ? beta_ / (1 - beta_ + beta_ * count) : beta_;
+    for (const Mail& m : mail) {
+      Payload d;
+      const double distance2 = difference(rate, snapshot_, m.body, d);
+      if (!std::isfinite(distance2)) {
+        ++missed_;
+        continue;
+      }
+      add(-1, d, theta);
+      moved_ += rate * rate * distance2;
+      ++exchanges_;
+    }
+  }
+
+  // What pulls are answered with until the next step.
+  void publish(ConstVecView theta) {
+    if (sync_ || push_) return;
+    const Payload body = Payload::copy_of(theta);
+    world_.publish([&] { published_ = body; });
+  }
+
+  const bool push_, sync_;
+  const double beta_;
+  const Topology topology_;
+  int64_t group_step_ = 0, asked_ = -1;
+  std::vector<Rank> sources_;  // whose parameters are due in this step
+  Payload snapshot_;           // theta before the gradient, where it is needed
+
+  // Shared with the handlers.
+  Mailbox mailbox_;
+  Payload published_;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_gossiping_sgd(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                           Device device) {
+  return std::make_unique<GossipingSgd>(options, world, size, dtype, device);
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,389 @@
+// The gossip specification's sections 2 and 4: schemes that send one way, and those without a common clock.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+
+#include "dist/topology.h"
+#include "tests/support/gossip_bodies.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+// theta and the scheme's weight (1 where it has none) at the end, and all counters together.
+struct Ends {
+  std::vector<Numbers> theta;
+  Numbers weight;
+  SchemeCounters counters;
+  SimReport report;
+  double weighted_sum(int64_t element) const {
+    double sum = 0;
+    for (size_t r = 0; r < theta.size(); ++r) sum += weight[r] * theta[r].at(element);
+    return sum;
+  }
+  double weights() const {
+    double sum = 0;
+    for (double w : weight) sum += w;
+    return sum;
+  }
+};
+
+double weight_of(const Scheme& scheme) {
+  const SchemeState state = scheme.save();
+  auto weight = state.numbers.find("weight");
+  return weight == state.numbers.end() ? 1 : std::bit_cast<double>(weight->second);
+}
+
+Ends ends_of(const Toy& toy, SimOptions options = {}) {
+  Ends ends;
+  ends.weight.resize(toy.scheme.workers);
+  auto body = [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    ends.weight[world.rank()] = weight_of(worker.scheme());
+    const SchemeCounters c = worker.scheme().counters();
+    ends.counters.exchanges += c.exchanges, ends.counters.missed += c.missed;
+    ends.counters.resent += c.resent, ends.counters.lost += c.lost;
+    return to_doubles(worker.theta().view());
+  };
+  SimulatedRun run = simulate(toy.scheme.workers, body, std::move(options));
+  for (const NodeResult& node : run.nodes) {
+    EXPECT_TRUE(node.finished) << node.status.message();
+    ends.theta.push_back(node.numbers);
+  }
+  ends.report = run.report;
+  return ends;
+}
+
+// ---- Gossiping SGD ----
+
+// Section 2, [D]: around a fixed mean a round leaves 1 - 2 p beta (1 - beta) N / (N - 1).
+TEST(GossipingSgd, PullContractsAsTheSpecificationSays) {
+  struct Case {
+    int workers;
+    double p, beta, expected;
+  };
+  for (const Case& c : {Case{4, 1, 0.5, 0.3333}, Case{8, 1, 0.5, 0.4286}, Case{4, 0.5, 0.25, 0.75}}) {
+    const SchemeOptions o = gossip("gossiping_sgd", c.workers, [&](SchemeOptions& s) {
+      s.probability = c.p;
+      s.beta = c.beta;
+    });
+    EXPECT_NEAR(1 - 2 * c.p * c.beta * (1 - c.beta) * c.workers / (c.workers - 1), c.expected, 1e-4);
+    EXPECT_NEAR(contraction(o, 3000, {}, true), c.expected, 0.01);
+  }
+}
+
+// Both directions against plain arithmetic: the one that picks moves, or the one that is picked, for all at once.
+TEST(GossipingSgd, FollowsItsRule) {
+  for (bool push : {false, true})
+    for (double beta : {0.5, 0.3}) {
+      Toy toy;
+      toy.scheme = gossip("gossiping_sgd", 5, [&](SchemeOptions& o) {
+        o.direction = push ? "push" : "pull";
+        o.probability = 0.8;
+        o.beta = beta;
+      });
+      toy.start_spread = 1;
+      toy.steps = 15;
+      std::vector<double> x{1, 2, 3, 4, 5};
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        std::vector<double> next = x;
+        for (Rank i = 0; i < 5; ++i) {
+          next[i] -= toy.lr * (x[i] - toy.b(i));
+          std::vector<double> heard;
+          for (Rank j = 0; j < 5; ++j)
+            if (push ? uniform_pick(1, k, j, 5, 0.8) == i : uniform_pick(1, k, i, 5, 0.8) == j) heard.push_back(x[j]);
+          double sum = 0;
+          for (double h : heard) sum += h;
+          const double count = static_cast<double>(heard.size());
+          if (!heard.empty()) next[i] += ((1 - beta) * x[i] + beta * sum) / (1 - beta + beta * count) - x[i];
+        }
+        x = next;
+      }
+      const Ends ends = ends_of(toy);
+      for (Rank r = 0; r < 5; ++r) EXPECT_NEAR(ends.theta[r][0], x[r], 1e-12) << push << " " << beta;
+    }
+}
+
+TEST(GossipingSgd, CountsItsMessagesAndBytes) {
+  for (bool push : {false, true}) {
+    Toy toy;
+    toy.scheme = gossip("gossiping_sgd", 4, [&](SchemeOptions& o) { o.direction = push ? "push" : "pull"; });
+    toy.size = 50;
+    toy.dtype = DType::f32;
+    const Ends ends = ends_of(toy);
+    const int64_t sent = 4 * toy.steps, head = sizeof(Head);  // p = 1: one vector a worker and round
+    EXPECT_EQ(ends.counters.exchanges, sent);
+    int64_t messages = 0, bytes = 0;
+    for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent, bytes += o.traffic.bytes_sent;
+    EXPECT_EQ(messages, 3 * sent + 2 * 4);
+    EXPECT_EQ(bytes, sent * (3 * head + 4 * toy.size) + 2 * 4 * head);
+  }
+}
+
+// Without a common clock: nobody waits for a slow worker, and all come together.
+TEST(GossipingSgd, AsynchronousWorkersDoNotWait) {
+  for (const char* direction : {"pull", "push"}) {
+    Toy toy;
+    toy.scheme = gossip("gossiping_sgd", 4, [&](SchemeOptions& o) { o.mode = "async", o.direction = direction; });
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 90;
+    const Ends ends = ends_of(toy, {.faults = plan("slow rank=1 factor=6")});
+    for (const Numbers& theta : ends.theta) {
+      EXPECT_GT(theta[0], 1);
+      EXPECT_LT(theta[0], 4);
+    }
+    for (Rank r : {0, 2, 3}) {
+      EXPECT_LT(ends.report.nodes[r].time, kSecond) << direction;
+      EXPECT_NEAR(ends.theta[r][0], ends.theta[0][0], 1e-6) << direction;
+    }
+    EXPECT_GT(ends.report.nodes[1].time, 3 * kSecond);
+  }
+}
+
+// ---- GoSGD ----
+
+// Two workers, by hand: 1 sends (3, 1/4) to 0, which goes to ((1/2) 1 + (1/4) 3) / (3/4) with weight 3/4.
+TEST(GoSgd, WeighsWhatItTakesIn) {
+  Toy toy;
+  toy.scheme = gossip("gosgd", 2);
+  toy.lr = 0;
+  toy.start_spread = 2;
+  toy.steps = 1;
+  auto body = [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    if (world.rank() == 0) world.sleep(kSecond);
+    SINEW_RETURN_IF_ERROR(worker.step(0));
+    if (world.rank() == 1) world.sleep(3 * kSecond);
+    const Numbers now{to_doubles(worker.theta().view())[0], weight_of(worker.scheme())};
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return now;
+  };
+  SimulatedRun run = simulate(2, body);
+  // Worker 0's step takes worker 1's message in, and then gives half of 3/4 away.
+  EXPECT_NEAR(run.nodes[0].numbers[0], (0.5 * 1 + 0.25 * 3) / 0.75, 1e-15);
+  EXPECT_NEAR(run.nodes[0].numbers[1], 0.375, 1e-15);
+  EXPECT_EQ(run.nodes[1].numbers[0], 3);
+  EXPECT_EQ(run.nodes[1].numbers[1], 0.25);
+}
+
+TEST(GoSgd, CountsItsMessagesAndBytes) {
+  Toy toy;
+  toy.scheme = gossip("gosgd", 4, [](SchemeOptions& o) { o.probability = 0.5; });
+  toy.size = 50;
+  toy.dtype = DType::f32;
+  toy.steps = 100;
+  const Ends ends = ends_of(toy);
+  int64_t sent = 0;
+  for (int64_t k = 0; k < toy.steps; ++k)
+    for (Rank r = 0; r < 4; ++r) sent += uniform_pick(1, k, r, 4, 0.5) != kAnyRank;
+  const int64_t head = sizeof(Head);
+  int64_t bytes = 0;
+  for (const NodeOutcome& o : ends.report.nodes) bytes += o.traffic.bytes_sent;
+  EXPECT_EQ(ends.counters.exchanges + ends.counters.missed, sent);
+  // At the end, the last ones may find that the other one has left.
+  EXPECT_LE(std::abs(bytes - (sent * (3 * head + 4 * toy.size) + 2 * 4 * head)), 8 * (3 * head + 4 * toy.size));
+  EXPECT_NEAR(ends.weights(), 1, 1e-12);
+}
+
+// ---- push-sum ----
+
+// Section 4.5: with 8 workers three rounds are the exact average.
+TEST(PushSum, OnePeerExponentialAveragesExactly) {
+  for (const char* scheme : {"sgp", "dpsgd"})
+    for (const char* mixing : {"awc", "atc"}) {
+      Toy toy;
+      toy.scheme = gossip(scheme, 8, [&](SchemeOptions& o) {
+        o.topology = "one_peer_exponential";
+        o.mixing = mixing;
+      });
+      toy.lr = 0;
+      toy.start_spread = 1;
+      toy.steps = 3;
+      for (const Numbers& theta : ends_of(toy).theta) EXPECT_NEAR(theta[0], 4.5, 1e-14) << scheme << mixing;
+    }
+}
+
+// The whole trajectory in matrix form. No failure: w stays 1, and sgp is D-PSGD on that graph, adapt then combine.
+TEST(PushSum, FollowsTheMatrixForm) {
+  for (const char* topology : {"one_peer_exponential", "exponential", "ring"})
+    for (const char* name : {"sgp", "dpsgd awc", "dpsgd atc"}) {
+      const std::string scheme = std::string(name).substr(0, std::string(name).find(' '));
+      const bool awc = std::string(name).ends_with("awc");
+      Toy toy;
+      toy.scheme = gossip(scheme, 5, [&](SchemeOptions& o) {
+        o.topology = topology;
+        o.mixing = awc ? "awc" : "atc";
+      });
+      toy.start_spread = 1;
+      toy.steps = 12;
+      const Topology t({.name = topology, .workers = 5});
+      std::vector<double> x{1, 2, 3, 4, 5};
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        std::vector<double> stepped = x, next(5);
+        for (Rank i = 0; i < 5; ++i) stepped[i] -= toy.lr * (x[i] - toy.b(i));
+        const Matrix w = mixing_matrix(t, k);
+        for (Rank i = 0; i < 5; ++i) {
+          for (Rank j = 0; j < 5; ++j) next[i] += w.at(i, j) * (awc ? x : stepped)[j];
+          if (awc) next[i] += stepped[i] - x[i];
+        }
+        x = next;
+      }
+      const Ends ends = ends_of(toy);
+      for (Rank r = 0; r < 5; ++r) {
+        EXPECT_NEAR(ends.theta[r][0], x[r], 1e-12) << topology << " " << name;
+        EXPECT_NEAR(ends.weight[r], 1, 1e-14);
+      }
+    }
+}
+
+// Section 4.2: rounds in which a worker sends nothing have columns that sum to 1 and rows that do not. Plain mixing
+// would forget the mean; x / w finds it.
+TEST(PushSum, FindsTheMeanWhereRowsDoNotSumToOne) {
+  for (const char* topology : {"one_peer_exponential", "exponential", "ring"}) {
+    Toy toy;
+    toy.scheme = gossip("sgp", 6, [&](SchemeOptions& o) { o.topology = topology; });
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 150;
+    const Ends ends =
+        ends_of(toy, {.faults = plan("suppress rank=2 probability=0.5\nsuppress rank=5 probability=0.3")});
+    EXPECT_NEAR(ends.weights(), 6, 1e-12);
+    double largest = 0;
+    for (Rank r = 0; r < 6; ++r) {
+      EXPECT_NEAR(ends.theta[r][0], 3.5, 1e-9) << topology;
+      largest = std::max(largest, ends.weight[r]);
+    }
+    EXPECT_GT(largest, 1.05);
+  }
+}
+
+// Overlap: what is sent is taken in so many rounds later; w, which is below 1 meanwhile, keeps z right.
+TEST(PushSum, OverlapKeepsTheMean) {
+  for (int overlap : {1, 2, 5}) {
+    Toy toy;
+    toy.scheme = gossip("sgp", 8, [&](SchemeOptions& o) { o.overlap = overlap; });
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 400;
+    const Ends ends = ends_of(toy);
+    EXPECT_NEAR(ends.weights(), 8, 1e-12);
+    EXPECT_NEAR(ends.weighted_sum(0), 36, 1e-11);
+    for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 4.5, 1e-5) << overlap;
+    EXPECT_EQ(ends.counters.missed, 0);
+  }
+}
+
+TEST(PushSum, CountsItsMessagesAndBytes) {
+  Toy toy;
+  toy.scheme = gossip("sgp", 8, [&](SchemeOptions& o) { o.topology = "exponential"; });
+  toy.size = 50;
+  toy.dtype = DType::f32;
+  const Ends ends = ends_of(toy);
+  const int64_t sent = 8 * 3 * toy.steps, head = sizeof(Head);
+  int64_t messages = 0, bytes = 0;
+  for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent, bytes += o.traffic.bytes_sent;
+  EXPECT_EQ(messages, 3 * sent + 2 * 8);
+  EXPECT_EQ(bytes, sent * (3 * head + 4 * toy.size) + 2 * 8 * head);
+}
+
+// ---- conservation under failures ----
+
+class WeightedConservation : public ::testing::TestWithParam<FaultCase> {};
+INSTANTIATE_TEST_SUITE_P(Faults, WeightedConservation, ::testing::ValuesIn(kFaultCases),
+                         [](const auto& info) { return std::string(info.param.label); });
+
+// Of gosgd, sgp and adpsgd: the sum of the weights and of weight times parameters.
+TEST_P(WeightedConservation, NothingIsLost) {
+  const std::string label = GetParam().label;
+  const std::pair<const char*, void (*)(SchemeOptions&)> schemes[] = {
+      {"gosgd", [](SchemeOptions& o) { o.probability = 0.6; }},
+      {"sgp", [](SchemeOptions&) {}},
+      {"sgp", [](SchemeOptions& o) { o.overlap = 2; }},
+      {"dpsgd", [](SchemeOptions& o) { o.topology = "exponential"; }},
+      {"adpsgd", [](SchemeOptions&) {}},
+      {"elastic_gossip", [](SchemeOptions& o) { o.mode = "async", o.alpha = 0.3; }},
+  };
+  for (const auto& [scheme, more] : schemes)
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      Toy toy = still_toy(scheme, more);
+      toy.steps = 250;  // until after the faults: at its end a worker waits for them only up to the deadline
+      const double total = std::string(scheme) == "gosgd" ? 1 : 4;
+      const Ends ends = ends_of(toy, {.seed = seed, .faults = plan(GetParam().faults, seed)});
+      EXPECT_NEAR(ends.weights(), total, 1e-12) << scheme << " seed " << seed;
+      EXPECT_NEAR(ends.weighted_sum(3), total * 2.5, 1e-12) << scheme << " seed " << seed;
+      EXPECT_EQ(ends.counters.lost, 0) << scheme << " seed " << seed;
+      EXPECT_GT(ends.counters.exchanges, 0);
+      if (label == "drops") {
+        EXPECT_GT(ends.counters.resent, 0) << scheme;
+      }
+      if (label == "none") {
+        EXPECT_EQ(ends.counters.resent, 0) << scheme;
+      }
+    }
+}
+
+// Pairs without a common clock reach the mean of where they began.
+TEST(AdPsgd, ReachesTheInitialMean) {
+  Toy toy;
+  toy.scheme = gossip("adpsgd", 5);
+  toy.lr = 0;
+  toy.start_spread = 1;
+  toy.steps = 100;
+  const Ends ends = ends_of(toy, {.faults = plan("slow rank=3 factor=2")});
+  for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 3, 1e-10);
+  // A pair: request and answer with the parameters, a confirmation.
+  int64_t messages = 0;
+  for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent;
+  EXPECT_LE(messages, 3 * 5 * toy.steps + 2 * 5);
+}
+
+// A killed worker takes only its own part along; the others go on, and a second life of it joins them.
+TEST(AsynchronousGossip, SurvivesADeath) {
+  for (const char* scheme : {"gosgd", "adpsgd", "sgp", "gossiping_sgd"})
+    for (int restarts : {0, 1}) {
+      Toy toy = still_toy(scheme);
+      toy.lr = 0.1;
+      toy.steps = 120;
+      toy.scheme.deadline = 2 * kSecond;
+      SimulatedRun run =
+          simulate(kGossipWorkers, [&](World& w) { return toy_run(w, toy); },
+                   {.restarts = restarts, .restart_delay = 50 * kMillisecond, .faults = plan("kill rank=1 at=205ms")});
+      for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << scheme << run.nodes[r].status.message();
+      EXPECT_EQ(run.nodes[1].finished, restarts == 1) << scheme;
+    }
+}
+
+// ---- periodic global averaging ----
+
+// Section 4.6: H = 1 is parallel SGD whatever is below it; over `local`, H = 3 is local SGD.
+TEST(GlobalAverage, EveryStepIsParallelSgd) {
+  for (const char* scheme : {"local", "elastic_gossip", "dpsgd", "sgp"}) {
+    Toy toy;
+    toy.scheme = gossip(scheme, 4, [](SchemeOptions& o) { o.global_average_every = 1; });
+    toy.steps = 8;
+    double x = toy.start, b = (toy.b(0) + toy.b(1) + toy.b(2) + toy.b(3)) / 4;
+    for (int64_t k = 0; k < toy.steps; ++k) x -= toy.lr * (x - b);
+    for (const Numbers& theta : ends_of(toy).theta) EXPECT_NEAR(theta[0], x, 1e-12) << scheme;
+  }
+}
+
+TEST(GlobalAverage, OverLocalIsLocalSgd) {
+  Toy toy;
+  toy.scheme = gossip("local", 3, [](SchemeOptions& o) { o.global_average_every = 3; });
+  toy.steps = 7;
+  std::vector<double> x(3, toy.start);
+  for (int64_t k = 0; k < toy.steps; ++k) {
+    for (Rank r = 0; r < 3; ++r) x[r] -= toy.lr * (x[r] - toy.b(r));
+    if ((k + 1) % 3 == 0) x.assign(3, (x[0] + x[1] + x[2]) / 3);
+  }
+  const Ends ends = ends_of(toy);
+  for (Rank r = 0; r < 3; ++r) EXPECT_NEAR(ends.theta[r][0], x[r], 1e-14);
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
