@@ -291,6 +291,7 @@ bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, co
     }
     if (left == 0) return false;
     look(peers);
+    if (idle_) idle_();
     if ((silence += slice) < deadline_ / 8) continue;
     silence = 0;
     repeat();

@@ -20,6 +20,7 @@
 
 #include <functional>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "dist/scheme.h"
@@ -54,6 +55,8 @@ class Exchange {
 
   // Registers the handlers.
   void listen(Decide decide);
+  // Called now and then by a worker that waits, for what others may be waiting for.
+  void on_idle(std::function<void()> idle) { idle_ = std::move(idle); }
   // Inside publish(): asks `decide` again about what is to be decided later.
   void reconsider();
 
@@ -122,6 +125,7 @@ class Exchange {
   const int workers_;
   const Nanos deadline_;
   Decide decide_;
+  std::function<void()> idle_;
   bool listening_ = false;
   int64_t outstanding_ = 0;  // asked and not collected; the training side's
 

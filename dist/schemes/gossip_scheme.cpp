@@ -47,6 +47,8 @@ int64_t GossipScheme::enter(int64_t step, ConstVecView theta) {
     ahead_ = std::max<int64_t>(ahead_, group_.adopted_step() - step);
   step_ = step + ahead_;
   group_.serve(step_, theta);
+  // Who comes back asks for parameters, and may be just whom the others wait for.
+  exchange_.on_idle([this, theta] { group_.serve(step_, theta); });
   exchange_.nudge();
   return step_;
 }
@@ -58,6 +60,7 @@ void GossipScheme::catch_up(int64_t group_step) {
 }
 
 Status GossipScheme::finish(VecView theta) {
+  exchange_.on_idle({});
   SINEW_RETURN_IF_ERROR(finish_exchanges(theta));
   group_.settle(theta);
   settled_ = true;

@@ -1,7 +1,6 @@
 // The gossip specification's sections 2 and 4: schemes that send one way, and those without a common clock.
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <cmath>
 
 #include "dist/topology.h"
@@ -28,12 +27,6 @@ struct Ends {
   }
 };
 
-double weight_of(const Scheme& scheme) {
-  const SchemeState state = scheme.save();
-  auto weight = state.numbers.find("weight");
-  return weight == state.numbers.end() ? 1 : std::bit_cast<double>(weight->second);
-}
-
 Ends ends_of(const Toy& toy, SimOptions options = {}) {
   Ends ends;
   ends.weight.resize(toy.scheme.workers);
@@ -55,6 +48,14 @@ Ends ends_of(const Toy& toy, SimOptions options = {}) {
   }
   ends.report = run.report;
   return ends;
+}
+
+TEST(Gossip, CommonChecks) {
+  for (const GossipCase& c : kLockstepGossip) {
+    check_lockstep_equals_simulation(in_simulation({.seed = 5, .always_yield = true}), c.name, "jacobi", c.more);
+    check_gossip_conserves(in_simulation(), c);
+  }
+  for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_simulation(), c);
 }
 
 // ---- Gossiping SGD ----

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/collective_bodies.h"
+#include "tests/support/gossip_bodies.h"
 #include "tests/support/scheme_bodies.h"
 #include "tests/support/spawn_processes.h"
 
@@ -32,6 +33,23 @@ TEST(UcxScheme, ElasticSchemesConserve) {
   check_still_elastic_is_local(in_processes(), "easgd");
 }
 
+TEST(UcxGossip, LockstepSchemesEqualTheSimulation) {
+  for (const GossipCase& c : kLockstepGossip)
+    check_lockstep_equals_simulation(in_processes(), c.name, "jacobi", c.more);
+}
+
+TEST(UcxGossip, Conserves) {
+  for (const GossipCase& c : kLockstepGossip) check_gossip_conserves(in_processes(), c);
+  for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_processes(), c, false);
+}
+
+TEST(UcxGossip, DropsLoseNothing) {
+  const auto plan = parse_fault_plan("drop from=* to=* probability=0.03\n", "plan");
+  ASSERT_TRUE(plan.ok());
+  for (const GossipCase& c : {kLockstepGossip[0], kLockstepGossip[6], kAsynchronousGossip[0], kAsynchronousGossip[3]})
+    check_gossip_conserves(in_processes({.faults = *plan}), c, false);
+}
+
 TEST(UcxScheme, DropsLoseNothing) {
   const auto plan = parse_fault_plan("drop from=* to=* probability=0.05\n", "plan");
   ASSERT_TRUE(plan.ok());
@@ -53,6 +71,30 @@ TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
     const auto nodes =
         in_processes({.faults = kill_rank_1()})(node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
     EXPECT_FALSE(nodes[1].finished);
+    check_survivors(nodes);
+  }
+}
+
+TEST(UcxGossip, OthersGoOnWithoutAKilledWorker) {
+  for (const auto* cases : {kLockstepGossip, kAsynchronousGossip})
+    for (size_t i : {0, 2, 3, 4}) {
+      Toy toy = common_gossip_toy(cases[i], 4);
+      toy.steps = 60;
+      const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return gossip_run(w, toy); });
+      EXPECT_FALSE(nodes[1].finished) << cases[i].name;
+      check_survivors(nodes);
+    }
+}
+
+TEST(UcxGossip, AKilledWorkerComesBackAndAdopts) {
+  for (const GossipCase& c : {kLockstepGossip[0], kAsynchronousGossip[3], kAsynchronousGossip[4]}) {
+    Toy toy = common_gossip_toy(c, 4);
+    toy.steps = 2000;  // the others are still there when it is back
+    toy.start_spread = 1;
+    const auto nodes =
+        in_processes({.faults = kill_rank_1(), .restart = true})(4, [&](World& w) { return gossip_run(w, toy); });
+    EXPECT_TRUE(nodes[1].finished) << c.name << ": " << nodes[1].status.message();
+    EXPECT_EQ(nodes[1].restarts, 1u);
     check_survivors(nodes);
   }
 }

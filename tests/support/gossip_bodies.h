@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <functional>
 
@@ -103,6 +104,86 @@ inline Toy still_toy(const std::string& scheme, const std::function<void(SchemeO
   toy.lr = 0;  // only the exchanges move anything
   toy.start_spread = 1;
   return toy;
+}
+
+// What a gossip scheme is called with, in checks that hold in every kind of world.
+struct GossipCase {
+  const char* name;
+  void (*more)(SchemeOptions&) = nullptr;
+};
+inline constexpr GossipCase kLockstepGossip[] = {
+    {"elastic_gossip"},
+    {"elastic_gossip", [](SchemeOptions& o) { o.collision = "capped", o.probability = 0.6; }},
+    {"gossiping_sgd"},
+    {"gossiping_sgd", [](SchemeOptions& o) { o.direction = "push"; }},
+    {"dpsgd"},
+    {"dpsgd", [](SchemeOptions& o) { o.mixing = "atc", o.topology = "star"; }},
+    {"sgp"},
+    {"sgp", [](SchemeOptions& o) { o.overlap = 1; }},
+    {"dpsgd", [](SchemeOptions& o) { o.global_average_every = 4; }}};
+inline constexpr GossipCase kAsynchronousGossip[] = {
+    {"elastic_gossip", [](SchemeOptions& o) { o.mode = "async"; }},
+    {"gossiping_sgd", [](SchemeOptions& o) { o.mode = "async"; }},
+    {"gossiping_sgd", [](SchemeOptions& o) { o.mode = "async", o.direction = "push"; }},
+    {"gosgd"},
+    {"adpsgd"}};
+
+inline Toy common_gossip_toy(const GossipCase& c, int workers = 3) {
+  Toy toy = common_toy(c.name, "jacobi", workers);
+  if (c.more) c.more(toy.scheme);
+  return toy;
+}
+
+inline double weight_of(const Scheme& scheme) {
+  const SchemeState state = scheme.save();
+  auto weight = state.numbers.find("weight");
+  return weight == state.numbers.end() ? 1 : std::bit_cast<double>(weight->second);
+}
+
+// A run that hands back the scheme's weight (1 where it has none), theta, and the average that it is measured at.
+inline Result<Numbers> gossip_run(World& world, const Toy& toy) {
+  ToyWorker worker(toy, world);
+  SINEW_RETURN_IF_ERROR(worker.start());
+  for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+  SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+  Vec mean = Vec::zeros(toy.size, toy.dtype);
+  SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), mean.mutable_view()));
+  Numbers numbers{weight_of(worker.scheme())};
+  for (const Vec& v : {worker.theta(), mean}) {
+    const Numbers values = to_doubles(v.view());
+    numbers.insert(numbers.end(), values.begin(), values.end());
+  }
+  return numbers;
+}
+
+// With a learning rate of 0 only the exchanges move anything: the sum over the workers stays. The average is the same
+// everywhere, and is that of all.
+inline void check_gossip_conserves(const Spawn& spawn, const GossipCase& c, bool lockstep = true) {
+  Toy toy = common_gossip_toy(c);
+  toy.lr = 0;
+  toy.start_spread = 1;
+  const auto nodes = spawn(toy.scheme.workers, [&](World& world) { return gossip_run(world, toy); });
+  double weights = 0;
+  for (const NodeResult& node : nodes) {
+    ASSERT_TRUE(node.finished) << c.name << ": " << node.status.message();
+    weights += node.numbers.at(0);
+  }
+  ASSERT_NEAR(weights, c.name == std::string("gosgd") ? 1 : 3, 1e-12) << c.name;
+  for (int64_t i = 1; i <= toy.size; i += 17) {
+    double sum = 0, mean = 0;
+    for (const NodeResult& node : nodes) {
+      sum += node.numbers.at(0) * node.numbers.at(i);
+      mean += node.numbers.at(i) / 3;
+      ASSERT_EQ(node.numbers.at(i + toy.size), nodes[0].numbers.at(i + toy.size));
+    }
+    ASSERT_NEAR(nodes[0].numbers.at(i + toy.size), mean, 1e-12) << c.name;
+    if (c.name != std::string("gossiping_sgd")) {  // which keeps no sum
+      ASSERT_NEAR(sum, 2 * weights, 1e-12) << c.name;
+    }
+  }
+  if (lockstep) {
+    ASSERT_NE(nodes[2].numbers[1], 3) << "something moved";
+  }
 }
 
 }  // namespace sinew::dist::testing

@@ -77,9 +77,11 @@ inline Toy toy_of(const Variant& v, int workers = 4) {
 }
 
 // Lockstep schemes give the bits that the simulation gives.
-inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::string& scheme, const std::string& order) {
+inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::string& scheme, const std::string& order,
+                                             void (*more)(SchemeOptions&) = nullptr) {
   for (DType dtype : {DType::f32, DType::f64}) {
     Toy toy = common_toy(scheme, order);
+    if (more) more(toy.scheme);
     toy.dtype = dtype;
     auto body = [&](World& world) { return toy_run(world, toy); };
     auto nodes = spawn(node_count(toy.scheme), body);
