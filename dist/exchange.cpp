@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <string>
 #include <utility>
 
 namespace sinew::dist {
@@ -326,7 +325,7 @@ void Exchange::finish() {
   });
 }
 
-// ---- counters and state ----
+// ---- counters ----
 
 int64_t Exchange::resent() const {
   int64_t n = 0;
@@ -343,113 +342,6 @@ int64_t Exchange::lost_count() const {
       for (const auto& [number, decision] : book.decided) n += decision.unconfirmed;
   });
   return n;
-}
-
-void Exchange::save(SchemeState& state) const {
-  auto bytes = [](const Payload& p) { return Vec::copy_of(p.view(DType::u8)); };
-  world_.publish([&] {
-    state.numbers["exchange.next"] = next_;
-    state.numbers["exchange.resent"] = resent_;
-    state.numbers["exchange.lost"] = lost_count_;
-    for (const auto& [number, o] : open_) {
-      const std::string name = std::to_string(number);
-      const std::vector<int64_t> fields{o.peer, o.round, bits(o.value), o.given_up, o.age, o.due};
-      state.vectors["exchange.open." + name] = Vec::copy_of(ConstVecView(fields));
-      if (o.body.size() > 0) state.vectors["exchange.sent." + name] = bytes(o.body);
-    }
-    for (const auto& [rank, book] : books_) {
-      std::vector<int64_t> fields{book.incarnation, book.lowest};
-      for (const auto& [number, d] : book.decided) {
-        fields.insert(fields.end(), {number, d.yes + 2 * d.unconfirmed, bits(d.value)});
-        if (d.body.size() > 0)
-          state.vectors["exchange.body." + std::to_string(rank) + "." + std::to_string(number)] = bytes(d.body);
-      }
-      state.vectors["exchange.book." + std::to_string(rank)] = Vec::copy_of(ConstVecView(fields));
-    }
-    for (size_t i = 0; i < settled_.size(); ++i) {
-      const Outcome& o = settled_[i];
-      const std::string name = std::to_string(i);
-      const std::vector<int64_t> fields{o.number, o.round, o.peer, int64_t(o.what), bits(o.asked), bits(o.value)};
-      state.vectors["exchange.settled." + name] = Vec::copy_of(ConstVecView(fields));
-      if (o.sent.size() > 0) state.vectors["exchange.settled_sent." + name] = bytes(o.sent);
-      if (o.body.size() > 0) state.vectors["exchange.settled_body." + name] = bytes(o.body);
-    }
-    for (size_t i = 0; i < held_.size(); ++i) {
-      const Head& h = held_[i].head;
-      const std::string name = std::to_string(i);
-      const std::vector<int64_t> fields{h.source, h.incarnation, h.arg[0], h.arg[1], h.arg[2], h.arg[3]};
-      state.vectors["exchange.held." + name] = Vec::copy_of(ConstVecView(fields));
-      if (held_[i].body.size() > 0) state.vectors["exchange.held_body." + name] = bytes(held_[i].body);
-    }
-  });
-}
-
-Status Exchange::load(const SchemeState& state) {
-  for (auto [name, field] :
-       {std::pair{"exchange.next", &next_}, {"exchange.resent", &resent_}, {"exchange.lost", &lost_count_}}) {
-    auto found = state.numbers.find(name);
-    if (found == state.numbers.end())
-      return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
-    *field = found->second;
-  }
-  auto body = [&](const std::string& name) {
-    auto found = state.vectors.find(name);
-    return found == state.vectors.end() ? Payload() : Payload::copy_of(found->second.view());
-  };
-  auto fields = [&](const std::string& name) -> const int64_t* {
-    auto found = state.vectors.find(name);
-    const bool fits = found != state.vectors.end() && found->second.dtype() == DType::i64 && found->second.size() == 6;
-    return fits ? static_cast<const int64_t*>(found->second.view().data) : nullptr;
-  };
-  for (int64_t i = 0;; ++i) {
-    const std::string name = std::to_string(i);
-    const int64_t* v = fields("exchange.settled." + name);
-    if (!v) break;
-    settled_.push_back({.number = v[0],
-                        .round = v[1],
-                        .peer = static_cast<Rank>(v[2]),
-                        .what = static_cast<Outcome::What>(v[3]),
-                        .asked = std::bit_cast<double>(v[4]),
-                        .value = std::bit_cast<double>(v[5]),
-                        .sent = body("exchange.settled_sent." + name),
-                        .body = body("exchange.settled_body." + name)});
-    ++outstanding_;
-  }
-  for (int64_t i = 0;; ++i) {
-    const std::string name = std::to_string(i);
-    const int64_t* v = fields("exchange.held." + name);
-    if (!v) break;
-    Message m{make_head(Tag::gossip_request, v[2], v[3], v[4], v[5]), body("exchange.held_body." + name)};
-    m.head.source = static_cast<Rank>(v[0]), m.head.incarnation = static_cast<uint32_t>(v[1]);
-    held_.push_back(std::move(m));
-  }
-  const std::string open = "exchange.open.", book = "exchange.book.";
-  for (const auto& [name, vector] : state.vectors) {
-    if (vector.dtype() != DType::i64) continue;
-    const auto* v = static_cast<const int64_t*>(vector.view().data);
-    if (name.starts_with(open) && vector.size() == 6 && v[0] >= 0 && v[0] < workers_) {
-      const std::string number = name.substr(open.size());
-      open_[std::stoll(number)] = {.peer = static_cast<Rank>(v[0]),
-                                   .round = v[1],
-                                   .value = std::bit_cast<double>(v[2]),
-                                   .body = body("exchange.sent." + number),
-                                   .given_up = v[3] != 0,
-                                   .age = v[4],
-                                   .due = v[5]};
-      ++outstanding_;
-    } else if (name.starts_with(book) && vector.size() >= 2) {
-      const std::string rank = name.substr(book.size());
-      Book& b = books_[static_cast<Rank>(std::stol(rank))];
-      b.incarnation = static_cast<uint32_t>(v[0]);
-      b.lowest = v[1];
-      for (int64_t i = 2; i + 2 < vector.size(); i += 3)
-        b.decided[v[i]] = {(v[i + 1] & 1) != 0, (v[i + 1] & 2) != 0, std::bit_cast<double>(v[i + 2]),
-                           body("exchange.body." + rank + "." + std::to_string(v[i]))};
-    } else if (name.starts_with(open) || name.starts_with(book)) {
-      return make_status(StatusCode::data_error, "the saved '", name, "' does not fit");
-    }
-  }
-  return Status::Ok();
 }
 
 }  // namespace sinew::dist

@@ -97,10 +97,11 @@ Result<int64_t> GossipGroup::adopt(VecView theta) {
   return int64_t{-1};
 }
 
-void GossipGroup::serve(int64_t step, ConstVecView theta) {
+void GossipGroup::serve(int64_t step, ConstVecView theta, const std::function<void()>& also) {
   if (workers_ == 1) return;
   std::vector<Asked> asked;
   world_.publish([&] {
+    if (also) also();
     asked.swap(now_);
     step_ = step;
   });

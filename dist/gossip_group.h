@@ -7,6 +7,7 @@
 //   gossip_average     one way  body: the average
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "dist/scheme.h"
@@ -29,8 +30,8 @@ class GossipGroup {
   Result<int64_t> adopt(VecView theta);
   // The step of the parameters that start() took over; -1: it took none.
   int64_t adopted_step() const { return adopted_; }
-  // At the beginning of a step: answers who asked for parameters.
-  void serve(int64_t step, ConstVecView theta);
+  // At the beginning of a step: answers who asked for parameters. `also` runs inside the one publish() of it.
+  void serve(int64_t step, ConstVecView theta, const std::function<void()>& also = {});
   // theta will not change any more.
   void settle(ConstVecView theta);
   // The mean over the final parameters of all workers that are not lost and finite, in order of ranks. All call it

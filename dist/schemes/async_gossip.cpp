@@ -56,6 +56,7 @@ class AsyncGossip final : public GossipScheme {
       exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
     take_answers(theta);
     if (std::exchange(asked_, -1) >= 0) ++missed_;
+    SINEW_RETURN_IF_ERROR(heal(theta));
     world_.publish([&] {
       take_pending(theta);
       if (!published_.unique()) published_ = Payload::allocate(published_.size());
@@ -101,10 +102,7 @@ class AsyncGossip final : public GossipScheme {
     if (!fits(request.body)) return {};
     Payload d;
     const double alpha = Exchange::value_of(request), distance2 = difference(alpha, published_, request.body, d);
-    if (!std::isfinite(distance2)) {
-      ++refused_;
-      return {};
-    }
+    if (!std::isfinite(distance2)) return refuse();
     if (!published_.unique()) published_ = Payload::copy_of(published_.view(dtype_));
     in_blocks([&](int64_t at, int64_t n) {
       const ConstVecView part = d.view(dtype_).slice(at, n);
@@ -129,6 +127,7 @@ class AsyncGossip final : public GossipScheme {
 
   void take_answers(VecView theta) {
     for (Exchange::Outcome& o : exchange_.collect()) {
+      note(o);
       const bool current = o.number == asked_;
       if (current) asked_ = -1;
       if (o.what != Exchange::Outcome::What::yes || !fits(o.body)) {

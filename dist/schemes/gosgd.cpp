@@ -32,6 +32,7 @@ class GoSgd final : public GossipScheme {
 
   Status after_step(int64_t, VecView theta) override {
     take_in(theta);
+    SINEW_RETURN_IF_ERROR(heal(theta));
     const int64_t round = round_at(group_step_);
     if (round < 0) return Status::Ok();
     const Rank peer = uniform_pick(options_.seed, group_step_, world_.rank(), options_.workers, options_.probability);
@@ -79,7 +80,12 @@ class GoSgd final : public GossipScheme {
     for (const Exchange::Outcome& o : exchange_.collect()) {
       if (o.what == Exchange::Outcome::What::yes) continue;
       ++missed_;
-      if (o.what == Exchange::Outcome::What::no) merge(o.sent, o.asked, theta);
+      note(o);
+      if (o.what != Exchange::Outcome::What::no) continue;
+      if (was_refused(o))
+        weight_ += o.asked;  // it sent what nobody wants
+      else
+        merge(o.sent, o.asked, theta);
     }
   }
 

@@ -46,11 +46,21 @@ int64_t GossipScheme::enter(int64_t step, ConstVecView theta) {
   if (!std::exchange(entered_, true) && group_.adopted_step() >= 0)
     ahead_ = std::max<int64_t>(ahead_, group_.adopted_step() - step);
   step_ = step + ahead_;
-  group_.serve(step_, theta);
+  group_.serve(step_, theta, [this] { suspect_ |= std::exchange(seen_refused_, refused_) != refused_; });
   // Who comes back asks for parameters, and may be just whom the others wait for.
   exchange_.on_idle([this, theta] { group_.serve(step_, theta); });
   exchange_.nudge();
   return step_;
+}
+
+Exchange::Answer GossipScheme::refuse() {
+  ++refused_;
+  return {.what = Exchange::Answer::What::no, .value = kNotFinite};
+}
+
+Status GossipScheme::heal(VecView theta) {
+  if (!std::exchange(suspect_, false) || all_finite(theta)) return Status::Ok();
+  return group_.adopt(theta).status();
 }
 
 void GossipScheme::catch_up(int64_t group_step) {
@@ -128,10 +138,7 @@ Exchange::Answer GossipScheme::accept(Mailbox& mailbox, const Message& request) 
   mailbox.see(request);
   if (request.body.size() == 0) return {Exchange::Answer::What::yes};  // it has nothing to send in this round
   if (!fits(request.body)) return {};
-  if (!finite(request.body)) {
-    ++refused_;
-    return {};
-  }
+  if (!finite(request.body)) return refuse();
   mailbox.put(request);
   return {Exchange::Answer::What::yes};
 }

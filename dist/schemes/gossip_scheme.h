@@ -51,6 +51,14 @@ class GossipScheme : public Scheme {
   void catch_up(int64_t group_step);
   // The number of the round at a step of the group, or -1: every `period` steps there is one.
   int64_t round_at(int64_t step) const { return (step + 1) % period_ == 0 ? (step + 1) / period_ - 1 : -1; }
+  // On the passive side: parameters that are not finite were refused; the answer tells the other end.
+  Exchange::Answer refuse();
+  static bool was_refused(const Exchange::Outcome& o) {
+    return o.what == Exchange::Outcome::What::no && o.value == kNotFinite;
+  }
+  void note(const Exchange::Outcome& o) { suspect_ |= was_refused(o); }
+  // At the end of a step: a worker whose own parameters are not finite takes over another one's.
+  Status heal(VecView theta);
   bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)); }
   bool fits(const Payload& body) const { return body.size() == static_cast<size_t>(size_) * size_of(dtype_); }
   // d = a (x - y) in blocks, so that a handler never starts a team of threads. Returns ||x - y||^2.
@@ -85,8 +93,12 @@ class GossipScheme : public Scheme {
   double moved_ = 0;     // squared, since the optimizer asked
 
  private:
+  static constexpr double kNotFinite = -1;  // the value of a no
+
   Vec staging_;
   bool settled_ = false, entered_ = false;
+  bool suspect_ = false;          // an exchange of this worker was refused
+  int64_t seen_refused_ = 0;      // by the last step
   int64_t step_ = 0, ahead_ = 0;  // the group's step, and its distance from this worker's
 };
 

@@ -76,6 +76,7 @@ class GossipingSgd final : public GossipScheme {
         return m.round < group_step_ || std::find(sources_.begin(), sources_.end(), m.from) == sources_.end();
       });
     for (Exchange::Outcome& o : exchange_.collect()) {
+      note(o);
       if (o.number == asked_ && o.what == Exchange::Outcome::What::yes && fits(o.body))
         mail.push_back({o.peer, o.round, 0, std::move(o.body)});
       else if (o.number == asked_)
@@ -88,6 +89,7 @@ class GossipingSgd final : public GossipScheme {
       missed_ += static_cast<int64_t>(sources_.size() - mail.size());
     }
     if (!mail.empty()) mix(mail, theta);
+    SINEW_RETURN_IF_ERROR(heal(theta));
     publish(theta);
     return Status::Ok();
   }
@@ -143,6 +145,7 @@ class GossipingSgd final : public GossipScheme {
       Payload d;
       const double distance2 = difference(rate, snapshot_, m.body, d);
       if (!std::isfinite(distance2)) {
+        world_.publish([&] { ++refused_; });
         ++missed_;
         continue;
       }

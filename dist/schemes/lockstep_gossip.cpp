@@ -41,7 +41,7 @@ class LockstepGossip final : public GossipScheme {
   Status after_step(int64_t, VecView theta) override {
     if (combine_after_) begin(group_step_, theta);
     end(theta);
-    return Status::Ok();
+    return heal(theta);
   }
 
   SchemeState save() const override {
@@ -68,10 +68,7 @@ class LockstepGossip final : public GossipScheme {
     duty->state = Duty::State::missed;
     if (!fits(snapshot_) || !fits(request.body)) return {What::no};
     const double distance2 = difference(duty->weight, snapshot_, request.body, duty->body);
-    if (!std::isfinite(distance2)) {
-      ++refused_;
-      return {What::no};
-    }
+    if (!std::isfinite(distance2)) return refuse();
     duty->state = Duty::State::met;
     duty->value = duty->weight * duty->weight * distance2;
     return {What::yes, duty->body, duty->value};
@@ -172,6 +169,7 @@ class LockstepGossip final : public GossipScheme {
         ++missed_;
     }
     for (Exchange::Outcome& o : exchange_.collect()) {
+      note(o);
       const bool current = std::erase(asked_, o.number) > 0;
       if (o.what != Exchange::Outcome::What::yes && o.value > 0) catch_up(static_cast<int64_t>(o.value) - 1);
       if (!current) {

@@ -56,6 +56,7 @@ class PushSum final : public GossipScheme {
     if (round_ >= 0) wait(round_ - overlap_);
     take_in(last_round_ - overlap_, theta);
     divide(theta);
+    SINEW_RETURN_IF_ERROR(heal(theta));
     moved_ += squared_distance(theta, stepped_.view());
     return Status::Ok();
   }
@@ -144,6 +145,7 @@ class PushSum final : public GossipScheme {
     for (const Exchange::Outcome& o : exchange_.collect()) {
       if (o.what == Exchange::Outcome::What::yes) continue;
       ++missed_;
+      note(o);
       if (o.what != Exchange::Outcome::What::no || !fits(o.sent)) continue;
       add(1, o.sent, x);
       weight_ += o.asked;

@@ -359,6 +359,39 @@ TEST(AsynchronousGossip, SurvivesADeath) {
     }
 }
 
+// A worker whose parameters are not finite reaches nobody, is told so, and takes over another one's.
+TEST(Gossip, NonFiniteParametersAreReplaced) {
+  for (const auto* cases : {kLockstepGossip, kAsynchronousGossip})
+    for (int i = 0; i < 5; ++i) {
+      const GossipCase& c = cases[i];
+      Toy toy = still_toy(
+          c.name, c.more ? c.more : [](SchemeOptions&) {});
+      toy.lr = 0.05;
+      toy.steps = 60;
+      int64_t refused = 0;
+      auto body = [&](World& world) -> Result<Numbers> {
+        ToyWorker worker(toy, world);
+        SINEW_RETURN_IF_ERROR(worker.start());
+        for (int64_t k = 0; k < toy.steps; ++k) {
+          if (k == 20 && world.rank() == 1) {
+            fill(worker.theta().mutable_view(), NAN);
+            fill(worker.velocity().mutable_view(), 0);
+          }
+          SINEW_RETURN_IF_ERROR(worker.step(k));
+        }
+        SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+        refused += worker.scheme().counters().refused;
+        return to_doubles(worker.theta().view());
+      };
+      SimulatedRun run = simulate(kGossipWorkers, body);
+      EXPECT_GT(refused, 0) << c.name << i;
+      for (const NodeResult& node : run.nodes) {
+        ASSERT_TRUE(node.finished) << c.name << node.status.message();
+        for (double v : node.numbers) ASSERT_TRUE(std::isfinite(v)) << c.name << i;
+      }
+    }
+}
+
 // ---- periodic global averaging ----
 
 // Section 4.6: H = 1 is parallel SGD whatever is below it; over `local`, H = 3 is local SGD.

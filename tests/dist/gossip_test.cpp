@@ -346,7 +346,6 @@ TEST(ElasticGossip, NonFiniteParametersAreRefused) {
     }
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
     refused += worker.scheme().counters().refused;
-    EXPECT_GT(worker.scheme().counters().missed, 0);
     Vec mean = Vec::zeros(toy.size, toy.dtype);
     SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), mean.mutable_view()));
     EXPECT_TRUE(all_finite(mean.view()));
