@@ -77,13 +77,18 @@ dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
           .beta = o.scheme.beta,
           .order = o.scheme.order,
           .shard = o.scheme.shard,
+          .probability = o.scheme.probability,
+          .collision = o.scheme.collision,
+          .topology = o.scheme.topology,
+          .edges = o.scheme.edges,
+          .mode = o.scheme.mode,
+          .mixing = o.scheme.mixing,
+          .direction = o.scheme.direction,
+          .overlap = o.scheme.overlap,
+          .global_average_every = o.scheme.global_average_every,
           .deadline = o.scheme.deadline,
           .seed = static_cast<uint64_t>(o.train.seed),
           .fingerprint = fingerprint};
-}
-
-bool takes_workers_back(const dist::SchemeOptions& scheme) {
-  return dist::needs_center(scheme) || scheme.name == "local";
 }
 
 dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
@@ -94,7 +99,7 @@ dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
           .jitter = o.sim.jitter,
           .detection = o.sim.detection,
           .always_yield = o.sim.always_yield,
-          .restarts = takes_workers_back(scheme_options(o, 0)) ? static_cast<int>(o.run.restarts) : 0,
+          .restarts = dist::takes_workers_back(scheme_options(o, 0)) ? static_cast<int>(o.run.restarts) : 0,
           .faults = std::move(faults)};
 }
 

@@ -18,8 +18,6 @@ nn::LoaderOptions loader_options(const Options& options, int worker);
 optim::OptimizerOptions optimizer_options(const Options& options, int64_t total_steps);
 // fingerprint: of the model's layout.
 dist::SchemeOptions scheme_options(const Options& options, uint64_t fingerprint);
-// Whether a worker that died can be started again: the synchronous schemes end without it.
-bool takes_workers_back(const dist::SchemeOptions& scheme);
 dist::SimOptions sim_options(const Options& options, dist::FaultPlan faults);
 
 // Where the run's tensors live.

@@ -79,8 +79,16 @@ void derive(Configuration& configuration) {
   };
   double workers = static_cast<double>(o.run.workers);
   derive("scheme.name", [&] { o.scheme.name = o.run.workers == 1 ? "local" : "easgd"; });
-  derive("scheme.alpha", [&] { o.scheme.alpha = 0.9 / workers; });
-  derive("scheme.beta", [&] { o.scheme.beta = std::min(1.0, workers * o.scheme.alpha); });
+  const std::string& scheme = o.scheme.name;
+  const bool every_step = scheme == "dpsgd" || scheme == "sgp" || scheme == "adpsgd";
+  derive("scheme.period", [&] { o.scheme.period = every_step || configuration.given("scheme.probability") ? 1 : 10; });
+  derive("scheme.alpha",
+         [&] { o.scheme.alpha = scheme == "elastic_gossip" || scheme == "adpsgd" ? 0.5 : 0.9 / workers; });
+  derive("scheme.beta",
+         [&] { o.scheme.beta = scheme == "gossiping_sgd" ? 0.5 : std::min(1.0, workers * o.scheme.alpha); });
+  derive("scheme.topology", [&] {
+    o.scheme.topology = scheme == "dpsgd" ? "ring" : scheme == "sgp" ? "one_peer_exponential" : "uniform";
+  });
   derive("data.sharding", [&] { o.data.sharding = o.scheme.name == "allreduce" ? "partition" : "full"; });
   derive("data.padding", [&] { o.data.padding = o.data.crop == 0 && o.data.name != "images" ? 4 : 0; });
   derive("optim.name", [&] { o.optim.name = o.scheme.name == "eamsgd" ? "nag" : "momentum"; });

@@ -48,7 +48,9 @@ class Recorder {
     const int64_t chosen = context_.options.train.eval_every;
     const int64_t eval_every = chosen > 0 ? chosen : context_.steps_per_epoch;
     if (context_.metrics && world_.rank() == 0 && step.step % eval_every == 0) {
-      Result<Vec> point = trainer_.evaluation_point();
+      // An average of all is for the end: here the others would have to stop for it.
+      const bool alone = scheme_.evaluated() == dist::Evaluated::average;
+      Result<Vec> point = alone ? Result<Vec>(trainer_.theta().clone()) : trainer_.evaluation_point();
       if (!point.ok()) return point.status();
       settle_buffers(context_, *point);
       const Evaluation e = evaluate(context_.model, *point, *context_.data.test);
@@ -57,7 +59,8 @@ class Recorder {
         const Evaluation v = evaluate(context_.model, *point, *context_.data.train, validation_);
         values.insert(values.end(), {{"validation_loss", v.loss}, {"validation_accuracy", v.accuracy}});
       }
-      SINEW_RETURN_IF_ERROR(write(step.step, to_string(scheme_.evaluated()), std::move(values)));
+      SINEW_RETURN_IF_ERROR(
+          write(step.step, to_string(alone ? dist::Evaluated::own : scheme_.evaluated()), std::move(values)));
     }
     return Status::Ok();
   }

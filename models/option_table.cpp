@@ -1,4 +1,5 @@
 #include "dist/scheme.h"
+#include "dist/topology.h"
 #include "models/options.h"
 #include "models/zoo/zoo.h"
 #include "nn/data/dataset.h"
@@ -141,17 +142,53 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.name), .kind = Kind::name, .help = "how the workers keep their parameters together",
        .alias = "scheme", .names = dist::scheme_names, .derived = "local for one worker, else easgd"},
       {SINEW_OPTION(scheme.period), .kind = Kind::integer, .help = "communication period tau", .unit = "steps",
-       .min = 1, .max = 1e9},
+       .min = 1, .max = 1e9, .derived = "10; dpsgd, sgp, adpsgd, and with scheme.probability: 1"},
       {SINEW_OPTION(scheme.alpha), .kind = Kind::real, .help = "moving rate of an elastic exchange", .max = 1,
-       .derived = "0.9 / workers"},
-      {SINEW_OPTION(scheme.beta), .kind = Kind::real, .help = "easgd_sync, gauss_seidel: moving rate of the center",
-       .max = 1, .derived = "workers * alpha, at most 1"},
+       .derived = "0.9 / workers; elastic_gossip, adpsgd 0.5"},
+      {SINEW_OPTION(scheme.beta), .kind = Kind::real,
+       .help = "easgd_sync, gauss_seidel: moving rate of the center; gossiping_sgd: of the worker that moves", .max = 1,
+       .derived = "workers * alpha, at most 1; gossiping_sgd 0.5"},
       {SINEW_OPTION(scheme.order), .kind = Kind::name,
        .help = "easgd_sync: workers and center move at once, or one after the other",
        .names =
            [] {
              return Names{"jacobi", "gauss_seidel"};
            }},
+      {SINEW_OPTION(scheme.probability), .kind = Kind::real,
+       .help = "gossip with random partners: of an exchange, in each round", .max = 1},
+      {SINEW_OPTION(scheme.collision), .kind = Kind::name,
+       .help = "elastic_gossip: a worker that several others picked takes all, one, or all with a smaller alpha",
+       .names =
+           [] {
+             return Names{"sum", "matching", "capped"};
+           }},
+      {SINEW_OPTION(scheme.topology), .kind = Kind::name,
+       .help = "gossip: who exchanges with whom; `sinew info topology NAME` shows it", .names = dist::topology_names,
+       .derived = "uniform; dpsgd ring, sgp one_peer_exponential"},
+      {SINEW_OPTION(scheme.edges), .kind = Kind::text, .help = "of topology edges: pairs of ranks, such as 0-1,1-2"},
+      {SINEW_OPTION(scheme.mode), .kind = Kind::name,
+       .help = "elastic_gossip, gossiping_sgd: in lockstep, or without a common clock",
+       .names =
+           [] {
+             return Names{"sync", "async"};
+           }},
+      {SINEW_OPTION(scheme.mixing), .kind = Kind::name,
+       .help = "dpsgd: mixes the parameters from before the gradient, or those after the step",
+       .names =
+           [] {
+             return Names{"awc", "atc"};
+           }},
+      {SINEW_OPTION(scheme.direction), .kind = Kind::name, .help = "gossiping_sgd: who picks moves, or who is picked",
+       .names =
+           [] {
+             return Names{"pull", "push"};
+           }},
+      {SINEW_OPTION(scheme.overlap), .kind = Kind::integer,
+       .help = "sgp: rounds between sending and taking in, so that nothing waits for a link", .unit = "rounds",
+       .max = 1000},
+      {SINEW_OPTION(scheme.global_average_every), .kind = Kind::integer,
+       .help = "gossip, local: every so many steps all workers take the mean of all; 0: never", .unit = "steps",
+       .max = 1e9},
       {SINEW_OPTION(scheme.shard), .kind = Kind::integer, .help = "elements of the center exchanged as one",
        .unit = "elements", .min = 16, .max = 1e9},
       {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,

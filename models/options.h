@@ -90,10 +90,19 @@ struct Options {
   } optim;
   struct Scheme {
     std::string name = "local";  // derived
-    int64_t period = 10;
-    double alpha = 0;  // derived
-    double beta = 0;   // derived
+    int64_t period = 10;         // derived
+    double alpha = 0;            // derived
+    double beta = 0;             // derived
     std::string order = "jacobi";
+    double probability = 1;
+    std::string collision = "sum";
+    std::string topology = "uniform";  // derived
+    std::string edges;
+    std::string mode = "sync";
+    std::string mixing = "awc";
+    std::string direction = "pull";
+    int64_t overlap = 0;
+    int64_t global_average_every = 0;
     int64_t shard = 60 * 1024;
     int64_t deadline = 10'000'000'000;  // nanoseconds, as all durations
     std::string bn = "average";

@@ -106,7 +106,7 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
       .processes = dist::node_count(context.scheme),
       .max_restarts = static_cast<int>(options.run.restarts),
       .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
-      .restartable = takes_workers_back(context.scheme),
+      .restartable = dist::takes_workers_back(context.scheme),
       .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
       .master_port = static_cast<int>(options.run.port),
       .silence = options.run.grace,

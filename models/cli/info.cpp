@@ -71,6 +71,7 @@ Status print_data(const Configuration& c, std::ostream& out) {
 }
 
 int verb_info(const Invocation& call) {
+  if (!call.line.words.empty()) return verb_info_topology(call);
   Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
   if (c->given("model.name")) {

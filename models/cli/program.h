@@ -36,6 +36,7 @@ int verb_train(const Invocation& invocation);  // train and sim
 int verb_eval(const Invocation& invocation);
 int verb_probe(const Invocation& invocation);
 int verb_info(const Invocation& invocation);
+int verb_info_topology(const Invocation& invocation);  // info topology NAME
 int verb_list(const Invocation& invocation);
 int verb_config(const Invocation& invocation);
 

@@ -86,6 +86,9 @@ int verb_train(const Invocation& call) {
   Result<RunFolder> folder = make_folder(call, *c, job);
   if (!folder.ok()) return report(folder.status(), call.err);
 
+  if (const std::string warning = dist::warning_about(scheme_options(options, 0));
+      !warning.empty() && (!job || job->rank == 0) && !call.line.has("supervised"))
+    call.err << "sinew: warning: " << warning << "\n";
   if (!job || job->rank == 0)
     folder->on_begin([&call, text = headline(options, *folder)] { call.out << text << std::flush; });
   Result<std::optional<RunSummary>> summary = start(call, options, *folder, job);

@@ -334,6 +334,43 @@ TEST_F(CliTest, Info) {
   EXPECT_NE(out_.str().find("1863690"), std::string::npos) << out_.str();
 }
 
+TEST_F(CliTest, InfoShowsATopology) {
+  EXPECT_EQ(run({"info", "topology", "one_peer_exponential", "--workers", "4"}), 0) << err_.str();
+  EXPECT_EQ(out_.str(),
+            "one_peer_exponential, 4 workers\n"
+            "  worker 0 in round 0 takes from  3 (0.5)\n"
+            "  worker 1 in round 0 takes from  0 (0.5)\n"
+            "  worker 2 in round 0 takes from  1 (0.5)\n"
+            "  worker 3 in round 0 takes from  2 (0.5)\n"
+            "  links                         one way\n"
+            "  the same again                after 2 rounds\n"
+            "  weights                       doubly stochastic\n"
+            "  disagreement left by a round  0.707107, spectral gap 0.292893\n"
+            "  by 2 rounds                   none: they are the exact average\n"
+            "  sent by a worker              1 vectors a round, 4 bytes a parameter each\n");
+  EXPECT_EQ(run({"info", "topology", "uniform", "--workers", "8", "--scheme.alpha", "0.95", "--model", "mlp"}), 0);
+  EXPECT_NE(out_.str().find("squared disagreement left     3.19"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("it grows"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find(" bytes of mlp"), std::string::npos) << out_.str();
+  EXPECT_EQ(run({"info", "topology", "ring", "--workers", "300"}), 0);
+  expect_error(2, "unknown topology 'rung'; allowed are uniform, ring", {"info", "topology", "rung"});
+  expect_error(2, "topology shift_one pairs all workers: their number must be even, not 5",
+               {"info", "topology", "shift_one", "--workers", "5"});
+  expect_error(2, "info rings: there is `sinew info` and `sinew info topology NAME`", {"info", "rings"});
+}
+
+TEST_F(CliTest, GossipOptionsAreChecked) {
+  expect_error(2, "scheme dpsgd needs a graph", {"train", "--scheme", "dpsgd", "--scheme.topology", "uniform"});
+  expect_error(2, "collision = matching is for elastic_gossip",
+               {"train", "--scheme", "elastic_gossip", "--scheme.mode", "async", "--scheme.collision", "matching"});
+  expect_error(2, "--scheme.collision: 'sums' is not allowed",
+               {"train", "--scheme", "elastic_gossip", "--scheme.collision", "sums"});
+  EXPECT_EQ(run({"train", "--scheme", "elastic_gossip", "--workers", "4", "--scheme.probability", "1"}), 0);
+  EXPECT_NE(err_.str().find("sinew: warning: a worker has up to 3 exchanges"), std::string::npos) << err_.str();
+  EXPECT_EQ(run({"train", "--scheme", "elastic_gossip", "--workers", "4", "--scheme.alpha", "0.2"}), 0);
+  EXPECT_EQ(err_.str(), "");
+}
+
 TEST_F(CliTest, Version) {
   EXPECT_EQ(run({"--version"}), 0);
   EXPECT_EQ(out_.str().find("sinew "), 0u);

@@ -74,7 +74,7 @@ TEST(Config, DerivedDefaults) {
   EXPECT_EQ(four.options.scheme.name, "easgd");
   EXPECT_EQ(four.options.scheme.alpha, 0.9 / 4);
   EXPECT_EQ(four.options.scheme.beta, 4 * (0.9 / 4));
-  EXPECT_EQ(four.origins.at("scheme.alpha").detail, "0.9 / workers");
+  EXPECT_EQ(four.origins.at("scheme.alpha").detail, "0.9 / workers; elastic_gossip, adpsgd 0.5");
   EXPECT_EQ(four.origins.at("scheme.alpha").source, Source::default_value);
 
   EXPECT_EQ(configured(flags({{"scheme", "eamsgd", "--scheme"}})).options.optim.name, "nag");

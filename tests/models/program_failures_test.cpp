@@ -17,6 +17,20 @@ TEST_F(ProgramWithUcx, AKilledWorkerIsRestarted) {
   EXPECT_TRUE(summary("run").at("lost").empty());
 }
 
+TEST_F(ProgramWithUcx, AKilledWorkerComesBackToItsGossip) {
+  for (const char* scheme : {"elastic_gossip", "gosgd"}) {
+    const std::string folder = std::string("run-") + scheme;
+    auto run = start(run_of(scheme, folder, {"--steps", "3000", "--scheme.deadline", "2s"}));
+    const int pid = pid_at_step(folder, 1, 100, *run);
+    ASSERT_GT(pid, 0) << run->output();
+    kill(pid, SIGKILL);
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    EXPECT_EQ(summary(folder).at("restarts"), 1) << scheme;
+    EXPECT_EQ(summary(folder).at("evaluated"), "average");
+    EXPECT_GT(summary(folder).at("test_accuracy"), 0.3) << scheme;
+  }
+}
+
 TEST_F(ProgramWithUcx, AWorkerKilledForGoodIsReportedAsLost) {
   auto run = start(run_of("eamsgd", "run", {"--steps", "20000", "--lr", "0.002", "--run.restarts", "0"}));
   const int pid = pid_at_step("run", 1, 200, *run);

@@ -40,11 +40,21 @@ TEST_F(ProgramWithUcx, FiveProcessesTrainElastically) {
 // One engine: the synchronous schemes end with the same bits in real processes and in virtual time, for the same number
 // of threads.
 TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
-  for (const Words& scheme :
-       {Words{"allreduce"}, {"easgd_sync"}, {"easgd_sync", "--scheme.order", "gauss_seidel"}, {"local"}}) {
+  for (const Words& scheme : {Words{"allreduce"},
+                              {"easgd_sync"},
+                              {"easgd_sync", "--scheme.order", "gauss_seidel"},
+                              {"local"},
+                              {"elastic_gossip"},
+                              {"elastic_gossip", "--scheme.probability", "0.3", "--scheme.collision", "matching"},
+                              {"gossiping_sgd", "--scheme.probability", "0.3"},
+                              {"gossiping_sgd", "--scheme.direction", "push"},
+                              {"dpsgd", "--scheme.period", "3"},
+                              {"dpsgd", "--scheme.topology", "one_peer_exponential", "--scheme.mixing", "atc"},
+                              {"sgp", "--scheme.period", "3", "--scheme.overlap", "1"},
+                              {"dpsgd", "--scheme.period", "5", "--scheme.global_average_every", "50"}}) {
     std::string sha[2];
     for (int simulated = 0; simulated < 2; ++simulated) {
-      const std::string folder = scheme.back() + (simulated ? "-sim" : "-ucx");
+      const std::string folder = "run-" + std::to_string(count_) + (simulated ? "-sim" : "-ucx");
       Words more(scheme.begin() + 1, scheme.end());
       more.insert(more.end(), {"--train.threads", "1"});
       if (simulated) more.insert(more.end(), {"--run.world", "sim"});
@@ -52,7 +62,20 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
       ASSERT_EQ(run->wait(), 0) << run->output();
       sha[simulated] = summary(folder).at("parameters_sha256");
     }
-    EXPECT_EQ(sha[0], sha[1]) << scheme.back();
+    EXPECT_EQ(sha[0], sha[1]) << scheme[0] << " " << scheme.back();
+  }
+}
+
+TEST_F(ProgramWithUcx, ThreeProcessesGossipWithoutACommonClock) {
+  for (const Words& scheme :
+       {Words{"gosgd", "--scheme.probability", "0.2"}, {"adpsgd"}, {"elastic_gossip", "--scheme.mode", "async"}}) {
+    const std::string folder = "run-" + std::to_string(count_);
+    auto run = start(run_of(scheme[0], folder, Words(scheme.begin() + 1, scheme.end())));
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    const Json s = summary(folder);
+    EXPECT_EQ(s.at("evaluated"), "average");
+    EXPECT_GT(s.at("exchanges"), 0);
+    EXPECT_GT(s.at("test_accuracy"), 0.3) << scheme[0];
   }
 }
 

@@ -38,6 +38,7 @@ class SimulationRun : public ::testing::Test {
     give("train.steps", "40");
     give("train.batch", "16");
     give("run.workers", "4");
+    give("train.threads", "1");  // a team would spin for its members on a busy machine
     give("log.progress", "none");
     give("run.dir", root_ + "/run-" + std::to_string(count_++));
     for (const auto& [key, value] : flags) give(key, value);
@@ -59,7 +60,7 @@ class SimulationRun : public ::testing::Test {
 };
 
 TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
-  for (const char* scheme : {"local", "allreduce", "easgd", "easgd_sync", "eamsgd"}) {
+  for (const std::string& scheme : dist::scheme_names()) {
     Result<RunSummary> a = run({{"scheme.name", scheme}}), b = run({{"scheme.name", scheme}}),
                        lazy = run({{"scheme.name", scheme}, {"sim.always_yield", "true"}}),
                        other = run({{"scheme.name", scheme}, {"train.seed", "2"}});
@@ -177,6 +178,28 @@ TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
   const std::string text((std::istreambuf_iterator<char>(status)), std::istreambuf_iterator<char>());
   EXPECT_NE(text.find("\"restarts\": 0"), std::string::npos) << text;
   EXPECT_EQ(text.find("\"restarts\": 1"), std::string::npos) << text;
+}
+
+// A gossip scheme is measured at the mean of all workers; one that dies comes back, or the others go on.
+TEST_F(SimulationRun, GossipIsMeasuredAtTheAverage) {
+  const std::string plan = fault_file("kill rank=2 step=20\n");
+  for (const char* scheme : {"elastic_gossip", "gossiping_sgd", "gosgd", "dpsgd", "sgp", "adpsgd"}) {
+    Result<RunSummary> s = run({{"scheme.name", scheme}, {"train.steps", "60"}, {"train.eval_every", "30"}});
+    ASSERT_TRUE(s.ok()) << scheme << ": " << s.status().message();
+    EXPECT_EQ(s->evaluated, "average");
+    EXPECT_GT(s->exchanges, 0) << scheme;
+    EXPECT_GT(s->test_accuracy, 0.1) << scheme;
+    Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+    ASSERT_TRUE(records.ok());
+    for (const MetricsRecord& r : *records) EXPECT_EQ(r.measured, "own");
+    Result<RunSummary> back = run({{"scheme.name", scheme}, {"fault.plan", plan}});
+    ASSERT_TRUE(back.ok()) << scheme << ": " << back.status().message();
+    EXPECT_EQ(back->restarts, 1) << scheme;
+    EXPECT_TRUE(back->lost.empty());
+    Result<RunSummary> lost = run({{"scheme.name", scheme}, {"fault.plan", plan}, {"run.restarts", "0"}});
+    ASSERT_TRUE(lost.ok()) << scheme << ": " << lost.status().message();
+    EXPECT_EQ(lost->lost, (std::vector<int>{2})) << scheme;
+  }
 }
 
 TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
