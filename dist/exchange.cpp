@@ -18,6 +18,9 @@ Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 =
   return head;
 }
 
+// The value of a no from who makes no more exchanges.
+constexpr double kDone = -2;
+
 int64_t bits(double value) { return std::bit_cast<int64_t>(value); }
 
 }  // namespace
@@ -25,7 +28,7 @@ int64_t bits(double value) { return std::bit_cast<int64_t>(value); }
 double Exchange::value_of(const Message& request) { return std::bit_cast<double>(request.head.arg[3]); }
 
 Exchange::Exchange(World& world, int workers, Nanos deadline)
-    : world_(world), workers_(workers), deadline_(deadline), lost_(static_cast<size_t>(workers)) {}
+    : world_(world), workers_(workers), deadline_(deadline), lost_(static_cast<size_t>(workers)), done_(lost_) {}
 
 Exchange::~Exchange() {
   if (!listening_) return;
@@ -55,6 +58,7 @@ void Exchange::on_request(const Message& m) {
   if (m.head.incarnation > book.incarnation) {
     forget(book);
     book = {.incarnation = m.head.incarnation};
+    done_[static_cast<size_t>(m.head.source)] = 0;
   }
   const int64_t number = m.head.arg[0], lowest = m.head.arg[2] >> 1;
   book.lowest = std::max(book.lowest, lowest);
@@ -72,7 +76,10 @@ void Exchange::on_request(const Message& m) {
 
 void Exchange::decide(Book& book, const Message& m) {
   Answer answer;
-  if (!closed_ && !(m.head.arg[2] & 1)) answer = decide_(m);
+  if (closed_)
+    answer.value = kDone;
+  else if (!(m.head.arg[2] & 1))
+    answer = decide_(m);
   if (answer.what == Answer::What::later) return held_.push_back(m);
   Decision& decision = book.decided[m.head.arg[0]];
   const bool yes = answer.what == Answer::What::yes;
@@ -142,6 +149,7 @@ void Exchange::on_reply(const Message& m) {
     return;
   }
   Open& open = found->second;
+  if (!m.head.arg[1] && m.head.arg[2] == bits(kDone)) done_[static_cast<size_t>(open.peer)] = 1;
   settled_.push_back({.number = found->first,
                       .round = open.round,
                       .peer = open.peer,
@@ -157,7 +165,7 @@ void Exchange::on_reply(const Message& m) {
 
 bool Exchange::pending(int64_t number) const {
   auto found = open_.find(number);
-  return found != open_.end() && !lost(found->second.peer);
+  return found != open_.end() && !lost_[static_cast<size_t>(found->second.peer)];
 }
 
 bool Exchange::has_open(Rank peer) const {
@@ -166,6 +174,12 @@ bool Exchange::has_open(Rank peer) const {
   world_.publish(
       [&] { found = std::any_of(open_.begin(), open_.end(), [&](const auto& o) { return o.second.peer == peer; }); });
   return found;
+}
+
+bool Exchange::done(Rank peer) const {
+  bool done = false;
+  world_.publish([&] { done = done_[static_cast<size_t>(peer)]; });
+  return done;
 }
 
 std::vector<Exchange::Outcome> Exchange::collect() {
@@ -310,7 +324,7 @@ void Exchange::finish() {
        [&] { return std::none_of(open_.begin(), open_.end(), [&](const auto& o) { return pending(o.first); }); });
   wait(deadline, {}, [&] {
     const std::vector<Rank> waiting = unconfirmed();
-    return std::all_of(waiting.begin(), waiting.end(), [&](Rank r) { return lost(r); });
+    return std::all_of(waiting.begin(), waiting.end(), [&](Rank r) { return lost_[static_cast<size_t>(r)]; });
   });
   world_.publish([&] {
     for (auto& [number, open] : open_)

@@ -65,8 +65,11 @@ class Exchange {
   // Inside publish(), for `ready` of wait(): whether an answer may still come before long.
   bool pending(int64_t number) const;
   bool is_open(int64_t number) const { return open_.count(number) > 0; }
-  // Inside publish(): whether the peer was lost when wait() last looked.
-  bool lost(Rank peer) const { return lost_[static_cast<size_t>(peer)]; }
+  // Inside publish(): whether nothing new will come from there: the peer was lost when wait() last looked, or has said
+  // that it is done.
+  bool lost(Rank peer) const { return lost_[static_cast<size_t>(peer)] || done_[static_cast<size_t>(peer)]; }
+  // Whether the peer has said that it makes no more exchanges.
+  bool done(Rank peer) const;
   // Waits until ready(), which is asked inside publish() after each event. Looks at the states of `peers` and of those
   // that were asked, and asks again after silence. False: the deadline passed first.
   bool wait(const Deadline& deadline, const std::vector<Rank>& peers, const std::function<bool()>& ready);
@@ -134,7 +137,7 @@ class Exchange {
   std::vector<Outcome> settled_;
   std::map<Rank, Book> books_;
   std::vector<Message> held_;
-  std::vector<char> lost_;
+  std::vector<char> lost_, done_;
   bool closed_ = false, waiting_ = false;
   int64_t next_ = 0, resent_ = 0, lost_count_ = 0;
 };

@@ -59,7 +59,7 @@ class GossipScheme : public Scheme {
   void note(const Exchange::Outcome& o) { suspect_ |= was_refused(o); }
   // At the end of a step: a worker whose own parameters are not finite takes over another one's.
   Status heal(VecView theta);
-  bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)); }
+  bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)) && !exchange_.done(peer); }
   bool fits(const Payload& body) const { return body.size() == static_cast<size_t>(size_) * size_of(dtype_); }
   // d = a (x - y) in blocks, so that a handler never starts a team of threads. Returns ||x - y||^2.
   double difference(double a, const Payload& x, const Payload& y, Payload& d) const;

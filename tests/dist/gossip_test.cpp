@@ -333,6 +333,20 @@ TEST(ElasticGossip, AWorkerThatWasStoppedCatchesUp) {
   EXPECT_NEAR(sum, 1 + 2 + 3 + 4, 1e-12);
 }
 
+// One that is far behind when the others are done goes on alone, without waiting for each of its last rounds.
+TEST(ElasticGossip, TheLastOneDoesNotWaitForThoseThatAreDone) {
+  Toy toy = still_toy("elastic_gossip");
+  toy.steps = 200;
+  toy.scheme.deadline = 8 * kSecond;
+  auto body = [&](World& world) -> Result<Numbers> { return gossip_run(world, toy); };
+  SimulatedRun run = simulate(kGossipWorkers, body,
+                              {.faults = plan("drop from=* to=3 after=100ms until=20s\n"
+                                              "pause rank=3 at=100ms for=80s")});
+  for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  const Nanos last = run.report.nodes[3].time;
+  EXPECT_LT(last, 80 * kSecond + 4 * toy.scheme.deadline) << static_cast<double>(last) * 1e-9;
+}
+
 // Parameters that are not finite go nowhere; both ends count it.
 TEST(ElasticGossip, NonFiniteParametersAreRefused) {
   Toy toy = still_toy("elastic_gossip");
