@@ -267,8 +267,9 @@ class Backward {
       if (sum.defined() && !sum.is_same(t_.cotangents[i])) accumulate(node(to[i]), std::move(sum));
       sum = Tensor();
       if (!t_.cotangents[i].defined()) continue;
-      SINEW_CHECK(t_.cotangents[i].shape() == fn.input[i].shape(), fn.name, "derivative of input ", i, " has shape ",
-                  t_.cotangents[i].shape(), ", the input ", fn.input[i].shape());
+      const Tensor &g = t_.cotangents[i], &x = fn.input[i];
+      SINEW_CHECK(g.shape() == x.shape() && g.dtype() == x.dtype(), fn.name, "derivative of input ", i, " is ",
+                  g.shape(), " ", to_string(g.dtype()), ", the input ", x.shape(), " ", to_string(x.dtype()));
       accumulate(node(to[i]), std::move(t_.cotangents[i]));
     }
     t_.cotangents.clear();

@@ -1,14 +1,16 @@
-// Element types. f64 exists because gradient checks need it; every floating-point kernel serves f32 and f64.
+// Element types. f64 exists because gradient checks need it; every floating-point kernel serves f32 and f64. bf16 is
+// for what lies between a network's layers (core/bfloat16.h); which kernels and ops take it says core/kernel_api.h.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "core/check.h"
 
 namespace sinew {
 
-enum class DType : uint8_t { f32, f64, i32, i64, u8 };
+enum class DType : uint8_t { f32, f64, i32, i64, u8, bf16 };
 
 constexpr size_t size_of(DType dtype) {
   switch (dtype) {
@@ -18,13 +20,21 @@ constexpr size_t size_of(DType dtype) {
     case DType::f64:
     case DType::i64:
       return 8;
+    case DType::bf16:
+      return 2;
     case DType::u8:
       return 1;
   }
   return 0;
 }
+// What parameters, flat vectors, statistics and losses are made of.
 constexpr bool is_float(DType dtype) { return dtype == DType::f32 || dtype == DType::f64; }
-// "f32", "f64", "i32", "i64", "u8".
+// What derivatives exist for.
+constexpr bool is_float_or_bf16(DType dtype) { return is_float(dtype) || dtype == DType::bf16; }
+// The type of what belongs to tensors of `dtype` but is never rounded to bf16: sums over them, channel vectors,
+// filters.
+constexpr DType wide_of(DType dtype) { return dtype == DType::bf16 ? DType::f32 : dtype; }
+// "f32", "f64", "i32", "i64", "u8", "bf16".
 constexpr const char* to_string(DType dtype) {
   switch (dtype) {
     case DType::f32:
@@ -37,6 +47,8 @@ constexpr const char* to_string(DType dtype) {
       return "i64";
     case DType::u8:
       return "u8";
+    case DType::bf16:
+      return "bf16";
   }
   return "?";
 }
@@ -63,6 +75,10 @@ template <>
 struct DTypeOf<uint8_t> {
   static constexpr DType value = DType::u8;
 };
+template <>
+struct DTypeOf<bfloat16> {
+  static constexpr DType value = DType::bf16;
+};
 template <class T>
 inline constexpr DType dtype_of = DTypeOf<T>::value;
 
@@ -84,31 +100,34 @@ inline constexpr DType dtype_of = DTypeOf<T>::value;
     default:                                                                         \
       SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64"); \
   }
-#define SINEW_DISPATCH_ALL(dtype, op, ...) \
-  switch (dtype) {                         \
-    case ::sinew::DType::f32: {            \
-      using T = float;                     \
-      __VA_ARGS__;                         \
-      break;                               \
-    }                                      \
-    case ::sinew::DType::f64: {            \
-      using T = double;                    \
-      __VA_ARGS__;                         \
-      break;                               \
-    }                                      \
-    case ::sinew::DType::i32: {            \
-      using T = int32_t;                   \
-      __VA_ARGS__;                         \
-      break;                               \
-    }                                      \
-    case ::sinew::DType::i64: {            \
-      using T = int64_t;                   \
-      __VA_ARGS__;                         \
-      break;                               \
-    }                                      \
-    case ::sinew::DType::u8: {             \
-      using T = uint8_t;                   \
-      __VA_ARGS__;                         \
-      break;                               \
-    }                                      \
+// Every type but bf16, which only some entries of some backends know.
+#define SINEW_DISPATCH_ALL(dtype, op, ...)                                                         \
+  switch (dtype) {                                                                                 \
+    case ::sinew::DType::f32: {                                                                    \
+      using T = float;                                                                             \
+      __VA_ARGS__;                                                                                 \
+      break;                                                                                       \
+    }                                                                                              \
+    case ::sinew::DType::f64: {                                                                    \
+      using T = double;                                                                            \
+      __VA_ARGS__;                                                                                 \
+      break;                                                                                       \
+    }                                                                                              \
+    case ::sinew::DType::i32: {                                                                    \
+      using T = int32_t;                                                                           \
+      __VA_ARGS__;                                                                                 \
+      break;                                                                                       \
+    }                                                                                              \
+    case ::sinew::DType::i64: {                                                                    \
+      using T = int64_t;                                                                           \
+      __VA_ARGS__;                                                                                 \
+      break;                                                                                       \
+    }                                                                                              \
+    case ::sinew::DType::u8: {                                                                     \
+      using T = uint8_t;                                                                           \
+      __VA_ARGS__;                                                                                 \
+      break;                                                                                       \
+    }                                                                                              \
+    default:                                                                                       \
+      SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64, i32, i64, u8"); \
   }

@@ -8,11 +8,8 @@
 #include <math.h>
 #include <stdint.h>
 
-#if defined(__CUDACC__)
-#define SINEW_HD __host__ __device__ __forceinline__
-#else
-#define SINEW_HD inline __attribute__((always_inline))
-#endif
+#include "core/host_device.h"
+
 #ifndef SINEW_FUNCTOR_NS
 #define SINEW_FUNCTOR_NS functor
 #endif

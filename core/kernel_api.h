@@ -6,6 +6,10 @@
 // `download` returns when the data is there. Kernels never keep a pointer after returning (CPU) or after the
 // stream has passed them (CUDA). Output buffers do not overlap inputs except where an argument says "in place".
 //
+// Types: "floats" are f32 and f64, "all types" includes bf16; an entry that takes bf16 beside floats says so. bf16 is a
+// form of storage (core/bfloat16.h): the arithmetic is f32's, results are rounded once, and what would lose by it stays
+// f32: sums, channel vectors, statistics, filters, the weights of a product. Entries refuse other types (Error).
+//
 // Adding a kernel: core/README.md. A mirrored implementation is expected of every backend; a null entry is
 // reported by name when somebody needs it.
 #pragma once
@@ -28,10 +32,11 @@ enum class BinaryOp : uint8_t { SINEW_BINARY_OPS(SINEW_ENUMERATOR) };
 enum class ReduceOp : uint8_t { sum, max, argmax };
 enum class RandomDist : uint8_t { uniform, normal, rademacher };
 enum class Activation : uint8_t { none, relu, tanh, sigmoid };
+enum class F32Operand : uint8_t { none, a, b };
 
 namespace kernel {
 
-// y[i] = op(x[i]); x == y allowed. Floating-point types.
+// y[i] = op(x[i]); x == y allowed. Floats and bf16.
 struct UnaryArgs {
   UnaryOp op;
   DType dtype;
@@ -70,7 +75,7 @@ struct FillArgs {
   double value;
 };
 
-// y[i] = convert(x[i]); float to integer truncates toward zero.
+// y[i] = convert(x[i]); float to integer truncates toward zero, to bf16 goes by way of f32. All types.
 struct CastArgs {
   DType from, to;
   int64_t n;
@@ -90,7 +95,8 @@ struct StridedCopyArgs {
 };
 
 // x is (outer, reduced, inner), y is (outer, inner). sum: floats accumulate in double for f64 and in blocks for
-// f32, the order independent of the number of threads. argmax writes i64, the first of equals. sum and max: all types.
+// f32, the order independent of the number of threads. argmax writes i64, the first of equals. All types; a sum of bf16
+// is f32.
 struct ReduceArgs {
   ReduceOp op;
   DType dtype;
@@ -101,7 +107,9 @@ struct ReduceArgs {
 
 // C = act(alpha * op(A) op(B) + beta * C + bias), row-major, `batch` times with the given strides.
 // op(A) is (m, k): A has leading dimension lda and is stored (k, m) when trans_a. bias is null or (n).
-// With beta == 0, C is not read. f32, f64; act and bias only with beta == 0.
+// With beta == 0, C is not read. Floats; act and bias only with beta == 0.
+// bf16, with beta == 0: A and B are bf16 but for the one that f32_operand names, whose values are rounded to bf16; C is
+// bf16 where one is named and else f32. bias is f32.
 struct GemmArgs {
   DType dtype;
   bool trans_a, trans_b;
@@ -116,6 +124,7 @@ struct GemmArgs {
   int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
   const void* bias;
   Activation act;
+  F32Operand f32_operand = F32Operand::none;
 };
 
 // Convolution as networks use it (a correlation), dilation 1, one group. x is (n, h, w, c), filters (k, r, s, c),
@@ -125,7 +134,8 @@ struct GemmArgs {
 //   conv_forward: out = act(y + bias)          conv_dx: out = sum over what y's cotangent `y` reaches, like x
 //   conv_dw: out = the same, like the filters
 // bias (k, or null) and act (none or relu) belong to conv_forward. accumulate, for the first two without bias and act:
-// out += instead of out =, what is added being rounded first. No extent is zero. Floats.
+// out += instead of out =, what is added being rounded first. No extent is zero. Floats, and bf16: then x, y and what
+// is written like them are bf16, filters (whose values are rounded to bf16) and bias f32.
 struct ConvArgs {
   DType dtype;
   int64_t n, h, w, c;
@@ -188,7 +198,7 @@ struct CrossEntropyArgs {
 
 // Pooling. Windows of kernel x kernel at distances `stride` over (n, h, w, c), padded by `pad`, make (n, p, q, c); the
 // padding takes no part in a maximum and is zero in an average. index: for every pooled value the place in its window,
-// row by row, like the pooled array. kernel x kernel <= 256 where there is an index. Floats.
+// row by row, like the pooled array. kernel x kernel <= 256 where there is an index. Floats and bf16.
 //   max_pool: y = maximum, index (or null) written; the first of equals    avg_pool: y = sum / kernel^2
 //   max_pool_gather: y = x at the places (x like the input)                avg_pool_grad: its transpose, y like the
 //   input max_pool_scatter: its transpose, y like the input
@@ -202,7 +212,7 @@ struct PoolArgs {
 };
 
 // Normalisation over (rows, channels), channels last; act is max(., 0) when relu, else nothing. Vectors hold one value
-// a channel. All floats of one type. Formulas: core/ops/norm.cpp.
+// a channel. Floats, and bf16 with vectors in f32, but for batch_norm_grad2. Formulas: core/ops/norm.cpp.
 
 // y = act((x - center) * scale + shift + residual); residual may be null.
 struct ChannelAffineArgs {
@@ -245,7 +255,7 @@ struct BatchNormGrad2Args {
 };
 
 // Row by row over (rows, cols): inv_std = (biased variance + eps)^(-1/2), y = (x - mean) * inv_std * gamma + beta;
-// gamma and beta (cols), mean and inv_std (rows). Floats.
+// gamma and beta (cols), mean and inv_std (rows). Floats, and bf16 with these four in f32.
 struct LayerNormArgs {
   DType dtype;
   int64_t rows, cols;
@@ -253,7 +263,7 @@ struct LayerNormArgs {
   const void *x, *gamma, *beta;
   void *y, *mean, *inv_std;
 };
-// Its derivatives for the cotangent g of y. dx may be null. Floats.
+// Its derivatives for the cotangent g of y. dx may be null. Types as above; dgamma and dbeta are like gamma.
 struct LayerNormGradArgs {
   DType dtype;
   int64_t rows, cols;
@@ -261,7 +271,7 @@ struct LayerNormGradArgs {
   void *dx, *dgamma, *dbeta;
 };
 
-// y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats.
+// y[i] = x[i] / keep where uniform(key, i) < keep, else 0. Floats and bf16.
 struct DropoutArgs {
   DType dtype;
   int64_t n;

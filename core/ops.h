@@ -2,6 +2,11 @@
 // type and one device. Every op throws Error with its name and the offending shapes. Derivatives are of
 // any order unless an op says otherwise. Where each op lives: core/ops/*.cpp, one family a file.
 //
+// bf16 is for what flows through a network; what is learned or summed up stays f32. So a sum of bf16 is f32; filters,
+// weights, biases and the vectors of the normalisations are f32 beside bf16 images and activations, and so are their
+// cotangents. Of two operands of a product, one bf16 and one f32 make bf16, two bf16 make f32: the families stay closed
+// under differentiation. Softmax and losses, one_hot and the *_composite take no bf16.
+//
 // Thread safety: pure functions.
 #pragma once
 
@@ -58,7 +63,7 @@ inline Tensor operator*(double s, const Tensor& a) { return affine(a, s, 0); }
 inline Tensor operator*(const Tensor& a, double s) { return affine(a, s, 0); }
 inline Tensor operator+(const Tensor& a, double s) { return affine(a, 1, s); }
 
-// Another element type; differentiable between floats.
+// Another element type; differentiable between floats and bf16.
 Tensor cast(const Tensor& x, DType dtype);
 
 // ---- shape ----
@@ -147,7 +152,8 @@ Tensor mse(const Tensor& prediction, const Tensor& target);  // mean of squared 
 // Batch norm in training (Ioffe and Szegedy 2015): x (..., channels) is normalised over all axes but the last,
 //   y = act((x - mean) / sqrt(variance + eps) * gamma + beta + residual)
 // with the biased variance. act: none or relu. residual: x's shape or undefined. Fused, as are its first and second
-// derivatives; higher orders go through public ops. Throws Error when a channel has a single value.
+// derivatives; higher orders go through public ops. Of bf16 data there is no second derivative. Throws Error when a
+// channel has a single value.
 struct BatchNorm {
   Tensor y;
   // Of this batch, (channels), not differentiable: running statistics are made of mean and variance, which is the
@@ -165,7 +171,7 @@ Tensor channel_affine(const Tensor& x, const Tensor& center, const Tensor& scale
                       const Tensor& residual = Tensor(), Activation act = Activation::none);
 
 // Layer norm (Ba et al. 2016) over the last axis: (x - mean) / sqrt(variance + eps) * gamma + beta with the biased
-// variance of each row; x (..., d), gamma and beta (d). Fused, as is its first derivative.
+// variance of each row; x (..., d), gamma and beta (d). Fused, as is its first derivative, which of bf16 data is all.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
 Tensor layer_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
 

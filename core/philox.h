@@ -5,18 +5,12 @@
 // A random tensor is named by an RngKey; element i uses word i % 4 of block i / 4. Integer results and the
 // uniform floats are exact everywhere; normals (Box-Muller) agree to the libm's rounding.
 //
-// Plain C-like code without includes beyond <stdint.h>, so that .cu files can use it.
+// Plain C-like code without standard C++ headers, so that .cu files can use it.
 #pragma once
 
 #include <stdint.h>
 
-#ifndef SINEW_HD
-#if defined(__CUDACC__)
-#define SINEW_HD __host__ __device__ __forceinline__
-#else
-#define SINEW_HD inline __attribute__((always_inline))
-#endif
-#endif
+#include "core/host_device.h"
 
 namespace sinew {
 

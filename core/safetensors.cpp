@@ -344,6 +344,8 @@ Status write_safetensors(const std::string& path, const SafetensorsFile& file) {
     SINEW_CHECK(name != kMetadata, "write_safetensors", "a tensor cannot be named ", kMetadata);
     const auto* type = std::find_if(std::begin(kTypes), std::end(kTypes),
                                     [&array = array](const TypeName& t) { return t.dtype == array.dtype; });
+    SINEW_CHECK(type != std::end(kTypes), "write_safetensors", "tensor '", name, "' is ", to_string(array.dtype),
+                ", which files do not have");
     header[name] = {{"dtype", type->name},
                     {"shape", std::vector<int64_t>(array.shape.dims().begin(), array.shape.dims().end())},
                     {"data_offsets", {offset, offset + array.bytes.size()}}};

@@ -77,7 +77,7 @@ void Tensor::read(void* host) const { download(view(), host); }
 
 Tensor& Tensor::set_requires_grad(bool on) {
   SINEW_CHECK(!p_->grad_fn, "set_requires_grad", "of the result of ", p_->grad_fn->name, "; only leaves can be marked");
-  SINEW_CHECK(!on || is_float(p_->dtype), "set_requires_grad", "a tensor of ", to_string(p_->dtype),
+  SINEW_CHECK(!on || is_float_or_bf16(p_->dtype), "set_requires_grad", "a tensor of ", to_string(p_->dtype),
               " has no derivative");
   p_->requires_grad = on;
   return *this;

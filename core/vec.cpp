@@ -37,6 +37,13 @@ class DeviceScalar {
   double value_ = 0;
 };
 
+template <class T>
+std::vector<double> doubles_of(ConstVecView x) {
+  std::vector<T> host(static_cast<size_t>(x.size));
+  download(x, host.data());
+  return std::vector<double>(host.begin(), host.end());
+}
+
 double dot_of(ConstVecView x, ConstVecView y) {
   DeviceScalar result(x.device);
   kernels(x.device).dot({x.dtype, x.size, x.data, y.data, result.data()});
@@ -117,13 +124,8 @@ void upload(const void* host, VecView to) {
   if (to.size) kernels(to.device).upload(to.data, host, to.bytes());
 }
 std::vector<double> to_doubles(ConstVecView x) {
-  std::vector<double> out(static_cast<size_t>(x.size));
-  SINEW_DISPATCH_ALL(x.dtype, "to_doubles", {
-    std::vector<T> host(out.size());
-    download(x, host.data());
-    for (size_t i = 0; i < out.size(); ++i) out[i] = static_cast<double>(host[i]);
-  })
-  return out;
+  if (x.dtype == DType::bf16) return doubles_of<bfloat16>(x);
+  SINEW_DISPATCH_ALL(x.dtype, "to_doubles", return doubles_of<T>(x));
 }
 std::string sha256_hex(ConstVecView x) {
   if (x.device == Device::cpu) return sha256_hex(x.data, x.bytes());

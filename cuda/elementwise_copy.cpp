@@ -141,7 +141,10 @@ void fill(const kernel::FillArgs& args) {
       return run_fill<uint64_t, int64_t>(args);
     case DType::u8:
       return run_fill<uint8_t, uint8_t>(args);
+    case DType::bf16:
+      break;
   }
+  SINEW_FAIL("fill", "no kernel for ", to_string(args.dtype));
 }
 
 void where(const kernel::WhereArgs& args) {
@@ -175,8 +178,10 @@ void strided_copy(const kernel::StridedCopyArgs& args) {
       return run_strided<uint8_t>(axes, args.x, args.y);
     case 4:
       return run_strided<uint32_t>(axes, args.x, args.y);
-    default:
+    case 8:
       return run_strided<uint64_t>(axes, args.x, args.y);
+    default:
+      SINEW_FAIL("strided_copy", "no kernel for ", to_string(args.dtype));
   }
 }
 

@@ -100,7 +100,7 @@ uint64_t common_options_hash(const Options& options) {
   for (const OptionSpec& spec : option_table()) {
     const std::string key = spec.key;
     if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
-        key != "train.batch" && key != "scheme.bn")
+        key != "train.batch" && key != "train.precision" && key != "scheme.bn")
       continue;
     if (key == "data.dir" || key == "data.file" || key == "data.test_file" || key == "data.threads")
       continue;  // each host may keep and read its data in its own way
@@ -115,6 +115,9 @@ uint64_t common_options_hash(const Options& options) {
 }  // namespace
 
 Result<RunContext> prepare_run(const Options& options) {
+  if (options.train.precision == "bf16" && device_of(options) == Device::cuda)
+    return make_status(StatusCode::invalid_argument,
+                       "train.precision = bf16: run.device cuda has no bf16 kernels yet; use --train.precision f32");
   Result<nn::DataSplit> data = nn::open_data(data_options(options));
   if (!data.ok()) return data.status();
   Result<nn::Model> model = make_model(options.model, data->train->sample_shape(), data->train->classes());
@@ -152,6 +155,7 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
       .steps = context.steps,
       .first_step = first_step,
       .seed = static_cast<uint64_t>(o.train.seed),
+      .bf16 = o.train.precision == "bf16",
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
       .on_step = [&](const StepReport& step) {

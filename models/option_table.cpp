@@ -212,6 +212,12 @@ std::vector<OptionSpec> make_table() {
        .max = 1024, .derived = "cores / workers of this machine, at least 1"},
       {SINEW_OPTION(train.eval_every), .kind = Kind::integer,
        .help = "distance of the tests on the test set; 0: an epoch", .unit = "steps", .max = 1e12},
+      {SINEW_OPTION(train.precision), .kind = Kind::name,
+       .help = "of activations and the products they enter; parameters, gradients, losses and the curvature are f32",
+       .names =
+           [] {
+             return Names{"f32", "bf16"};
+           }},
       {SINEW_OPTION(train.nonfinite), .kind = Kind::name,
        .help = "a loss that is NaN or infinite ends the run, or its step is left out",
        .names =

@@ -125,13 +125,18 @@ void Trainer::update(bool usable) {
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
   optimizer_.before_gradient(parameter_vector_.mutable_view());
   const nn::Batch batch = loader_.next();
-  const nn::Pass pass{
-      parameters_, true, settings.seed, static_cast<uint32_t>(world_.rank()), static_cast<uint64_t>(step), &buffers_};
+  const optim::Needs needs = optimizer_.needs();
+  const nn::Pass pass{.parameters = parameters_,
+                      .training = true,
+                      .seed = settings.seed,
+                      .rank = static_cast<uint32_t>(world_.rank()),
+                      .step = static_cast<uint64_t>(step),
+                      .buffers = &buffers_,
+                      .bf16 = settings.bf16 && needs.curvature == optim::Curvature::none};
   ForwardPass forward{model_.forward(batch.inputs, pass), {}};
   forward.loss = settings.loss(forward.logits, batch.labels);
   // Read when the backward pass is under way: a device has its work then while the host waits for these.
   const Tensor loss = forward.loss.detach(), logits = forward.logits.detach();
-  const optim::Needs needs = optimizer_.needs();
   if (needs.curvature == optim::Curvature::none) {
     grad({forward.loss}, parameters_.all(), {}, {.into = gradient_views_});
   } else {

@@ -39,6 +39,8 @@ struct TrainerSettings {
   int64_t steps = 0;       // run until this many steps are done, counted from 0
   int64_t first_step = 0;  // > 0 for a restarted worker
   uint64_t seed = 1;       // of dropout masks and the estimates of the curvature
+  // Activations in bf16 (nn::Pass). Steps that estimate the curvature are f32 as a whole.
+  bool bf16 = false;
   // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
   bool skip_nonfinite = false;
   nn::Loss loss = nn::cross_entropy;

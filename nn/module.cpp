@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "core/ops.h"
+
 namespace sinew::nn {
 
 ParamId Declarations::parameter(const std::string& name, const Shape& shape, const Initializer& init,
@@ -79,7 +81,8 @@ Tensor Model::forward(const Tensor& x, const Pass& pass) const {
   bool fits = x.ndim() == input_.ndim() + 1;
   for (int axis = 0; fits && axis < input_.ndim(); ++axis) fits = x.shape()[axis + 1] == input_[axis];
   SINEW_CHECK(fits, "model", "'", name_, "' takes samples of shape ", input_, " after the batch axis, got ", x.shape());
-  Tensor y = root_->forward(x, pass);
+  Tensor y = root_->forward(pass.bf16 ? cast(x, DType::bf16) : x, pass);
+  if (pass.bf16) y = cast(y, DType::f32);
   SINEW_CHECK(y.ndim() == 2 && y.shape()[0] == x.shape()[0] && y.shape()[1] == outputs_, "model", "'", name_, "' made ",
               y.shape(), " of ", x.shape(), ", declared with ", outputs_, " outputs");
   return y;

@@ -113,6 +113,9 @@ struct Pass {
   const Buffers* buffers = nullptr;
   // Weight of this batch's statistics; < 0: each layer's own momentum.
   double buffer_momentum = -1;
+  // Activations in bf16, and their cotangents: Model::forward converts its input and its result. Parameters, their
+  // gradients, buffers and the outputs stay f32 (core/ops.h). First derivatives only, if there is batch or layer norm.
+  bool bf16 = false;
 };
 
 class Module {
@@ -140,7 +143,8 @@ class Model {
   int64_t outputs() const { return outputs_; }
   // A fresh theta; every parameter drawn from its own Philox stream (seed, init, index).
   Vec initialize(uint64_t seed, DType dtype = DType::f32, Device device = Device::cpu) const;
-  // x: (n, input...). Returns (n, outputs). Throws Error when the shape does not fit, naming both.
+  // x: (n, input...). Returns (n, outputs), f32 where the pass is bf16. Throws Error when the shape does not fit,
+  // naming both.
   Tensor forward(const Tensor& x, const Pass& pass) const;
 
  private:

@@ -1,5 +1,5 @@
-// Convolutions of the networks' layers, GFLOP/s of the definition (products with padding counted): our own kernels and
-// oneDNN's with its reorders of the filters, each verified against the other first.
+// Convolutions of the networks' layers in f32 and bf16, GFLOP/s of the definition (products with padding counted): our
+// own kernels and oneDNN's with its reorders of the filters, each verified against the other first.
 //
 //   OMP_NUM_THREADS=1 bench_kernels_conv --benchmark_filter=resnet20 --benchmark_repetitions=5
 //       --benchmark_enable_random_interleaving=true        (one command; repetitions of all cases alternate)
@@ -44,20 +44,20 @@ struct Problem {
   Tensor x, filter, y, out;
   bool verified[3] = {};
 
-  explicit Problem(const Layer& l) {
+  Problem(const Layer& l, DType dtype) {
     kernel::ConvArgs& a = args;
-    a.dtype = DType::f32;
+    a.dtype = dtype;
     a.n = l.batch, a.h = a.w = l.size, a.c = l.in, a.k = l.out, a.r = a.s = l.kernel;
     a.p = a.q = (l.size + 2 * l.pad - l.kernel) / l.stride + 1;
     a.stride_h = a.stride_w = l.stride, a.pad_h = a.pad_w = l.pad;
-    x = random_uniform({a.n, a.h, a.w, a.c}, -1, 1, {1, 1000, 0, 0});
+    x = cast(random_uniform({a.n, a.h, a.w, a.c}, -1, 1, {1, 1000, 0, 0}), dtype);
     filter = random_uniform({a.k, a.r, a.s, a.c}, -1, 1, {1, 1000, 1, 0});
-    y = random_uniform({a.n, a.p, a.q, a.k}, -1, 1, {1, 1000, 2, 0});
+    y = cast(random_uniform({a.n, a.p, a.q, a.k}, -1, 1, {1, 1000, 2, 0}), dtype);
     a.x = x.data(), a.filter = filter.data(), a.y = y.data();
   }
   void prepare(Kind kind) {
     const Tensor& like = kind == Kind::forward ? y : kind == Kind::dx ? x : filter;
-    out = Tensor::empty(like.shape());
+    out = Tensor::empty(like.shape(), like.dtype());
     args.out = out.data();
   }
   double flops() const {
@@ -65,9 +65,9 @@ struct Problem {
   }
 };
 
-Problem& problem(const Layer& layer) {
-  static std::map<const Layer*, Problem> all;
-  return all.try_emplace(&layer, layer).first->second;
+Problem& problem(const Layer& layer, DType dtype) {
+  static std::map<std::pair<const Layer*, DType>, Problem> all;
+  return all.try_emplace({&layer, dtype}, layer, dtype).first->second;
 }
 
 using Kernel = void (*)(const kernel::ConvArgs&);
@@ -77,19 +77,19 @@ Kernel pick(const ConvKernels& kernels, Kind kind) {
 
 bool agree(Problem& p, Kind kind) {
   pick(own_conv(), kind)(p.args);
-  const std::vector<float> own = p.out.to_vector<float>();
+  const std::vector<double> own = to_doubles(p.out.view());
   pick(onednn_conv(), kind)(p.args);
-  const std::vector<float> other = p.out.to_vector<float>();
+  const std::vector<double> other = to_doubles(p.out.view());
   double largest = 0, difference = 0;
   for (size_t i = 0; i < own.size(); ++i) {
-    largest = std::max(largest, std::abs(static_cast<double>(own[i])));
-    difference = std::max(difference, std::abs(static_cast<double>(own[i]) - static_cast<double>(other[i])));
+    largest = std::max(largest, std::abs(own[i]));
+    difference = std::max(difference, std::abs(own[i] - other[i]));
   }
-  return difference <= 1e-4 * largest;
+  return difference <= (p.out.dtype() == DType::bf16 ? 1.0 / 128 : 1e-4) * largest;
 }
 
-void conv(benchmark::State& state, const Layer& layer, Kind kind, bool own) {
-  Problem& p = problem(layer);
+void conv(benchmark::State& state, const Layer& layer, DType dtype, Kind kind, bool own) {
+  Problem& p = problem(layer, dtype);
   p.prepare(kind);
   bool& verified = p.verified[static_cast<int>(kind)];
   if (!verified && !agree(p, kind)) {
@@ -110,17 +110,19 @@ void conv(benchmark::State& state, const Layer& layer, Kind kind, bool own) {
 int main(int argc, char** argv) {
   using namespace sinew;
   for (const Layer& layer : kLayers)
-    for (Kind kind : {Kind::forward, Kind::dx, Kind::dw})
-      for (bool own : {true, false}) {
-        const std::string name = std::string(layer.net) + "/" + std::to_string(layer.size) + "x" +
-                                 std::to_string(layer.in) + "to" + std::to_string(layer.out) + "k" +
-                                 std::to_string(layer.kernel) + "s" + std::to_string(layer.stride) + "/" +
-                                 name_of(kind) + (own ? "/own" : "/onednn");
-        benchmark::RegisterBenchmark(name.c_str(),
-                                     [&layer, kind, own](benchmark::State& state) { conv(state, layer, kind, own); })
-            ->UseRealTime()
-            ->Unit(benchmark::kMicrosecond);
-      }
+    for (DType dtype : {DType::f32, DType::bf16})
+      for (Kind kind : {Kind::forward, Kind::dx, Kind::dw})
+        for (bool own : {true, false}) {
+          const std::string name = std::string(layer.net) + "/" + std::to_string(layer.size) + "x" +
+                                   std::to_string(layer.in) + "to" + std::to_string(layer.out) + "k" +
+                                   std::to_string(layer.kernel) + "s" + std::to_string(layer.stride) + "/" +
+                                   name_of(kind) + "/" + to_string(dtype) + (own ? "/own" : "/onednn");
+          benchmark::RegisterBenchmark(
+              name.c_str(),
+              [&layer, dtype, kind, own](benchmark::State& state) { conv(state, layer, dtype, kind, own); })
+              ->UseRealTime()
+              ->Unit(benchmark::kMicrosecond);
+        }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::RunSpecifiedBenchmarks();

@@ -1,4 +1,4 @@
-// Convolutions through oneDNN, f32, on N,H,W,C activations as they are.
+// Convolutions through oneDNN, f32 and bf16, on N,H,W,C activations as they are.
 //
 // Filters are reordered: given as (k, r, s, c), oneDNN 2.6.3 falls back to its reference code (0.3 GFLOP/s), so each
 // call brings them into the layout that the primitive asks for, or the gradient back, which for the layers of
@@ -7,7 +7,6 @@
 // memory.
 //
 // Results of the derivative towards the filters depend on the number of threads: oneDNN cuts that sum by thread.
-#include <cstdlib>
 #include <memory>
 #include <unordered_map>
 
@@ -25,9 +24,10 @@ enum Kind : int32_t { kForward, kDx, kDw };
 struct Key {
   int64_t n, h, w, c, k, r, s, stride_h, stride_w, pad_h, pad_w;
   int32_t kind, bias, act, threads;
+  int64_t dtype;
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
 };
-static_assert(sizeof(Key) == 11 * 8 + 16, "no padding: compared as bytes");
+static_assert(sizeof(Key) == 12 * 8 + 16, "no padding: compared as bytes");
 
 struct Cached {
   dnnl::primitive primitive;  // empty when oneDNN has only its reference code for this geometry
@@ -37,28 +37,11 @@ struct Cached {
   size_t filter_bytes = 0, scratch_bytes = 0;
 };
 
-struct Workspace {
-  char* data = nullptr;
-  size_t bytes = 0;
-  char* reserve(size_t wanted) {
-    if (wanted > bytes) {
-      std::free(data);
-      bytes = (wanted + 4095) / 4096 * 4096;
-      data = static_cast<char*>(std::aligned_alloc(4096, bytes));
-      if (!data) SINEW_FAIL("conv2d", bytes, " bytes of workspace: out of memory");
-    }
-    return data;
-  }
-  ~Workspace() { std::free(data); }
-};
-
 struct Cache {
   dnnl::stream stream{engine()};
   std::unordered_map<Key, Cached, BytesHash<Key>> primitives;
   Workspace workspace;
 };
-
-constexpr auto kF32 = memory::data_type::f32;
 
 // Primitive, reorder and memory objects from a primitive descriptor.
 template <class Primitive, class Descriptor>
@@ -85,11 +68,14 @@ Cached assemble(const Descriptor& pd, const memory::desc& x, const memory::desc&
 }
 
 Cached make(const Key& key, const kernel::ConvArgs& a) {
-  const memory::desc x({a.n, a.c, a.h, a.w}, kF32, memory::format_tag::nhwc);
-  const memory::desc y({a.n, a.k, a.p, a.q}, kF32, memory::format_tag::nhwc);
+  const auto data = a.dtype == DType::bf16 ? kBf16 : kF32;
+  const memory::desc x({a.n, a.c, a.h, a.w}, data, memory::format_tag::nhwc);
+  const memory::desc y({a.n, a.k, a.p, a.q}, data, memory::format_tag::nhwc);
   const memory::dims filter_dims{a.k, a.c, a.r, a.s};
   const memory::desc plain(filter_dims, kF32, memory::format_tag::ohwi);
-  const memory::desc any(filter_dims, kF32, memory::format_tag::any);
+  // The reorders also convert: bf16 filters are ours rounded, and the gradient of bf16 images comes in f32.
+  const memory::desc any(filter_dims, data, memory::format_tag::any),
+      any_f32(filter_dims, kF32, memory::format_tag::any);
   const memory::desc bias({a.k}, kF32, memory::format_tag::x);
   // What padding is needed after the last row and column for the outputs to be (p, q).
   const memory::dims stride{a.stride_h, a.stride_w}, before{a.pad_h, a.pad_w};
@@ -121,7 +107,7 @@ Cached make(const Key& key, const kernel::ConvArgs& a) {
       return assemble<Dx>(pd, x, y, plain, pd.weights_desc(), false);
     }
     using Dw = dnnl::convolution_backward_weights;
-    const Dw::primitive_desc pd({algorithm, x, any, y, stride, before, after}, attr, engine(), hint);
+    const Dw::primitive_desc pd({algorithm, x, any_f32, y, stride, before, after}, attr, engine(), hint);
     return assemble<Dw>(pd, x, y, plain, pd.diff_weights_desc(), true);
   } catch (const dnnl::error&) {
     return Cached();  // oneDNN has no such convolution: the caller takes ours
@@ -136,7 +122,7 @@ void execute(const dnnl::primitive& primitive, const dnnl::stream& stream,
 }
 
 bool run(Kind kind, const kernel::ConvArgs& a) {
-  if (a.dtype != DType::f32) return false;
+  if (!serves(a.dtype)) return false;
   static thread_local Cache cache;
   Key key{a.n,
           a.h,
@@ -152,7 +138,8 @@ bool run(Kind kind, const kernel::ConvArgs& a) {
           kind,
           kind == kForward && a.bias,
           kind == kForward ? static_cast<int32_t>(a.act) : 0,
-          num_threads()};
+          num_threads(),
+          static_cast<int64_t>(a.dtype)};
   auto found = cache.primitives.find(key);
   if (found == cache.primitives.end()) found = cache.primitives.emplace(key, make(key, a)).first;
   const Cached& c = found->second;

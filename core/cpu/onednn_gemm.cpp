@@ -2,7 +2,8 @@
 //
 // Primitives are cached per calling thread and geometry. Scratchpads are the user's: Debian's oneDNN crashes when
 // a primitive with a library scratchpad runs on another thread than its maker's. Results depend on the number of
-// threads where there is no AVX-512 (measured: equal bits with it, different ones on AVX2).
+// threads where there is no AVX-512 (measured: equal bits with it, different ones on AVX2). The f32 operand of a bf16
+// product is rounded into the thread's workspace first.
 #include <dnnl.hpp>
 
 #include <cstring>
@@ -22,7 +23,7 @@ constexpr int64_t kSmallProduct = 100000;
 struct Key {
   int64_t m, n, k, lda, ldb, ldc, batch, sa, sb, sc;
   double alpha, beta;
-  int32_t flags;  // trans_a, trans_b, bias, act
+  int32_t flags;  // trans_a, trans_b, bias, act, dtype, f32_operand
   int32_t threads;
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
 };
@@ -37,20 +38,23 @@ struct Cached {
 
 struct Cache {
   dnnl::stream stream{engine()};
+  Workspace workspace;
   std::unordered_map<Key, Cached, BytesHash<Key>> primitives;
 };
 
-memory::desc matrix(int64_t batch, int64_t rows, int64_t cols, bool trans, int64_t ld, int64_t batch_stride) {
-  if (batch == 1)
-    return memory::desc({rows, cols}, memory::data_type::f32, trans ? memory::dims{1, ld} : memory::dims{ld, 1});
-  return memory::desc({batch, rows, cols}, memory::data_type::f32,
+memory::desc matrix(memory::data_type type, int64_t batch, int64_t rows, int64_t cols, bool trans, int64_t ld,
+                    int64_t batch_stride) {
+  if (batch == 1) return memory::desc({rows, cols}, type, trans ? memory::dims{1, ld} : memory::dims{ld, 1});
+  return memory::desc({batch, rows, cols}, type,
                       trans ? memory::dims{batch_stride, 1, ld} : memory::dims{batch_stride, ld, 1});
 }
 
 Cached make(const kernel::GemmArgs& args) {
-  const auto a = matrix(args.batch, args.m, args.k, args.trans_a, args.lda, args.batch_stride_a);
-  const auto b = matrix(args.batch, args.k, args.n, args.trans_b, args.ldb, args.batch_stride_b);
-  const auto c = matrix(args.batch, args.m, args.n, false, args.ldc, args.batch_stride_c);
+  const auto type = args.dtype == DType::bf16 ? kBf16 : kF32;
+  const auto a = matrix(type, args.batch, args.m, args.k, args.trans_a, args.lda, args.batch_stride_a);
+  const auto b = matrix(type, args.batch, args.k, args.n, args.trans_b, args.ldb, args.batch_stride_b);
+  const auto c = matrix(args.f32_operand == F32Operand::none ? kF32 : kBf16, args.batch, args.m, args.n, false,
+                        args.ldc, args.batch_stride_c);
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   if (args.alpha != 1) attr.set_output_scales(0, {static_cast<float>(args.alpha)});
@@ -81,10 +85,26 @@ Cached make(const kernel::GemmArgs& args) {
   return cached;
 }
 
+// From the first element that is read to the last.
+int64_t elements_of_a(const kernel::GemmArgs& args) {
+  const int64_t rows = args.trans_a ? args.k : args.m, cols = args.trans_a ? args.m : args.k;
+  return (args.batch - 1) * args.batch_stride_a + (rows - 1) * args.lda + cols;
+}
+int64_t elements_of_b(const kernel::GemmArgs& args) {
+  const int64_t rows = args.trans_b ? args.n : args.k, cols = args.trans_b ? args.k : args.n;
+  return (args.batch - 1) * args.batch_stride_b + (rows - 1) * args.ldb + cols;
+}
+
+const void* rounded(Workspace& workspace, const void* f32, int64_t n) {
+  void* const bf16 = workspace.reserve(static_cast<size_t>(n) * sizeof(bfloat16));
+  cpu_kernels().cast({DType::f32, DType::bf16, n, f32, bf16});
+  return bf16;
+}
+
 }  // namespace
 
 bool gemm(const kernel::GemmArgs& args) {
-  if (args.dtype != DType::f32 || args.k == 0 || args.batch == 0) return false;
+  if (!serves(args.dtype) || args.k == 0 || args.batch == 0) return false;
   if (args.act != Activation::none && args.act != Activation::relu) return false;
   if (args.bias && args.alpha != 1) return false;  // oneDNN 2 would scale the bias too
   // Below this the primitive's own overhead and its strided reads of transposed operands cost more than our kernel.
@@ -96,13 +116,14 @@ bool gemm(const kernel::GemmArgs& args) {
   key.batch = args.batch;
   if (args.batch > 1) key.sa = args.batch_stride_a, key.sb = args.batch_stride_b, key.sc = args.batch_stride_c;
   key.alpha = args.alpha, key.beta = args.beta;
-  key.flags = args.trans_a | args.trans_b << 1 | (args.bias != nullptr) << 2 | static_cast<int>(args.act) << 3;
+  key.flags = args.trans_a | args.trans_b << 1 | (args.bias != nullptr) << 2 | static_cast<int>(args.act) << 3 |
+              static_cast<int>(args.dtype) << 8 | static_cast<int>(args.f32_operand) << 16;
   key.threads = num_threads();
   auto found = cache.primitives.find(key);
   if (found == cache.primitives.end()) found = cache.primitives.emplace(key, make(args)).first;
   Cached& p = found->second;
-  point(p.a, args.a);
-  point(p.b, args.b);
+  point(p.a, args.f32_operand == F32Operand::a ? rounded(cache.workspace, args.a, elements_of_a(args)) : args.a);
+  point(p.b, args.f32_operand == F32Operand::b ? rounded(cache.workspace, args.b, elements_of_b(args)) : args.b);
   point(p.c, args.c);
   if (args.bias) point(p.bias, args.bias);
   dnnl::error::wrap_c_api(dnnl_primitive_execute(p.primitive.get(), cache.stream.get(), p.count, p.args),

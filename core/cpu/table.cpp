@@ -66,12 +66,14 @@ void gemm(const kernel::GemmArgs& args) {
   if (!onednn::gemm(args)) own.gemm(args);
 }
 
-// Ours are faster on most filters larger than one pixel. Towards an image of few channels ours lose; so they do with
-// AVX-512 towards the filters, except on the smallest images.
-bool own_convolves(const kernel::ConvArgs& args) {
-  return (own_matches.avx2 || own_matches.avx512) && args.r * args.s > 1;
+// In f32 ours are faster on most filters larger than one pixel. Towards an image of few channels ours lose; so they do
+// with AVX-512 towards the filters, except on the smallest images. In bf16 ours, by way of f32, win on those images
+// alone, which fill oneDNN's tiles (AMX) badly; forward they must be smaller still.
+constexpr int64_t kFewChannels = 4, kSmallImage = 16, kTinyImage = 4;
+bool own_convolves(const kernel::ConvArgs& args, int64_t bf16_pixels) {
+  const bool wide = own_matches.avx2 || own_matches.avx512;
+  return wide && args.r * args.s > 1 && (args.dtype != DType::bf16 || args.p * args.q <= bf16_pixels);
 }
-constexpr int64_t kFewChannels = 4, kSmallImage = 16;
 
 // For a kernel that cannot accumulate: out += what it makes, `n` elements.
 void add_result(bool (*convolve)(const kernel::ConvArgs&), void (*otherwise)(const kernel::ConvArgs&),
@@ -80,22 +82,22 @@ void add_result(bool (*convolve)(const kernel::ConvArgs&), void (*otherwise)(con
   void* const sum = args.out;
   args.out = result->data(), args.accumulate = false;
   if (!convolve(args)) otherwise(args);
-  own.axpby({args.dtype, n, 1, 1, sum, args.out, sum});
+  own.binary({BinaryOp::add, args.dtype, 1, {n}, {1}, {1}, sum, args.out, sum});
 }
 
 void conv_forward(const kernel::ConvArgs& args) {
-  if (own_convolves(args)) return own.conv_forward(args);
+  if (own_convolves(args, kTinyImage)) return own.conv_forward(args);
   if (args.accumulate)
     return add_result(onednn::conv_forward, own.conv_forward, args, args.n * args.p * args.q * args.k);
   if (!onednn::conv_forward(args)) own.conv_forward(args);
 }
 void conv_dx(const kernel::ConvArgs& args) {
-  if (own_convolves(args) && args.c > kFewChannels) return own.conv_dx(args);
+  if (own_convolves(args, kSmallImage) && args.c > kFewChannels) return own.conv_dx(args);
   if (args.accumulate) return add_result(onednn::conv_dx, own.conv_dx, args, args.n * args.h * args.w * args.c);
   if (!onednn::conv_dx(args)) own.conv_dx(args);
 }
 void conv_dw(const kernel::ConvArgs& args) {
-  const bool ours = own_convolves(args) && (own_matches.avx2 || args.p * args.q <= kSmallImage);
+  const bool ours = own_convolves(args, kSmallImage) && (own_matches.avx2 || args.p * args.q <= kSmallImage);
   if (ours || !onednn::conv_dw(args)) own.conv_dw(args);
 }
 
@@ -167,6 +169,10 @@ ConvKernels onednn_conv() {
   return {[](const kernel::ConvArgs& args) { onednn::conv_forward(args) ? void() : own.conv_forward(args); },
           [](const kernel::ConvArgs& args) { onednn::conv_dx(args) ? void() : own.conv_dx(args); },
           [](const kernel::ConvArgs& args) { onednn::conv_dw(args) ? void() : own.conv_dw(args); }};
+}
+
+void refuse_type(const char* kernel, DType dtype) {
+  SINEW_FAIL(kernel, "the cpu has no kernel for elements of type ", to_string(dtype));
 }
 
 bool has_kernels(Device device) { return device == Device::cpu || tables[static_cast<int>(device)] != nullptr; }

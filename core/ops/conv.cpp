@@ -1,5 +1,6 @@
 // Convolution: forward, towards the input and towards the filters. Each is linear in both operands and differentiates
-// into the other two, so the family is closed and derivatives of any order cost no further code.
+// into the other two, so the family is closed and derivatives of any order cost no further code. In bf16 too: images
+// are bf16, filters f32, and so are their cotangents.
 #include "core/ops/common.h"
 
 namespace sinew {
@@ -30,9 +31,9 @@ Shape x_shape(const kernel::ConvArgs& a) { return {a.n, a.h, a.w, a.c}; }
 Shape filter_shape(const kernel::ConvArgs& a) { return {a.k, a.r, a.s, a.c}; }
 Shape y_shape(const kernel::ConvArgs& a) { return {a.n, a.p, a.q, a.k}; }
 
-void check_operands(const char* op, const Tensor& a, const Tensor& b) {
-  ops::check_float(op, a);
-  ops::check_pair(op, a, b);
+void check_image_and_filter(const char* op, const Tensor& image, const Tensor& filter) {
+  ops::check_float_or_bf16(op, image);
+  ops::check_beside(op, image, filter);
 }
 
 void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
@@ -43,7 +44,7 @@ void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
 // Without recording: added to `sum` where it is defined.
 Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias, Activation act,
                const ConvOptions& options, const Tensor& sum = Tensor()) {
-  check_operands(op, x, w);
+  check_image_and_filter(op, x, w);
   kernel::ConvArgs args = geometry(op, x.shape(), w.shape(), options);
   args.accumulate = sum.defined();
   Tensor y = sum.defined() ? sum : Tensor::empty(y_shape(args), x.dtype(), x.device());
@@ -57,7 +58,7 @@ Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b
 // Without recording, added to `sum` or else into `destination` where they are defined.
 Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options,
                      const Tensor& destination, const Tensor& sum) {
-  check_operands("conv2d_dx", gy, w);
+  check_image_and_filter("conv2d_dx", gy, w);
   SINEW_CHECK(gy.ndim() == 4 && w.ndim() == 4, "conv2d_dx", "cotangent ", gy.shape(), " and filters ", w.shape(),
               " must have four axes");
   kernel::ConvArgs args = geometry("conv2d_dx", {gy.dim(0), height, width, w.dim(3)}, w.shape(), options);
@@ -72,12 +73,13 @@ Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t 
 
 Tensor towards_filter(const Tensor& x, const Tensor& gy, int64_t rows, int64_t cols, const ConvOptions& options,
                       const Tensor& destination) {
-  check_operands("conv2d_dw", x, gy);
+  ops::check_float_or_bf16("conv2d_dw", x);
+  ops::check_pair("conv2d_dw", x, gy);
   SINEW_CHECK(x.ndim() == 4 && gy.ndim() == 4, "conv2d_dw", "x ", x.shape(), " and cotangent ", gy.shape(),
               " must have four axes");
   kernel::ConvArgs args = geometry("conv2d_dw", x.shape(), {gy.dim(3), rows, cols, x.dim(3)}, options);
   check_y("conv2d_dw", gy, args);
-  Tensor gw = ops::output(destination, filter_shape(args), x);
+  Tensor gw = ops::output(destination, filter_shape(args), wide_of(x.dtype()), x);
   args.dtype = x.dtype(), args.x = x.data(), args.y = gy.data(), args.out = gw.data();
   if (args.n == 0)
     fill(gw.output_view(), 0);
@@ -112,7 +114,7 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const ConvOptions& options) {
 
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act, const ConvOptions& options) {
   if (bias.defined()) {
-    ops::check_pair("conv2d", x, bias);
+    ops::check_beside("conv2d", x, bias);
     SINEW_CHECK(w.ndim() == 4 && bias.shape() == Shape({w.dim(0)}), "conv2d", "bias ", bias.shape(), " for filters ",
                 w.shape());
   }

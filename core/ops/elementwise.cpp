@@ -7,7 +7,7 @@ namespace sinew {
 namespace {
 
 Tensor run_unary(UnaryOp op, const char* name, const Tensor& x, double p0 = 0, double p1 = 0) {
-  ops::check_float(name, x);
+  ops::check_float_or_bf16(name, x);
   Tensor y = ops::like(x);
   if (x.numel()) kernels(x.device()).unary({op, x.dtype(), x.numel(), x.data(), y.data(), p0, p1});
   return y;
@@ -223,7 +223,7 @@ Tensor where(const Tensor& mask, const Tensor& a, const Tensor& b) {
 Tensor cast(const Tensor& x, DType dtype) {
   Tensor y = Tensor::empty(x.shape(), dtype, x.device());
   if (x.numel()) kernels(x.device()).cast({x.dtype(), dtype, x.numel(), x.data(), y.data()});
-  if (!is_float(x.dtype()) || !is_float(dtype)) return y;
+  if (!is_float_or_bf16(x.dtype()) || !is_float_or_bf16(dtype)) return y;
   return record(y, {x}, "cast", [](const VjpContext& ctx, std::span<Tensor> out) {
     out[0] = cast(ctx.cotangent, ctx.inputs[0].dtype());
   });

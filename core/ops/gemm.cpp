@@ -1,5 +1,6 @@
 // Matrix products: with transpose flags the family is closed under differentiation, and nothing is ever stored
-// transposed.
+// transposed. It is with bf16, too: bf16 times f32 is bf16 (activations by weights), bf16 times bf16 is f32 (their
+// cotangents, into a weight's).
 #include "core/ops/common.h"
 
 namespace sinew {
@@ -9,9 +10,13 @@ struct Sizes {
   int64_t batch, m, n, k;
 };
 
+DType product_type(const Tensor& a, const Tensor& b) {
+  return a.dtype() == b.dtype() ? wide_of(a.dtype()) : DType::bf16;
+}
+
 Sizes sizes_of(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b) {
-  ops::check_float("matmul", a);
-  ops::check_pair("matmul", a, b);
+  ops::check_float_or_bf16("matmul", a);
+  if (wide_of(a.dtype()) != wide_of(b.dtype()) || a.device() != b.device()) ops::check_pair("matmul", a, b);
   const int d = a.ndim();
   SINEW_CHECK((d == 2 || d == 3) && b.ndim() == d, "matmul", "of shapes ", a.shape(), " and ", b.shape(),
               "; needs two matrices or two batches of matrices");
@@ -24,7 +29,9 @@ Sizes sizes_of(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b) {
 kernel::GemmArgs gemm_args(const Tensor& a, const Tensor& b, const Tensor& c, bool trans_a, bool trans_b,
                            const Sizes& s) {
   kernel::GemmArgs args{};
-  args.dtype = a.dtype();
+  const bool mixed = a.dtype() != b.dtype();
+  args.dtype = mixed ? DType::bf16 : a.dtype();
+  if (mixed) args.f32_operand = a.dtype() == DType::f32 ? F32Operand::a : F32Operand::b;
   args.trans_a = trans_a, args.trans_b = trans_b;
   args.m = s.m, args.n = s.n, args.k = s.k;
   args.alpha = 1, args.beta = 0;
@@ -56,7 +63,7 @@ namespace ops {
 Tensor matmul_into(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b, const Tensor& destination) {
   const Sizes s = sizes_of(a, b, trans_a, trans_b);
   const Shape shape = a.ndim() == 3 ? Shape{s.batch, s.m, s.n} : Shape{s.m, s.n};
-  Tensor c = output(destination, shape, a);
+  Tensor c = output(destination, shape, product_type(a, b), a);
   if (c.numel() == 0) return c;
   if (s.k == 0)
     fill(c.output_view(), 0);
@@ -78,11 +85,12 @@ Tensor matmul(const Tensor& a, const Tensor& b, bool trans_a, bool trans_b) {
 Tensor linear(const Tensor& x, const Tensor& w, const Tensor& bias, Activation act) {
   SINEW_CHECK(x.ndim() == 2 && w.ndim() == 2, "linear", "x ", x.shape(), " and w ", w.shape(), " must be matrices");
   const Sizes s = sizes_of(x, w, false, true);
+  ops::check_beside("linear", x, w);
   Tensor y = Tensor::empty({s.m, s.n}, x.dtype(), x.device());
   kernel::GemmArgs args = gemm_args(x, w, y, false, true, s);
   args.act = act;
   if (bias.defined()) {
-    ops::check_pair("linear", x, bias);
+    ops::check_beside("linear", x, bias);
     SINEW_CHECK(bias.shape() == Shape({s.n}), "linear", "bias ", bias.shape(), " for ", s.n, " outputs");
     args.bias = bias.data();
   }

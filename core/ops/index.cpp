@@ -40,6 +40,7 @@ Tensor gather(const Tensor& x, const Tensor& index) {
 }
 
 Tensor scatter_add(const Tensor& x, const Tensor& index, int64_t rows) {
+  if (x.dtype() == DType::bf16) return cast(scatter_add(cast(x, DType::f32), index, rows), DType::bf16);
   ops::check_float("scatter_add", x);
   ops::check_index("scatter_add", index, x.device());
   SINEW_CHECK(x.ndim() >= 1 && x.dim(0) == index.numel() && rows >= 0, "scatter_add", index.numel(),

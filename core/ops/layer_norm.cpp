@@ -2,17 +2,18 @@
 //
 // Per row of d elements, h = g gamma, xh = (x - mean) s, s = inv_std, < > the mean over the row:
 //   dx = s (h - <h> - xh <h xh>)     dgamma = sum over rows of g xh     dbeta = sum over rows of g
-// Forward and first derivative are one kernel each; higher orders go through the composite.
+// Forward and first derivative are one kernel each; higher orders go through the composite. Of bf16 data (vectors and
+// statistics are f32 then) there is the first order.
 #include "core/ops/common.h"
 
 namespace sinew {
 namespace {
 
 void check_operands(const Tensor& x, const Tensor& gamma, const Tensor& beta) {
-  ops::check_float("layer_norm", x);
+  ops::check_float_or_bf16("layer_norm", x);
   SINEW_CHECK(x.ndim() >= 1 && x.numel() > 0, "layer_norm", "of shape ", x.shape(), "; needs (..., d) with elements");
   for (const Tensor* v : {&gamma, &beta}) {
-    ops::check_pair("layer_norm", x, *v);
+    ops::check_beside("layer_norm", x, *v);
     SINEW_CHECK(v->shape() == Shape({x.dim(-1)}), "layer_norm", "vector ", v->shape(), " for rows of ", x.dim(-1),
                 " in ", x.shape());
   }
@@ -47,6 +48,7 @@ std::vector<Tensor> layer_norm_grad(const Tensor& g, const Tensor& x, const Tens
       .layer_norm_grad({x.dtype(), x.numel() / x.dim(-1), x.dim(-1), g.data(), x.data(), gamma.data(), mean.data(),
                         inv_std.data(), out[0].data(), out[1].data(), out[2].data()});
   record_all(out, {g, x, gamma, mean, inv_std}, "layer_norm_grad", [eps](const VjpContext& ctx, std::span<Tensor> to) {
+    SINEW_CHECK(ctx.inputs[kX].dtype() != DType::bf16, "layer_norm", "has no second derivative of bf16 data; use f32");
     ops::derivative_by_composite(ctx, to,
                                  [eps](std::span<const Tensor> inputs) { return grad_composite(inputs, eps); });
   });
@@ -58,7 +60,7 @@ std::vector<Tensor> layer_norm_grad(const Tensor& g, const Tensor& x, const Tens
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
   check_operands(x, gamma, beta);
   const int64_t rows = x.numel() / x.dim(-1);
-  Tensor y = ops::like(x), mean = Tensor::empty({rows}, x.dtype(), x.device()), inv_std = ops::like(mean);
+  Tensor y = ops::like(x), mean = Tensor::empty({rows}, gamma.dtype(), x.device()), inv_std = ops::like(mean);
   kernels(x.device())
       .layer_norm({x.dtype(), rows, x.dim(-1), eps, x.data(), gamma.data(), beta.data(), y.data(), mean.data(),
                    inv_std.data()});
@@ -71,6 +73,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
 }
 
 Tensor layer_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
+  ops::check_float("layer_norm", x);
   check_operands(x, gamma, beta);
   Tensor s;
   return normalised(x, eps, &s) * gamma + beta;

@@ -89,6 +89,7 @@ Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels) {
 }
 
 Tensor mse(const Tensor& prediction, const Tensor& target) {
+  ops::check_float("mse", prediction);
   ops::check_same("mse", prediction, target);
   return mean(square(prediction - target));
 }

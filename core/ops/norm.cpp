@@ -7,7 +7,8 @@
 //   to g      gamma s P(u) + a xh + b + r, masked
 //   to gamma  n s q
 //   to x      s P(h) - gamma s^2 q xh,  h = a m - gamma s (<u xh> m + <m xh> u)
-// The first two orders are one kernel each, of two passes over memory; higher ones go through the composite.
+// The first two orders are one kernel each, of two passes over memory; higher ones go through the composite. Of bf16
+// data (vectors are f32 then) there is the first order.
 #include "core/ops/common.h"
 
 namespace sinew {
@@ -16,10 +17,10 @@ namespace {
 int64_t rows_of(const Tensor& x) { return x.numel() / x.dim(-1); }
 
 void check_channels(const char* op, const Tensor& x, std::initializer_list<Tensor> vectors) {
-  ops::check_float(op, x);
+  ops::check_float_or_bf16(op, x);
   SINEW_CHECK(x.ndim() >= 2 && x.numel() > 0, op, "of shape ", x.shape(), "; needs (..., channels) with elements");
   for (const Tensor& v : vectors) {
-    ops::check_pair(op, x, v);
+    ops::check_beside(op, x, v);
     SINEW_CHECK(v.shape() == Shape({x.dim(-1)}), op, "vector ", v.shape(), " for ", x.dim(-1), " channels of ",
                 x.shape());
   }
@@ -60,6 +61,7 @@ std::vector<Tensor> grad_composite(std::span<const Tensor> in, bool relu, double
 
 void grad_vjp(const VjpContext& ctx, std::span<Tensor> out, bool relu, double eps) {
   const std::span<const Tensor>& in = ctx.inputs;
+  SINEW_CHECK(in[kX].dtype() != DType::bf16, "batch_norm", "has no second derivative of bf16 data; use f32");
   if (GradMode::enabled()) {
     ops::derivative_by_composite(
         ctx, out, [relu, eps](std::span<const Tensor> inputs) { return grad_composite(inputs, relu, eps); });
@@ -96,7 +98,7 @@ std::vector<Tensor> batch_norm_grad(const GradInputs& in, bool need_dx, const Te
   std::vector<Tensor> out{!need_dx        ? Tensor()
                           : sum.defined() ? sum
                                           : ops::like(in.x),
-                          ops::output(dgamma_to, channels, in.x), ops::output(dbeta_to, channels, in.x)};
+                          ops::output(dgamma_to, channels, in.gamma), ops::output(dbeta_to, channels, in.gamma)};
   if (in.y.defined()) out.push_back(ops::like(in.x));
   kernels(in.x.device())
       .batch_norm_grad({in.x.dtype(), in.relu, rows_of(in.x), in.x.dim(-1), in.g.data(), in.x.data(), data_of(in.y),
@@ -142,6 +144,7 @@ BatchNorm batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, c
 
 Tensor batch_norm_composite(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& residual,
                             Activation act, double eps) {
+  ops::check_float("batch_norm", x);
   check_channels("batch_norm", x, {gamma, beta});
   const std::vector<int> axes = row_axes(x);
   const Tensor centered = x - mean(x, axes);
@@ -160,14 +163,16 @@ Tensor channel_affine(const Tensor& x, const Tensor& center, const Tensor& scale
       .channel_affine({x.dtype(), relu, rows_of(x), x.dim(-1), x.data(), center.data(), scale.data(), shift.data(),
                        data_of(residual), y.data()});
   auto vjp = [relu](const VjpContext& ctx, std::span<Tensor> out) {
-    const Tensor &x = ctx.inputs[0], &center = ctx.inputs[1], &scale = ctx.inputs[2];
-    const Tensor m = relu ? relu_grad(ctx.cotangent, ctx.output) : ctx.cotangent;
+    const Tensor &center = ctx.inputs[1], &scale = ctx.inputs[2];
+    const DType dtype = ctx.inputs[0].dtype(), wide = wide_of(dtype);
+    const Tensor x = ops::in_type(ctx.inputs[0], wide);
+    const Tensor m = ops::in_type(relu ? relu_grad(ctx.cotangent, ctx.output) : ctx.cotangent, wide);
     const std::vector<int> axes = row_axes(x);
-    if (ctx.needs(0)) out[0] = m * scale;
+    if (ctx.needs(0)) out[0] = ops::in_type(m * scale, dtype);
     if (ctx.needs(1)) out[1] = -(sum(m, axes) * scale);
     if (ctx.needs(2)) out[2] = sum(m * (x - center), axes);
     if (ctx.needs(3)) out[3] = sum(m, axes);
-    if (ctx.inputs.size() > 4 && ctx.needs(4)) out[4] = m;
+    if (ctx.inputs.size() > 4 && ctx.needs(4)) out[4] = ops::in_type(m, dtype);
   };
   return residual.defined() ? record(y, {x, center, scale, shift, residual}, "channel_affine", vjp)
                             : record(y, {x, center, scale, shift}, "channel_affine", vjp);

@@ -53,7 +53,7 @@ struct MaxPool {
   Tensor y, index;
 };
 MaxPool run_max_pool(const Tensor& x, const PoolOptions& o) {
-  ops::check_float("max_pool2d", x);
+  ops::check_float_or_bf16("max_pool2d", x);
   const kernel::PoolArgs args = geometry("max_pool2d", x.shape(), o);
   SINEW_CHECK(o.kernel <= 16, "max_pool2d", "kernel ", o.kernel, "; a place in the window must fit a byte: at most 16");
   Tensor index = Tensor::empty(y_shape(args), DType::u8, x.device());
@@ -74,7 +74,7 @@ Tensor max_pool2d(const Tensor& x, const PoolOptions& options) {
 Tensor max_pool2d_places(const Tensor& x, const PoolOptions& options) { return run_max_pool(x, options).index; }
 
 Tensor max_pool2d_gather(const Tensor& x, const Tensor& places, const PoolOptions& options) {
-  ops::check_float("max_pool2d_gather", x);
+  ops::check_float_or_bf16("max_pool2d_gather", x);
   const kernel::PoolArgs args = geometry("max_pool2d_gather", x.shape(), options);
   check_places("max_pool2d_gather", places, args, x.device());
   const Tensor y = run(kernels(x.device()).max_pool_gather, args, x, places_of(places), y_shape(args));
@@ -86,7 +86,7 @@ Tensor max_pool2d_gather(const Tensor& x, const Tensor& places, const PoolOption
 
 Tensor max_pool2d_scatter(const Tensor& y, const Tensor& places, int64_t height, int64_t width,
                           const PoolOptions& options) {
-  ops::check_float("max_pool2d_scatter", y);
+  ops::check_float_or_bf16("max_pool2d_scatter", y);
   const kernel::PoolArgs args = transposed_geometry("max_pool2d_scatter", y, height, width, options);
   check_places("max_pool2d_scatter", places, args, y.device());
   const Tensor x = run(kernels(y.device()).max_pool_scatter, args, y, places_of(places), x_shape(args));
@@ -96,7 +96,7 @@ Tensor max_pool2d_scatter(const Tensor& y, const Tensor& places, int64_t height,
 }
 
 Tensor avg_pool2d(const Tensor& x, const PoolOptions& options) {
-  ops::check_float("avg_pool2d", x);
+  ops::check_float_or_bf16("avg_pool2d", x);
   const kernel::PoolArgs args = geometry("avg_pool2d", x.shape(), options);
   const Tensor y = run(kernels(x.device()).avg_pool, args, x, nullptr, y_shape(args));
   return record(y, {x}, "avg_pool2d", [options](const VjpContext& ctx, std::span<Tensor> out) {
@@ -106,7 +106,7 @@ Tensor avg_pool2d(const Tensor& x, const PoolOptions& options) {
 }
 
 Tensor avg_pool2d_grad(const Tensor& g, int64_t height, int64_t width, const PoolOptions& options) {
-  ops::check_float("avg_pool2d_grad", g);
+  ops::check_float_or_bf16("avg_pool2d_grad", g);
   const kernel::PoolArgs args = transposed_geometry("avg_pool2d_grad", g, height, width, options);
   const Tensor x = run(kernels(g.device()).avg_pool_grad, args, g, nullptr, x_shape(args));
   return record(x, {g}, "avg_pool2d_grad", [options](const VjpContext& ctx, std::span<Tensor> out) {

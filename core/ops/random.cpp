@@ -4,7 +4,7 @@
 namespace sinew {
 
 Tensor dropout(const Tensor& x, double rate, const RngKey& key) {
-  ops::check_float("dropout", x);
+  ops::check_float_or_bf16("dropout", x);
   SINEW_CHECK(rate >= 0 && rate < 1, "dropout", "rate ", rate, " is not in [0, 1)");
   Tensor y = ops::like(x);
   if (x.numel()) kernels(x.device()).dropout({x.dtype(), x.numel(), 1 - rate, key, x.data(), y.data()});

@@ -1,4 +1,5 @@
-// Sums, means, maxima. Sum and broadcast are each other's derivative.
+// Sums, means, maxima. Sum and broadcast are each other's derivative. A sum of bf16 is f32, so that nothing is lost in
+// it; a mean is as large as its terms, and bf16 again.
 #include <algorithm>
 
 #include "core/ops/common.h"
@@ -48,7 +49,7 @@ Tensor reduce_axes(ReduceOp op, const Tensor& x, unsigned mask) {
     for (int k = i + 1; k < t.ndim(); ++k) inner *= t.shape()[k];
     Shape shape = t.shape();
     for (int k = first; k <= i; ++k) shape.set(k, 1);
-    t = run(op, t, outer, reduced, inner, shape, t.dtype());
+    t = run(op, t, outer, reduced, inner, shape, op == ReduceOp::sum ? wide_of(t.dtype()) : t.dtype());
     i = first;
   }
   return t;
@@ -58,7 +59,7 @@ Tensor reduce_axes(ReduceOp op, const Tensor& x, unsigned mask) {
 
 namespace ops {
 Tensor sum_rows_into(const Tensor& x, const Tensor& destination) {
-  Tensor y = output(destination, {x.dim(1)}, x);
+  Tensor y = output(destination, {x.dim(1)}, wide_of(x.dtype()), x);
   if (y.numel()) kernels(x.device()).reduce({ReduceOp::sum, x.dtype(), 1, x.dim(0), x.dim(1), x.data(), y.data()});
   return y;
 }
@@ -71,15 +72,16 @@ Tensor sum(const Tensor& x, std::vector<int> axes, bool keepdims) {
   Tensor y = alias(reduce_axes(ReduceOp::sum, x, mask), shape);
   return record(y, {x}, "sum", [mask](const VjpContext& ctx, std::span<Tensor> out) {
     const Shape& shape = ctx.inputs[0].shape();
-    out[0] = broadcast_to(reshape(ctx.cotangent, keep_dims(shape, mask)), shape);
+    out[0] = broadcast_to(ops::in_type(reshape(ctx.cotangent, keep_dims(shape, mask)), ctx.inputs[0].dtype()), shape);
   });
 }
 
 Tensor mean(const Tensor& x, std::vector<int> axes, bool keepdims) {
-  ops::check_float("mean", x);
+  ops::check_float_or_bf16("mean", x);
   Tensor total = sum(x, std::move(axes), keepdims);
   SINEW_CHECK(x.numel() > 0, "mean", "of no elements, shape ", x.shape());
-  return affine(total, static_cast<double>(total.numel()) / static_cast<double>(x.numel()), 0);
+  const double share = static_cast<double>(total.numel()) / static_cast<double>(x.numel());
+  return ops::in_type(affine(total, share, 0), x.dtype());
 }
 
 Tensor max(const Tensor& x, std::vector<int> axes, bool keepdims) {
@@ -94,7 +96,7 @@ Tensor max(const Tensor& x, std::vector<int> axes, bool keepdims) {
     for (int i = 0; i < x.ndim(); ++i)
       if (mask & 1u << i) axes.push_back(i);
     const Tensor hits = equal(x, reshape(ctx.output, kept));
-    const Tensor share = axes.empty() ? hits : hits / sum(hits, axes, true);
+    const Tensor share = axes.empty() ? hits : hits / ops::in_type(sum(hits, axes, true), hits.dtype());
     out[0] = share * reshape(ctx.cotangent, kept);
   });
 }
@@ -106,7 +108,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
   const int extra = x.ndim() - shape.ndim();
   for (int i = 0; i < x.ndim(); ++i)
     if (i < extra || shape[i - extra] != x.shape()[i]) axes.push_back(i);
-  return reshape(axes.empty() ? x : sum(x, axes, true), shape);
+  return reshape(axes.empty() ? x : ops::in_type(sum(x, axes, true), x.dtype()), shape);
 }
 
 Tensor argmax(const Tensor& x, int axis) {

@@ -47,7 +47,7 @@ def easgd_cifar():
         nn.Linear(256, 10))  # fmt: skip
 
 
-# name: network, shape of a batch, AdaHessian's distance of two estimates (0: SGD with momentum)
+# name: network, shape of a batch, AdaHessian's distance of two estimates (0: SGD with momentum); _bf16_: autocast
 STEPS = {
     "mlp1024_b128": (lambda: mlp(784, 1024, 1024, 10), (128, 784), 0),
     "mlp1024_b32": (lambda: mlp(784, 1024, 1024, 10), (32, 784), 0),
@@ -56,17 +56,23 @@ STEPS = {
     "easgd_cifar_b128": (easgd_cifar, (128, 3, 28, 28), 0),
     "resnet20_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 0),
     "vgg16_b64": (lambda: NETWORKS["vgg16"](0.5), (64, 3, 32, 32), 0),
+    "mlp1024_bf16_b128": (lambda: mlp(784, 1024, 1024, 10), (128, 784), 0),
+    "lenet_bf16_b64": (lambda: NETWORKS["lenet"](0.5), (64, 1, 28, 28), 0),
+    "resnet20_bf16_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 0),
+    "vgg16_bf16_b64": (lambda: NETWORKS["vgg16"](0.5), (64, 3, 32, 32), 0),
     "resnet20_adahessian_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 1),
 }
 
 
-def sgd_step(model, x, y, options):
+def sgd_step(model, x, y, options, bf16):
     forward = torch.compile(model) if COMPILE else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001, momentum=0.9, **options)
 
     def step():
         optimizer.zero_grad()
-        F.cross_entropy(forward(x), y).backward()
+        with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=bf16):
+            loss = F.cross_entropy(forward(x), y)
+        loss.backward()
         optimizer.step()
 
     return step
@@ -94,7 +100,7 @@ def adahessian_step(model, x, y):
     return step
 
 
-def ways(make, shape, hessian):
+def ways(make, shape, hessian, bf16):
     labels = torch.arange(shape[0], device=DEVICE) % 10
     for layout in (torch.contiguous_format, torch.channels_last) if len(shape) == 4 else (torch.contiguous_format,):
         variants = ({"foreach": True}, {"fused": True}) if DEVICE == "cuda" else ({}, {"foreach": True}, {"fused": True})
@@ -102,7 +108,7 @@ def ways(make, shape, hessian):
             x = torch.randn(shape, device=DEVICE).contiguous(memory_format=layout)
             model = make().to(DEVICE, memory_format=layout)
             try:
-                yield adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, options)
+                yield adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, options, bf16)
             except (TypeError, RuntimeError):  # this version has no such way
                 pass
 
@@ -159,7 +165,7 @@ def speed(step, seconds):
 for name, case in STEPS.items():
     if not CASES.search(name):
         continue
-    fastest, step = max(((speed(s, SECONDS / BLOCKS), s) for s in ways(*case)), key=lambda pair: pair[0])
+    fastest, step = max(((speed(s, SECONDS / BLOCKS), s) for s in ways(*case, "_bf16_" in name)), key=lambda pair: pair[0])
     steps = max(1, int(fastest * SECONDS / BLOCKS))
     for _ in range(BLOCKS):
         begin = time.perf_counter()

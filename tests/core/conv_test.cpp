@@ -206,7 +206,7 @@ TEST(ConvOp, ErrorsNameTheShapes) {
   expect_error([&] { conv2d(x, w, {0, 1, 0, 0}); }, "stride (0, 1)");
   expect_error([&] { conv2d(x, w, {1, 1, 0, -1}); }, "padding (0, -1)");
   expect_error([&] { conv2d(x, Tensor::zeros({6, 3, 3, 3}, DType::f64)); }, "operands differ");
-  expect_error([&] { conv2d(cast(x, DType::i32), cast(w, DType::i32)); }, "needs f32 or f64, got i32");
+  expect_error([&] { conv2d(cast(x, DType::i32), cast(w, DType::i32)); }, "needs f32, f64 or bf16, got i32");
   expect_error([&] { conv2d(x, w, Tensor::zeros({5}), Activation::none); }, "bias (5) for filters (6, 3, 3, 3)");
   const Tensor y = Tensor::zeros({2, 3, 2, 6});
   expect_error([&] { conv2d_dx(y, w, 5, 5); }, "cotangent (2, 3, 2, 6) of a convolution that makes (2, 3, 3, 6)");

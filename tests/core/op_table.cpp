@@ -292,13 +292,48 @@ const std::vector<OpRow>& op_table() {
 }
 
 std::vector<Tensor> op_inputs(const OpRow& row, DType dtype, Device device) {
+  return op_inputs(row, std::vector<DType>(row.shapes.size(), dtype), device);
+}
+
+std::vector<Tensor> op_inputs(const OpRow& row, const std::vector<DType>& dtypes, Device device) {
   std::vector<Tensor> inputs;
   uint32_t stream = 1;
-  for (const Shape& shape : row.shapes)
-    inputs.push_back(cast(random_input(shape, stream++, row.low, row.high, device), dtype));
+  for (const Shape& shape : row.shapes) {
+    const Tensor x = random_input(shape, stream, row.low, row.high, device);
+    inputs.push_back(cast(x, dtypes[stream++ - 1]));
+  }
   for (const auto& index : row.indices)
     inputs.push_back(Tensor::from_vector(index, {static_cast<int64_t>(index.size())}, device));
   return inputs;
+}
+
+std::optional<std::vector<DType>> bf16_types(const OpRow& row) {
+  // By the beginning of the name, the first that fits: b is bf16, f is f32, - refuses bf16. The others take only bf16.
+  static const std::pair<const char*, const char*> kFamilies[] = {
+      {"matmul", "bf"},
+      {"linear", "bff"},
+      {"conv2d_dw", "bb"},
+      {"conv2d_dx", "bf"},
+      {"conv2d", "bff"},
+      {"batch_norm_composite", "-"},
+      {"batch_norm", "bffb"},
+      {"channel_affine", "bfffb"},
+      {"layer_norm_composite", "-"},
+      {"layer_norm", "bff"},
+      {"softmax", "-"},
+      {"log_softmax", "-"},
+      {"one_hot", "-"},
+      {"nll_loss", "-"},
+      {"mse", "-"},
+  };
+  for (const auto& [name, letters] : kFamilies) {
+    if (!row.name.starts_with(name)) continue;
+    if (*letters == '-') return std::nullopt;
+    std::vector<DType> types;
+    for (size_t i = 0; i < row.shapes.size(); ++i) types.push_back(letters[i] == 'b' ? DType::bf16 : DType::f32);
+    return types;
+  }
+  return std::vector<DType>(row.shapes.size(), DType::bf16);
 }
 
 }  // namespace sinew::testing

@@ -2,6 +2,7 @@
 // check, Hessian symmetry, the guarded device and the type sweep (tests/core/op_table_test.cpp).
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,9 @@ struct OpRow {
 
 const std::vector<OpRow>& op_table();
 std::vector<Tensor> op_inputs(const OpRow& row, DType dtype, Device device);
+// Likewise of several types, one a floating-point input.
+std::vector<Tensor> op_inputs(const OpRow& row, const std::vector<DType>& dtypes, Device device);
+// The types that go together where activations are bf16; nothing when the op takes none.
+std::optional<std::vector<DType>> bf16_types(const OpRow& row);
 
 }  // namespace sinew::testing

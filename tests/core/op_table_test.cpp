@@ -78,6 +78,33 @@ TEST_P(OpTable, TypesAgree) {
   EXPECT_TRUE(near(values(got), want, 2e-5));
 }
 
+// bf16 agrees with f32 on the same (rounded) inputs, value and gradient, and runs where the host cannot touch the
+// memory. A row is up to three ops of a few terms, each of whose results is rounded: a few steps of 1/256.
+TEST_P(OpTable, BF16Agrees) {
+  install_guard_device();
+  const std::optional<std::vector<DType>> types = bf16_types(row());
+  const std::vector<DType> all_bf16(row().shapes.size(), DType::bf16);
+  if (!types) {
+    EXPECT_THROW(row().f(op_inputs(row(), all_bf16, Device::cpu)), Error);
+    return;
+  }
+  const auto value_and_gradient = [&](bool wide, Device device) {
+    std::vector<Tensor> x, floats;
+    for (Tensor t : op_inputs(row(), *types, device)) {
+      if (wide && t.dtype() == DType::bf16) t = cast(t, DType::f32);
+      x.push_back(is_float_or_bf16(t.dtype()) ? t.detach().set_requires_grad() : t);
+      if (is_float_or_bf16(t.dtype())) floats.push_back(x.back());
+    }
+    const Tensor y = row().f(x);
+    std::vector<std::vector<double>> out{values(y)};
+    for (const Tensor& g : grad({sum(y)}, floats)) out.push_back(values(g));
+    return out;
+  };
+  const auto got = value_and_gradient(false, Device::cpu), want = value_and_gradient(true, Device::cpu);
+  EXPECT_EQ(value_and_gradient(false, Device::guard), got);
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(near(got[i], want[i], 8.0 / 256)) << i;
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, OpTable, ::testing::Range<size_t>(0, op_table().size()),
                          [](const auto& info) { return op_table()[info.param].name; });
 
@@ -128,7 +155,7 @@ TEST(OpErrors, NameTheOpAndTheShapes) {
   const Tensor a = Tensor::zeros({2, 3}), b = Tensor::zeros({4, 5}), i = Tensor::from_vector<int64_t>({0, 7}, {2});
   expect_error([&] { add(a, b); }, "[add] shapes (2, 3) and (4, 5) do not broadcast");
   expect_error([&] { add(a, Tensor::zeros({2, 3}, DType::f64)); }, "f64");
-  expect_error([&] { exp(i); }, "[exp] needs f32 or f64, got i64");
+  expect_error([&] { exp(i); }, "[exp] needs f32, f64 or bf16, got i64");
   expect_error([&] { matmul(a, b); }, "[matmul] of shapes (2, 3) and (4, 5)");
   expect_error([&] { reshape(a, {4}); }, "[reshape] from (2, 3) to (4)");
   expect_error([&] { reshape_infer(a, {4, -1}); }, "[reshape]");

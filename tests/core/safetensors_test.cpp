@@ -269,6 +269,9 @@ TEST(Safetensors, WriteChecksItsArguments) {
   file = golden_file();
   file.tensors["__metadata__"] = file.tensors["a"];
   EXPECT_THROW((void)write_safetensors("never-written", file), Error);
+  file = golden_file();
+  file.tensors["b"] = {DType::bf16, {2}, std::vector<std::byte>(4)};
+  EXPECT_THROW((void)write_safetensors("never-written", file), Error);
 }
 
 }  // namespace

@@ -40,14 +40,14 @@ struct PassResults {
   float loss;
   std::vector<std::vector<float>> gradients;
 };
-inline PassResults training_pass(Device device, const std::string& loss_name) {
+inline PassResults training_pass(Device device, const std::string& loss_name, bool bf16 = false) {
   Model model = every_layer();
   Vec theta = model.initialize(5, DType::f32, device);
   Parameters parameters = model.parameters(theta);
   Tensor labels = Tensor::from_vector<int64_t>({0, 2, 1, 2}, {4}, device);
   Buffers buffers = model.buffers(theta);
-  Tensor outputs =
-      model.forward(values_on(device), {.parameters = parameters, .training = true, .step = 7, .buffers = &buffers});
+  Tensor outputs = model.forward(
+      values_on(device), {.parameters = parameters, .training = true, .step = 7, .buffers = &buffers, .bf16 = bf16});
   Tensor loss = loss_named(loss_name)(outputs, labels);
   PassResults r{to_doubles(theta.view()), outputs.to_vector<float>(), loss.item<float>(), {}};
   for (const Tensor& g : grad({loss}, parameters.all())) r.gradients.push_back(g.to_vector<float>());

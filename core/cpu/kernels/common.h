@@ -12,41 +12,41 @@
 #include "core/functors.h"
 #include "core/kernel_api.h"
 
-#define KERNEL_DISPATCH_FLOAT(dtype, ...)    \
-  if (dtype == ::sinew::DType::f32) {        \
-    using T = float;                         \
-    __VA_ARGS__;                             \
-  } else if (dtype == ::sinew::DType::f64) { \
-    using T = double;                        \
-    __VA_ARGS__;                             \
+namespace sinew {
+// Throws Error: `kernel` has no code for elements of this type (core/kernel_api.h).
+[[noreturn]] void refuse_type(const char* kernel, DType dtype);
+}  // namespace sinew
+
+// Runs the statement(s) with T bound to the C++ type, in the function of the table's entry.
+#define KERNEL_CASE(name, type, ...) \
+  case ::sinew::DType::name: {       \
+    using T = type;                  \
+    __VA_ARGS__;                     \
+    break;                           \
   }
-#define KERNEL_DISPATCH_ALL(dtype, ...) \
-  switch (dtype) {                      \
-    case ::sinew::DType::f32: {         \
-      using T = float;                  \
-      __VA_ARGS__;                      \
-      break;                            \
-    }                                   \
-    case ::sinew::DType::f64: {         \
-      using T = double;                 \
-      __VA_ARGS__;                      \
-      break;                            \
-    }                                   \
-    case ::sinew::DType::i32: {         \
-      using T = int32_t;                \
-      __VA_ARGS__;                      \
-      break;                            \
-    }                                   \
-    case ::sinew::DType::i64: {         \
-      using T = int64_t;                \
-      __VA_ARGS__;                      \
-      break;                            \
-    }                                   \
-    case ::sinew::DType::u8: {          \
-      using T = uint8_t;                \
-      __VA_ARGS__;                      \
-      break;                            \
-    }                                   \
+#define KERNEL_DISPATCH_FLOAT(dtype, ...)    \
+  switch (dtype) {                           \
+    KERNEL_CASE(f32, float, __VA_ARGS__)     \
+    KERNEL_CASE(f64, double, __VA_ARGS__)    \
+    default:                                 \
+      ::sinew::refuse_type(__func__, dtype); \
+  }
+#define KERNEL_DISPATCH_FLOAT_OR_BF16(dtype, ...)     \
+  switch (dtype) {                                    \
+    KERNEL_CASE(f32, float, __VA_ARGS__)              \
+    KERNEL_CASE(f64, double, __VA_ARGS__)             \
+    KERNEL_CASE(bf16, ::sinew::bfloat16, __VA_ARGS__) \
+    default:                                          \
+      ::sinew::refuse_type(__func__, dtype);          \
+  }
+#define KERNEL_DISPATCH_ALL(dtype, ...)               \
+  switch (dtype) {                                    \
+    KERNEL_CASE(f32, float, __VA_ARGS__)              \
+    KERNEL_CASE(f64, double, __VA_ARGS__)             \
+    KERNEL_CASE(i32, int32_t, __VA_ARGS__)            \
+    KERNEL_CASE(i64, int64_t, __VA_ARGS__)            \
+    KERNEL_CASE(u8, uint8_t, __VA_ARGS__)             \
+    KERNEL_CASE(bf16, ::sinew::bfloat16, __VA_ARGS__) \
   }
 
 namespace sinew::SINEW_CPU_NS {
@@ -117,6 +117,11 @@ inline double parallel_sum(int64_t n, Term term) {
   free(partial);
   return total;
 }
+
+// Products and convolutions whose args.dtype is bf16.
+void gemm_bf16(const kernel::GemmArgs& args);
+enum class ConvKind { forward, dx, dw };
+void conv_bf16(const kernel::ConvArgs& args, ConvKind kind);
 
 // Entries implemented in this folder.
 void unary(const kernel::UnaryArgs& args);

@@ -264,7 +264,13 @@ void towards_input(const kernel::ConvArgs& a) {
 
 }  // namespace
 
-void conv_forward(const kernel::ConvArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, forward<T>(args)) }
-void conv_dx(const kernel::ConvArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, towards_input<T>(args)) }
+void conv_forward(const kernel::ConvArgs& args) {
+  if (args.dtype == DType::bf16) return conv_bf16(args, ConvKind::forward);
+  KERNEL_DISPATCH_FLOAT(args.dtype, forward<T>(args))
+}
+void conv_dx(const kernel::ConvArgs& args) {
+  if (args.dtype == DType::bf16) return conv_bf16(args, ConvKind::dx);
+  KERNEL_DISPATCH_FLOAT(args.dtype, towards_input<T>(args))
+}
 
 }  // namespace sinew::SINEW_CPU_NS

@@ -141,6 +141,7 @@ struct FilterGradient {
 }  // namespace
 
 void conv_dw(const kernel::ConvArgs& args) {
+  if (args.dtype == DType::bf16) return conv_bf16(args, ConvKind::dw);
   KERNEL_DISPATCH_FLOAT(args.dtype, {
     const FilterGradient<T> gradient{args, static_cast<const T*>(args.x), static_cast<const T*>(args.y),
                                      static_cast<T*>(args.out)};

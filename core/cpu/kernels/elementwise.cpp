@@ -1,4 +1,5 @@
-// Elementwise kernels and memory movement. Bound by memory except for the transcendental functions.
+// Elementwise kernels and memory movement. Bound by memory except for the transcendental functions. The arithmetic on
+// bf16 is f32's, rounded once.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -8,9 +9,9 @@ template <class Op, class T>
 void unary_loop(const kernel::UnaryArgs& args) {
   const T* x = static_cast<const T*>(args.x);
   T* y = static_cast<T*>(args.y);
-  const T p0 = static_cast<T>(args.p0), p1 = static_cast<T>(args.p1);
+  const Wide<T> p0 = static_cast<Wide<T>>(args.p0), p1 = static_cast<Wide<T>>(args.p1);
   parallel_elements(args.n, [=](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) y[i] = Op::apply(x[i], p0, p1);
+    for (int64_t i = begin; i < end; ++i) y[i] = static_cast<T>(Op::apply(Wide<T>(x[i]), p0, p1));
   });
 }
 
@@ -81,12 +82,17 @@ void for_rows(const Space& s, Row row) {
 }
 
 template <class Op, class T>
+inline T apply(T a, T b) {
+  return static_cast<T>(Op::apply(Wide<T>(a), Wide<T>(b)));
+}
+
+template <class Op, class T>
 void binary_loop(const Space& s, const T* a, const T* b, T* y) {
   const int64_t inner = s.shape[s.ndim - 1];
   const int64_t sa = s.stride_a[s.ndim - 1], sb = s.stride_b[s.ndim - 1];
   if (s.ndim == 1 && sa == 1 && sb == 1) {
     parallel_elements(inner, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = Op::apply(a[i], b[i]);
+      for (int64_t i = begin; i < end; ++i) y[i] = apply<Op>(a[i], b[i]);
     });
     return;
   }
@@ -95,12 +101,12 @@ void binary_loop(const Space& s, const T* a, const T* b, T* y) {
     const T* pb = b + ob;
     T* py = y + r * inner;
     if (sa == 1 && sb == 1) {
-      for (int64_t i = 0; i < inner; ++i) py[i] = Op::apply(pa[i], pb[i]);
+      for (int64_t i = 0; i < inner; ++i) py[i] = apply<Op>(pa[i], pb[i]);
     } else if (sa == 1 && sb == 0) {
       const T v = *pb;
-      for (int64_t i = 0; i < inner; ++i) py[i] = Op::apply(pa[i], v);
+      for (int64_t i = 0; i < inner; ++i) py[i] = apply<Op>(pa[i], v);
     } else {
-      for (int64_t i = 0; i < inner; ++i) py[i] = Op::apply(pa[i * sa], pb[i * sb]);
+      for (int64_t i = 0; i < inner; ++i) py[i] = apply<Op>(pa[i * sa], pb[i * sb]);
     }
   });
 }
@@ -160,7 +166,7 @@ void strided_copy_typed(const kernel::StridedCopyArgs& args, const Space& s) {
 
 }  // namespace
 
-void unary(const kernel::UnaryArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, unary_typed<T>(args)) }
+void unary(const kernel::UnaryArgs& args) { KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, unary_typed<T>(args)) }
 
 void binary(const kernel::BinaryArgs& args) { KERNEL_DISPATCH_ALL(args.dtype, binary_typed<T>(args)) }
 
@@ -171,7 +177,7 @@ void where(const kernel::WhereArgs& args) {
     const T* b = static_cast<const T*>(args.b);
     T* y = static_cast<T*>(args.y);
     parallel_elements(args.n, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = m[i] != T(0) ? a[i] : b[i];
+      for (int64_t i = begin; i < end; ++i) y[i] = Wide<T>(m[i]) != Wide<T>(0) ? a[i] : b[i];
     });
   })
 }
@@ -181,17 +187,19 @@ void fill(const kernel::FillArgs& args) {
     T* y = static_cast<T*>(args.y);
     const T value = static_cast<T>(args.value);
     parallel_elements(args.n, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) y[i] = value;
+      const T v = value;  // a stored element could be the captured one
+      for (int64_t i = begin; i < end; ++i) y[i] = v;
     });
   })
 }
 
-void cast(const kernel::CastArgs& args) {
-  KERNEL_DISPATCH_ALL(args.from, {
-    using From = T;
-    KERNEL_DISPATCH_ALL(args.to, (cast_loop<From, T>(args)))
-  })
+namespace {
+template <class From>
+void cast_from(const kernel::CastArgs& args) {
+  KERNEL_DISPATCH_ALL(args.to, (cast_loop<From, T>(args)))
 }
+}  // namespace
+void cast(const kernel::CastArgs& args) { KERNEL_DISPATCH_ALL(args.from, cast_from<T>(args)) }
 
 void strided_copy(const kernel::StridedCopyArgs& args) {
   Space s{};
@@ -206,6 +214,9 @@ void strided_copy(const kernel::StridedCopyArgs& args) {
   switch (size_of(args.dtype)) {
     case 1:
       strided_copy_typed<uint8_t>(args, s);
+      break;
+    case 2:
+      strided_copy_typed<uint16_t>(args, s);
       break;
     case 4:
       strided_copy_typed<uint32_t>(args, s);

@@ -286,6 +286,7 @@ struct Product {
 
 void gemm(const kernel::GemmArgs& args) {
   if (args.m == 0 || args.n == 0) return;
+  if (args.dtype == DType::bf16) return gemm_bf16(args);
   KERNEL_DISPATCH_FLOAT(args.dtype, {
     for (int64_t i = 0; i < args.batch; ++i) {
       const Product<T> product{args, static_cast<const T*>(args.a) + i * args.batch_stride_a,

@@ -109,16 +109,16 @@ void cross_entropy(const kernel::CrossEntropyArgs& args) {
 }
 
 void dropout(const kernel::DropoutArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, {
     const T* x = static_cast<const T*>(args.x);
     T* y = static_cast<T*>(args.y);
     const float keep = static_cast<float>(args.keep);
-    const T scale = static_cast<T>(1.0 / args.keep);
+    const Wide<T> scale = static_cast<Wide<T>>(1.0 / args.keep);
     parallel_blocks(args.n, 1 << 12, args.n, [=](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += 4) {
         const PhiloxBlock block = philox_block(args.key, static_cast<uint64_t>(i / 4));
         for (int64_t k = 0; k < 4 && i + k < end; ++k)
-          y[i + k] = uniform01(block.v[k]) < keep ? x[i + k] * scale : T(0);
+          y[i + k] = static_cast<T>(uniform01(block.v[k]) < keep ? x[i + k] * scale : Wide<T>(0));
       }
     });
   })

@@ -1,5 +1,6 @@
 // Batch norm and its first and second derivatives (formulas: core/ops/norm.cpp). Bound by memory: each does one pass
-// that reads for the sums of a channel and one that writes.
+// that reads for the sums of a channel and one that writes. T is the data's type, A = Wide<T> the vectors', the sums'
+// and the arithmetic's.
 #include "core/cpu/kernels/channels.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -15,18 +16,19 @@ enum class Mask { none, from_x, from_y };
 // are combined by Chan, Golub and LeVeque (1983), so that a mean far from zero does not cost digits.
 template <class T>
 void statistics(const Channels& c, const T* x, double* mean, double* m2) {
+  using A = Wide<T>;
   const int64_t channels = c.channels, rows = c.elements / channels;
   Scratch<double> partial(2 * c.chunks * channels);
-  parallel_chunks<T>(c, 2 * c.length, [&](int64_t chunk, int64_t begin, int64_t end, T* lanes) {
-    T* __restrict pivot = lanes + c.length;
+  parallel_chunks<A>(c, 2 * c.length, [&](int64_t chunk, int64_t begin, int64_t end, A* lanes) {
+    A* __restrict pivot = lanes + c.length;
     double* sum = &partial[2 * chunk * channels];
-    lane_sums<1>(c, begin, end, lanes, [=](int64_t i, int64_t, T* v) { v[0] += x[i]; });
+    lane_sums<1>(c, begin, end, lanes, [=](int64_t i, int64_t, A* v) { v[0] += x[i]; });
     fold(c, lanes, sum);
     const double inverse = static_cast<double>(channels) / static_cast<double>(end - begin);
-    for (int64_t j = 0; j < channels; ++j) pivot[j] = static_cast<T>(sum[j] * inverse);
+    for (int64_t j = 0; j < channels; ++j) pivot[j] = static_cast<A>(sum[j] * inverse);
     repeat(c, pivot);
-    lane_sums<1>(c, begin, end, lanes, [=](int64_t i, int64_t l, T* v) {
-      const T d = x[i] - pivot[l];
+    lane_sums<1>(c, begin, end, lanes, [=](int64_t i, int64_t l, A* v) {
+      const A d = x[i] - pivot[l];
       v[0] += d * d;
     });
     fold(c, lanes, sum + channels);
@@ -47,17 +49,18 @@ void statistics(const Channels& c, const T* x, double* mean, double* m2) {
 
 // y = act((x - center) * scale + shift + residual); the vectors are repeated.
 template <class T, bool kResidual, bool kRelu>
-void affine_pass(const Channels& c, const T* x, const T* center, const T* scale, const T* shift, const T* residual,
-                 T* y) {
-  for_elements<T>(c, [=](int64_t i, int64_t l) {
-    T v = (x[i] - center[l]) * scale[l] + shift[l];
+void affine_pass(const Channels& c, const T* x, const Wide<T>* center, const Wide<T>* scale, const Wide<T>* shift,
+                 const T* residual, T* y) {
+  using A = Wide<T>;
+  for_elements<A>(c, [=](int64_t i, int64_t l) {
+    A v = (x[i] - center[l]) * scale[l] + shift[l];
     if (kResidual) v += residual[i];
-    y[i] = kRelu ? (v > T(0) ? v : T(0)) : v;
+    y[i] = static_cast<T>(kRelu ? (v > A(0) ? v : A(0)) : v);
   });
 }
 template <class T>
-void affine_pass(const Channels& c, bool relu, const T* x, const T* center, const T* scale, const T* shift,
-                 const T* residual, T* y) {
+void affine_pass(const Channels& c, bool relu, const T* x, const Wide<T>* center, const Wide<T>* scale,
+                 const Wide<T>* shift, const T* residual, T* y) {
   auto pass = residual ? (relu ? affine_pass<T, true, true> : affine_pass<T, true, false>)
                        : (relu ? affine_pass<T, false, true> : affine_pass<T, false, false>);
   pass(c, x, center, scale, shift, residual, y);
@@ -90,19 +93,20 @@ class ChannelVectors {
 template <class T>
 void batch_norm_typed(const kernel::BatchNormArgs& args) {
   const Channels c = channels_of(args.rows, args.channels, kStatisticsChunk);
+  using A = Wide<T>;
   const double rows = static_cast<double>(args.rows);
-  const T *gamma = static_cast<const T*>(args.gamma), *beta = static_cast<const T*>(args.beta);
-  T *mean = static_cast<T*>(args.mean), *inv_std = static_cast<T*>(args.inv_std);
-  T* variance = static_cast<T*>(args.variance);
+  const A *gamma = static_cast<const A*>(args.gamma), *beta = static_cast<const A*>(args.beta);
+  A *mean = static_cast<A*>(args.mean), *inv_std = static_cast<A*>(args.inv_std);
+  A* variance = static_cast<A*>(args.variance);
   Scratch<double> totals(2 * c.channels);
   statistics(c, static_cast<const T*>(args.x), totals.get(), &totals[c.channels]);
   for (int64_t j = 0; j < c.channels; ++j) {
     const double m2 = totals[c.channels + j];
-    mean[j] = static_cast<T>(totals[j]);
-    inv_std[j] = static_cast<T>(1.0 / op::fn::sqrt(m2 / rows + args.eps));
-    variance[j] = static_cast<T>(m2 / (rows - 1));
+    mean[j] = static_cast<A>(totals[j]);
+    inv_std[j] = static_cast<A>(1.0 / op::fn::sqrt(m2 / rows + args.eps));
+    variance[j] = static_cast<A>(m2 / (rows - 1));
   }
-  ChannelVectors<T> v(c, 3);
+  ChannelVectors<A> v(c, 3);
   affine_pass<T>(c, args.relu, static_cast<const T*>(args.x), v.load(0, mean),
                  v.make(1, [=](int64_t j) { return gamma[j] * inv_std[j]; }), v.load(2, beta),
                  static_cast<const T*>(args.residual), static_cast<T*>(args.y));
@@ -118,40 +122,41 @@ inline T masked(T g, T centered, T scale, T beta, T y) {
 
 template <class T, Mask kMask, bool kAccumulate>
 void batch_norm_grad_typed(const kernel::BatchNormGradArgs& args) {
+  using A = Wide<T>;
   const Channels c = channels_of(args.rows, args.channels, kSumsChunk);
   const double n = static_cast<double>(args.rows);
   const T *g = static_cast<const T*>(args.g), *x = static_cast<const T*>(args.x), *y = static_cast<const T*>(args.y);
-  const T *gamma = static_cast<const T*>(args.gamma), *inv_std = static_cast<const T*>(args.inv_std);
+  const A *gamma = static_cast<const A*>(args.gamma), *inv_std = static_cast<const A*>(args.inv_std);
   T* through = static_cast<T*>(args.dresidual);
-  ChannelVectors<T> v(c, 5);
-  const T *mean = v.load(0, args.mean), *beta = v.load(1, args.beta);
-  const T* scale = v.make(2, [=](int64_t j) { return gamma[j] * inv_std[j]; });
+  ChannelVectors<A> v(c, 5);
+  const A *mean = v.load(0, args.mean), *beta = v.load(1, args.beta);
+  const A* scale = v.make(2, [=](int64_t j) { return gamma[j] * inv_std[j]; });
   Scratch<double> totals(2 * c.channels);
-  channel_sums<2, T>(c, totals.get(), [=](int64_t i, int64_t l, T* sum) {
-    const T d = x[i] - mean[l], gv = g[i];
-    const T m = masked<T, kMask>(gv, d, scale[l], beta[l], kMask == Mask::from_y ? y[i] : T(0));
-    if (kMask == Mask::from_y) through[i] = m;
+  channel_sums<2, A>(c, totals.get(), [=](int64_t i, int64_t l, A* sum) {
+    const A d = x[i] - mean[l], gv = g[i];
+    const A m = masked<A, kMask>(gv, d, scale[l], beta[l], kMask == Mask::from_y ? A(y[i]) : A(0));
+    if (kMask == Mask::from_y) through[i] = static_cast<T>(m);  // g or zero: exact
     sum[0] += m;
     sum[1] += m * d;
   });
   const double *g0 = totals.get(), *gd = &totals[c.channels];
   for (int64_t j = 0; j < c.channels; ++j) {
-    if (args.dbeta) static_cast<T*>(args.dbeta)[j] = static_cast<T>(g0[j]);
-    if (args.dgamma) static_cast<T*>(args.dgamma)[j] = static_cast<T>(gd[j] * static_cast<double>(inv_std[j]));
+    if (args.dbeta) static_cast<A*>(args.dbeta)[j] = static_cast<A>(g0[j]);
+    if (args.dgamma) static_cast<A*>(args.dgamma)[j] = static_cast<A>(gd[j] * static_cast<double>(inv_std[j]));
   }
   if (!args.dx) return;
   T* dx = static_cast<T*>(args.dx);
-  const T* slope = v.make(3, [=](int64_t j) {
+  const A* slope = v.make(3, [=](int64_t j) {
     const double s = static_cast<double>(inv_std[j]);
     return -static_cast<double>(gamma[j]) * s * s * s * gd[j] / n;
   });
-  const T* offset = v.make(4, [=](int64_t j) { return -static_cast<double>(scale[j]) * g0[j] / n; });
+  const A* offset = v.make(4, [=](int64_t j) { return -static_cast<double>(scale[j]) * g0[j] / n; });
   const T* from = kMask == Mask::from_y ? through : g;
-  for_elements<T>(c, [=](int64_t i, int64_t l) {
-    const T d = x[i] - mean[l], gv = from[i];
-    const T m = kMask == Mask::from_x ? masked<T, kMask>(gv, d, scale[l], beta[l], T(0)) : gv;
-    const T v = scale[l] * m + (slope[l] * d + offset[l]);
-    dx[i] = kAccumulate ? dx[i] + v : v;
+  for_elements<A>(c, [=](int64_t i, int64_t l) {
+    const A d = x[i] - mean[l], gv = from[i];
+    const A m = kMask == Mask::from_x ? masked<A, kMask>(gv, d, scale[l], beta[l], A(0)) : gv;
+    const T v = static_cast<T>(scale[l] * m + (slope[l] * d + offset[l]));
+    dx[i] = kAccumulate ? static_cast<T>(A(dx[i]) + A(v)) : v;
   });
 }
 
@@ -210,7 +215,9 @@ void batch_norm_grad2_typed(const kernel::BatchNormGrad2Args& args) {
 
 }  // namespace
 
-void batch_norm(const kernel::BatchNormArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, batch_norm_typed<T>(args)) }
+void batch_norm(const kernel::BatchNormArgs& args) {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, batch_norm_typed<T>(args))
+}
 
 template <class T, bool kAccumulate>
 static void batch_norm_grad_masked(const kernel::BatchNormGradArgs& args) {
@@ -221,8 +228,8 @@ static void batch_norm_grad_masked(const kernel::BatchNormGradArgs& args) {
 }
 
 void batch_norm_grad(const kernel::BatchNormGradArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, args.accumulate && args.dx ? batch_norm_grad_masked<T, true>(args)
-                                                               : batch_norm_grad_masked<T, false>(args))
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, args.accumulate && args.dx ? batch_norm_grad_masked<T, true>(args)
+                                                                       : batch_norm_grad_masked<T, false>(args))
 }
 
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args) {
@@ -235,9 +242,9 @@ void batch_norm_grad2(const kernel::BatchNormGrad2Args& args) {
 }
 
 void channel_affine(const kernel::ChannelAffineArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, {
     const Channels c = channels_of(args.rows, args.channels, kSumsChunk);
-    ChannelVectors<T> v(c, 3);
+    ChannelVectors<Wide<T>> v(c, 3);
     affine_pass<T>(c, args.relu, static_cast<const T*>(args.x), v.load(0, args.center), v.load(1, args.scale),
                    v.load(2, args.shift), static_cast<const T*>(args.residual), static_cast<T*>(args.y));
   })

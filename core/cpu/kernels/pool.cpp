@@ -1,5 +1,6 @@
 // Pooling over N,H,W,C: every loop runs over the channels of one pixel. The transposes gather, for each pixel of the
 // input, what the windows over it hold, so that no two threads write one place and the order of additions is fixed.
+// Sums are kept in the type of the arithmetic, a strip of channels at a time, and rounded once.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -33,9 +34,22 @@ inline void for_windows_over(const kernel::PoolArgs& a, int64_t image, int64_t h
       fn((h + a.pad - p * a.stride) * a.kernel + w + a.pad - q * a.stride, (image * a.p + p) * a.q + q);
 }
 
+constexpr int64_t kStrip = 256;
+
+// y (a.c) = the sums of what visit(first channel, channels, sums) adds.
+template <class T, class Visit>
+inline void sum_pixel(const kernel::PoolArgs& a, T* y, Visit visit) {
+  Wide<T> sum[kStrip];
+  for (int64_t c0 = 0; c0 < a.c; c0 += kStrip) {
+    const int64_t width = min64(kStrip, a.c - c0);
+    for (int64_t c = 0; c < width; ++c) sum[c] = 0;
+    visit(c0, width, sum);
+    for (int64_t c = 0; c < width; ++c) y[c0 + c] = static_cast<T>(sum[c]);
+  }
+}
+
 template <class T>
 void max_pool_typed(const kernel::PoolArgs& a) {
-  constexpr int64_t kStrip = 256;
   for_rows(a, a.p, a.q, [&](int64_t image, int64_t p, int64_t pixel) {
     int32_t best[kStrip];
     for (int64_t q = 0; q < a.q; ++q, ++pixel)
@@ -48,10 +62,10 @@ void max_pool_typed(const kernel::PoolArgs& a) {
           const int32_t here = static_cast<int32_t>(offset);
 #pragma GCC ivdep
           for (int64_t c = 0; c < width; ++c) {
-            const T v = x[c], old = y[c];
+            const Wide<T> v = x[c], old = y[c];
             // A NaN wins over numbers, so that it is seen.
             const bool take = first || v > old || v != v;
-            y[c] = take ? v : old;
+            y[c] = take ? x[c] : y[c];
             best[c] = take ? here : best[c];
           }
           first = false;
@@ -84,62 +98,63 @@ void max_pool_gather_typed(const kernel::PoolArgs& a) {
 template <class T>
 void max_pool_scatter_typed(const kernel::PoolArgs& a) {
   for_rows(a, a.h, a.w, [&](int64_t image, int64_t h, int64_t pixel) {
-    for (int64_t w = 0; w < a.w; ++w, ++pixel) {
-      T* y = static_cast<T*>(a.y) + pixel * a.c;
-      memset(y, 0, static_cast<size_t>(a.c) * sizeof(T));
-      for_windows_over(a, image, h, w, [&](int64_t offset, int64_t window) {
-        const T* x = static_cast<const T*>(a.x) + window * a.c;
-        const uint8_t* index = a.index + window * a.c;
+    for (int64_t w = 0; w < a.w; ++w, ++pixel)
+      sum_pixel(a, static_cast<T*>(a.y) + pixel * a.c, [&](int64_t c0, int64_t width, Wide<T>* sum) {
+        for_windows_over(a, image, h, w, [&](int64_t offset, int64_t window) {
+          const T* x = static_cast<const T*>(a.x) + window * a.c + c0;
+          const uint8_t* index = a.index + window * a.c + c0;
 #pragma GCC ivdep
-        for (int64_t c = 0; c < a.c; ++c) {
-          const T v = x[c];
-          y[c] += index[c] == offset ? v : T(0);
-        }
+          for (int64_t c = 0; c < width; ++c) {
+            const Wide<T> v = x[c];
+            sum[c] += index[c] == offset ? v : Wide<T>(0);
+          }
+        });
       });
-    }
   });
 }
 
 template <class T>
 void avg_pool_typed(const kernel::PoolArgs& a) {
-  const T scale = T(1) / static_cast<T>(a.kernel * a.kernel);
+  const Wide<T> scale = Wide<T>(1) / static_cast<Wide<T>>(a.kernel * a.kernel);
   for_rows(a, a.p, a.q, [&](int64_t image, int64_t p, int64_t pixel) {
-    for (int64_t q = 0; q < a.q; ++q, ++pixel) {
-      T* y = static_cast<T*>(a.y) + pixel * a.c;
-      memset(y, 0, static_cast<size_t>(a.c) * sizeof(T));
-      for_window(a, image, p, q, [&](int64_t, int64_t from) {
-        const T* x = static_cast<const T*>(a.x) + from * a.c;
+    for (int64_t q = 0; q < a.q; ++q, ++pixel)
+      sum_pixel(a, static_cast<T*>(a.y) + pixel * a.c, [&](int64_t c0, int64_t width, Wide<T>* sum) {
+        for_window(a, image, p, q, [&](int64_t, int64_t from) {
+          const T* x = static_cast<const T*>(a.x) + from * a.c + c0;
 #pragma GCC ivdep
-        for (int64_t c = 0; c < a.c; ++c) y[c] += scale * x[c];
+          for (int64_t c = 0; c < width; ++c) sum[c] += scale * x[c];
+        });
       });
-    }
   });
 }
 
 template <class T>
 void avg_pool_grad_typed(const kernel::PoolArgs& a) {
-  const T scale = T(1) / static_cast<T>(a.kernel * a.kernel);
+  const Wide<T> scale = Wide<T>(1) / static_cast<Wide<T>>(a.kernel * a.kernel);
   for_rows(a, a.h, a.w, [&](int64_t image, int64_t h, int64_t pixel) {
-    for (int64_t w = 0; w < a.w; ++w, ++pixel) {
-      T* y = static_cast<T*>(a.y) + pixel * a.c;
-      memset(y, 0, static_cast<size_t>(a.c) * sizeof(T));
-      for_windows_over(a, image, h, w, [&](int64_t, int64_t window) {
-        const T* x = static_cast<const T*>(a.x) + window * a.c;
+    for (int64_t w = 0; w < a.w; ++w, ++pixel)
+      sum_pixel(a, static_cast<T*>(a.y) + pixel * a.c, [&](int64_t c0, int64_t width, Wide<T>* sum) {
+        for_windows_over(a, image, h, w, [&](int64_t, int64_t window) {
+          const T* x = static_cast<const T*>(a.x) + window * a.c + c0;
 #pragma GCC ivdep
-        for (int64_t c = 0; c < a.c; ++c) y[c] += scale * x[c];
+          for (int64_t c = 0; c < width; ++c) sum[c] += scale * x[c];
+        });
       });
-    }
   });
 }
 
 }  // namespace
 
-void max_pool(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, max_pool_typed<T>(args)) }
-void max_pool_gather(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, max_pool_gather_typed<T>(args)) }
-void max_pool_scatter(const kernel::PoolArgs& args) {
-  KERNEL_DISPATCH_FLOAT(args.dtype, max_pool_scatter_typed<T>(args))
+void max_pool(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, max_pool_typed<T>(args)) }
+void max_pool_gather(const kernel::PoolArgs& args) {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, max_pool_gather_typed<T>(args))
 }
-void avg_pool(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, avg_pool_typed<T>(args)) }
-void avg_pool_grad(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT(args.dtype, avg_pool_grad_typed<T>(args)) }
+void max_pool_scatter(const kernel::PoolArgs& args) {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, max_pool_scatter_typed<T>(args))
+}
+void avg_pool(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, avg_pool_typed<T>(args)) }
+void avg_pool_grad(const kernel::PoolArgs& args) {
+  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, avg_pool_grad_typed<T>(args))
+}
 
 }  // namespace sinew::SINEW_CPU_NS

@@ -1,4 +1,5 @@
-// Reductions over the middle axis of (outer, reduced, inner). The order of additions is fixed by the shape.
+// Reductions over the middle axis of (outer, reduced, inner). The order of additions is fixed by the shape. Sums are of
+// the type that the arithmetic is done in: f32 for bf16.
 #include "core/cpu/kernels/common.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -7,10 +8,11 @@ namespace {
 // inner == 1: contiguous runs.
 template <class T>
 void sum_rows(const kernel::ReduceArgs& args) {
+  using A = Wide<T>;
   const T* x = static_cast<const T*>(args.x);
-  T* y = static_cast<T*>(args.y);
+  A* y = static_cast<A*>(args.y);
   if (args.outer == 1) {
-    y[0] = static_cast<T>(parallel_sum(args.reduced, [=](int64_t i) { return static_cast<double>(x[i]); }));
+    y[0] = static_cast<A>(parallel_sum(args.reduced, [=](int64_t i) { return static_cast<double>(x[i]); }));
     return;
   }
   parallel_blocks(args.outer, max64(1, (1 << 13) / max64(args.reduced, 1)), args.outer * args.reduced,
@@ -22,7 +24,7 @@ void sum_rows(const kernel::ReduceArgs& args) {
                       for (int64_t i = 0; i < args.reduced; i += kSumBlock)
                         total += block_sum(min64(kSumBlock, args.reduced - i),
                                            [=](int64_t k) { return static_cast<double>(row[i + k]); });
-                      y[o] = static_cast<T>(total);
+                      y[o] = static_cast<A>(total);
                     }
                   });
 }
@@ -30,12 +32,12 @@ void sum_rows(const kernel::ReduceArgs& args) {
 // y (width) = the sum of rows [begin, end) of columns [0, width): blocks of rows, then block sums.
 constexpr int64_t kColumnStrip = 256;
 template <class T>
-void sum_strip(const T* x, int64_t inner, int64_t begin, int64_t end, int64_t width, T* y) {
+void sum_strip(const T* x, int64_t inner, int64_t begin, int64_t end, int64_t width, Wide<T>* y) {
   constexpr int64_t kRows = 64;
-  T total[kColumnStrip];
+  Wide<T> total[kColumnStrip];
   for (int64_t c = 0; c < width; ++c) total[c] = 0;
   for (int64_t r0 = begin; r0 < end; r0 += kRows) {
-    T part[kColumnStrip];
+    Wide<T> part[kColumnStrip];
     for (int64_t c = 0; c < width; ++c) part[c] = 0;
     const int64_t r1 = min64(end, r0 + kRows);
     for (int64_t r = r0; r < r1; ++r) {
@@ -51,11 +53,12 @@ void sum_strip(const T* x, int64_t inner, int64_t begin, int64_t end, int64_t wi
 // are cut into pieces, whose number the shape decides: a bias gradient has few columns and very many rows.
 template <class T>
 void sum_columns(const kernel::ReduceArgs& args) {
+  using A = Wide<T>;
   constexpr int64_t kPiece = 4096;
   const int64_t strips = (args.inner + kColumnStrip - 1) / kColumnStrip;
   const int64_t pieces = max64(1, (args.reduced + kPiece - 1) / kPiece);
-  const size_t bytes = static_cast<size_t>(pieces * args.outer * args.inner) * sizeof(T);
-  T* sums = pieces > 1 ? static_cast<T*>(malloc(bytes)) : static_cast<T*>(args.y);  // (pieces, outer, inner)
+  const size_t bytes = static_cast<size_t>(pieces * args.outer * args.inner) * sizeof(A);
+  A* sums = pieces > 1 ? static_cast<A*>(malloc(bytes)) : static_cast<A*>(args.y);  // (pieces, outer, inner)
   parallel_blocks(pieces * args.outer * strips, 1, args.outer * args.reduced * args.inner, [&](int64_t job, int64_t) {
     const int64_t strip = job % strips, o = job / strips % args.outer, piece = job / strips / args.outer;
     const int64_t c0 = strip * kColumnStrip;
@@ -64,7 +67,7 @@ void sum_columns(const kernel::ReduceArgs& args) {
               sums + (piece * args.outer + o) * args.inner + c0);
   });
   if (pieces == 1) return;
-  T* y = static_cast<T*>(args.y);
+  A* y = static_cast<A*>(args.y);
   const int64_t n = args.outer * args.inner;
   for (int64_t i = 0; i < n; ++i) y[i] = sums[i];
   for (int64_t piece = 1; piece < pieces; ++piece)
@@ -110,7 +113,7 @@ void max_loop(const kernel::ReduceArgs& args, int64_t* index) {
 
 template <class T>
 void sum_typed(const kernel::ReduceArgs& args) {
-  if constexpr (T(1) / T(2) == T(0)) {
+  if constexpr (Wide<T>(1) / Wide<T>(2) == Wide<T>(0)) {
     sum_integers<T>(args);
   } else if (args.inner == 1) {
     sum_rows<T>(args);
