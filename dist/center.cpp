@@ -1,207 +1,35 @@
 #include "dist/center.h"
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
 #include <string>
-#include <utility>
 
 #include "dist/rules.h"
 
 namespace sinew::dist {
 namespace {
 
-// An exchange number fits a mask; further behind, a worker only sends again what is missing.
-constexpr int64_t kMaskBits = 64;
-constexpr Nanos kPoll = 20 * kMillisecond;
-// A handler's additions stay below the size at which the CPU kernels use several threads: a second pool of
-// threads, for the communication thread, would compete with the training thread's.
-constexpr int64_t kAddElements = 1 << 14;
-
-Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
-  Head head{.tag = tag};
-  head.arg[0] = a0, head.arg[1] = a1, head.arg[2] = a2, head.arg[3] = a3;
-  return head;
-}
+constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
-CenterClient::CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline)
-    : world_(world),
-      center_(center),
-      shards_(shards),
-      dtype_(dtype),
-      deadline_(deadline),
-      unconfirmed_(shards.count()) {}
-
-Status CenterClient::lost() const {
-  return make_status(StatusCode::peer_lost, "the center (rank ", center_,
-                     ") is lost; training cannot go on without it");
-}
-
-int64_t CenterClient::lowest() const {
-  int64_t low = next_;
-  for (const auto& shard : unconfirmed_)
-    if (!shard.empty()) low = std::min(low, shard.front().exchange);
-  return low;
-}
-
-int64_t CenterClient::unconfirmed() const {
-  int64_t n = 0;
-  for (const auto& shard : unconfirmed_) n += static_cast<int64_t>(shard.size());
-  return n;
-}
-
-void CenterClient::send_add(int shard, const Sent& sent, int64_t lowest) {
-  world_.send(center_, make_head(Tag::center_add, shard, sent.exchange, life_, lowest), sent.difference);
-}
-
-// Forgets what was applied of this shard and sends the rest again.
-void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
-  std::erase_if(unconfirmed_[shard],
-                [&](const Sent& s) { return s.exchange - lowest < kMaskBits && (mask >> (s.exchange - lowest) & 1); });
-  for (const Sent& s : unconfirmed_[shard]) {
-    send_add(shard, s, lowest);
-    ++resent_;
-  }
-}
-
-// Sends the request, again after each silence of retry(), until the reply is there. Not ok: timeout or peer_lost.
-Received CenterClient::ask(Head head, Tag reply, const Deadline& deadline) {
-  Request request(world_);
-  head.request = request.id();
-  Received r;
-  while (r.what == Received::What::timeout && deadline.left() > 0) {
-    world_.send(center_, head);
-    r = world_.receive({.tag = reply, .source = center_, .request = request.id()}, std::min(deadline.left(), retry()));
-  }
-  return r;
-}
-
-Status CenterClient::silent() const {
-  return make_status(StatusCode::timeout, "no answer from the center (rank ", center_, ") for ",
-                     static_cast<double>(deadline_) * 1e-9, " s");
-}
-
-Status CenterClient::join(uint64_t fingerprint) {
-  Received r = ask(make_head(Tag::center_join, static_cast<int64_t>(fingerprint), life_), Tag::center_ack,
-                   Deadline(world_, deadline_));
-  if (r.what == Received::What::peer_lost) return lost();
-  if (!r.ok()) return silent();
-  if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint)
-    return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", center_,
-                       ") differ in model, data type or options; start all with the same configuration");
-  life_ = r.message.head.arg[0];
-  return Status::Ok();
-}
-
-// False: the deadline passed first. `use` gets each shard once.
-Result<bool> CenterClient::fetch_parts(const std::function<void(int, const Payload&)>& use) {
-  Deadline deadline(world_, deadline_);
-  Request request(world_);
-  const int64_t low = lowest();
-  Head head = make_head(Tag::center_fetch, low, life_);
-  head.request = request.id();
-  std::vector<char> got(unconfirmed_.size());
-  bool silence = true;
-  for (size_t missing = got.size(); missing > 0;) {
-    if (deadline.left() == 0) return false;
-    if (silence) world_.send(center_, head);
-    Received r = world_.receive({.tag = Tag::center_part, .source = center_, .request = request.id()},
-                                std::min(deadline.left(), retry()));
-    if (r.what == Received::What::peer_lost) return lost();
-    silence = !r.ok();
-    if (silence) continue;
-    const int64_t s = r.message.head.arg[0];
-    if (s < 0 || s >= shards_.count() ||
-        r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
-      return make_status(StatusCode::invalid_argument, "the center (rank ", center_, ") sent shard ", s, " of ",
-                         r.message.body.size(), " bytes; start all with the same configuration");
-    if (std::exchange(got[s], 1)) continue;
-    --missing;
-    confirm(static_cast<int>(s), low, static_cast<uint64_t>(r.message.head.arg[2]));
-    use(static_cast<int>(s), r.message.body);
-  }
-  return true;
-}
-
-Result<bool> CenterClient::exchange(const Difference& difference) {
-  const int64_t low = lowest();
-  const bool crowded = next_ - low >= kMaskBits - 1;
-  Result<bool> complete = fetch_parts([&](int s, const Payload& center) {
-    if (crowded) return;
-    Sent sent{next_, difference(s, center)};
-    send_add(s, sent, low);
-    unconfirmed_[s].push_back(std::move(sent));
-  });
-  if (crowded) return complete.ok() ? Result<bool>(false) : complete;
-  ++next_;
-  return complete;
-}
-
-Status CenterClient::fetch(const std::function<void(int, const Payload&)>& use) {
-  Result<bool> complete = fetch_parts(use);
-  if (!complete.ok()) return complete.status();
-  return *complete ? Status::Ok() : silent();
-}
-
-Status CenterClient::leave() {
-  Deadline deadline(world_, deadline_);
-  while (unconfirmed() > 0) {
-    const int64_t low = lowest();
-    Received r = ask(make_head(Tag::center_leave, low, life_, 0), Tag::center_ack, deadline);
-    if (r.what == Received::What::peer_lost) return lost();
-    if (!r.ok() || r.message.body.size() != sizeof(uint64_t) * unconfirmed_.size())
-      return make_status(StatusCode::timeout, unconfirmed(), " differences of rank ", world_.rank(),
-                         " were not confirmed by the center within ", static_cast<double>(deadline_) * 1e-9, " s");
-    const auto* mask = static_cast<const uint64_t*>(r.message.body.data());
-    for (int s = 0; s < shards_.count(); ++s) confirm(s, low, mask[s]);
-  }
-  // A courtesy from here on: a center that knows already may be gone before its answer arrives.
-  (void)ask(make_head(Tag::center_leave, lowest(), life_, 1), Tag::center_ack, deadline);
-  return Status::Ok();
-}
-
-void CenterClient::save(SchemeState& state) const {
-  state.numbers["life"] = life_;
-  state.numbers["next_exchange"] = next_;
-  state.numbers["resent"] = resent_;
-  for (int s = 0; s < shards_.count(); ++s)
-    for (const Sent& sent : unconfirmed_[s])
-      state.vectors["unconfirmed." + std::to_string(sent.exchange) + "." + std::to_string(s)] =
-          Vec::copy_of(sent.difference.view(dtype_));
-}
-
-Status CenterClient::load(const SchemeState& state) {
-  for (auto [name, field] : {std::pair{"life", &life_}, {"next_exchange", &next_}, {"resent", &resent_}}) {
-    auto found = state.numbers.find(name);
-    if (found == state.numbers.end())
-      return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
-    *field = found->second;
-  }
-  for (auto& shard : unconfirmed_) shard.clear();
-  for (int64_t exchange = std::max<int64_t>(0, next_ - kMaskBits); exchange < next_; ++exchange)
-    for (int s = 0; s < shards_.count(); ++s) {
-      auto found = state.vectors.find("unconfirmed." + std::to_string(exchange) + "." + std::to_string(s));
-      if (found == state.vectors.end()) continue;
-      if (found->second.size() != shards_.length(s) || found->second.dtype() != dtype_)
-        return make_status(StatusCode::data_error, "saved '", found->first, "' has ", found->second.size(),
-                           " elements");
-      unconfirmed_[s].push_back({exchange, Payload::copy_of(found->second.view())});
-    }
-  return Status::Ok();
-}
-
-CenterServer::CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint)
+CenterServer::CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule)
     : world_(world),
       workers_(workers),
       shards_(shards),
       dtype_(dtype),
       fingerprint_(fingerprint),
+      rule_(rule),
+      scores_(workers, kNone),
       lives_(workers),
       left_(workers) {}
 
 CenterServer::~CenterServer() {
   if (!listening_) return;
-  for (Tag tag : {Tag::center_join, Tag::center_fetch, Tag::center_add, Tag::center_leave}) world_.on(tag, {});
+  for (Tag tag : {Tag::center_join, Tag::center_fetch, Tag::center_add, Tag::center_leave, Tag::center_score})
+    world_.on(tag, {});
 }
 
 void CenterServer::listen() {
@@ -210,38 +38,41 @@ void CenterServer::listen() {
   world_.on(Tag::center_fetch, [this](const Message& m) { on_fetch(m); });
   world_.on(Tag::center_add, [this](const Message& m) { on_add(m); });
   world_.on(Tag::center_leave, [this](const Message& m) { on_leave(m); });
+  world_.on(Tag::center_score, [this](const Message& m) { on_score(m); });
+}
+
+void CenterServer::reset(ConstVecView initial) {
+  SINEW_CHECK(initial.size == shards_.size && initial.dtype == dtype_, "center", "initial vector of ", initial.size,
+              " ", to_string(initial.dtype), ", expected ", shards_.size, " ", to_string(dtype_));
+  center_.clear(), velocity_.clear(), mean_.clear();
+  for (int s = 0; s < shards_.count(); ++s) {
+    const ConstVecView part = initial.slice(shards_.begin(s), shards_.length(s));
+    center_.push_back(Payload::copy_of(part));
+    if (rule_.momentum != 0) velocity_.push_back(Vec::zeros(part.size, dtype_));
+    if (rule_.average != CenterRule::Average::none) mean_.push_back(to_doubles(part));
+  }
+  look_ahead_.assign(center_.size(), {});
+  additions_.assign(center_.size(), 0);
 }
 
 Status CenterServer::start(ConstVecView initial) {
-  SINEW_CHECK(initial.size == shards_.size && initial.dtype == dtype_, "center", "initial vector of ", initial.size,
-              " ", to_string(initial.dtype), ", expected ", shards_.size, " ", to_string(dtype_));
-  center_.clear();
-  for (int s = 0; s < shards_.count(); ++s)
-    center_.push_back(Payload::copy_of(initial.slice(shards_.begin(s), shards_.length(s))));
+  reset(initial);
   listen();
   return Status::Ok();
 }
 
 Result<bool> CenterServer::serve(Nanos slice) {
-  Deadline deadline(world_, slice);
-  for (;;) {
-    SINEW_RETURN_IF_ERROR(world_.health());
-    bool done = true;
-    for (Rank r = 0; r < workers_ && done; ++r) {
-      bool left = false;
-      world_.publish([&] { left = left_[r]; });
-      const PeerState seen = world_.peer(r);
-      done = left || seen == PeerState::left || seen == PeerState::gone;
-    }
-    if (done) return true;
-    if (deadline.left() == 0) return false;
-    world_.sleep(std::min(kPoll, deadline.left()));
-  }
+  return wait_for_workers(world_, workers_, slice, [this](Rank r) {
+    bool left = false;
+    world_.publish([&] { left = left_[r]; });
+    return left;
+  });
 }
 
 void CenterServer::snapshot(VecView out) {
   world_.publish([&] {
-    for (int s = 0; s < shards_.count(); ++s) upload(center_[s].data(), out.slice(shards_.begin(s), shards_.length(s)));
+    for (int s = 0; s < shards_.count(); ++s)
+      upload(part(s, Wanted::measured).data(), out.slice(shards_.begin(s), shards_.length(s)));
   });
 }
 
@@ -251,8 +82,15 @@ int64_t CenterServer::version() {
   return v;
 }
 
-void CenterServer::reply(const Message& to, Tag tag, int64_t a0, int64_t a1, int64_t a2, Payload body) {
-  Head head = make_head(tag, a0, a1, a2);
+int64_t CenterServer::refused() {
+  int64_t n = 0;
+  world_.publish([&] { n = refused_; });
+  return n;
+}
+
+void CenterServer::reply(const Message& to, Tag tag, const Arguments& arguments, Payload body) {
+  Head head{.tag = tag};
+  std::copy(arguments.begin(), arguments.end(), head.arg);
   head.is_reply = 1;
   head.request = to.head.request;
   world_.send(to.head.source, head, std::move(body));
@@ -284,16 +122,73 @@ void CenterServer::on_join(const Message& m) {
     life = ++lives_[r];
     books_[{r, life}];
     left_[r] = 0;
+    scores_[r] = kNone;
   }
-  reply(m, Tag::center_ack, life, static_cast<int64_t>(fingerprint_), 0, {});
+  reply(m, Tag::center_ack, {life, static_cast<int64_t>(fingerprint_)}, {});
+}
+
+// What a worker is sent, or measured on.
+Payload CenterServer::part(int shard, Wanted wanted) {
+  if (wanted == Wanted::measured && !mean_.empty()) {
+    if (dtype_ == DType::f64) return Payload::copy_of(ConstVecView(mean_[shard]));
+    return Payload::copy_of(ConstVecView(std::vector<float>(mean_[shard].begin(), mean_[shard].end())));
+  }
+  if (wanted == Wanted::measured || velocity_.empty()) return center_[shard];
+  if (look_ahead_[shard].size() == 0) {
+    look_ahead_[shard] = Payload::copy_of(center_[shard].view(dtype_));
+    const VecView y = look_ahead_[shard].mutable_view(dtype_);
+    in_parts(y.size, [&](int64_t at, int64_t n) {
+      accumulate(rule_.momentum, velocity_[shard].view().slice(at, n), y.slice(at, n));
+      return true;
+    });
+  }
+  return look_ahead_[shard];
+}
+
+double CenterServer::median_of_others(Rank rank) const {
+  std::vector<double> others;
+  for (Rank r = 0; r < workers_; ++r)
+    if (r != rank && !std::isnan(scores_[r])) others.push_back(scores_[r]);
+  if (others.empty()) return kNone;
+  std::sort(others.begin(), others.end());
+  const size_t half = others.size() / 2;
+  return others.size() % 2 ? others[half] : (others[half - 1] + others[half]) / 2;
 }
 
 void CenterServer::on_fetch(const Message& m) {
   Book* b = book(m, m.head.arg[1], m.head.arg[0]);
   if (!b) return;
   const std::vector<uint64_t> mask = masks(*b);
-  for (size_t s = 0; s < center_.size(); ++s)
-    reply(m, Tag::center_part, static_cast<int64_t>(s), version_, static_cast<int64_t>(mask[s]), center_[s]);
+  const int64_t others = std::bit_cast<int64_t>(median_of_others(m.head.source));
+  for (int s = 0; s < shards_.count(); ++s)
+    reply(m, Tag::center_part, {s, version_, static_cast<int64_t>(mask[s]), others},
+          part(s, static_cast<Wanted>(m.head.arg[2])));
+}
+
+void CenterServer::on_score(const Message& m) {
+  if (books_.count({m.head.source, m.head.arg[0]})) scores_[m.head.source] = std::bit_cast<double>(m.head.arg[1]);
+}
+
+void CenterServer::move(int shard, ConstVecView difference) {
+  if (!center_[shard].unique()) center_[shard] = Payload::copy_of(center_[shard].view(dtype_));
+  const VecView c = center_[shard].mutable_view(dtype_);
+  if (!mean_.empty()) {
+    const bool all = rule_.average == CenterRule::Average::all;
+    average_toward(all ? 1.0 / static_cast<double>(additions_[shard] + 1) : rule_.rate, c, mean_[shard]);
+  }
+  ++additions_[shard];
+  look_ahead_[shard] = {};
+  const int64_t moving =
+      velocity_.empty() ? 0 : std::clamp<int64_t>(rule_.moving - shards_.begin(shard), 0, shards_.length(shard));
+  in_parts(moving, [&](int64_t at, int64_t n) {
+    momentum_move(rule_.momentum, difference.slice(at, n), velocity_[shard].mutable_view().slice(at, n),
+                  c.slice(at, n));
+    return true;
+  });
+  in_parts(c.size - moving, [&](int64_t at, int64_t n) {
+    accumulate(1.0, difference.slice(moving + at, n), c.slice(moving + at, n));
+    return true;
+  });
 }
 
 void CenterServer::on_add(const Message& m) {
@@ -301,13 +196,13 @@ void CenterServer::on_add(const Message& m) {
   if (s < 0 || s >= shards_.count() || m.body.size() != center_[s].size()) return;
   Book* b = book(m, m.head.arg[2], m.head.arg[3]);
   if (!b || exchange < b->lowest || !b->applied.insert({exchange, s}).second) return;
-  if (!center_[s].unique()) center_[s] = Payload::copy_of(center_[s].view(dtype_));
-  VecView c = center_[s].mutable_view(dtype_);
-  ConstVecView d = m.body.view(dtype_);
-  for (int64_t at = 0; at < c.size; at += kAddElements) {
-    const int64_t n = std::min(kAddElements, c.size - at);
-    accumulate(1.0, d.slice(at, n), c.slice(at, n));
+  const ConstVecView d = m.body.view(dtype_);
+  // What is not finite would reach everybody through the center. It counts as applied: sent again, it is no better.
+  if (!in_parts(d.size, [&](int64_t at, int64_t n) { return all_finite(d.slice(at, n)); })) {
+    ++refused_;
+    return;
   }
+  move(static_cast<int>(s), d);
   ++version_;
 }
 
@@ -317,20 +212,28 @@ void CenterServer::on_leave(const Message& m) {
   const std::vector<uint64_t> mask = masks(*b);
   Payload body = Payload::allocate(mask.size() * sizeof(uint64_t));
   std::copy(mask.begin(), mask.end(), static_cast<uint64_t*>(body.data()));
-  if (m.head.arg[2]) left_[m.head.source] = 1;
-  reply(m, Tag::center_ack, m.head.arg[2], 0, 0, std::move(body));
+  if (m.head.arg[2]) left_[m.head.source] = 1, scores_[m.head.source] = kNone;
+  reply(m, Tag::center_ack, {m.head.arg[2]}, std::move(body));
 }
 
 SchemeState CenterServer::save() {
   SchemeState state;
-  Vec center = Vec::empty(shards_.size, dtype_);
-  snapshot(center.mutable_view());
-  state.vectors["center"] = center;
   world_.publish([&] {
+    Vec center = Vec::empty(shards_.size, dtype_);
+    for (int s = 0; s < shards_.count(); ++s) {
+      const std::string shard = std::to_string(s);
+      copy(center_[s].view(dtype_), center.mutable_view().slice(shards_.begin(s), shards_.length(s)));
+      if (!velocity_.empty()) state.vectors["velocity." + shard] = velocity_[s].clone();
+      if (!mean_.empty()) state.vectors["mean." + shard] = Vec::copy_of(ConstVecView(mean_[s]));
+      state.numbers["additions." + shard] = additions_[s];
+    }
+    state.vectors["center"] = center;
     state.numbers["version"] = version_;
+    state.numbers["refused"] = refused_;
     for (Rank r = 0; r < workers_; ++r) {
       state.numbers["lives." + std::to_string(r)] = lives_[r];
       state.numbers["left." + std::to_string(r)] = left_[r];
+      state.numbers["score." + std::to_string(r)] = std::bit_cast<int64_t>(scores_[r]);
     }
     for (const auto& [key, b] : books_) {
       const std::string name = std::to_string(key.first) + "." + std::to_string(key.second);
@@ -353,11 +256,13 @@ Status CenterServer::load(const SchemeState& state) {
     return found == state.numbers.end() ? int64_t(0) : found->second;
   };
   version_ = number("version");
+  refused_ = number("refused");
   books_.clear();
   for (Rank r = 0; r < workers_; ++r) {
     const std::string rank = std::to_string(r);
     lives_[r] = number("lives." + rank);
     left_[r] = static_cast<char>(number("left." + rank));
+    scores_[r] = std::bit_cast<double>(number("score." + rank));
     for (int64_t life = 1; life <= lives_[r]; ++life) {
       const std::string name = rank + "." + std::to_string(life);
       auto applied = state.vectors.find("applied." + name);
@@ -372,7 +277,24 @@ Status CenterServer::load(const SchemeState& state) {
       }
     }
   }
-  return start(center->second.view());
+  reset(center->second.view());
+  auto fits = [&](const std::string& name, int s, DType dtype) {
+    auto found = state.vectors.find(name + "." + std::to_string(s));
+    return found != state.vectors.end() && found->second.size() == shards_.length(s) && found->second.dtype() == dtype
+               ? &found->second
+               : nullptr;
+  };
+  for (int s = 0; s < shards_.count(); ++s) {
+    additions_[s] = number("additions." + std::to_string(s));
+    const Vec* velocity = fits("velocity", s, dtype_);
+    const Vec* mean = fits("mean", s, DType::f64);
+    if ((!velocity_.empty() && !velocity) || (!mean_.empty() && !mean))
+      return make_status(StatusCode::data_error, "the saved center does not fit: it has another rule");
+    if (!velocity_.empty()) velocity_[s] = velocity->clone();
+    if (!mean_.empty()) mean_[s] = to_doubles(mean->view());
+  }
+  listen();
+  return Status::Ok();
 }
 
 }  // namespace sinew::dist

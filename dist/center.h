@@ -1,5 +1,8 @@
 // The center variable: served by a node of its own, cut into shards, and moved only by differences that workers send.
 //
+// What an addition does, and what workers get, is the CenterRule: the plain sum of EASGD and DOWNPOUR, the momentum of
+// MDOWNPOUR, the averages of ADOWNPOUR and MVADOWNPOUR.
+//
 // One exchange (EASGD Algorithm 1, arXiv:1412.6651v8): the worker sends one FETCH; the center answers with one message
 // a shard; for each shard that arrives the worker computes d = alpha (x - c), sends d as ADD and keeps d for its own
 // move. Transfer, difference and addition of different shards overlap.
@@ -16,12 +19,16 @@
 //
 // Messages (arguments in Head::arg)
 //   center_join   request  fingerprint, life or 0 to be given one          -> center_ack  life, fingerprint
-//   center_fetch  request  lowest unconfirmed exchange, life               -> center_part shard, version, mask; body: c
-//   center_add    one way  shard, exchange, life, lowest unconfirmed; body: d
+//   center_fetch  request  lowest unconfirmed exchange, life, Wanted       -> center_part shard, version, mask,
+//                                                                             median score of the others; body
+//   center_add    one way  shard, exchange, life, lowest unconfirmed; body: d. A d that is not finite counts as applied
+//                          but moves nothing
+//   center_score  one way  life, score of dynamic weighting (the bits of a double, as the median above)
 //   center_leave  request  lowest unconfirmed exchange, life, 1 if last    -> center_ack  last; body: one mask a shard
 // Bit i of a mask: the ADD of exchange (lowest unconfirmed + i) was applied.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
 #include <memory>
@@ -33,6 +40,9 @@
 
 namespace sinew::dist {
 
+// A worker keeps at most so many exchanges unconfirmed: their numbers fit a mask.
+inline constexpr int64_t kMaskBits = 64;
+
 // How a vector is cut. The last shard takes the rest.
 struct Shards {
   int64_t size = 0, shard = 1;
@@ -41,11 +51,30 @@ struct Shards {
   int64_t length(int s) const { return std::min(shard, size - begin(s)); }
 };
 
+// What the center makes of a difference d that a worker sends, and what it gives out.
+struct CenterRule {
+  enum class Average { none, all, moving };
+  // v = momentum v + d, c += v, and workers go on from c + momentum v: MDOWNPOUR as its author corrected it (Zhang, PhD
+  // thesis 2016, Algorithms 4 and 5). 0: c += d.
+  double momentum = 0;
+  int64_t moving = 0;  // leading elements that have momentum; the others: c += d
+  // What results are measured on: c; the mean z of all c before each addition (ADOWNPOUR, arXiv:1412.6651v8, section
+  // 5); z = (1 - rate) z + rate c (MVADOWNPOUR).
+  Average average = Average::none;
+  double rate = 0.001;
+  // Whether results are measured on something else than workers go on from.
+  bool measures_apart() const { return momentum != 0 || average != Average::none; }
+};
+
+// Of a FETCH: the vector that workers go on from, or the one that results are measured on.
+enum class Wanted : int64_t { working = 0, measured = 1 };
+
 // The worker's side. Thread safety: the training thread only.
 class CenterClient {
  public:
-  // Receives c of one shard and returns d, which is sent.
+  // Receives c of one shard and returns d, which is sent; an empty one is not.
   using Difference = std::function<Payload(int shard, const Payload& center)>;
+  using Use = std::function<void(int shard, const Payload& center)>;
 
   CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline);
 
@@ -54,8 +83,17 @@ class CenterClient {
   // One exchange. False: at least one shard did not come before the deadline, though asked for again after each
   // silence of an eighth of it; what came was exchanged. peer_lost when the center is dead.
   Result<bool> exchange(const Difference& difference);
+  // The two halves, for rules that need the whole center before they send, or send before they ask. pull() is as
+  // exchange(), without differences. push() asks for each shard's difference and sends it; false when so many are
+  // unconfirmed that it sends nothing: a pull() clears that up.
+  Result<bool> pull(const Use& use, Wanted wanted = Wanted::working);
+  bool push(const std::function<Payload(int shard)>& difference);
   // Reads the whole center. timeout, peer_lost.
-  Status fetch(const std::function<void(int shard, const Payload& center)>& use);
+  Status fetch(const Use& use, Wanted wanted = Wanted::working);
+  // Dynamic weighting: this worker's score, for the others; the median of the others' as the last answer told, NaN when
+  // there is none.
+  void send_score(double score);
+  double score_of_others() const { return others_; }
   // Returns when every difference is confirmed or the deadline is over (timeout), and tells the center goodbye.
   Status leave();
 
@@ -77,7 +115,8 @@ class CenterClient {
   void confirm(int shard, int64_t lowest, uint64_t mask);
   void send_add(int shard, const Sent& sent, int64_t lowest);
   Status lost() const;
-  Result<bool> fetch_parts(const std::function<void(int, const Payload&)>& use);
+  bool crowded() const;
+  void send_difference(int shard, Payload difference, int64_t lowest);
 
   World& world_;
   const Rank center_;
@@ -85,6 +124,7 @@ class CenterClient {
   const DType dtype_;
   const Nanos deadline_;
   int64_t life_ = 0, next_ = 0, resent_ = 0;
+  double others_;
   std::vector<std::vector<Sent>> unconfirmed_;  // by shard, by exchange
 };
 
@@ -92,12 +132,13 @@ class CenterClient {
 // messages that carry them and copied only when an addition finds them still on their way.
 class CenterServer final : public CenterNode {
  public:
-  CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint);
+  CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule = {});
   ~CenterServer() override;
   Status start(ConstVecView initial) override;
   Result<bool> serve(Nanos slice) override;
   void snapshot(VecView out) override;
   int64_t version() override;
+  int64_t refused() override;
   SchemeState save() override;
   Status load(const SchemeState& state) override;
 
@@ -107,6 +148,7 @@ class CenterServer final : public CenterNode {
     int64_t lowest = 0;
     std::set<std::pair<int64_t, int64_t>> applied;  // (exchange, shard), exchange >= lowest
   };
+  void reset(ConstVecView initial);
   void listen();
   Book* book(const Message& m, int64_t life, int64_t lowest);
   std::vector<uint64_t> masks(const Book& book) const;
@@ -114,16 +156,27 @@ class CenterServer final : public CenterNode {
   void on_fetch(const Message& m);
   void on_add(const Message& m);
   void on_leave(const Message& m);
-  void reply(const Message& to, Tag tag, int64_t a0, int64_t a1, int64_t a2, Payload body);
+  void on_score(const Message& m);
+  double median_of_others(Rank rank) const;
+  Payload part(int shard, Wanted wanted);
+  void move(int shard, ConstVecView difference);
+  using Arguments = std::array<int64_t, 4>;
+  void reply(const Message& to, Tag tag, const Arguments& arguments, Payload body);
 
   World& world_;
   const int workers_;
   const Shards shards_;
   const DType dtype_;
   const uint64_t fingerprint_;
+  const CenterRule rule_;
   bool listening_ = false;
   std::vector<Payload> center_;
-  int64_t version_ = 0;
+  std::vector<Payload> look_ahead_;        // c + momentum v, made when it is asked for
+  std::vector<Vec> velocity_;              // v
+  std::vector<std::vector<double>> mean_;  // z
+  std::vector<int64_t> additions_;         // by shard: the clock of z
+  std::vector<double> scores_;             // by rank; NaN: none
+  int64_t version_ = 0, refused_ = 0;
   std::vector<int64_t> lives_;  // given out, by rank
   std::vector<char> left_;
   std::map<std::pair<Rank, int64_t>, Book> books_;  // by (rank, life)

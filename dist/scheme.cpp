@@ -2,8 +2,9 @@
 
 #include <bit>
 
-#include "dist/center.h"
+#include "dist/schemes/center_scheme.h"
 #include "dist/schemes/schemes.h"
+#include "dist/schemes/tree.h"
 
 namespace sinew::dist {
 namespace {
@@ -31,6 +32,18 @@ constexpr Entry kSchemes[] = {
     {"sgp", false, "stochastic gradient push: push-sum on a directed graph (Assran et al. 2019, arXiv:1811.10792)"},
     {"adpsgd", false,
      "asynchronous averages with random workers, no common clock (Lian et al. 2018, arXiv:1710.06952)"},
+    {"downpour", true,
+     "workers send what they have moved to a center and go on from it (Zhang et al. 2015, Algorithm 3)"},
+    {"mdownpour", true, "downpour with momentum at the center (Zhang 2016, Algorithms 4 and 5)"},
+    {"adownpour", true, "downpour, measured on the mean of all centers so far (Zhang et al. 2015, section 5)"},
+    {"mvadownpour", true, "downpour, measured on a moving average of the center (Zhang et al. 2015, section 5.2)"},
+    {"easgd_tree", true, "elastic averaging up and down a tree whose leaves are the workers (Zhang 2016, Algorithm 6)"},
+    {"local_sgd", false,
+     "steps of one's own, then an outer optimizer on the workers' mean move: Local SGD, SlowMo, BMUF, Lookahead, "
+     "DiLoCo"},
+    {"asgd", false, "workers train alone, each measured on the mean of all its parameters so far"},
+    {"mvasgd", false, "workers train alone, each measured on a moving average of its parameters"},
+    {"msgd", false, "local for a Nesterov momentum optimizer: the sequential baseline of eamsgd; use with nag"},
 };
 
 const Entry* find(const std::string& name) {
@@ -39,18 +52,38 @@ const Entry* find(const std::string& name) {
   return nullptr;
 }
 
+constexpr Nanos kPoll = 20 * kMillisecond;
+
 Shards make_shards(const SchemeOptions& options, int64_t size) { return {size, options.shard}; }
 
 // What all nodes must have in common. The caller's fingerprint covers the layout and its own options.
 uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   uint64_t h = 0xcbf29ce484222325ull;  // FNV-1a
   auto add = [&h](unsigned char byte) { h = (h ^ byte) * 0x100000001b3ull; };
-  for (uint64_t v : {o.fingerprint, uint64_t(size), uint64_t(dtype), uint64_t(o.workers), uint64_t(o.shard),
-                     uint64_t(o.period), std::bit_cast<uint64_t>(o.alpha), std::bit_cast<uint64_t>(o.beta), o.seed,
-                     std::bit_cast<uint64_t>(o.probability), uint64_t(o.overlap), uint64_t(o.global_average_every)})
-    for (int byte = 0; byte < 8; ++byte) add(static_cast<unsigned char>(v >> (8 * byte) & 255));
-  for (const std::string& text : {o.name, o.order, o.collision, o.topology, o.edges, o.mode, o.mixing, o.direction})
-    for (char c : text) add(static_cast<unsigned char>(c));
+  auto whole = [&](auto... values) {
+    for (uint64_t v : {static_cast<uint64_t>(values)...})
+      for (int byte = 0; byte < 8; ++byte) add(static_cast<unsigned char>(v >> (8 * byte) & 255));
+  };
+  auto real = [&](auto... values) { (whole(std::bit_cast<uint64_t>(values)), ...); };
+  auto text = [&](const std::string& t) {
+    for (char c : t) add(static_cast<unsigned char>(c));
+  };
+  whole(o.fingerprint, size, dtype, o.workers, o.shard, o.period);
+  real(o.alpha, o.beta);
+  whole(o.seed);
+  text(o.name), text(o.order);
+  whole(o.parameters, o.fan_out, o.far_period);
+  text(o.tree), text(o.outer);
+  real(o.outer_lr);
+  real(o.outer_momentum, o.average_rate);
+  real(o.probability);
+  whole(o.overlap, o.global_average_every);
+  text(o.collision), text(o.topology), text(o.edges), text(o.mode), text(o.mixing), text(o.direction);
+  const WeightingOptions& w = o.weighting;
+  text(w.rule), text(o.update_order);
+  real(w.kappa, w.s0, w.score_sign);
+  for (double c : w.coefficients) real(c);
+  whole(w.warmup_rounds, w.peers);
   return h;
 }
 
@@ -68,6 +101,22 @@ const char* to_string(Evaluated evaluated) {
   return "?";
 }
 
+Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std::function<bool(Rank)>& done) {
+  Deadline deadline(world, slice);
+  for (;;) {
+    SINEW_RETURN_IF_ERROR(world.health());
+    bool all = true;
+    for (Rank r = 0; r < workers && all; ++r) {
+      const bool own_word = done(r);
+      const PeerState seen = world.peer(r);
+      all = own_word || seen == PeerState::left || seen == PeerState::gone;
+    }
+    if (all) return true;
+    if (deadline.left() == 0) return false;
+    world.sleep(std::min(kPoll, deadline.left()));
+  }
+}
+
 Status serve_all(CenterNode& center, const World& world) {
   for (;;) {
     SINEW_RETURN_IF_ERROR(world.health());
@@ -79,12 +128,23 @@ Status serve_all(CenterNode& center, const World& world) {
 
 bool takes_workers_back(const SchemeOptions& options) {
   if (options.global_average_every > 0) return false;
-  return needs_center(options) || options.name == "local" || is_gossip(options.name);
+  return needs_center(options) || is_alone(options) || is_gossip(options.name);
 }
 
 bool needs_center(const SchemeOptions& options) {
   const Entry* e = find(options.name);
   return e && e->center;
+}
+
+int node_count(const SchemeOptions& options) {
+  if (options.name == "easgd_tree") return Tree::node_count(options.workers, static_cast<int>(options.fan_out));
+  return options.workers + (needs_center(options) ? 1 : 0);
+}
+
+bool is_alone(const SchemeOptions& options) {
+  for (const char* name : {"local", "asgd", "mvasgd", "msgd"})
+    if (options.name == name) return true;
+  return false;
 }
 
 std::vector<std::string> scheme_names() {
@@ -114,8 +174,32 @@ Status validate(const SchemeOptions& o) {
     return bad("beta = ", o.beta, "; allowed are 0 to 2 x workers, or below 0 for workers x alpha");
   if (o.order != "jacobi" && o.order != "gauss_seidel")
     return bad("order = '", o.order, "'; allowed are jacobi, gauss_seidel");
+  if (o.fan_out < 2 || o.fan_out > 1'000'000) return bad("fan_out = ", o.fan_out, "; allowed are 2 to 1000000");
+  if (o.far_period == 0) return bad("far_period = 0; allowed are 1, 2, ... steps, or below 0 for 10 x period");
+  if (o.tree != "multi_scale" && o.tree != "up_down")
+    return bad("tree = '", o.tree, "'; allowed are multi_scale, up_down");
+  if (!o.update_order.empty() && o.update_order != "pre" && o.update_order != "post")
+    return bad("update_order = '", o.update_order, "'; allowed are pre, post");
+  SINEW_RETURN_IF_ERROR(validate(o.weighting, o.alpha >= 0 ? o.alpha : 0.9 / o.workers));
+  const bool weighs = o.name == "easgd" || o.name == "eamsgd" || (o.name == "easgd_sync" && o.order == "jacobi");
+  if (!is_fixed(o.weighting) && !weighs)
+    return bad("weighting = '", o.weighting.rule, "' with scheme ", o.name, o.name == "easgd_sync" ? " " + o.order : "",
+               "; it is for easgd, eamsgd and easgd_sync with order jacobi, others are fixed");
+  if (o.outer != "none" && o.outer != "momentum" && o.outer != "nesterov")
+    return bad("outer = '", o.outer, "'; allowed are none, momentum, nesterov");
+  if (!(o.outer_lr >= 0 && o.outer_lr <= 1e6)) return bad("outer_lr = ", o.outer_lr, "; allowed are 0 to 1000000");
+  if (!(o.outer_momentum >= 0 && o.outer_momentum < 1))
+    return bad("outer_momentum = ", o.outer_momentum, "; allowed are 0 and more, below 1");
+  if (!(o.average_rate >= 0 && o.average_rate <= 1))
+    return bad("average_rate = ", o.average_rate, "; allowed are 0 to 1");
   return validate_gossip(o);
 }
+
+namespace {
+std::unique_ptr<Scheme> make_alone(const SchemeOptions& o, int64_t size, DType dtype) {
+  return o.name == "asgd" || o.name == "mvasgd" ? make_averaged(o, size, dtype) : make_local();
+}
+}  // namespace
 
 std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                     Device device) {
@@ -124,13 +208,16 @@ std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, 
   SINEW_CHECK(is_float(dtype), "make_scheme", "parameters must be f32 or f64, not ", to_string(dtype));
   SchemeOptions o = with_gossip_defaults(options);
   o.fingerprint = common_fingerprint(o, size, dtype);
-  if (o.name == "local" && o.global_average_every == 0) return make_local();
+  if (is_alone(o) && o.global_average_every == 0) return make_alone(o, size, dtype);
   SINEW_CHECK(world.size() >= node_count(o) && world.rank() < o.workers, "make_scheme", "scheme ", o.name, " with ",
               o.workers, " workers needs ", node_count(o), " nodes; this is rank ", world.rank(), " of ", world.size());
   if (o.name == "allreduce") return make_all_reduce(o, world);
   if (o.name == "easgd_sync") return make_elastic_sync(o, world, size, dtype, device);
-  if (o.name != "local" && !is_gossip(o.name)) return make_elastic(o, world, size, dtype, device);
-  auto scheme = o.name == "local" ? make_local() : make_gossip(o, world, size, dtype, device);
+  if (o.name == "easgd" || o.name == "eamsgd") return make_elastic(o, world, size, dtype, device);
+  if (o.name == "local_sgd") return make_local_sgd(o, world, size, dtype, device);
+  if (o.name == "easgd_tree") return make_tree_leaf(o, world, size, dtype, device);
+  if (needs_center(o)) return make_downpour(o, world, size, dtype, device);
+  auto scheme = is_alone(o) ? make_alone(o, size, dtype) : make_gossip(o, world, size, dtype, device);
   return o.global_average_every > 0 ? make_global_average(o, world, std::move(scheme)) : std::move(scheme);
 }
 
@@ -138,8 +225,10 @@ std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& wor
   Status status = validate(options);
   SINEW_CHECK(status.ok() && needs_center(options), "make_center",
               status.ok() ? "scheme has no center" : status.message());
-  return std::make_unique<CenterServer>(world, options.workers, make_shards(options, size), dtype,
-                                        common_fingerprint(options, size, dtype));
+  const uint64_t fingerprint = common_fingerprint(options, size, dtype);
+  if (options.name == "easgd_tree") return make_tree_node(options, world, size, dtype, fingerprint);
+  return std::make_unique<CenterServer>(world, options.workers, make_shards(options, size), dtype, fingerprint,
+                                        center_rule(options, size));
 }
 
 }  // namespace sinew::dist

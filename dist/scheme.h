@@ -15,6 +15,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@
 
 #include "core/status.h"
 #include "core/vec.h"
+#include "dist/weighting.h"
 #include "dist/world.h"
 
 namespace sinew::dist {
@@ -29,10 +31,25 @@ namespace sinew::dist {
 struct SchemeOptions {
   std::string name = "local";  // scheme_names()
   int workers = 1;
-  int64_t period = 10;           // communication period tau, in steps
-  double alpha = -1;             // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
-  double beta = -1;              // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
-  std::string order = "jacobi";  // easgd_sync: jacobi | gauss_seidel
+  int64_t period = 10;               // communication period tau, in steps
+  double alpha = -1;                 // moving rate; < 0: 0.9 / workers (easgd spec, trap 1)
+  double beta = -1;                  // easgd_sync Gauss-Seidel: rate of the center; < 0: workers * alpha
+  std::string order = "jacobi";      // easgd_sync: jacobi | gauss_seidel
+  std::string tree = "multi_scale";  // easgd_tree: multi_scale | up_down (dist/schemes/tree.h)
+  int64_t fan_out = 4;               // easgd_tree: children of a node, at most; 2 and more
+  int64_t far_period = -1;           // easgd_tree: period of the pushes between inner nodes, or down; < 0: 10 x period
+  std::string outer = "none";        // local_sgd: none | momentum | nesterov (dist/schemes/local_sgd.cpp)
+  double outer_lr = 1;               // local_sgd
+  double outer_momentum = 0.9;       // local_sgd; mdownpour: of the center; below 1
+  double average_rate = 0.001;       // mvadownpour, mvasgd: of the moving average; 0 to 1
+  // Leading elements that are parameters; what follows are buffers (batch norm's statistics), which take part but not
+  // where only parameters make sense. < 0: all.
+  int64_t parameters = -1;
+  WeightingOptions weighting = {};  // easgd, eamsgd, easgd_sync jacobi: the weights of an exchange
+  // Of these: pre: the gradient is taken at the unmoved x (Algorithm 1); post: x moves first. "": post where weights
+  // differ from alpha, since only then no exchange makes anything larger (dynamic-weighting specification, 1.6).
+  std::string update_order = {};
+  WeightsLog on_weights = {};  // gets each contact of this worker whose weights are not alpha, on the training thread
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
@@ -107,14 +124,20 @@ class CenterNode {
   virtual Status start(ConstVecView initial) = 0;
   // Returns when every worker has left or is gone for good, or after `slice` of time: true when all are done.
   virtual Result<bool> serve(Nanos slice) = 0;
+  // The vector that results are measured on.
   virtual void snapshot(VecView out) = 0;
   // Applied additions so far.
   virtual int64_t version() = 0;
+  // Differences that were not finite and moved nothing.
+  virtual int64_t refused() = 0;
   virtual SchemeState save() = 0;
   // Takes the place of start().
   virtual Status load(const SchemeState& state) = 0;
 };
 
+// For CenterNode::serve: true when every worker has left, is gone for good, or is `done`; false after `slice`. Not ok:
+// the world must stop.
+Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std::function<bool(Rank)>& done);
 // Serves until every worker has left or is gone for good, or the world must stop.
 Status serve_all(CenterNode& center, const World& world);
 
@@ -123,8 +146,11 @@ bool needs_center(const SchemeOptions& options);
 bool takes_workers_back(const SchemeOptions& options);
 // One line about settings that work badly; "" if there is nothing to say.
 std::string warning_about(const SchemeOptions& options);
-// Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`.
-inline int node_count(const SchemeOptions& options) { return options.workers + (needs_center(options) ? 1 : 0); }
+// Workers that never meet: local and the sequential baselines.
+bool is_alone(const SchemeOptions& options);
+// Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`, and the other inner nodes of a
+// tree follow.
+int node_count(const SchemeOptions& options);
 std::vector<std::string> scheme_names();
 // One line on what the scheme does, with its source. "" for an unknown name.
 std::string describe_scheme(const std::string& name);

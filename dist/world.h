@@ -103,6 +103,10 @@ enum class Tag : uint16_t {
   gossip_parameters = 24,  // 24 to 26: dist/gossip_group.h
   gossip_answer = 25,
   gossip_average = 26,
+  center_score = 30,  // dynamic weighting: how suspicious a worker looks (dist/weighting.h)
+  tree_push = 31,     // parameters, up or down a tree (dist/schemes/tree.h)
+  tree_fetch = 32,
+  tree_ack = 33,  // reply to tree_fetch
   test = 100,
 };
 

@@ -69,6 +69,12 @@ Result<std::string> read_text(const std::string& path) {
   return text.str();
 }
 
+// The one that the scheme's paper uses.
+const char* optimizer_of(const std::string& scheme) {
+  if (scheme == "eamsgd" || scheme == "msgd") return "nag";
+  return scheme.ends_with("downpour") || scheme == "asgd" || scheme == "mvasgd" ? "sgd" : "momentum";
+}
+
 // Settings that nobody gave follow from the others.
 void derive(Configuration& configuration) {
   Options& o = configuration.options;
@@ -80,10 +86,20 @@ void derive(Configuration& configuration) {
   double workers = static_cast<double>(o.run.workers);
   derive("scheme.name", [&] { o.scheme.name = o.run.workers == 1 ? "local" : "easgd"; });
   const std::string& scheme = o.scheme.name;
-  const bool every_step = scheme == "dpsgd" || scheme == "sgp" || scheme == "adpsgd";
-  derive("scheme.period", [&] { o.scheme.period = every_step || configuration.given("scheme.probability") ? 1 : 10; });
-  derive("scheme.alpha",
-         [&] { o.scheme.alpha = scheme == "elastic_gossip" || scheme == "adpsgd" ? 0.5 : 0.9 / workers; });
+  derive("scheme.period", [&] {
+    const bool every_step = scheme == "dpsgd" || scheme == "sgp" || scheme == "adpsgd" || scheme == "mdownpour";
+    o.scheme.period = every_step || configuration.given("scheme.probability") ? 1 : 10;
+  });
+  derive("scheme.outer_momentum", [&] { o.scheme.outer_momentum = scheme == "mdownpour" ? 0.99 : 0.9; });
+  derive("scheme.alpha", [&] {
+    if (scheme == "elastic_gossip" || scheme == "adpsgd")
+      o.scheme.alpha = 0.5;
+    else
+      o.scheme.alpha = 0.9 / (scheme == "easgd_tree" ? static_cast<double>(o.scheme.fan_out + 1) : workers);
+  });
+  derive("scheme.far_period", [&] { o.scheme.far_period = 10 * o.scheme.period; });
+  derive("scheme.kappa", [&] { o.scheme.kappa = 3 * o.scheme.alpha; });
+  derive("scheme.update_order", [&] { o.scheme.update_order = o.scheme.weighting == "fixed" ? "pre" : "post"; });
   derive("scheme.beta",
          [&] { o.scheme.beta = scheme == "gossiping_sgd" ? 0.5 : std::min(1.0, workers * o.scheme.alpha); });
   derive("scheme.topology", [&] {
@@ -91,7 +107,7 @@ void derive(Configuration& configuration) {
   });
   derive("data.sharding", [&] { o.data.sharding = o.scheme.name == "allreduce" ? "partition" : "full"; });
   derive("data.padding", [&] { o.data.padding = o.data.crop == 0 && o.data.name != "images" ? 4 : 0; });
-  derive("optim.name", [&] { o.optim.name = o.scheme.name == "eamsgd" ? "nag" : "momentum"; });
+  derive("optim.name", [&] { o.optim.name = optimizer_of(o.scheme.name); });
   derive("model.dropout", [&] { o.model.dropout = default_dropout(o.model.name); });
   derive("model.init", [&] { o.model.init = default_init(o.model.name); });
   const optim::OptimizerOptions own = optim::with_defaults({.name = o.optim.name});

@@ -41,6 +41,7 @@ std::string metrics_line(const MetricsRecord& record) {
   Json json;
   each_field(record, [&](const char* name, const auto& value) { json[name] = value; });
   for (const auto& [name, value] : record.values) json[name] = value;
+  if (!record.reason.empty()) json["reason"] = record.reason;
   return json.dump();
 }
 
@@ -58,6 +59,10 @@ Result<MetricsRecord> parse_metrics_line(const std::string& line, const std::str
     json.erase(name);
   });
   if (!wrong.empty()) return make_status(StatusCode::data_error, where, ": no valid \"", wrong, "\"");
+  if (json.contains("reason") && json["reason"].is_string()) {
+    record.reason = json["reason"];
+    json.erase("reason");
+  }
   for (const auto& [name, value] : json.items())
     record.values.emplace_back(name,
                                value.is_number() ? value.get<double>() : std::numeric_limits<double>::quiet_NaN());

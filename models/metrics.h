@@ -27,9 +27,11 @@ struct MetricsRecord {
   double virtual_seconds = 0;                  // simulated time; 0 in a real run
   int64_t bytes_sent = 0, bytes_received = 0;  // by this node, so far
   int worker = 0;
-  std::string measured = "own";  // own, average or center: which parameters
-  // loss, accuracy (training, since the last record), test_loss, test_accuracy, lr, ...
+  std::string measured = "own";  // own, average or center: which parameters; exchange: the weights of one
+  // loss, accuracy (training, since the last record), test_loss, test_accuracy, lr, ...; of an exchange h1, h2, score,
+  // distance
   std::vector<std::pair<std::string, double>> values;
+  std::string reason;  // of what happened, where there is one to give; empty: not written
 
   // NaN when there is no such value.
   double value(const std::string& name) const;

@@ -65,8 +65,21 @@ class Recorder {
     return Status::Ok();
   }
 
+  // An exchange whose weights were not alpha, and why.
+  Status add(int64_t step, const dist::WeighedContact& contact) {
+    const dist::Weights& w = contact.weights;
+    if (context_.on_note)
+      context_.on_note(world_.rank(),
+                       detail::concat("exchange ", contact.round, ": weights ", w.worker, " (worker) and ", w.center,
+                                      " (center): ", w.reason, "; score ", w.score, ", distance ", contact.distance));
+    if (!context_.metrics) return Status::Ok();
+    return write(step, "exchange",
+                 {{"h1", w.worker}, {"h2", w.center}, {"score", w.score}, {"distance", contact.distance}}, w.reason);
+  }
+
  private:
-  Status write(int64_t step, const std::string& measured, std::vector<std::pair<std::string, double>> values) {
+  Status write(int64_t step, const std::string& measured, std::vector<std::pair<std::string, double>> values,
+               const std::string& reason = {}) {
     const dist::TrafficCounters traffic = world_.traffic();
     return context_.metrics->append({.step = step,
                                      .epoch = static_cast<double>(step) / static_cast<double>(context_.steps_per_epoch),
@@ -76,7 +89,8 @@ class Recorder {
                                      .bytes_received = context_.earlier.bytes_received + traffic.bytes_received,
                                      .worker = world_.rank(),
                                      .measured = measured,
-                                     .values = std::move(values)});
+                                     .values = std::move(values),
+                                     .reason = reason});
   }
 
   const RunContext& context_;
@@ -131,6 +145,7 @@ Result<RunContext> prepare_run(const Options& options) {
                      .data = std::move(*data),
                      .model = std::move(*model),
                      .scheme = scheme_options(options, fingerprint)};
+  context.scheme.parameters = context.model.layout().size();
   SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(options, 0), *context.data.train));
   // All workers take as many steps, so that none waits for another in vain.
   context.steps_per_epoch = nn::job_epoch_batches(context.data.train->size(), loader_options(options, 0));
@@ -145,7 +160,10 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   nn::Loader loader(context.data.train, loading);
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
   Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
-  const auto scheme = dist::make_scheme(context.scheme, world, mixed_size(context), theta.dtype(), theta.device());
+  std::vector<dist::WeighedContact> weighed;  // since the last step's report
+  dist::SchemeOptions own = context.scheme;
+  own.on_weights = [&](const dist::WeighedContact& contact) { weighed.push_back(contact); };
+  const auto scheme = dist::make_scheme(own, world, mixed_size(context), theta.dtype(), theta.device());
   Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta), mixes_buffers(o));
   Recorder recorder(context, world, trainer, *scheme, loader.validation_indices());
 
@@ -164,6 +182,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
         counters.train_seconds = seconds(world.now() - begin);
         count(counters, world, scheme->counters());
         if (context.on_step) context.on_step(world.rank(), step, counters);
+        for (const dist::WeighedContact& contact : std::exchange(weighed, {}))
+          SINEW_RETURN_IF_ERROR(recorder.add(step.step, contact));
         return recorder.add(step);
       }};
   try {
@@ -193,10 +213,10 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;
   center->snapshot(mixed.mutable_view());
-  result.point = theta;
+  if (world.rank() == context.scheme.workers) result.point = theta;  // other inner nodes of a tree are not measured
   result.report.rank = world.rank();
   result.report.role = "center";
-  count(result.report.counters, world, {});
+  count(result.report.counters, world, {.missed = center->refused()});
   result.report.evaluated = to_string(dist::Evaluated::center);
   return result;
 }

@@ -38,6 +38,8 @@ struct RunContext {
   MetricsWriter* metrics = nullptr;  // null: nothing is written
   // After each step of a worker on this process; may be empty.
   std::function<void(dist::Rank, const StepReport&, const NodeCounters&)> on_step;
+  // Gets lines for the log of a worker on this process; may be empty.
+  std::function<void(dist::Rank, const std::string&)> on_note;
 };
 
 // Opens the data, builds the model. Errors: of the data, of the model's options.

@@ -142,9 +142,9 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.name), .kind = Kind::name, .help = "how the workers keep their parameters together",
        .alias = "scheme", .names = dist::scheme_names, .derived = "local for one worker, else easgd"},
       {SINEW_OPTION(scheme.period), .kind = Kind::integer, .help = "communication period tau", .unit = "steps",
-       .min = 1, .max = 1e9, .derived = "10; dpsgd, sgp, adpsgd, and with scheme.probability: 1"},
+       .min = 1, .max = 1e9, .derived = "10; dpsgd, sgp, adpsgd, mdownpour, and with scheme.probability: 1"},
       {SINEW_OPTION(scheme.alpha), .kind = Kind::real, .help = "moving rate of an elastic exchange", .max = 1,
-       .derived = "0.9 / workers; elastic_gossip, adpsgd 0.5"},
+       .derived = "0.9 / workers; easgd_tree 0.9 / (fan_out + 1); elastic_gossip, adpsgd 0.5"},
       {SINEW_OPTION(scheme.beta), .kind = Kind::real,
        .help = "easgd_sync, gauss_seidel: moving rate of the center; gossiping_sgd: of the worker that moves", .max = 1,
        .derived = "workers * alpha, at most 1; gossiping_sgd 0.5"},
@@ -189,6 +189,52 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.global_average_every), .kind = Kind::integer,
        .help = "gossip, local: every so many steps all workers take the mean of all; 0: never", .unit = "steps",
        .max = 1e9},
+      {SINEW_OPTION(scheme.update_order), .kind = Kind::name,
+       .help = "easgd and its kin: the gradient is taken before the elastic move, or after",
+       .names =
+           [] {
+             return Names{"pre", "post"};
+           },
+       .derived = "pre for fixed weights, else post"},
+      {SINEW_OPTION(scheme.weighting), .kind = Kind::name,
+       .help = "weights of an elastic exchange: alpha, by each worker's distance from the center over time, or 1 and 0 "
+               "after a contact that failed",
+       .names = dist::weighting_names},
+      {SINEW_OPTION(scheme.kappa), .kind = Kind::real, .help = "dynamic: score from which on a worker counts as failed",
+       .max = kBig, .derived = "3 * alpha"},
+      {SINEW_OPTION(scheme.s0), .kind = Kind::real, .help = "dynamic: scores up to this are healthy", .min = -kBig,
+       .max = kBig},
+      {SINEW_OPTION(scheme.score_sign), .kind = Kind::integer,
+       .help = "dynamic: 1: a growing distance is suspicious; -1: a shrinking one", .min = -1, .max = 1},
+      {SINEW_OPTION(scheme.score_coefficients), .kind = Kind::reals,
+       .help = "dynamic: shares of the last changes of log distance in the score, newest first", .max = kBig},
+      {SINEW_OPTION(scheme.warmup_rounds), .kind = Kind::integer,
+       .help = "dynamic: first exchanges, with weights alpha", .max = 1e12},
+      {SINEW_OPTION(scheme.peer_normalisation), .kind = Kind::toggle,
+       .help = "dynamic: scores count from the median of the other workers'"},
+      {SINEW_OPTION(scheme.tree), .kind = Kind::name,
+       .help = "easgd_tree: leaves and their parents exchange more often than the rest, or all push up more often than "
+               "down",
+       .names =
+           [] {
+             return Names{"multi_scale", "up_down"};
+           }},
+      {SINEW_OPTION(scheme.fan_out), .kind = Kind::integer, .help = "easgd_tree: children of a node", .min = 2,
+       .max = 1024},
+      {SINEW_OPTION(scheme.far_period), .kind = Kind::integer,
+       .help = "easgd_tree: period of the rarer pushes, those between inner nodes or those down", .unit = "steps",
+       .min = 1, .max = 1e12, .derived = "10 * period"},
+      {SINEW_OPTION(scheme.outer), .kind = Kind::name,
+       .help = "local_sgd: how the center follows the workers' mean move",
+       .names =
+           [] {
+             return Names{"none", "momentum", "nesterov"};
+           }},
+      {SINEW_OPTION(scheme.outer_lr), .kind = Kind::real, .help = "local_sgd: the center's learning rate", .max = 1e6},
+      {SINEW_OPTION(scheme.outer_momentum), .kind = Kind::real, .help = "local_sgd, mdownpour: momentum of the center",
+       .max = 0.9999, .derived = "0.99 for mdownpour, else 0.9"},
+      {SINEW_OPTION(scheme.average_rate), .kind = Kind::real, .help = "mvadownpour, mvasgd: rate of the moving average",
+       .max = 1},
       {SINEW_OPTION(scheme.shard), .kind = Kind::integer, .help = "elements of the center exchanged as one",
        .unit = "elements", .min = 16, .max = 1e9},
       {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,

@@ -62,6 +62,7 @@ Result<NodeResult> work(RunContext& context, const RunFolder& folder, const dist
     state.samples_per_second = static_cast<double>(counters.samples) / state.elapsed_seconds;
     progress.update(state);
   };
+  context.on_note = [&](dist::Rank, const std::string& text) { log.info(text); };
   Result<NodeResult> result =
       is_worker ? run_worker(context, *joined.world, job.start_step) : run_center(context, *joined.world);
   progress.finish(state);

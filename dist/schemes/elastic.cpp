@@ -2,171 +2,150 @@
 // arXiv:1412.6651v8. The exchange is the same in both; what differs is the optimizer (plain SGD, or Nesterov's
 // momentum in Sutskever's form), which is not this file's business.
 //
-// When the period divides the step: d = alpha (x - c) is computed from the x before the gradient and sent at once, so
-// that the center's addition overlaps with the gradient, which is taken at the unmoved x. x -= d follows after the
-// optimizer.
+// When the period divides the step: d = h1 (x - c) is the worker's own move, h2 (x - c) the center's.
+//   fixed weights      h1 = h2 = alpha: each shard's d is sent as soon as it is here, so that transfer, difference and
+//                      addition overlap
+//   dynamic, oracle    both follow from the whole distance (dist/weighting.h), so all shards are fetched first
+//   update_order pre   d is computed from the x before the gradient, which is taken at the unmoved x, and applied after
+//                      the optimizer (Algorithm 1)
+//   update_order post  x moves at once and the gradient is taken there
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <tuple>
 
-#include "dist/center.h"
 #include "dist/rules.h"
+#include "dist/schemes/center_scheme.h"
 #include "dist/schemes/schemes.h"
+#include "dist/weighting.h"
 
 namespace sinew::dist {
 namespace {
 
-class Elastic final : public Scheme {
+class Elastic final : public CenterScheme {
  public:
   Elastic(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
-      : world_(world),
-        period_(options.period),
+      : CenterScheme(options, world, size, dtype, device),
         alpha_(moving_rate(options)),
-        fingerprint_(options.fingerprint),
-        dtype_(dtype),
-        device_(device),
-        shards_{size, options.shard},
-        client_(world, options.workers, shards_, dtype, options.deadline),
-        pending_(shards_.count()),
-        known_(shards_.count()) {}
+        post_(moves_first(options)),
+        shares_scores_(options.weighting.peers),
+        parameters_(parameters_of(options, size)),
+        weighting_(options.weighting, alpha_, parameters_),
+        log_(options.on_weights),
+        pending_(shards_.count()) {}
 
-  Evaluated evaluated() const override { return Evaluated::center; }
-
-  Status start(VecView theta) override {
-    SINEW_RETURN_IF_ERROR(client_.join(fingerprint_));
-    if (world_.incarnation() == 0) return Status::Ok();
-    return client_.fetch([&](int s, const Payload& c) {
-      known_[s] = c;
-      upload(c.data(), part(theta, s));
-    });
-  }
+  Mixes mixes() const override { return post_ ? Mixes::before : Mixes::after; }
 
   Status before_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
-    if (world_.suppressed(step / period_)) {
+    const int64_t round = step / period_;
+    if (world_.suppressed(round)) {
+      weighting_.miss();
       ++counters_.missed;
       return Status::Ok();
     }
-    refused_ = false;
-    Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
-      known_[s] = c;
-      pending_[s] = difference(part(theta, s), c);
-      return pending_[s];
-    });
+    Result<bool> complete = weighting_.fixed() ? exchange(theta) : weigh(round, theta);
     if (!complete.ok()) return complete.status();
-    ++(*complete && !refused_ ? counters_.exchanges : counters_.missed);
+    if (!*complete) weighting_.miss();
+    ++(*complete ? counters_.exchanges : counters_.missed);
+    if (post_) move(theta);
     return Status::Ok();
   }
 
   Status after_step(int64_t, VecView theta) override {
-    for (int s = 0; s < shards_.count(); ++s) {
-      if (pending_[s].size() == 0) continue;
-      // With alpha == 0 nothing moves; adding zeros would still turn -0 into 0.
-      if (alpha_ != 0) accumulate(-1.0, on_device(pending_[s]), part(theta, s));
-      pending_[s] = Payload();
-    }
-    moved_ += pending_moved_;
-    pending_moved_ = 0;
+    if (!post_) move(theta);
     return Status::Ok();
-  }
-
-  Status evaluation_point(ConstVecView theta, VecView out) override {
-    for (int s = 0; s < shards_.count(); ++s) {
-      ConstVecView own = theta.slice(shards_.begin(s), shards_.length(s));
-      if (known_[s].size() > 0)
-        upload(known_[s].data(), part(out, s));
-      else
-        copy(own, part(out, s));  // nothing seen yet: all started from the same parameters
-    }
-    return Status::Ok();
-  }
-
-  Status finish(VecView) override { return client_.leave(); }
-
-  double take_external_write() override { return std::exchange(moved_, 0.0); }
-
-  SchemeCounters counters() const override {
-    SchemeCounters c = counters_;
-    c.resent = client_.resent();
-    return c;
   }
 
   SchemeState save() const override {
-    SchemeState state;
-    client_.save(state);
-    state.numbers["exchanges"] = counters_.exchanges;
-    state.numbers["missed"] = counters_.missed;
-    for (int s = 0; s < shards_.count(); ++s)
-      if (known_[s].size() > 0) state.vectors["center." + std::to_string(s)] = Vec::copy_of(known_[s].view(dtype_));
+    SchemeState state = CenterScheme::save();
+    weighting_.save(state.numbers);
     return state;
   }
-
   Status load(const SchemeState& state) override {
-    SINEW_RETURN_IF_ERROR(client_.load(state));
-    for (auto [name, field] : {std::pair{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}}) {
-      auto found = state.numbers.find(name);
-      if (found == state.numbers.end())
-        return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
-      *field = found->second;
-    }
-    for (int s = 0; s < shards_.count(); ++s) {
-      auto found = state.vectors.find("center." + std::to_string(s));
-      if (found == state.vectors.end()) continue;
-      if (found->second.size() != shards_.length(s) || found->second.dtype() != dtype_)
-        return make_status(StatusCode::data_error, "saved '", found->first, "' has ", found->second.size(),
-                           " elements");
-      known_[s] = Payload::copy_of(found->second.view());
-    }
+    SINEW_RETURN_IF_ERROR(CenterScheme::load(state));
+    weighting_.load(state.numbers);
     return Status::Ok();
   }
 
  private:
-  template <class View>
-  View part(View v, int s) const {
-    return v.slice(shards_.begin(s), shards_.length(s));
+  Result<bool> exchange(ConstVecView theta) {
+    bool refused = false;
+    worker_weight_ = alpha_;
+    Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
+      known_[s] = c;
+      auto [d, distance2] = own_difference(alpha_, theta, s);
+      refused = refused || d.size() == 0;
+      pending_moved_ += alpha_ * alpha_ * distance2;
+      pending_[s] = d;
+      return std::move(d);
+    });
+    return complete.ok() ? Result<bool>(*complete && !refused) : complete;
   }
 
-  // d as it is sent, in host memory.
-  Payload difference(ConstVecView x, const Payload& c) {
-    Payload d = Payload::allocate(c.size());
-    double distance2;
-    if (device_ == Device::cpu) {
-      distance2 = elastic_difference(alpha_, x, c.view(dtype_), d.mutable_view(dtype_));
-    } else {
-      Vec there = Vec::empty(x.size, dtype_, device_);
-      distance2 = elastic_difference(alpha_, x, on_device(c), there.mutable_view());
-      download(there.view(), d.data());
+  Result<bool> weigh(int64_t round, ConstVecView theta) {
+    std::vector<double> scored2(known_.size()), distance2(known_.size());
+    Result<bool> complete = client_.pull([&](int s, const Payload& c) {
+      known_[s] = c;
+      const int64_t n = std::clamp<int64_t>(parameters_ - shards_.begin(s), 0, shards_.length(s));
+      scored2[s] = squared_distance(part(theta, s).slice(0, n), on_device(c).slice(0, n));
+    });
+    if (!complete.ok() || !*complete) return complete;
+    const double distance = std::sqrt(std::accumulate(scored2.begin(), scored2.end(), 0.0));
+    const Weights w = weighting_.contact(round, distance, client_.score_of_others());
+    if (shares_scores_ && !std::isnan(w.score)) client_.send_score(w.score);
+    if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
+    std::vector<Payload> sent(known_.size());
+    const bool pushed = w.center == 0 || client_.push([&](int s) {
+      std::tie(sent[s], distance2[s]) = own_difference(w.center, theta, s);
+      return sent[s];
+    });
+    if (!pushed) return false;
+    worker_weight_ = w.worker;
+    // Adopting is copying: what is not finite cannot be subtracted away.
+    adopts_ = w.worker == 1 && (post_ || !std::isfinite(distance));
+    for (int s = 0; s < shards_.count() && !adopts_; ++s) {
+      if (w.worker == w.center)
+        pending_[s] = std::move(sent[s]);
+      else
+        std::tie(pending_[s], distance2[s]) = own_difference(w.worker, theta, s);
+      pending_moved_ += w.worker * w.worker * distance2[s];
     }
-    // Parameters that are not finite must not reach the center, and through it everybody: nothing moves.
-    if (!std::isfinite(distance2)) {
-      refused_ = true;
-      fill(d.mutable_view(dtype_), 0);
-      return d;
+    return true;
+  }
+
+  // weight (x - c) with the center as last seen, and ||x - c||^2. Empty and 0 when it is not finite: that must not
+  // reach the center, and through it everybody.
+  std::pair<Payload, double> own_difference(double weight, ConstVecView theta, int s) {
+    auto made = difference(weight, part(theta, s), on_device(known_[s]));
+    return std::isfinite(made.second) ? std::move(made) : std::pair<Payload, double>();
+  }
+
+  void move(VecView theta) {
+    for (int s = 0; s < shards_.count(); ++s) {
+      const VecView x = part(theta, s);
+      if (adopts_) {
+        const ConstVecView c = on_device(known_[s]);
+        if (const double d2 = squared_distance(x, c); std::isfinite(d2)) moved_ += d2;
+        copy(c, x);
+      } else if (pending_[s].size() > 0 && worker_weight_ != 0) {
+        // With weight 0 nothing moves; adding zeros would still turn -0 into 0.
+        accumulate(-1.0, on_device(pending_[s]), x);
+      }
+      pending_[s] = Payload();
     }
-    pending_moved_ += alpha_ * alpha_ * distance2;
-    return d;
+    adopts_ = false;
+    moved_ += std::exchange(pending_moved_, 0.0);
   }
 
-  ConstVecView on_device(const Payload& p) {
-    ConstVecView host = p.view(dtype_);
-    if (device_ == Device::cpu) return host;
-    staging_ = Vec::empty(host.size, dtype_, device_);
-    upload(host.data, staging_.mutable_view());
-    return staging_.view();
-  }
-
-  World& world_;
-  const int64_t period_;
   const double alpha_;
-  const uint64_t fingerprint_;
-  const DType dtype_;
-  const Device device_;
-  const Shards shards_;
-  CenterClient client_;
-  std::vector<Payload> pending_;  // sent, not yet applied to x; by shard
-  std::vector<Payload> known_;    // the center as last seen
-  Vec staging_;
-  double pending_moved_ = 0, moved_ = 0;
-  bool refused_ = false;  // by this exchange: a difference that is not finite
-  SchemeCounters counters_;
+  const bool post_, shares_scores_;
+  const int64_t parameters_;
+  Weighting weighting_;
+  const WeightsLog log_;
+  std::vector<Payload> pending_;  // this worker's move, not yet applied to x; by shard
+  double worker_weight_ = 0, pending_moved_ = 0;
+  bool adopts_ = false;  // the move is to take the center's values
 };
 
 }  // namespace

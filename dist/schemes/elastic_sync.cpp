@@ -2,15 +2,19 @@
 // all-reduce gives equal bits. Every `period` steps:
 //   jacobi        d_i = alpha (x_i - c) from one c;  c += sum_i d_i;  gradient at the unmoved x_i;  x_i -= d_i
 //                 (Zhang et al., arXiv:1412.6651v8, Eq. 5-6)
+//                 With weights that differ from alpha (dist/weighting.h): c += sum_i h2_i (x_i - c), x_i -= h1_i (x_i -
+//                 c); with update_order post the gradient is taken after that
 //   gauss_seidel  x_i -= alpha (x_i - c);  gradient at the moved x_i;  c += (beta / p) sum_i (x_i_new - c)
 //                 (Zhang, PhD thesis 2016, Eq. 6.3; alpha and beta independent)
 // A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal.
 #include <cmath>
+#include <limits>
 #include <utility>
 
 #include "dist/rules.h"
 #include "dist/schemes/lockstep.h"
 #include "dist/schemes/schemes.h"
+#include "dist/weighting.h"
 
 namespace sinew::dist {
 namespace {
@@ -23,13 +27,19 @@ class ElasticSync final : public Scheme {
         alpha_(moving_rate(o)),
         beta_(o.beta >= 0 ? o.beta : o.workers * moving_rate(o)),
         gauss_seidel_(o.order == "gauss_seidel"),
+        moves_first_(gauss_seidel_ || moves_first(o)),
+        parameters_(parameters_of(o, size)),
+        weighting_(o.weighting, alpha_, parameters_),
+        log_(o.on_weights),
         fingerprint_(o.fingerprint),
         members_(world, o),
         center_(Vec::zeros(size, dtype, device)),
         difference_(Vec::zeros(size, dtype, device)),
-        sum_(Vec::zeros(size, dtype, device)) {}
+        sum_(Vec::zeros(size, dtype, device)) {
+    if (!weighting_.fixed()) own_ = Vec::zeros(size, dtype, device);
+  }
 
-  Mixes mixes() const override { return gauss_seidel_ ? Mixes::before : Mixes::after; }
+  Mixes mixes() const override { return moves_first_ ? Mixes::before : Mixes::after; }
   Evaluated evaluated() const override { return Evaluated::center; }
 
   Status start(VecView theta) override {
@@ -39,19 +49,14 @@ class ElasticSync final : public Scheme {
 
   Status before_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
-    active_ = !world_.suppressed(step / period_);
-    if (active_) {
-      const double distance2 = elastic_difference(alpha_, theta, center_.view(), difference_.mutable_view());
-      pending_moved_ = alpha_ * alpha_ * distance2;
-      // Parameters that are not finite must not reach the center, and through it everybody.
-      if (!std::isfinite(distance2)) active_ = false, pending_moved_ = 0;
+    active_ = !world_.suppressed(step / period_) && make_difference(step / period_, theta);
+    if (!active_) {
+      weighting_.miss();
+      fill(difference_.mutable_view(), 0);
     }
     ++(active_ ? counters_.exchanges : counters_.missed);
-    if (!active_) fill(difference_.mutable_view(), 0);
-    if (gauss_seidel_) {
-      move(theta);
-      return Status::Ok();
-    }
+    if (moves_first_) move(theta);
+    if (gauss_seidel_) return Status::Ok();
     copy(difference_.view(), sum_.mutable_view());
     SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
     accumulate(1.0, sum_.view(), center_.mutable_view());
@@ -60,10 +65,8 @@ class ElasticSync final : public Scheme {
 
   Status after_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
-    if (!gauss_seidel_) {
-      move(theta);
-      return Status::Ok();
-    }
+    if (!moves_first_) move(theta);
+    if (!gauss_seidel_) return Status::Ok();
     if (active_) axpby(1.0, theta, -1.0, center_.view(), sum_.mutable_view());
     if (!active_ || !all_finite(sum_.view())) fill(sum_.mutable_view(), 0);
     SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
@@ -80,7 +83,10 @@ class ElasticSync final : public Scheme {
 
   SchemeCounters counters() const override { return counters_; }
   SchemeState save() const override {
-    return {{{"center", center_.clone()}}, {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
+    SchemeState state{{{"center", center_.clone()}},
+                      {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
+    weighting_.save(state.numbers);
+    return state;
   }
   Status load(const SchemeState& state) override {
     auto center = state.vectors.find("center");
@@ -94,25 +100,66 @@ class ElasticSync final : public Scheme {
     upload(host.data(), center_.mutable_view());
     counters_.exchanges = exchanges->second;
     counters_.missed = missed->second;
+    weighting_.load(state.numbers);
     return Status::Ok();
   }
 
  private:
+  // What the center gets, in difference_, and where this worker goes. False: it has nothing to give.
+  bool make_difference(int64_t round, ConstVecView theta) {
+    const VecView d = difference_.mutable_view();
+    Weights w{alpha_, alpha_};
+    if (!weighting_.fixed()) {
+      const double distance =
+          std::sqrt(squared_distance(theta.slice(0, parameters_), center_.view().slice(0, parameters_)));
+      w = weighting_.contact(round, distance, std::numeric_limits<double>::quiet_NaN());
+      if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
+    }
+    worker_weight_ = w.worker;
+    const double distance2 = elastic_difference(w.center, theta, center_.view(), d);
+    // Parameters that are not finite must not reach the center, and through it everybody.
+    if (!std::isfinite(distance2)) {
+      if (weighting_.fixed() || w.worker != 1) return false;
+      fill(d, 0);
+    } else {
+      pending_moved_ = w.worker * w.worker * distance2;
+    }
+    if (weighting_.fixed()) return true;
+    // Adopting is copying: what is not finite cannot be subtracted away.
+    adopts_ = w.worker == 1 && (moves_first_ || !std::isfinite(distance2));
+    if (adopts_)
+      copy(center_.view(), own_.mutable_view());
+    else if (w.worker != w.center)
+      elastic_difference(w.worker, theta, center_.view(), own_.mutable_view());
+    else
+      copy(d, own_.mutable_view());
+    return true;
+  }
+
   void move(VecView theta) {
-    // With alpha == 0 nothing moves; adding zeros would still turn -0 into 0.
-    if (active_ && alpha_ != 0) accumulate(-1.0, difference_.view(), theta);
+    const ConstVecView own = weighting_.fixed() ? difference_.view() : own_.view();
+    if (active_ && adopts_)
+      copy(own, theta);
+    else if (active_ && worker_weight_ != 0)  // else nothing moves; adding zeros would still turn -0 into 0
+      accumulate(-1.0, own, theta);
+    adopts_ = false;
     moved_ += std::exchange(pending_moved_, 0.0);
   }
 
   World& world_;
   const int64_t period_;
   const double alpha_, beta_;
-  const bool gauss_seidel_;
+  const bool gauss_seidel_, moves_first_;
+  const int64_t parameters_;
+  Weighting weighting_;
+  const WeightsLog log_;
   const uint64_t fingerprint_;
   Lockstep members_;
   Vec center_, difference_, sum_;
+  Vec own_;              // this worker's move, where its weight is not the center's
   bool active_ = false;  // this step's exchange is not suppressed
-  double pending_moved_ = 0, moved_ = 0;
+  bool adopts_ = false;  // the move is to take the values of own_
+  double worker_weight_ = 0, pending_moved_ = 0, moved_ = 0;
   SchemeCounters counters_;
 };
 

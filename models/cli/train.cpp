@@ -21,17 +21,21 @@ Result<Configuration> configure_for(const Invocation& call, const Job& job) {
   if (!c->given("run.workers")) {
     // Two rounds, since the scheme's default depends on the number of workers, and they on the scheme's center.
     for (int round = 0; round < 2 && c.ok(); ++round) {
-      int workers = std::max(1, world - (has_center(c->options) ? 1 : 0));
-      c = configure(call, {{"run.workers", std::to_string(workers), job->source}});
+      dist::SchemeOptions scheme = scheme_options(c->options, 0);
+      for (scheme.workers = world; scheme.workers > 1 && dist::node_count(scheme) > world;) --scheme.workers;
+      c = configure(call, {{"run.workers", std::to_string(scheme.workers), job->source}});
     }
     if (!c.ok()) return c;
   }
   int needed = dist::node_count(scheme_options(c->options, 0));
+  const int64_t others = needed - c->options.run.workers;
   if (needed != world)
     return make_status(StatusCode::invalid_argument, job->source, ": the job has ", world, " processes, but scheme ",
                        c->options.scheme.name, " with ", c->options.run.workers, " workers needs ", needed,
-                       needed > c->options.run.workers ? " (one holds the center)" : "", "; start ", needed,
-                       " processes or change --workers");
+                       others == 0   ? ""
+                       : others == 1 ? " (one holds the center)"
+                                     : " (" + std::to_string(others) + " are inner nodes of the tree)",
+                       "; start ", needed, " processes or change --workers");
   return c;
 }
 

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/support/spawn_nodes.h"
 
 namespace sinew::dist::testing {
@@ -97,6 +99,35 @@ TEST(Center, IgnoresNonsense) {
     EXPECT_EQ(r.message.head.arg[0], 0);
   });
   EXPECT_EQ(center, Numbers(10, 0.0));
+}
+
+// Applied as far as its sender is concerned, so that it is not sent again; nothing moves.
+TEST(Center, RefusesWhatIsNotFinite) {
+  auto body = [&](World& world) -> Result<Numbers> {
+    if (world.rank() == 0) {
+      const int64_t life = join(world);
+      for (double bad : {static_cast<double>(NAN), static_cast<double>(INFINITY)})
+        for (int64_t s : {0, 2}) {
+          std::vector<double> d(static_cast<size_t>(kShards.length(static_cast<int>(s))), 1.0);
+          d.back() = bad;
+          world.send(1, head_of(Tag::center_add, s, std::isnan(bad) ? 0 : 1, life, 0), Payload::copy_of(d));
+        }
+      world.send(1, head_of(Tag::center_add, 1, 0, life, 0), ones(4));
+      EXPECT_EQ(mask_of_shard_0(world, 0, life), 0b11u);
+      return Numbers{};
+    }
+    CenterServer center(world, 1, kShards, DType::f64, 99);
+    SINEW_RETURN_IF_ERROR(center.start(std::vector<double>(10, 0.0)));
+    SINEW_RETURN_IF_ERROR(center.serve(INT64_MAX).status());
+    EXPECT_EQ(center.refused(), 4);
+    EXPECT_EQ(center.version(), 1);
+    std::vector<double> out(10);
+    center.snapshot(out);
+    EXPECT_EQ(out, (Numbers{0, 0, 0, 0, 1, 1, 1, 1, 0, 0}));
+    return Numbers{};
+  };
+  SimulatedRun run = simulate(2, body);
+  EXPECT_TRUE(run.nodes[0].finished && run.nodes[1].finished) << run.nodes[1].status.message();
 }
 
 TEST(Center, AFetchedShardDoesNotChangeLater) {

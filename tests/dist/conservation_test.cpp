@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tests/support/scheme_bodies.h"
 #include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
@@ -85,6 +86,15 @@ TEST_P(Conservation, NothingIsLost) {
       if (label == "none") {
         EXPECT_EQ(missed + resent, 0);
       }
+    }
+}
+
+TEST_P(Conservation, DownpourDeliversEachMoveOnce) {
+  for (const char* scheme : {"downpour", "mdownpour"})
+    for (uint64_t seed = 1; seed <= 3; ++seed) {
+      FaultPlan faults = parse_fault_plan(GetParam().faults, "plan").value();
+      faults.seed = seed;
+      check_downpour_delivers(in_simulation({.seed = seed, .faults = faults}), scheme, kWorkers);
     }
 }
 

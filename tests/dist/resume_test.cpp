@@ -16,12 +16,12 @@ struct Saved {
   std::vector<int64_t> simulation;
   std::vector<SchemeState> schemes;
   std::vector<Vec> theta, velocity;
-  SchemeState center;
+  std::vector<SchemeState> centers;
 };
 
 struct End {
   std::vector<Numbers> theta;
-  Numbers center;
+  std::vector<Numbers> centers;
   uint64_t trace = 0;
   Nanos time = 0;
   bool operator==(const End&) const = default;
@@ -30,7 +30,10 @@ struct End {
 class SplitRun {
  public:
   SplitRun(const Toy& toy, const SimOptions& options)
-      : toy_(toy), sim_(options, node_count(toy.scheme)), workers_(kWorkers) {}
+      : toy_(toy),
+        sim_(options, node_count(toy.scheme)),
+        workers_(kWorkers),
+        centers_(static_cast<size_t>(node_count(toy.scheme) - kWorkers)) {}
 
   // Fresh, up to the boundary.
   void first_half() {
@@ -41,9 +44,9 @@ class SplitRun {
         for (int64_t k = 0; k < kHalf; ++k) SINEW_RETURN_IF_ERROR(workers_[r]->step(k));
         return Status::Ok();
       });
-    if (has_center())
-      sim_.set_node(kWorkers, [this](World& world) {
-        center_ = toy_center(toy_, world);
+    for (size_t i = 0; i < centers_.size(); ++i)
+      sim_.set_node(rank_of(i), [this, i](World& world) {
+        centers_[i] = toy_center(toy_, world);
         return Status::Ok();  // its handlers go on
       });
     check(sim_.run());
@@ -57,7 +60,7 @@ class SplitRun {
       saved.theta.push_back(w->theta().clone());
       saved.velocity.push_back(w->velocity().clone());
     }
-    if (has_center()) saved.center = center_->save();
+    for (auto& center : centers_) saved.centers.push_back(center->save());
     return saved;
   }
 
@@ -70,10 +73,11 @@ class SplitRun {
       Status status = workers_[r]->scheme().load(saved.schemes[r]);
       ASSERT_TRUE(status.ok()) << status.message();
     }
-    if (!has_center()) return;
-    center_ = make_center(toy_.scheme, sim_.world(kWorkers), toy_.size, toy_.dtype);
-    Status status = center_->load(saved.center);
-    ASSERT_TRUE(status.ok()) << status.message();
+    for (size_t i = 0; i < centers_.size(); ++i) {
+      centers_[i] = make_center(toy_.scheme, sim_.world(rank_of(i)), toy_.size, toy_.dtype);
+      Status status = centers_[i]->load(saved.centers[i]);
+      ASSERT_TRUE(status.ok()) << status.message();
+    }
   }
 
   End second_half() {
@@ -84,15 +88,16 @@ class SplitRun {
         world.leave();
         return Status::Ok();
       });
-    if (has_center()) sim_.set_node(kWorkers, [this](World& world) { return center_->serve(INT64_MAX).status(); });
+    for (size_t i = 0; i < centers_.size(); ++i)
+      sim_.set_node(rank_of(i), [this, i](World& world) { return centers_[i]->serve(INT64_MAX).status(); });
     SimReport report = sim_.run();
     check(report);
     End end;
     for (auto& w : workers_) end.theta.push_back(to_doubles(w->theta().view()));
-    if (has_center()) {
+    for (auto& center : centers_) {
       Vec c = Vec::zeros(toy_.size, toy_.dtype);
-      center_->snapshot(c.mutable_view());
-      end.center = to_doubles(c.view());
+      center->snapshot(c.mutable_view());
+      end.centers.push_back(to_doubles(c.view()));
     }
     end.trace = report.trace_hash;
     end.time = report.virtual_time;
@@ -100,7 +105,7 @@ class SplitRun {
   }
 
  private:
-  bool has_center() const { return needs_center(toy_.scheme); }
+  static Rank rank_of(size_t center) { return kWorkers + static_cast<Rank>(center); }
   static void check(const SimReport& report) {
     for (const NodeOutcome& o : report.nodes)
       EXPECT_EQ(o.what, NodeOutcome::What::finished) << o.status.message() << report.deadlock;
@@ -109,7 +114,7 @@ class SplitRun {
   const Toy toy_;
   Simulation sim_;
   std::vector<std::unique_ptr<ToyWorker>> workers_;
-  std::unique_ptr<CenterNode> center_;
+  std::vector<std::unique_ptr<CenterNode>> centers_;
 };
 
 struct Case {
@@ -119,6 +124,8 @@ struct Case {
   double momentum;
   bool faults;
   void (*more)(SchemeOptions&) = nullptr;
+  const char* weighting = "fixed";
+  const char* outer = "none";
 };
 class Resume : public ::testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(
@@ -142,13 +149,30 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"adpsgd_faults", "adpsgd", "jacobi", 0, true},
         Case{"gossip_pga", "dpsgd", "jacobi", 0, false, [](SchemeOptions& o) { o.global_average_every = 3; }},
         Case{"dpsgd", "dpsgd", "jacobi", 0.9, false},
-        Case{"dpsgd_atc_faults", "dpsgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mixing = "atc"; }}),
+        Case{"dpsgd_atc_faults", "dpsgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mixing = "atc"; }},
+        Case{"downpour", "downpour", "jacobi", 0, false}, Case{"downpour_faults", "downpour", "jacobi", 0, true},
+        Case{"mdownpour_faults", "mdownpour", "jacobi", 0, true}, Case{"adownpour", "adownpour", "jacobi", 0, false},
+        Case{"mvadownpour_faults", "mvadownpour", "jacobi", 0, true},
+        Case{"dynamic_faults", "easgd", "jacobi", 0, true, nullptr, "dynamic"},
+        Case{"dynamic_sync", "easgd_sync", "jacobi", 0, false, nullptr, "dynamic"},
+        Case{"oracle_faults", "eamsgd", "jacobi", 0.9, true, nullptr, "oracle"},
+        Case{"tree_faults", "easgd_tree", "jacobi", 0, true}, Case{"local_sgd", "local_sgd", "jacobi", 0.9, false},
+        Case{"diloco", "local_sgd", "jacobi", 0, false, nullptr, "fixed", "nesterov"},
+        Case{"asgd", "asgd", "jacobi", 0, false}, Case{"mvasgd", "mvasgd", "jacobi", 0.9, false},
+        Case{"msgd", "msgd", "jacobi", 0.9, false}),
     [](const auto& info) { return std::string(info.param.label); });
 
 TEST_P(Resume, ContinuesBitForBit) {
   Toy toy;
   toy.scheme.name = GetParam().scheme;
   toy.scheme.order = GetParam().order;
+  toy.scheme.weighting.rule = GetParam().weighting;
+  toy.scheme.outer = GetParam().outer;
+  toy.scheme.weighting.warmup_rounds = 0;
+  toy.scheme.weighting.coefficients = {2, 1};
+  toy.scheme.weighting.peers = true;
+  toy.scheme.fan_out = 2;  // of 4 workers: three inner nodes
+  toy.scheme.far_period = 8;
   toy.scheme.workers = kWorkers;
   toy.scheme.period = 4;
   toy.scheme.shard = 5;
@@ -191,7 +215,7 @@ TEST(Resume, RefusesWhatDoesNotFit) {
   Saved saved = run.save();
   Simulation sim({}, kWorkers + 1);
   auto center = make_center(toy.scheme, sim.world(kWorkers), 18, toy.dtype);
-  EXPECT_EQ(center->load(saved.center).code(), StatusCode::data_error);
+  EXPECT_EQ(center->load(saved.centers[0]).code(), StatusCode::data_error);
   auto scheme = make_scheme(toy.scheme, sim.world(0), 17, toy.dtype);
   EXPECT_EQ(scheme->load({}).code(), StatusCode::data_error);
   toy.scheme.name = "easgd_sync";

@@ -36,6 +36,28 @@ TEST(Rules, ElasticMoveConservesTheSum) {
   }
 }
 
+TEST(Rules, MomentumMoveConservesThePotential) {
+  const int64_t n = 10'001;
+  std::vector<double> u = draws(0, n), v = draws(1, n), c = draws(2, n), v0 = v, c0 = c;
+  momentum_move(0.9, u, v, c);
+  for (int64_t i = 0; i < n; ++i) {
+    ASSERT_NEAR(v[i], 0.9 * v0[i] + u[i], 1e-15 * 8);
+    ASSERT_NEAR(c[i] + 9 * v[i], c0[i] + 9 * v0[i] + 10 * u[i], 1e-13);
+  }
+}
+
+TEST(Rules, AverageTowardIsTheMean) {
+  const int64_t n = 1001;
+  std::vector<double> mean(n), sum(n);
+  for (uint32_t t = 0; t < 20; ++t) {
+    std::vector<double> c = draws(t, n);
+    std::vector<float> single(c.begin(), c.end());
+    for (int64_t i = 0; i < n; ++i) sum[i] += single[i];
+    average_toward(1.0 / (t + 1), single, mean);
+  }
+  for (int64_t i = 0; i < n; ++i) ASSERT_NEAR(mean[i], sum[i] / 20, 1e-14);
+}
+
 TEST(Rules, Accumulate) {
   std::vector<float> x{1, 2, 3}, y{10, 20, 30};
   accumulate(-2, x, y);
@@ -51,6 +73,10 @@ TEST(Rules, MismatchesAreErrors) {
   EXPECT_THROW(elastic_move(0.1, a, f), Error);
   EXPECT_THROW(elastic_move(0.1, i, i), Error);
   EXPECT_THROW(accumulate(1, a, b), Error);
+  EXPECT_THROW(momentum_move(0.5, a, b, a), Error);
+  EXPECT_THROW(momentum_move(0.5, a, a, b), Error);
+  EXPECT_THROW(average_toward(0.5, a, b), Error);
+  EXPECT_THROW(average_toward(0.5, i, a), Error);
 }
 
 }  // namespace

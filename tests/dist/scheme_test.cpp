@@ -40,7 +40,7 @@ TEST_P(Schemes, RepeatableAndIndependentOfScheduling) {
     expect_same(run, run_toy(toy, {.always_yield = true}));
     SimulatedRun other = run_toy(toy, {.seed = 2});
     EXPECT_NE(run.report.nodes[0].time, other.report.nodes[0].time);
-    if (toy.scheme.name != "local") {
+    if (!is_alone(toy.scheme)) {
       EXPECT_NE(run.report.trace_hash, other.report.trace_hash);
     }
   }
@@ -63,13 +63,22 @@ TEST_P(Schemes, RepeatableUnderFaults) {
   expect_same(run, run_toy(toy, options));
 }
 
-TEST_P(Schemes, WithoutMovingItIsPlainSgd) {
+std::vector<Variant> elastic_variants() {
+  std::vector<Variant> all(std::begin(kVariants), std::end(kVariants));
+  std::erase_if(all, [](const Variant& v) { return !v.elastic; });
+  return all;
+}
+class ElasticSchemes : public ::testing::TestWithParam<Variant> {};
+INSTANTIATE_TEST_SUITE_P(All, ElasticSchemes, ::testing::ValuesIn(elastic_variants()), label_of);
+
+TEST_P(ElasticSchemes, WithoutMovingItIsPlainSgd) {
   Toy toy = toy_of(GetParam(), always_mixes(toy_of(GetParam()).scheme) ? 1 : 4);
   toy.scheme.alpha = 0;
   toy.scheme.beta = 0;
   if (toy.scheme.name == "gosgd") toy.scheme.probability = 0;
   Toy plain = toy;
   plain.scheme.name = "local";
+  plain.scheme.weighting = {};
   for (DType dtype : {DType::f32, DType::f64}) {
     toy.dtype = plain.dtype = dtype;
     SimulatedRun run = run_toy(toy), expected = run_toy(plain);
@@ -83,7 +92,7 @@ TEST_P(Schemes, WithoutMovingItIsPlainSgd) {
   }
 }
 
-// Schemes that mix after the step leave the point of the gradient alone; Gauss-Seidel moves it first.
+// Schemes that mix after the step leave the point of the gradient alone; Gauss-Seidel and DOWNPOUR move it first.
 TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
   Toy toy = toy_of(GetParam(), 2);
   toy.scheme.alpha = 0.25;
@@ -109,14 +118,19 @@ TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
       moved_after += to_doubles(worker.theta().view()) != to_doubles(alone.view());
     }
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
-    const bool mixes = toy.scheme.name != "local" && toy.scheme.name != "allreduce";
+    const std::string& name = toy.scheme.name;
+    const bool mixes = !is_alone(toy.scheme) && name != "allreduce";
     const bool before = worker.scheme().mixes() == Mixes::before;
-    EXPECT_EQ(before, std::string(GetParam().order) == "gauss_seidel");
-    // All are equal before the first step, but not after its gradient. What comes in by itself may come later.
-    const std::string name = toy.scheme.name;
+    const bool pulls_first = (name.ends_with("downpour") && name != "mdownpour") || name == "easgd_tree";
+    const bool exchanges_last = name == "mdownpour" || name == "local_sgd";  // after the first step, too
+    const bool weighs = !is_fixed(toy.scheme.weighting);
+    EXPECT_EQ(before, toy.scheme.order == "gauss_seidel" || pulls_first || weighs);
+    // All are equal in the first step, before its gradient; some mix after it, too. DOWNPOUR moves a worker only when
+    // the other was at the center in between; a tree's answers come a step later. What comes in by itself may come
+    // later.
+    EXPECT_EQ(moved_before, mixes && before ? (pulls_first ? 3 : 4) : 0);
     const bool asynchronous = toy.scheme.mode == "async" || name == "gosgd" || name == "adpsgd" || toy.scheme.overlap;
-    const int moves = toy.scheme.mixing == "atc" || name == "sgp" ? 5 : 4;
-    EXPECT_EQ(moved_before, mixes && before ? moves : 0);
+    const int moves = exchanges_last || toy.scheme.mixing == "atc" || name == "sgp" ? 5 : 4;
     if (asynchronous)
       EXPECT_GE(moved_after, 2);
     else
@@ -171,7 +185,7 @@ TEST(Scheme, ReportsTheMovementOfOthers) {
 }
 
 TEST(Scheme, SuppressedExchangesAreSkippedAndCounted) {
-  for (const char* name : {"easgd", "easgd_sync"}) {
+  for (const char* name : {"easgd", "easgd_sync", "downpour"}) {
     Toy toy = toy_of(kVariants[2], 3);
     toy.scheme.name = name;
     FaultPlan faults = plan("suppress rank=* probability=0.4");
@@ -232,7 +246,7 @@ TEST(Scheme, ADeadCenterIsOneClearLine) {
 }
 
 TEST(Scheme, ADeadMemberEndsSynchronousSchemes) {
-  for (const Variant& v : {kVariants[1], kVariants[4], kVariants[5]}) {
+  for (const Variant& v : {kVariants[1], kVariants[4], kVariants[5], Variant{"local_sgd", "local_sgd"}}) {
     SimulatedRun run = run_toy(toy_of(v), {.faults = plan("kill rank=1 at=45ms")});
     for (Rank r : {0, 2, 3})
       EXPECT_EQ(run.nodes[r].status.code(), StatusCode::peer_lost) << run.nodes[r].status.message();
@@ -241,8 +255,13 @@ TEST(Scheme, ADeadMemberEndsSynchronousSchemes) {
 
 // A worker whose parameters are not finite does not reach the center or the others.
 TEST(Scheme, NonFiniteDifferencesAreRefused) {
-  for (const auto& [scheme, order] :
-       {std::pair{"easgd", "jacobi"}, {"eamsgd", "jacobi"}, {"easgd_sync", "jacobi"}, {"easgd_sync", "gauss_seidel"}}) {
+  for (const auto& [scheme, order] : {std::pair{"easgd", "jacobi"},
+                                      {"eamsgd", "jacobi"},
+                                      {"easgd_sync", "jacobi"},
+                                      {"easgd_sync", "gauss_seidel"},
+                                      {"downpour", "jacobi"},
+                                      {"mdownpour", "jacobi"},
+                                      {"adownpour", "jacobi"}}) {
     Toy toy = common_toy(scheme, order);
     toy.steps = 12;
     const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
@@ -265,8 +284,47 @@ TEST(Scheme, NonFiniteDifferencesAreRefused) {
   }
 }
 
+// Batch norm's statistics follow the parameters. DOWNPOUR adds up what workers have moved; of the statistics it takes
+// the mean, and momentum at the center leaves them alone.
+TEST(Scheme, DownpourAveragesBuffers) {
+  for (const char* name : {"downpour", "mdownpour"}) {
+    SchemeOptions o{.name = name, .workers = 2, .period = 1, .parameters = 5, .shard = 4};
+    auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() == 2) {
+        auto center = make_center(o, world, 7, DType::f64);
+        SINEW_RETURN_IF_ERROR(center->start(std::vector<double>(7, 0.0)));
+        SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
+        std::vector<double> c(7);
+        center->snapshot(c);
+        return c;
+      }
+      std::vector<double> x(7, 0.0);
+      auto scheme = make_scheme(o, world, 7, DType::f64);
+      SINEW_RETURN_IF_ERROR(scheme->start(x));
+      for (int64_t k = 0; k < 2; ++k) {
+        SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
+        world.compute({1}, [&] {
+          for (double& v : x) v += 1;
+        });
+        SINEW_RETURN_IF_ERROR(scheme->after_step(k, x));
+      }
+      SINEW_RETURN_IF_ERROR(scheme->finish(x));
+      return Numbers{};
+    };
+    SimulatedRun run = simulate(3, body);
+    const Numbers& c = run.nodes[2].numbers;
+    ASSERT_EQ(c.size(), 7u) << run.nodes[2].status.message();
+    if (o.name == "downpour") {
+      EXPECT_EQ(c, (Numbers{4, 4, 4, 4, 4, 2, 2}));
+    } else {
+      EXPECT_EQ(Numbers(c.begin() + 5, c.end()), (Numbers{2, 2}));
+      EXPECT_GT(c[4], 4);
+    }
+  }
+}
+
 TEST(Scheme, DifferentConfigurationsDoNotMix) {
-  for (const Variant& v : {kVariants[1], kVariants[2], kVariants[4]}) {
+  for (const Variant& v : {kVariants[1], kVariants[2], kVariants[4], kVariants[6]}) {
     auto body = [&](World& world) -> Result<Numbers> {
       Toy toy = toy_of(v, 2);
       if (world.rank() == 1) toy.scheme.fingerprint = 77;
@@ -288,6 +346,15 @@ TEST(Scheme, ValidatesOptions) {
       {[](SchemeOptions& o) { o.alpha = std::nan(""); }, "alpha = nan"},
       {[](SchemeOptions& o) { o.beta = 100; }, "beta = 100"},
       {[](SchemeOptions& o) { o.order = "jakobi"; }, "order = 'jakobi'; allowed are jacobi, gauss_seidel"},
+      {[](SchemeOptions& o) { o.update_order = "both"; }, "update_order = 'both'; allowed are pre, post"},
+      {[](SchemeOptions& o) { o.weighting.rule = "dynamic"; },
+       "weighting = 'dynamic' with scheme local; it is for easgd, eamsgd and easgd_sync with order jacobi"},
+      {[](SchemeOptions& o) { o.name = "easgd", o.weighting = {.rule = "dynamic", .kappa = 0.1, .s0 = 0.2}; },
+       "kappa = 0.1; allowed are s0 = 0.2 and more"},
+      {[](SchemeOptions& o) { o.outer = "adam"; }, "outer = 'adam'; allowed are none, momentum, nesterov"},
+      {[](SchemeOptions& o) { o.outer_lr = -1; }, "outer_lr = -1"},
+      {[](SchemeOptions& o) { o.outer_momentum = 1; }, "outer_momentum = 1; allowed are 0 and more, below 1"},
+      {[](SchemeOptions& o) { o.average_rate = -1; }, "average_rate = -1; allowed are 0 to 1"},
       {[](SchemeOptions& o) { o.shard = 0; }, "shard = 0"},
       {[](SchemeOptions& o) { o.probability = 1.5; }, "probability = 1.5; allowed are 0 to 1"},
       {[](SchemeOptions& o) { o.collision = "max"; }, "collision = 'max'; allowed are sum, matching, capped"},
@@ -323,9 +390,12 @@ TEST(Scheme, CommonChecks) {
   check_lockstep_equals_simulation(in_simulation({.seed = 5, .always_yield = true}), "allreduce", "jacobi");
   check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "jacobi");
   check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "gauss_seidel");
+  check_lockstep_equals_simulation(in_simulation({.seed = 5}), "local_sgd", "jacobi");
   check_elastic_conserves(in_simulation(), "easgd");
   check_elastic_conserves(in_simulation(), "eamsgd");
   check_still_elastic_is_local(in_simulation(), "easgd");
+  check_downpour_delivers(in_simulation(), "downpour");
+  check_downpour_delivers(in_simulation(), "mdownpour");
 }
 
 TEST(Scheme, AThousandElasticWorkers) {

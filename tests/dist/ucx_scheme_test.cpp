@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
+#include "dist/communicator.h"
 #include "tests/support/collective_bodies.h"
 #include "tests/support/gossip_bodies.h"
 #include "tests/support/scheme_bodies.h"
@@ -25,6 +28,7 @@ TEST(UcxScheme, LockstepSchemesEqualTheSimulation) {
   check_lockstep_equals_simulation(in_processes(), "allreduce", "jacobi");
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "jacobi");
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "gauss_seidel");
+  check_lockstep_equals_simulation(in_processes(), "local_sgd", "jacobi");
 }
 
 TEST(UcxScheme, ElasticSchemesConserve) {
@@ -50,10 +54,77 @@ TEST(UcxGossip, DropsLoseNothing) {
     check_gossip_conserves(in_processes({.faults = *plan}), c, false);
 }
 
+TEST(UcxScheme, DownpourDelivers) {
+  check_downpour_delivers(in_processes(), "downpour");
+  check_downpour_delivers(in_processes(), "mdownpour");
+}
+
 TEST(UcxScheme, DropsLoseNothing) {
   const auto plan = parse_fault_plan("drop from=* to=* probability=0.05\n", "plan");
   ASSERT_TRUE(plan.ok());
   check_elastic_conserves(in_processes({.faults = *plan}), "easgd");
+  check_downpour_delivers(in_processes({.faults = *plan}), "downpour");
+}
+
+// A worker whose parameters become nonsense adopts the center; the others and the center do not notice.
+TEST(UcxScheme, DynamicWeightsKeepBadParametersOut) {
+  for (double bad : {50.0, static_cast<double>(NAN)}) {
+    Toy toy = common_toy("easgd");
+    toy.scheme.weighting = {.rule = "dynamic", .warmup_rounds = 2};
+    toy.steps = 60;
+    const auto nodes = in_processes()(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+      if (world.rank() != 1) return toy_run(world, toy);
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        if (k == 48) fill(worker.theta().mutable_view(), bad);
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+      }
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    });
+    for (const NodeResult& node : nodes) {
+      ASSERT_TRUE(node.finished) << node.status.message();
+      for (double v : node.numbers) ASSERT_LT(std::fabs(v), 3) << bad;
+    }
+  }
+}
+
+// The leaves draw together through inner nodes of their own, one of which is killed.
+TEST(UcxScheme, ATreeDrawsTogether) {
+  for (const char* faults : {"", "kill rank=5 at=300ms\n"}) {
+    Toy toy = common_toy("easgd_tree", "jacobi", 4);
+    toy.scheme.fan_out = 2;  // root 4, and 5 and 6 above the leaves
+    toy.scheme.period = 2;
+    toy.scheme.far_period = 4;
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 400;
+    const auto plan = parse_fault_plan(faults, "plan");
+    ASSERT_TRUE(plan.ok());
+    const auto nodes = in_processes({.faults = *plan})(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+      if (world.rank() >= 4) return toy_run(world, toy);
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      Communicator leaves(world, {0, 1, 2, 3}, 30 * kSecond);
+      SINEW_RETURN_IF_ERROR(leaves.barrier());  // nobody is done before another begins
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+        world.sleep(2 * kMillisecond);  // the rest of a step of training
+      }
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    });
+    double low = 1e9, high = -1e9;
+    for (Rank r = 0; r < 5; ++r) {
+      ASSERT_TRUE(nodes[static_cast<size_t>(r)].finished) << nodes[static_cast<size_t>(r)].status.message();
+      for (double v : nodes[static_cast<size_t>(r)].numbers) low = std::min(low, v), high = std::max(high, v);
+    }
+    EXPECT_EQ(nodes[5].finished, std::string(faults).empty());
+    EXPECT_GE(low, 1);
+    EXPECT_LE(high, 4);
+    EXPECT_LT(high - low, 2) << "of 3";
+  }
 }
 
 FaultPlan kill_rank_1() { return *parse_fault_plan("kill rank=1 step=10\n", "plan"); }
@@ -65,8 +136,10 @@ void check_survivors(const std::vector<NodeResult>& nodes) {
 }
 
 TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
-  for (const char* scheme : {"easgd", "eamsgd"}) {
-    Toy toy = common_toy(scheme);
+  for (const Variant& v : kVariants) {
+    Toy toy = common_toy(v.name);
+    if (!needs_center(toy.scheme)) continue;
+    toy.scheme.weighting.rule = v.weighting;
     toy.steps = 40;
     const auto nodes =
         in_processes({.faults = kill_rank_1()})(node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
@@ -100,17 +173,19 @@ TEST(UcxGossip, AKilledWorkerComesBackAndAdopts) {
 }
 
 TEST(UcxScheme, AKilledWorkerComesBackAndAdoptsTheCenter) {
-  Toy toy = common_toy("easgd");
-  toy.steps = 2000;  // the others are still there when it is back
-  const auto nodes = in_processes({.faults = kill_rank_1(), .restart = true})(
-      node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
-  EXPECT_TRUE(nodes[1].finished) << nodes[1].status.message();
-  EXPECT_EQ(nodes[1].restarts, 1u);
-  check_survivors(nodes);
+  for (const char* scheme : {"easgd", "downpour"}) {
+    Toy toy = common_toy(scheme);
+    toy.steps = 2000;  // the others are still there when it is back
+    const auto nodes = in_processes({.faults = kill_rank_1(), .restart = true})(
+        node_count(toy.scheme), [&](World& w) { return toy_run(w, toy); });
+    EXPECT_TRUE(nodes[1].finished) << nodes[1].status.message();
+    EXPECT_EQ(nodes[1].restarts, 1u);
+    check_survivors(nodes);
+  }
 }
 
 TEST(UcxScheme, ADeadMemberEndsSynchronousSchemes) {
-  for (const char* scheme : {"allreduce", "easgd_sync"}) {
+  for (const char* scheme : {"allreduce", "easgd_sync", "local_sgd"}) {
     Toy toy = common_toy(scheme, "jacobi", 4);
     toy.steps = 1000;
     const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return toy_run(w, toy); });

@@ -168,6 +168,19 @@ TEST_F(CliTest, ARankOfAnotherLaunchersJob) {
   EXPECT_EQ(options_.run.workers, 3);
   expect_error(2, "torchrun variables: the job has 3 processes, but scheme easgd with 3 workers needs 4 (one holds",
                {"train", "--scheme", "easgd", "--workers", "3", "--out", "ext3"});
+  set_job(0, 7);
+  const std::vector<std::string> tree = {"train", "--scheme", "easgd_tree", "--scheme.fan_out", "2", "--out"};
+  auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), tree.begin(), tree.end());
+    return more;
+  };
+  EXPECT_EQ(run(with({"ext4"})), 0) << err_.str();
+  EXPECT_EQ(options_.run.workers, 4);  // and three inner nodes
+  EXPECT_EQ(options_.scheme.alpha, 0.9 / 3);
+  expect_error(2,
+               "torchrun variables: the job has 7 processes, but scheme easgd_tree with 5 workers needs 11 (6 are "
+               "inner nodes of the tree)",
+               with({"ext5", "--workers", "5"}));
 }
 
 TEST_F(CliTest, Sim) {

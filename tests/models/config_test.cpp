@@ -74,10 +74,29 @@ TEST(Config, DerivedDefaults) {
   EXPECT_EQ(four.options.scheme.name, "easgd");
   EXPECT_EQ(four.options.scheme.alpha, 0.9 / 4);
   EXPECT_EQ(four.options.scheme.beta, 4 * (0.9 / 4));
-  EXPECT_EQ(four.origins.at("scheme.alpha").detail, "0.9 / workers; elastic_gossip, adpsgd 0.5");
+  EXPECT_EQ(four.origins.at("scheme.alpha").detail,
+            "0.9 / workers; easgd_tree 0.9 / (fan_out + 1); elastic_gossip, adpsgd 0.5");
   EXPECT_EQ(four.origins.at("scheme.alpha").source, Source::default_value);
 
   EXPECT_EQ(configured(flags({{"scheme", "eamsgd", "--scheme"}})).options.optim.name, "nag");
+  EXPECT_EQ(configured(flags({{"scheme", "msgd", "--scheme"}})).options.optim.name, "nag");
+  for (const char* scheme : {"downpour", "adownpour", "asgd", "mvasgd"})
+    EXPECT_EQ(configured(flags({{"scheme", scheme, "--scheme"}})).options.optim.name, "sgd");
+  EXPECT_EQ(configured(flags({{"scheme", "easgd", "--scheme"}})).options.scheme.period, 10);
+  Configuration weighted =
+      configured(flags({{"workers", "3", "-"}, {"scheme.weighting", "dynamic", "-"}, {"scheme.alpha", "0.2", "-"}}));
+  EXPECT_EQ(weighted.options.scheme.kappa, 3 * 0.2);
+  EXPECT_EQ(weighted.options.scheme.update_order, "post");
+  EXPECT_EQ(four.options.scheme.update_order, "pre");
+  const Status wrong =
+      check_components(configured(flags({{"scheme", "allreduce", "-"}, {"scheme.weighting", "dynamic", "-"}})).options);
+  EXPECT_EQ(
+      wrong.message(),
+      "weighting = 'dynamic' with scheme allreduce; it is for easgd, eamsgd and easgd_sync with order jacobi, others "
+      "are fixed");
+  Configuration momentum = configured(flags({{"scheme", "mdownpour", "--scheme"}}));
+  EXPECT_EQ(momentum.options.scheme.period, 1);
+  EXPECT_EQ(momentum.options.scheme.outer_momentum, 0.99);
   EXPECT_EQ(configured(flags({{"scheme", "allreduce", "--scheme"}})).options.data.sharding, "partition");
   Configuration given = configured(flags({{"workers", "4", "-"},
                                           {"scheme", "allreduce", "-"},

@@ -42,6 +42,10 @@ TEST(Metrics, LineRoundTrips) {
   EXPECT_EQ(metrics_line(*back), line);
   EXPECT_EQ(back->value("accuracy"), 0.875);
   EXPECT_TRUE(std::isnan(back->value("no such value")));
+  r.reason = "the distance grows";
+  line = metrics_line(r);
+  EXPECT_TRUE(line.ends_with(",\"accuracy\":0.875,\"reason\":\"the distance grows\"}")) << line;
+  EXPECT_EQ(metrics_line(*parse_metrics_line(line, "here")), line);
 }
 
 TEST(Metrics, NonFiniteValuesAreNull) {

@@ -44,6 +44,8 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
                               {"easgd_sync"},
                               {"easgd_sync", "--scheme.order", "gauss_seidel"},
                               {"local"},
+                              {"asgd"},
+                              {"local_sgd", "--scheme.outer", "nesterov"},
                               {"elastic_gossip"},
                               {"elastic_gossip", "--scheme.probability", "0.3", "--scheme.collision", "matching"},
                               {"gossiping_sgd", "--scheme.probability", "0.3"},

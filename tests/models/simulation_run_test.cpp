@@ -8,6 +8,7 @@
 #include <fstream>
 
 #include "core/safetensors.h"
+#include "dist/fault_plan.h"
 #include "models/config.h"
 #include "models/metrics.h"
 #include "models/node.h"
@@ -159,6 +160,35 @@ TEST_F(SimulationRun, LearnsAndLeavesItsFiles) {
   ASSERT_TRUE(eval.ok()) << eval.status().message();
   EXPECT_EQ(eval->accuracy, s->test_accuracy);
   EXPECT_EQ(eval->classes.size(), 10u);
+}
+
+// Every exchange whose weights are not alpha is a line with its reason: the oracle's, after a suppressed one.
+TEST_F(SimulationRun, WeightsAreLogged) {
+  const std::string plan = fault_file("suppress rank=* probability=0.4\n");
+  Result<RunSummary> s = run({{"scheme.name", "easgd"},
+                              {"scheme.period", "1"},
+                              {"scheme.alpha", "0.1"},
+                              {"scheme.weighting", "oracle"},
+                              {"fault.plan", plan}});
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+  ASSERT_TRUE(records.ok());
+  int lines = 0, expected = 0;
+  for (const MetricsRecord& r : *records) {
+    if (r.measured != "exchange") continue;
+    ++lines;
+    EXPECT_EQ(r.value("h1"), 1);
+    EXPECT_EQ(r.value("h2"), 0);
+    EXPECT_GT(r.value("distance"), 0);
+    EXPECT_EQ(r.reason, "contacts failed before");
+  }
+  const dist::FaultPlan faults = dist::parse_fault_plan("suppress rank=* probability=0.4", "plan").value();
+  for (dist::Rank rank = 0; rank < 4; ++rank)
+    for (int64_t round = 1; round < 40; ++round)
+      expected += dist::plan_suppresses(faults, rank, round - 1) && !dist::plan_suppresses(faults, rank, round);
+  EXPECT_EQ(lines, expected);
+  EXPECT_GT(lines, 10);
+  EXPECT_EQ(s->exchanges + s->missed, 4 * 40);
 }
 
 TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {

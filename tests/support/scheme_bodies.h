@@ -29,6 +29,9 @@ struct Variant {
   const char* order = "jacobi";
   double momentum = 0;
   void (*more)(SchemeOptions&) = nullptr;  // further settings
+  bool elastic = true;                     // its moves are in proportion to alpha
+  const char* weighting = "fixed";
+  const char* outer = "none";
 };
 inline std::string label_of(const ::testing::TestParamInfo<Variant>& info) { return info.param.label; }
 
@@ -54,7 +57,20 @@ inline constexpr Variant kVariants[] = {
     {"sgp", "sgp", "jacobi", 0.9},
     {"sgp_overlap", "sgp", "jacobi", 0, [](SchemeOptions& o) { o.overlap = 1, o.topology = "exponential"; }},
     {"adpsgd", "adpsgd"},
-    {"gossip_pga", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.global_average_every = 5; }}};
+    {"gossip_pga", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.global_average_every = 5; }},
+    {"downpour", "downpour", "jacobi", 0, nullptr, false},
+    {"mdownpour", "mdownpour", "jacobi", 0, nullptr, false},
+    {"adownpour", "adownpour", "jacobi", 0, nullptr, false},
+    {"mvadownpour", "mvadownpour", "jacobi", 0, nullptr, false},
+    {"dynamic", "easgd", "jacobi", 0, nullptr, false, "dynamic"},
+    {"dynamic_sync", "easgd_sync", "jacobi", 0, nullptr, false, "dynamic"},
+    {"oracle", "eamsgd", "jacobi", 0.9, nullptr, true, "oracle"},
+    {"tree", "easgd_tree"},
+    {"local_sgd", "local_sgd", "jacobi", 0.9, nullptr, false},
+    {"diloco", "local_sgd", "jacobi", 0, nullptr, false, "fixed", "nesterov"},
+    {"asgd", "asgd"},
+    {"mvasgd", "mvasgd"},
+    {"msgd", "msgd", "jacobi", 0.9}};
 
 // Schemes that mix whatever alpha, beta and the probability of an exchange are.
 inline bool always_mixes(const SchemeOptions& o) {
@@ -65,8 +81,15 @@ inline Toy toy_of(const Variant& v, int workers = 4) {
   Toy toy;
   toy.scheme.name = v.name;
   toy.scheme.order = v.order;
+  toy.scheme.weighting.rule = v.weighting;
+  toy.scheme.outer = v.outer;
+  toy.scheme.weighting.warmup_rounds = 1;
+  toy.scheme.weighting.coefficients = {2, 1};
+  toy.scheme.weighting.peers = true;
   toy.scheme.workers = workers;
   toy.scheme.period = 3;
+  toy.scheme.far_period = 6;
+  toy.scheme.fan_out = 2;  // of 4 workers: three inner nodes
   toy.scheme.shard = 7;
   toy.size = 33;
   toy.momentum = v.momentum;
@@ -106,6 +129,43 @@ inline void check_elastic_conserves(const Spawn& spawn, const std::string& schem
     ASSERT_NEAR(sum, 1 + 2 + 3 + 1, 1e-12);
   }
   ASSERT_NE(nodes[2].numbers[0], 3) << "something moved";
+}
+
+// What the workers have moved reaches the center once: it ends at its start plus all their steps. With momentum at the
+// center, c + momentum / (1 - momentum) v does, with steps / (1 - momentum).
+inline void check_downpour_delivers(const Spawn& spawn, const std::string& scheme, int workers = 3) {
+  Toy toy = common_toy(scheme, "jacobi", workers);
+  const double momentum = scheme == "mdownpour" ? toy.scheme.outer_momentum : 0;
+  const auto nodes = spawn(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+    if (world.rank() == toy.scheme.workers) {
+      auto center = toy_center(toy, world);
+      SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
+      const SchemeState state = center->save();
+      Numbers c = to_doubles(state.vectors.at("center").view());
+      for (int s = 0; momentum != 0 && s < 6; ++s) {
+        const Numbers v = to_doubles(state.vectors.at("velocity." + std::to_string(s)).view());
+        for (size_t i = 0; i < v.size(); ++i)
+          c[static_cast<size_t>(s * toy.scheme.shard) + i] += momentum / (1 - momentum) * v[i];
+      }
+      return c;
+    }
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    Numbers moves(static_cast<size_t>(toy.size));
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      const Numbers v = to_doubles(worker.velocity().view());  // without momentum: this step's
+      for (size_t i = 0; i < v.size(); ++i) moves[i] += v[i];
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return moves;
+  });
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  for (size_t i = 0; i < static_cast<size_t>(toy.size); i += 17) {
+    double expected = toy.start;
+    for (size_t r = 0; r + 1 < nodes.size(); ++r) expected += nodes[r].numbers.at(i) / (1 - momentum);
+    ASSERT_NEAR(nodes.back().numbers.at(i), expected, 1e-11) << "element " << i;
+  }
 }
 
 // With alpha = 0 every worker is alone.

@@ -95,7 +95,7 @@ inline std::unique_ptr<CenterNode> toy_center(const Toy& toy, World& world) {
 
 // A whole run of any scheme. Workers hand back theta, the center the center variable.
 inline Result<Numbers> toy_run(World& world, const Toy& toy) {
-  if (world.rank() == toy.scheme.workers) {
+  if (world.rank() >= toy.scheme.workers) {
     auto center = toy_center(toy, world);
     Result<bool> done = center->serve(INT64_MAX);
     if (!done.ok()) return done.status();

@@ -1,0 +1,131 @@
+// What an exchange with the center costs, message by message: heads of 64 bytes, N parameters of b bytes in S shards.
+//   EASGD, DOWNPOUR    sent      64 + (64 S + b N)      a FETCH; the differences
+//                      received  64 S + b N             the center
+// Twice the parameters, as the EASGD specification counts (section 7), and the heads.
+#include <gtest/gtest.h>
+
+#include "tests/support/scheme_bodies.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+struct Traffic {
+  int64_t sent = 0, received = 0, messages_sent = 0, messages_received = 0;
+  void send(int64_t messages, int64_t body) { sent += 64 * messages + body, messages_sent += messages; }
+  void receive(int64_t messages, int64_t body) { received += 64 * messages + body, messages_received += messages; }
+};
+
+struct Case {
+  const char* scheme;
+  int64_t exchanges;  // of 20 steps, period 3
+  bool push_at_end;   // movements are left that no exchange has sent
+  int64_t leaves;     // the last exchange is confirmed by itself, or in the end by one more question
+};
+
+TEST(Traffic, OfAnExchangeWithTheCenter) {
+  for (const Case& c : {Case{"easgd", 7, false, 2},
+                        {"eamsgd", 7, false, 2},
+                        {"downpour", 7, true, 2},
+                        {"adownpour", 7, true, 2},
+                        {"mdownpour", 6, true, 2}})
+    for (DType dtype : {DType::f32, DType::f64}) {
+      Toy toy = common_toy(c.scheme);
+      toy.dtype = dtype;
+      toy.scheme.shard = 1000;
+      const int64_t shards = 6, body = toy.size * static_cast<int64_t>(size_of(dtype));
+      Traffic expected;
+      expected.send(1, 0), expected.receive(1, 0);  // JOIN
+      for (int64_t i = 0; i < c.exchanges; ++i) {
+        expected.send(1 + shards, body);
+        expected.receive(shards, body);
+      }
+      if (c.push_at_end) expected.send(shards, body);
+      for (int64_t i = 0; i < c.leaves; ++i) expected.send(1, 0), expected.receive(1, 8 * shards);
+      const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+        Result<Numbers> result = toy_run(world, toy);
+        const TrafficCounters t = world.traffic();
+        if (world.rank() < toy.scheme.workers) {
+          EXPECT_EQ(t.bytes_sent, expected.sent) << c.scheme;
+          EXPECT_EQ(t.bytes_received, expected.received) << c.scheme;
+          EXPECT_EQ(t.messages_sent, expected.messages_sent) << c.scheme;
+          EXPECT_EQ(t.messages_received, expected.messages_received) << c.scheme;
+        }
+        return result;
+      });
+      for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+    }
+}
+
+// Dynamic weights send no more than fixed ones: one message of 64 bytes a contact with peer_normalisation, and no
+// differences where the center does not move.
+TEST(Traffic, OfDynamicWeights) {
+  Toy toy = common_toy("easgd");
+  toy.scheme.weighting.warmup_rounds = 1'000'000;  // alpha throughout, with a score from the third contact on
+  toy.scheme.weighting.coefficients = {1, 1};
+  int64_t bytes[3], messages[3];
+  for (int kind = 0; kind < 3; ++kind) {
+    toy.scheme.weighting.rule = kind == 0 ? "fixed" : "dynamic";
+    toy.scheme.weighting.peers = kind == 2;
+    const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) {
+      Result<Numbers> result = toy_run(world, toy);
+      if (world.rank() == 1) bytes[kind] = world.traffic().bytes_sent, messages[kind] = world.traffic().messages_sent;
+      return result;
+    });
+    for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  }
+  EXPECT_EQ(bytes[1], bytes[0]);
+  EXPECT_EQ(messages[2], messages[0] + 4) << "of 7 contacts 6 have a distance above 0, and the last 4 of them a score";
+  EXPECT_EQ(bytes[2], bytes[0] + 64 * 4);
+}
+
+// A leaf of a tree pushes its parameters, one message, every period and at its end; what it gets are pushes.
+TEST(Traffic, OfALeaf) {
+  Toy toy = common_toy("easgd_tree", "jacobi", 4);
+  toy.scheme.fan_out = 2;
+  toy.scheme.far_period = 6;
+  const int64_t message = 64 + toy.size * 8, pushes = 7 + 1;
+  const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) {
+    Result<Numbers> result = toy_run(world, toy);
+    const TrafficCounters t = world.traffic();
+    if (world.rank() < 4) {
+      EXPECT_EQ(t.bytes_sent, 64 + pushes * message);
+      EXPECT_EQ(t.messages_sent, 1 + pushes);
+      EXPECT_EQ(t.bytes_received, 64 + (t.messages_received - 1) * message);
+      EXPECT_GE(t.messages_received, 1 + 5);
+    }
+    return result;
+  });
+  for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+}
+
+// A round of local_sgd is one ring all-reduce, 2 (p - 1) / p of the parameters from each worker, all of equal size
+// here.
+TEST(Traffic, OfARoundOfLocalSgd) {
+  int64_t sent[2];
+  for (int rounds : {1, 2}) {
+    Toy toy = common_toy("local_sgd", "jacobi", 4);
+    toy.size = 4096;
+    toy.steps = rounds * toy.scheme.period;
+    const auto nodes = in_simulation()(4, [&](World& world) {
+      Result<Numbers> result = toy_run(world, toy);
+      if (world.rank() == 2) sent[rounds - 1] = world.traffic().bytes_sent;
+      return result;
+    });
+    for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  }
+  EXPECT_EQ(sent[1] - sent[0], 2 * 3 * (64 + 4096 / 4 * 8));
+}
+
+TEST(Traffic, TheBaselinesSendNothing) {
+  for (const char* scheme : {"local", "asgd", "mvasgd", "msgd"}) {
+    const Toy toy = common_toy(scheme);
+    in_simulation()(toy.scheme.workers, [&](World& world) {
+      Result<Numbers> result = toy_run(world, toy);
+      EXPECT_EQ(world.traffic().messages_sent + world.traffic().messages_received, 0) << scheme;
+      return result;
+    });
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing

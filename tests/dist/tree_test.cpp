@@ -1,0 +1,212 @@
+#include "dist/schemes/tree.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "tests/support/scheme_bodies.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+constexpr Nanos kStep = 10 * kMillisecond;
+
+TEST(Tree, Shapes) {
+  for (auto [workers, fan_out, nodes] : {std::tuple{1, 4, 2},
+                                         {4, 4, 5},
+                                         {5, 4, 8},
+                                         {4, 2, 7},
+                                         {16, 4, 21},
+                                         {256, 16, 273},
+                                         {7, 2, 14},
+                                         {1000, 3, 1505}}) {
+    const Tree tree(workers, fan_out);
+    EXPECT_EQ(Tree::node_count(workers, fan_out), nodes);
+    EXPECT_EQ(tree.nodes(), nodes) << workers << " " << fan_out;
+    EXPECT_EQ(tree.root(), workers);
+    std::vector<int> depth(static_cast<size_t>(tree.nodes()), 0);
+    int roots = 0;
+    for (Rank r = 0; r < tree.nodes(); ++r) {
+      EXPECT_EQ(tree.is_leaf(r), tree.children(r).empty());
+      EXPECT_LE(tree.children(r).size(), static_cast<size_t>(fan_out));
+      for (Rank child : tree.children(r)) EXPECT_EQ(tree.parent(child), r);
+      roots += tree.parent(r) < 0;
+      for (Rank up = r; tree.parent(up) >= 0; up = tree.parent(up)) ++depth[static_cast<size_t>(r)];
+      if (r < workers) {
+        EXPECT_EQ(depth[static_cast<size_t>(r)], depth[0]) << "all leaves are as deep";
+      }
+    }
+    EXPECT_EQ(roots, 1);
+    EXPECT_EQ(tree.parent(tree.root()), -1);
+  }
+}
+
+TEST(Tree, PeriodsOfBothCommunicationSchemes) {
+  SchemeOptions o{.name = "easgd_tree", .workers = 8, .period = 10, .fan_out = 2, .far_period = 100};
+  const Tree tree(8, 2);  // root 8, then 9 and 10, then 11 to 14 over the leaves
+  auto expect = [&](Rank rank, int64_t up, int64_t down) {
+    const TreePeriods p = tree_periods(o, tree, rank);
+    EXPECT_EQ(p.up, up) << rank;
+    EXPECT_EQ(p.down, down) << rank;
+  };
+  o.tree = "multi_scale";
+  expect(0, 10, 0), expect(13, 100, 10), expect(9, 100, 100), expect(8, 0, 100);
+  o.tree = "up_down";
+  expect(0, 10, 0), expect(13, 10, 100), expect(9, 10, 100), expect(8, 0, 100);
+}
+
+Toy tree_toy(const std::string& tree, int workers = 8) {
+  Toy toy = common_toy("easgd_tree", "jacobi", workers);
+  toy.scheme.tree = tree;
+  toy.scheme.fan_out = 2;
+  toy.scheme.period = 2;
+  toy.scheme.far_period = 4;
+  toy.size = 3;
+  toy.steps = 60;
+  return toy;
+}
+
+// Two leaves under the root, in turn: against the rule written out. A push down arrives after its cause, so a leaf
+// mixes it in its next step.
+TEST(Tree, FollowsTheRule) {
+  for (const char* scheme : {"multi_scale", "up_down"}) {
+    Toy toy = tree_toy(scheme, 2);
+    toy.size = 1;
+    toy.noise = 0;
+    toy.stagger = kStep / 2;
+    toy.scheme.alpha = 0.25;
+    toy.start_spread = 1;
+    const int64_t down = tree_periods(toy.scheme, Tree(2, 2), 2).down;
+    double x[2] = {1, 2}, root = 1, mail[2] = {0, 0};
+    bool has_mail[2] = {false, false};
+    int64_t clock = 0;
+    for (int64_t k = 0; k < toy.steps; ++k)
+      for (int i : {0, 1}) {
+        const double sent = x[i];
+        if (has_mail[i]) x[i] += 0.25 * (mail[i] - x[i]);
+        has_mail[i] = false;
+        x[i] -= toy.lr * (x[i] - toy.b(i));
+        if (k % toy.scheme.period != 0) continue;
+        root += 0.25 * (sent - root);
+        if (k / down > clock / down) mail[0] = mail[1] = root, has_mail[0] = has_mail[1] = true;
+        clock = std::max(clock, k);
+      }
+    for (int i : {0, 1}) root += 0.25 * (x[i] - root);  // they say goodbye with their last
+    const auto nodes = simulate(3, [&](World& world) { return toy_run(world, toy); },
+                                {.latency = kMicrosecond, .step_cost = kStep, .jitter = 0})
+                           .nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    EXPECT_NEAR(nodes[0].numbers[0], x[0], 1e-12) << scheme;
+    EXPECT_NEAR(nodes[1].numbers[0], x[1], 1e-12) << scheme;
+    EXPECT_NEAR(nodes[2].numbers[0], root, 1e-12) << scheme;
+  }
+}
+
+// Without gradients every write is a convex combination: nothing leaves the range of the start, and all draw together.
+void check_range(const std::vector<NodeResult>& nodes, const Toy& toy, double spread) {
+  double low = 1e9, high = -1e9;
+  for (const NodeResult& node : nodes)
+    for (double v : node.numbers) low = std::min(low, v), high = std::max(high, v);
+  EXPECT_GE(low, toy.start);
+  EXPECT_LE(high, toy.start + toy.start_spread * (toy.scheme.workers - 1));
+  EXPECT_LT(high - low, spread);
+}
+
+TEST(Tree, DrawsTogetherUnderFaults) {
+  for (const char* scheme : {"multi_scale", "up_down"})
+    for (const char* faults : {"", "drop from=* to=* probability=0.15",
+                               "delay from=* to=9 by=35ms\nslow rank=3 factor=4\npause rank=11 at=100ms for=200ms",
+                               "suppress rank=* probability=0.3"}) {
+      Toy toy = tree_toy(scheme);
+      toy.lr = 0;
+      toy.start_spread = 1;
+      toy.steps = 800;
+      const auto nodes = simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); },
+                                  {.faults = parse_fault_plan(faults, "plan").value()})
+                             .nodes;
+      ASSERT_EQ(nodes.size(), 15u);
+      for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << faults << node.status.message();
+      check_range(nodes, toy, 1.5);  // of 7
+    }
+}
+
+TEST(Tree, GoesOnWithoutAnInnerNode) {
+  for (int restarts : {0, 1}) {
+    Toy toy = tree_toy("multi_scale");
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 200;
+    // 11 is the parent of leaves 0 and 1, 9 its parent.
+    const auto nodes =
+        simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); },
+                 {.restarts = restarts,
+                  .faults = parse_fault_plan("kill rank=11 at=45ms\nkill rank=9 at=60ms", "plan").value()})
+            .nodes;
+    std::vector<NodeResult> living;
+    for (size_t r = 0; r < nodes.size(); ++r) {
+      const bool killed = restarts == 0 && (r == 9 || r == 11);
+      EXPECT_EQ(nodes[r].finished, !killed) << r << ": " << nodes[r].status.message();
+      if (!killed) living.push_back(nodes[r]);
+    }
+    check_range(living, toy, 1.5);
+  }
+}
+
+TEST(Tree, ADeadRootIsOneClearLine) {
+  const Toy toy = tree_toy("up_down");
+  const auto nodes = simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); },
+                              {.faults = parse_fault_plan("kill rank=8 at=45ms", "plan").value()})
+                         .nodes;
+  for (Rank r = 0; r < 8; ++r) {
+    EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
+    EXPECT_EQ(nodes[r].status.message(), "the root (rank 8) is lost; training cannot go on without it");
+  }
+}
+
+TEST(Tree, KeepsBadParametersOut) {
+  Toy toy = tree_toy("multi_scale");
+  toy.steps = 100;
+  const auto nodes = simulate(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+                       if (world.rank() == 9) {
+                         auto node = toy_center(toy, world);
+                         SINEW_RETURN_IF_ERROR(node->serve(INT64_MAX).status());
+                         return Numbers{};
+                       }
+                       if (world.rank() != 1) return toy_run(world, toy);
+                       ToyWorker worker(toy, world);
+                       SINEW_RETURN_IF_ERROR(worker.start());
+                       for (int64_t k = 0; k < toy.steps; ++k) {
+                         if (k == 40) fill(worker.theta().mutable_view(), NAN);
+                         SINEW_RETURN_IF_ERROR(worker.step(k));
+                       }
+                       SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+                       EXPECT_GT(worker.scheme().counters().missed, 0);
+                       return to_doubles(worker.theta().view());
+                     }).nodes;
+  for (size_t r = 0; r < nodes.size(); ++r) {
+    ASSERT_TRUE(nodes[r].finished) << r << ": " << nodes[r].status.message();
+    for (double v : nodes[r].numbers) EXPECT_TRUE(std::isfinite(v) || r == 1) << r;
+  }
+}
+
+// 64 leaves, fan-out 8, twice.
+TEST(Tree, Repeats) {
+  Toy toy = tree_toy("multi_scale", 64);
+  toy.scheme.fan_out = 8;
+  auto run = [&](bool always_yield) {
+    return simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); },
+                    {.always_yield = always_yield});
+  };
+  const SimulatedRun a = run(false), b = run(false), c = run(true);
+  EXPECT_EQ(a.report.trace_hash, b.report.trace_hash);
+  EXPECT_EQ(a.report.trace_hash, c.report.trace_hash);
+  for (size_t r = 0; r < a.nodes.size(); ++r) {
+    ASSERT_TRUE(a.nodes[r].finished) << a.nodes[r].status.message();
+    EXPECT_EQ(a.nodes[r].numbers, b.nodes[r].numbers);
+    EXPECT_EQ(a.nodes[r].numbers, c.nodes[r].numbers);
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
