@@ -155,8 +155,9 @@ void batch_norm_grad_typed(const kernel::BatchNormGradArgs& args) {
   for_elements<A>(c, [=](int64_t i, int64_t l) {
     const A d = x[i] - mean[l], gv = from[i];
     const A m = kMask == Mask::from_x ? masked<A, kMask>(gv, d, scale[l], beta[l], A(0)) : gv;
-    const T v = static_cast<T>(scale[l] * m + (slope[l] * d + offset[l]));
-    dx[i] = kAccumulate ? static_cast<T>(A(dx[i]) + A(v)) : v;
+    A v = scale[l] * m + (slope[l] * d + offset[l]);
+    if (kAccumulate) v = dx[i] + static_cast<A>(static_cast<T>(v));
+    dx[i] = static_cast<T>(v);
   });
 }
 

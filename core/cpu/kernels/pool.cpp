@@ -65,7 +65,7 @@ void max_pool_typed(const kernel::PoolArgs& a) {
             const Wide<T> v = x[c], old = y[c];
             // A NaN wins over numbers, so that it is seen.
             const bool take = first || v > old || v != v;
-            y[c] = take ? x[c] : y[c];
+            y[c] = static_cast<T>(take ? v : old);
             best[c] = take ? here : best[c];
           }
           first = false;
@@ -87,8 +87,8 @@ void max_pool_gather_typed(const kernel::PoolArgs& a) {
         const T* x = static_cast<const T*>(a.x) + from * a.c;
 #pragma GCC ivdep
         for (int64_t c = 0; c < a.c; ++c) {
-          const T v = x[c], old = y[c];
-          y[c] = index[c] == offset ? v : old;
+          const Wide<T> v = x[c], old = y[c];
+          y[c] = static_cast<T>(index[c] == offset ? v : old);
         }
       });
     }
