@@ -85,49 +85,46 @@ inline constexpr DType dtype_of = DTypeOf<T>::value;
 }  // namespace sinew
 
 // Runs the statement(s) with T bound to the C++ type; op names the caller in the error.
+#define SINEW_DISPATCH_CASE(name, type, ...) \
+  case ::sinew::DType::name: {               \
+    using T = type;                          \
+    __VA_ARGS__;                             \
+    break;                                   \
+  }
 #define SINEW_DISPATCH_FLOAT(dtype, op, ...)                                         \
   switch (dtype) {                                                                   \
-    case ::sinew::DType::f32: {                                                      \
-      using T = float;                                                               \
-      __VA_ARGS__;                                                                   \
-      break;                                                                         \
-    }                                                                                \
-    case ::sinew::DType::f64: {                                                      \
-      using T = double;                                                              \
-      __VA_ARGS__;                                                                   \
-      break;                                                                         \
-    }                                                                                \
+    SINEW_DISPATCH_CASE(f32, float, __VA_ARGS__)                                     \
+    SINEW_DISPATCH_CASE(f64, double, __VA_ARGS__)                                    \
     default:                                                                         \
       SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64"); \
   }
-// Every type but bf16, which only some entries of some backends know.
+#define SINEW_DISPATCH_FLOAT_OR_BF16(dtype, op, ...)                                       \
+  switch (dtype) {                                                                         \
+    SINEW_DISPATCH_CASE(f32, float, __VA_ARGS__)                                           \
+    SINEW_DISPATCH_CASE(f64, double, __VA_ARGS__)                                          \
+    SINEW_DISPATCH_CASE(bf16, ::sinew::bfloat16, __VA_ARGS__)                              \
+    default:                                                                               \
+      SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64, bf16"); \
+  }
+// Every type but bf16, which few of the backends' entries for all types take.
 #define SINEW_DISPATCH_ALL(dtype, op, ...)                                                         \
   switch (dtype) {                                                                                 \
-    case ::sinew::DType::f32: {                                                                    \
-      using T = float;                                                                             \
-      __VA_ARGS__;                                                                                 \
-      break;                                                                                       \
-    }                                                                                              \
-    case ::sinew::DType::f64: {                                                                    \
-      using T = double;                                                                            \
-      __VA_ARGS__;                                                                                 \
-      break;                                                                                       \
-    }                                                                                              \
-    case ::sinew::DType::i32: {                                                                    \
-      using T = int32_t;                                                                           \
-      __VA_ARGS__;                                                                                 \
-      break;                                                                                       \
-    }                                                                                              \
-    case ::sinew::DType::i64: {                                                                    \
-      using T = int64_t;                                                                           \
-      __VA_ARGS__;                                                                                 \
-      break;                                                                                       \
-    }                                                                                              \
-    case ::sinew::DType::u8: {                                                                     \
-      using T = uint8_t;                                                                           \
-      __VA_ARGS__;                                                                                 \
-      break;                                                                                       \
-    }                                                                                              \
+    SINEW_DISPATCH_CASE(f32, float, __VA_ARGS__)                                                   \
+    SINEW_DISPATCH_CASE(f64, double, __VA_ARGS__)                                                  \
+    SINEW_DISPATCH_CASE(i32, int32_t, __VA_ARGS__)                                                 \
+    SINEW_DISPATCH_CASE(i64, int64_t, __VA_ARGS__)                                                 \
+    SINEW_DISPATCH_CASE(u8, uint8_t, __VA_ARGS__)                                                  \
     default:                                                                                       \
       SINEW_FAIL(op, "type ", ::sinew::to_string(dtype), " is not one of f32, f64, i32, i64, u8"); \
+  }
+#define SINEW_DISPATCH_ALL_AND_BF16(dtype, op, ...)                    \
+  switch (dtype) {                                                     \
+    SINEW_DISPATCH_CASE(f32, float, __VA_ARGS__)                       \
+    SINEW_DISPATCH_CASE(f64, double, __VA_ARGS__)                      \
+    SINEW_DISPATCH_CASE(i32, int32_t, __VA_ARGS__)                     \
+    SINEW_DISPATCH_CASE(i64, int64_t, __VA_ARGS__)                     \
+    SINEW_DISPATCH_CASE(u8, uint8_t, __VA_ARGS__)                      \
+    SINEW_DISPATCH_CASE(bf16, ::sinew::bfloat16, __VA_ARGS__)          \
+    default:                                                           \
+      SINEW_FAIL(op, "type ", static_cast<int>(dtype), " is unknown"); \
   }

@@ -11,7 +11,7 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 struct ColumnGrid {
-  bool packs;  // arrays over rows are moved 16 bytes at a time
+  bool packs;  // arrays over rows are moved kColumnWidth elements at a time
   Dim block;
   Dim sums, pass, totals;  // grids of kernels that add up rows, that write rows, and that add up chunks
   Dim totals_block;
@@ -31,12 +31,13 @@ template <class T>
 ColumnGrid column_grid(int64_t rows, int64_t channels, std::initializer_list<const void*> arrays) {
   // Sums: two blocks for each of an H100's 132 multiprocessors, all at once, as every one leaves partial sums to be
   // read again. Passes: whole waves of two, three or four blocks a multiprocessor.
-  constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kRows = 4;
-  constexpr int64_t kWidth = 16 / static_cast<int64_t>(sizeof(T));
+  constexpr int64_t kSumsBlocks = 2 * 132, kPassBlocks = 12 * 132, kRows = sizeof(T) == 2 ? 8 : 4;
+  constexpr int64_t kWidth = kColumnWidth<T>;
   ColumnGrid grid{};
   grid.channels = channels;
-  grid.packs = channels % kWidth == 0 &&
-               std::all_of(arrays.begin(), arrays.end(), [](const void* p) { return is_aligned_to(16, p); });
+  grid.packs = channels % kWidth == 0 && std::all_of(arrays.begin(), arrays.end(), [](const void* p) {
+                 return is_aligned_to(kWidth * sizeof(T), p);
+               });
   const int64_t columns = grid.packs ? channels / kWidth : channels;
   unsigned lanes = 1;
   while (lanes < kColumnLanes && lanes < columns) lanes *= 2;

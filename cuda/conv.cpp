@@ -69,7 +69,7 @@ template <class T>
 void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) {
   const T* source = static_cast<const T*>(forward ? a.x : a.y);
   const T* filter = static_cast<const T*>(a.filter);
-  const T* bias = forward ? static_cast<const T*>(a.bias) : nullptr;
+  const Wide<T>* bias = forward ? static_cast<const Wide<T>*>(a.bias) : nullptr;
   T* const target = static_cast<T*>(a.out);
   const bool pack =
       packs<T>(shape.channels) && (forward || packs<T>(shape.outputs)) && aligned(source) && aligned(filter);
@@ -82,7 +82,7 @@ void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) 
   shape.slices = as_int(plan.slices);
   shape.share = as_int(plan.share);
   const int64_t blocks = plan.share == 0 ? 0 : ceil_divide(plan.slices, plan.share);
-  const Sums<T> sums(blocks, int64_t{kernel.tile_m} * kernel.tile_n);
+  const Sums<Wide<T>> sums(blocks, int64_t{kernel.tile_m} * kernel.tile_n);
   for (size_t first = 0; first < plan.parts.size(); first += kMaxCorrelationParts) {
     const size_t count = std::min<size_t>(plan.parts.size() - first, kMaxCorrelationParts);
     CorrelationParts parts{};
@@ -92,7 +92,8 @@ void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) 
                                 : Dim{static_cast<unsigned>(plan.most_tiles), static_cast<unsigned>(count)};
     launch(kernel.kernel, grid, {kernel.threads}, kernel.shared_bytes, stream(), source, filter, bias, target,
            sums.data(), shape, parts);
-    if (blocks > 0) add_sums<T>(sums, bias, target, shape, parts, plan.tiles, kernel.tile_m, kernel.tile_n);
+    if constexpr (std::is_same_v<T, Wide<T>>)
+      if (blocks > 0) add_sums<T>(sums, bias, target, shape, parts, plan.tiles, kernel.tile_m, kernel.tile_n);
   }
 }
 
@@ -106,6 +107,7 @@ void run_forward(const kernel::ConvArgs& a) {
   s.target_step_h = as_int(a.q * a.k), s.target_step_w = as_int(a.k);
   s.source_image = a.h * a.w * a.c, s.target_image = a.p * a.q * a.k;
   s.relu = a.act == Activation::relu;
+  s.accumulate = a.accumulate;
   s.pack_target = packs<T>(a.k) && aligned(a.out);
   correlate<T>(true, s, a);
 }
@@ -120,6 +122,7 @@ void run_dx(const kernel::ConvArgs& a) {
   s.output_step = 1;
   s.target_step_h = as_int(a.stride_h * a.w * a.c), s.target_step_w = as_int(a.stride_w * a.c);
   s.source_image = a.p * a.q * a.k, s.target_image = a.h * a.w * a.c;
+  s.accumulate = a.accumulate;
   s.pack_target = packs<T>(a.c) && aligned(a.out);
   correlate<T>(false, s, a);
 }
@@ -240,7 +243,7 @@ DwPlan<T> in_chunks(const kernel::ConvArgs& a, const ConvDwKernel<T>& kernel) {
 template <class T>
 DwPlan<T> dw_plan(const kernel::ConvArgs& a, bool pack) {
   if constexpr (std::is_same_v<T, float>)
-    if (pack && matmul_precision() == MatmulPrecision::tf32) return in_chunks<T>(a, conv_dw_tensor_kernel(a.k));
+    if (pack && matmul_precision() == MatmulPrecision::tf32) return in_chunks<T>(a, conv_dw_tensor_kernel<T>(a.k));
   const int64_t pixels = a.n * a.p * a.q;
   const ConvChoice& choice = conv_choice();
   DwPlan<T> best{};
@@ -329,52 +332,62 @@ void share_dw(const kernel::ConvArgs& a, const DwPlan<T>& plan) {
   add_sums<T>(sums, nullptr, out, target, parts, plan.tiles, kernel.tile_m, kernel.tile_n);
 }
 
+// Chunks of pixels, added up in order.
 template <class T>
-void run_dw(const kernel::ConvArgs& a) {
-  const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
-  T* out = static_cast<T*>(a.out);
-  const DwPlan<T> plan = dw_plan<T>(a, packs<T>(a.k) && packs<T>(a.c) && aligned(x) && aligned(y));
+void run_chunks(const kernel::ConvArgs& a, const DwPlan<T>& plan) {
+  using W = Wide<T>;
   const ConvDwKernel<T>& kernel = plan.kernel;
-  if (plan.shares > 0) return share_dw<T>(a, plan);
-  const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q, tiles = plan.tiles, chunk = plan.chunk;
-  const int64_t splits = ceil_divide(pixels, chunk);
-  check_span(std::min(a.n, chunk / (a.p * a.q) + 3), a.h * a.w * a.c);
-  T* const sums =
+  W* const out = static_cast<W*>(a.out);
+  const int64_t columns = a.r * a.s * a.c, pixels = a.n * a.p * a.q, splits = ceil_divide(pixels, plan.chunk);
+  check_span(std::min(a.n, plan.chunk / (a.p * a.q) + 3), a.h * a.w * a.c);
+  W* const sums =
       splits == 1 ? out
-                  : static_cast<T*>(memory_allocate(static_cast<size_t>(splits * a.k * columns) * sizeof(T), stream()));
-  const ConvDwShape shape = dw_shape(a, chunk, kernel.depth, packs<T>(columns) && aligned(sums));
-  launch(kernel.kernel, {static_cast<unsigned>(tiles), static_cast<unsigned>(splits)}, {kernel.threads},
-         kernel.shared_bytes, stream(), x, y, sums, static_cast<T*>(nullptr), shape);
+                  : static_cast<W*>(memory_allocate(static_cast<size_t>(splits * a.k * columns) * sizeof(W), stream()));
+  const ConvDwShape shape = dw_shape(a, plan.chunk, kernel.depth, packs<W>(columns) && aligned(sums));
+  launch(kernel.kernel, {static_cast<unsigned>(plan.tiles), static_cast<unsigned>(splits)}, {kernel.threads},
+         kernel.shared_bytes, stream(), static_cast<const T*>(a.x), static_cast<const T*>(a.y), sums,
+         static_cast<W*>(nullptr), shape);
   if (splits == 1) return;
-  reduce({ReduceOp::sum, a.dtype, 1, splits, a.k * columns, sums, out});
+  reduce({ReduceOp::sum, dtype_of<W>, 1, splits, a.k * columns, sums, out});
   memory_free(sums, stream());
 }
 
-// out += what `entry` makes, n elements, through memory of its own.
-void add_result(void (*entry)(const kernel::ConvArgs&), kernel::ConvArgs args, int64_t n) {
-  void* const sum = args.out;
-  args.accumulate = false;
-  args.out = memory_allocate(static_cast<size_t>(n) * size_of(args.dtype), stream());
-  entry(args);
-  axpby({args.dtype, n, 1, 1, sum, args.out, sum});
-  memory_free(args.out, stream());
+template <class T>
+void run_dw(const kernel::ConvArgs& a) {
+  const DwPlan<T> plan = dw_plan<T>(a, packs<T>(a.k) && packs<T>(a.c) && aligned(a.x) && aligned(a.y));
+  if (plan.shares > 0) return share_dw<T>(a, plan);
+  run_chunks<T>(a, plan);
 }
 
 }  // namespace
 
+void conv_forward_packed_bf16(const kernel::ConvArgs& args) {
+  check_limits(args);
+  run_forward<bfloat16>(args);
+}
+void conv_dx_packed_bf16(const kernel::ConvArgs& args) {
+  check_limits(args);
+  run_dx<bfloat16>(args);
+}
+void conv_dw_packed_bf16(const kernel::ConvArgs& args) {
+  check_limits(args);
+  run_chunks(args, in_chunks<bfloat16>(args, conv_dw_tensor_kernel<bfloat16>(args.k)));
+}
+
 void conv_forward(const kernel::ConvArgs& args) {
-  if (args.accumulate) return add_result(conv_forward, args, args.n * args.p * args.q * args.k);
+  if (args.dtype == DType::bf16) return conv_forward_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_forward", run_forward<T>(args));
 }
 
 void conv_dx(const kernel::ConvArgs& args) {
-  if (args.accumulate) return add_result(conv_dx, args, args.n * args.h * args.w * args.c);
+  if (args.dtype == DType::bf16) return conv_dx_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_dx", run_dx<T>(args));
 }
 
 void conv_dw(const kernel::ConvArgs& args) {
+  if (args.dtype == DType::bf16) return conv_dw_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_dw", run_dw<T>(args));
 }

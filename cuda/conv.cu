@@ -164,6 +164,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, const typename Shape::T* bias, t
         T value = tile.acc[i][g * kWidth + j];
         if (bias != nullptr && n + j < shape.outputs) value += bias[n + j];
         pack.v[j] = shape.relu ? SINEW_FUNCTOR_NS::relu::apply(value, T(0), T(0)) : value;
+        if (shape.accumulate && n + j < shape.outputs) pack.v[j] += to[n + j];
       }
       if (shape.pack_target) {
         if (n < shape.outputs) *reinterpret_cast<Pack<T>*>(to + n) = pack;

@@ -1,6 +1,7 @@
-// Derivative of a convolution towards its filters on the tensor cores: factors rounded to TF32 (10 bits of mantissa),
-// sums in float. The kernel of conv_dw.cu with tiles of cuda/device/tensor_tile.cuh; conv_dw.cu is used instead where
-// channels or filters do not allow accesses of 16 bytes.
+// Derivative of a convolution towards its filters on the tensor cores, sums and result in float: of f32, factors
+// rounded to TF32 (10 bits of mantissa), or of bf16. The kernel of conv_dw.cu with tiles of
+// cuda/device/tensor_tile.cuh; conv_dw.cu is used instead where channels or filters of f32 do not allow accesses of 16
+// bytes; bf16 is made to (conv_bf16.cpp).
 //
 // Parallel over tiles and chunks of pixels, flops and bytes as there. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
@@ -16,16 +17,16 @@ template <class Tile>
 struct TapCopies : SliceAlongX<Tile, Tile::kExtentN> {
   using Slice = SliceAlongX<Tile, Tile::kExtentN>;
   const ConvDwShape& shape;
-  const float* x;
+  const typename Tile::Element* x;
   TapOrigin origin;
   Tap tap[Slice::kCount];
 
-  SINEW_DEVICE TapCopies(const float* x_, const ConvDwShape& s, const DwTile& place)
+  SINEW_DEVICE TapCopies(const typename Tile::Element* x_, const ConvDwShape& s, const DwTile& place)
       : shape(s), x(x_), origin(s, place.first + Slice::own_k()) {
     SINEW_UNROLL
     for (int i = 0; i < Slice::kCount; ++i) tap[i] = tap_of(s, place.n0 + Slice::own_x() + i * Slice::kStep);
   }
-  SINEW_DEVICE void fetch(float* slice, int k_left) {
+  SINEW_DEVICE void fetch(typename Tile::Element* slice, int k_left) {
     if (!Slice::idle()) {
       SINEW_UNROLL
       for (int i = 0; i < Slice::kCount; ++i) {
@@ -39,9 +40,9 @@ struct TapCopies : SliceAlongX<Tile, Tile::kExtentN> {
 
 template <class Tile>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
-    conv_dw_tensor(const float* __restrict__ x, const float* __restrict__ y, float* __restrict__ out, float*,
-                   ConvDwShape shape) {
-  SINEW_DYNAMIC_SHARED(float, shared);
+    conv_dw_tensor(const typename Tile::Element* __restrict__ x, const typename Tile::Element* __restrict__ y,
+                   float* __restrict__ out, float*, ConvDwShape shape) {
+  SINEW_DYNAMIC_SHARED(typename Tile::Element, shared);
   const DwTile place = dw_tile(shape, Tile::kExtentM, Tile::kExtentN);
   MatrixCopiesAlongX<Tile, Tile::kExtentM> load_a(y + place.begin * shape.filters, shape.filters, place.m0,
                                                   shape.filters);
@@ -57,18 +58,18 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
     SINEW_UNROLL
     for (int j = 0; j < Tile::kBlocksN; ++j) {
       const int n = place.n0 + Tile::first_column() + j * 8;
-      write_pair(out + int64_t(m) * shape.columns + n, {{tile.value(i, j, 0), tile.value(i, j, 1)}}, n, shape.columns,
-                 shape.pack_out);
+      write_pair(out + int64_t(m) * shape.columns + n, Pair<float>{{tile.value(i, j, 0), tile.value(i, j, 1)}}, n,
+                 shape.columns, shape.pack_out);
     }
   }
 }
 
 template <class Tile>
-ConvDwKernel<float> kernel_for() {
-  return {{"conv_dw, tf32", &conv_dw_tensor<Tile>},
+ConvDwKernel<typename Tile::Element> kernel_for() {
+  return {{sizeof(typename Tile::Element) == 2 ? "conv_dw, bf16" : "conv_dw, tf32", &conv_dw_tensor<Tile>},
           Tile::kExtentM,
           Tile::kExtentN,
-          kTensorDepth,
+          Tile::kDepth,
           Tile::kThreads,
           Tile::kMinBlocks,
           Tile::template shared_bytes<SliceAlongX<Tile, Tile::kExtentM>, SliceAlongX<Tile, Tile::kExtentN>>(),
@@ -77,10 +78,13 @@ ConvDwKernel<float> kernel_for() {
 
 }  // namespace
 
-ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters) {
-  if (filters <= 32) return kernel_for<TensorTile<32, 64, 32, 16, 4>>();
-  if (filters <= 64) return kernel_for<TensorTile<64, 64, 32, 32, 4>>();
-  return kernel_for<TensorTile<128, 128, 64, 64, 2>>();
+template <class T>
+ConvDwKernel<T> conv_dw_tensor_kernel(int64_t filters) {
+  if (filters <= 32) return kernel_for<TensorTile<T, 32, 64, 32, 16, 4>>();
+  if (filters <= 64) return kernel_for<TensorTile<T, 64, 64, 32, 32, 4>>();
+  return kernel_for<TensorTile<T, 128, 128, 64, 64, 2>>();
 }
+template ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters);
+template ConvDwKernel<bfloat16> conv_dw_tensor_kernel(int64_t filters);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -54,6 +54,9 @@ __global__ void __launch_bounds__(kFinishThreads)
     if (shape.relu) sum.v[j] = SINEW_FUNCTOR_NS::relu::apply(sum.v[j], T(0), T(0));
   }
   T* const to = target + target_offset(shape, part, m) + n;
+  SINEW_UNROLL
+  for (int j = 0; j < kWidth; ++j)
+    if (shape.accumulate && n + j < shape.outputs) sum.v[j] += to[j];
   if (shape.pack_target) {
     *reinterpret_cast<Pack<T>*>(to) = sum;
   } else {

@@ -158,22 +158,29 @@ std::vector<CorrelationPart> conv_parts(bool forward, const kernel::ConvArgs& a,
   return parts;
 }
 
+namespace {
+
+template <class T>
+ConvPlan<T> tensor_plan(bool forward, const kernel::ConvArgs& a) {
+  int64_t most = 0;
+  std::vector<CorrelationPart> parts = conv_parts(forward, a, false);
+  for (const CorrelationPart& part : parts) most = std::max<int64_t>(most, part.pixels);
+  const int64_t of_all = most * std::min<int64_t>(static_cast<int64_t>(parts.size()), kMaxCorrelationParts);
+  const int64_t channels = forward ? a.c : a.k, outputs = forward ? a.k : a.c;
+  ConvPlan<T> plan{correlation_tensor_kernel<T>(forward, of_all, outputs), std::move(parts)};
+  count(plan, channels, outputs);
+  return plan;
+}
+
+}  // namespace
+
 template <class T>
 ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& a) {
   const int64_t channels = forward ? a.c : a.k, outputs = forward ? a.k : a.c;
   const int64_t source_image = forward ? a.h * a.w * a.c : a.p * a.q * a.k;
   constexpr bool kF32 = sizeof(T) == sizeof(float);
-  if constexpr (kF32) {
-    if (pack && matmul_precision() == MatmulPrecision::tf32) {
-      int64_t most = 0;
-      std::vector<CorrelationPart> parts = conv_parts(forward, a, false);
-      for (const CorrelationPart& part : parts) most = std::max<int64_t>(most, part.pixels);
-      const int64_t of_all = most * std::min<int64_t>(static_cast<int64_t>(parts.size()), kMaxCorrelationParts);
-      ConvPlan<T> plan{correlation_tensor_kernel(forward, of_all, outputs), std::move(parts)};
-      count(plan, channels, outputs);
-      return plan;
-    }
-  }
+  if constexpr (kF32)
+    if (pack && matmul_precision() == MatmulPrecision::tf32) return tensor_plan<T>(forward, a);
   if (choice.chosen) {
     ConvPlan<T> plan = plan_of<T>(forward, pack, a, choice.tile, choice.edges, choice.blocks > 0);
     count(plan, channels, outputs);
@@ -205,9 +212,12 @@ ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& a) {
   }
   return best;
 }
-
 template ConvPlan<float> conv_plan<float>(bool, bool, const kernel::ConvArgs&);
 template ConvPlan<double> conv_plan<double>(bool, bool, const kernel::ConvArgs&);
+template <>
+ConvPlan<bfloat16> conv_plan(bool forward, bool, const kernel::ConvArgs& a) {
+  return tensor_plan<bfloat16>(forward, a);
+}
 
 void set_conv_choice(const ConvChoice& value) { choice = value; }
 const ConvChoice& conv_choice() { return choice; }

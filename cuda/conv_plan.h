@@ -35,5 +35,17 @@ struct ConvPlan {
 
 template <class T>
 ConvPlan<T> conv_plan(bool forward, bool pack, const kernel::ConvArgs& args);
+template <>
+ConvPlan<bfloat16> conv_plan(bool forward, bool pack, const kernel::ConvArgs& args);
+
+// conv.cpp: the entries in bf16 where all operands, the filters too, are bf16, aligned to 16 bytes, and the channels of
+// what is summed over and read (c; k towards x; both towards the filters) are multiples of 8.
+void conv_forward_packed_bf16(const kernel::ConvArgs& args);
+void conv_dx_packed_bf16(const kernel::ConvArgs& args);
+void conv_dw_packed_bf16(const kernel::ConvArgs& args);
+// conv_bf16.cpp: in bf16, whatever the operands.
+void conv_forward_bf16(const kernel::ConvArgs& args);
+void conv_dx_bf16(const kernel::ConvArgs& args);
+void conv_dw_bf16(const kernel::ConvArgs& args);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -24,7 +24,7 @@ void run(const kernel::UnaryArgs& args) {
 
 void unary(const kernel::UnaryArgs& args) {
   if (args.n == 0) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "unary", run<T>(args));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "unary", run<T>(args));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -14,16 +14,18 @@ namespace {
 
 // x == y is allowed: a thread reads what it overwrites first.
 template <class Op, class T>
-__global__ void __launch_bounds__(kElementwiseThreads) unary(int64_t n, int64_t packs, const T* x, T* y, T p0, T p1) {
+__global__ void __launch_bounds__(kElementwiseThreads)
+    unary(int64_t n, int64_t packs, const T* x, T* y, Wide<T> p0, Wide<T> p1) {
+  using W = Wide<T>;
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = first; i < packs; i += stride) {
     Pack<T> pack = reinterpret_cast<const Pack<T>*>(x)[i];
     SINEW_UNROLL
-    for (int j = 0; j < Pack<T>::kWidth; ++j) pack.v[j] = Op::template apply<T>(pack.v[j], p0, p1);
+    for (int j = 0; j < Pack<T>::kWidth; ++j) pack.v[j] = T(Op::template apply<W>(pack.v[j], p0, p1));
     reinterpret_cast<Pack<T>*>(y)[i] = pack;
   }
-  for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = Op::template apply<T>(x[i], p0, p1);
+  for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = T(Op::template apply<W>(x[i], p0, p1));
 }
 
 }  // namespace
@@ -41,5 +43,6 @@ UnaryKernel<T> unary_kernel(UnaryOp op) {
 }
 template UnaryKernel<float> unary_kernel(UnaryOp op);
 template UnaryKernel<double> unary_kernel(UnaryOp op);
+template UnaryKernel<bfloat16> unary_kernel(UnaryOp op);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

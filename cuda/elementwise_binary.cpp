@@ -48,7 +48,7 @@ void run(const kernel::BinaryArgs& args, const Axes& axes) {
            {kBinaryThreads}, 0, stream(), n, packs, a, b, y, a_single, b_single);
     return;
   }
-  if constexpr (std::is_floating_point_v<T>)
+  if constexpr (std::is_floating_point_v<Wide<T>>)
     if (run_packed(args.op, axes, a, b, y)) return;
   in_parts(axes, [&](const Space& space, int64_t n, int64_t at_a, int64_t at_b, int64_t at) {
     launch(strided_binary_kernel<T>(), {grid_blocks(n, kBinaryThreads)}, {kBinaryThreads}, 0, stream(), args.op, n,
@@ -64,7 +64,7 @@ void binary(const kernel::BinaryArgs& args) {
     if (args.shape[i] == 0) return;
     axes.add_outer(args.shape[i], args.stride_a[i], args.stride_b[i]);
   }
-  SINEW_DISPATCH_ALL(args.dtype, "binary", run<T>(args, axes));
+  SINEW_DISPATCH_ALL_AND_BF16(args.dtype, "binary", run<T>(args, axes));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -17,7 +17,7 @@ namespace {
 // Groups that a thread takes at a time. Two of integers do not stay in registers: 16 bytes in a group, or a division of
 // 64 bits, which is a function call.
 template <class T>
-constexpr unsigned kUnroll = T(1) / T(2) == T(0) ? 1 : kBinaryUnroll;
+constexpr unsigned kUnroll = Wide<T>(1) / Wide<T>(2) == Wide<T>(0) ? 1 : kBinaryUnroll;
 
 template <class T>
 SINEW_DEVICE Pack<T> load_operand(const T* from, int64_t at, bool single) {
@@ -33,9 +33,14 @@ SINEW_DEVICE Pack<T> load_operand(const T* from, int64_t at, bool single) {
 }
 
 template <class Op, class T>
+SINEW_DEVICE T apply_wide(T a, T b) {
+  return T(Op::apply(Wide<T>(a), Wide<T>(b)));
+}
+
+template <class Op, class T>
 SINEW_DEVICE void store_result(Pack<T> a, const Pack<T>& b, T* y, int64_t at) {
   SINEW_UNROLL
-  for (int j = 0; j < Pack<T>::kWidth; ++j) a.v[j] = Op::apply(a.v[j], b.v[j]);
+  for (int j = 0; j < Pack<T>::kWidth; ++j) a.v[j] = apply_wide<Op>(a.v[j], b.v[j]);
   reinterpret_cast<Pack<T>*>(y)[at] = a;
 }
 
@@ -59,7 +64,7 @@ __global__ void __launch_bounds__(kBinaryThreads)
       if (base + u * stride < packs) store_result<Op>(pack_a[u], pack_b[u], y, base + u * stride);
   }
   for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride)
-    y[i] = Op::apply(a[a_single ? 0 : i], b[b_single ? 0 : i]);
+    y[i] = apply_wide<Op>(a[a_single ? 0 : i], b[b_single ? 0 : i]);
 }
 
 template <class Op, class T>
@@ -88,7 +93,7 @@ SINEW_DEVICE T apply_binary(BinaryOp op, T a, T b) {
   switch (op) {
 #define SINEW_CASE(name) \
   case BinaryOp::name:   \
-    return SINEW_FUNCTOR_NS::name::apply(a, b);
+    return apply_wide<SINEW_FUNCTOR_NS::name>(a, b);
     SINEW_BINARY_OPS(SINEW_CASE)
 #undef SINEW_CASE
   }
@@ -144,8 +149,10 @@ SINEW_INSTANTIATE(double)
 SINEW_INSTANTIATE(int32_t)
 SINEW_INSTANTIATE(int64_t)
 SINEW_INSTANTIATE(uint8_t)
+SINEW_INSTANTIATE(bfloat16)
 #undef SINEW_INSTANTIATE
 template PackedBinaryKernel<float> packed_binary_kernel(BinaryOp op);
 template PackedBinaryKernel<double> packed_binary_kernel(BinaryOp op);
+template PackedBinaryKernel<bfloat16> packed_binary_kernel(BinaryOp op);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

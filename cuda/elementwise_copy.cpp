@@ -142,21 +142,20 @@ void fill(const kernel::FillArgs& args) {
     case DType::u8:
       return run_fill<uint8_t, uint8_t>(args);
     case DType::bf16:
-      break;
+      return run_fill<uint16_t, bfloat16>(args);
   }
-  SINEW_FAIL("fill", "no kernel for ", to_string(args.dtype));
 }
 
 void where(const kernel::WhereArgs& args) {
   if (args.n == 0) return;
-  SINEW_DISPATCH_ALL(args.dtype, "where", run_where<T>(args));
+  SINEW_DISPATCH_ALL_AND_BF16(args.dtype, "where", run_where<T>(args));
 }
 
 void cast(const kernel::CastArgs& args) {
   if (args.n == 0) return;
-  SINEW_DISPATCH_ALL(args.from, "cast", {
+  SINEW_DISPATCH_ALL_AND_BF16(args.from, "cast", {
     using From = T;
-    SINEW_DISPATCH_ALL(args.to, "cast", (run_cast<From, T>(args)));
+    SINEW_DISPATCH_ALL_AND_BF16(args.to, "cast", (run_cast<From, T>(args)));
   });
 }
 
@@ -176,6 +175,8 @@ void strided_copy(const kernel::StridedCopyArgs& args) {
   switch (size_of(args.dtype)) {
     case 1:
       return run_strided<uint8_t>(axes, args.x, args.y);
+    case 2:
+      return run_strided<uint16_t>(axes, args.x, args.y);
     case 4:
       return run_strided<uint32_t>(axes, args.x, args.y);
     case 8:

@@ -49,11 +49,11 @@ __global__ void __launch_bounds__(kCopyThreads)
     for (unsigned u = 0; u < kWhereUnroll; ++u) {
       if (base + u * stride >= packs) continue;
       SINEW_UNROLL
-      for (int j = 0; j < Pack<T>::kWidth; ++j) yes[u].v[j] = m[u].v[j] != T(0) ? yes[u].v[j] : no[u].v[j];
+      for (int j = 0; j < Pack<T>::kWidth; ++j) yes[u].v[j] = m[u].v[j] != Wide<T>(0) ? yes[u].v[j] : no[u].v[j];
       reinterpret_cast<Pack<T>*>(y)[base + u * stride] = yes[u];
     }
   }
-  for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = mask[i] != T(0) ? a[i] : b[i];
+  for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = mask[i] != Wide<T>(0) ? a[i] : b[i];
 }
 
 // As many elements as the larger type has in 16 bytes.
@@ -167,18 +167,21 @@ TransposeKernel<Unit> transpose_kernel() {
   template CastKernel<T, double> cast_kernel();  \
   template CastKernel<T, int32_t> cast_kernel(); \
   template CastKernel<T, int64_t> cast_kernel(); \
-  template CastKernel<T, uint8_t> cast_kernel();
+  template CastKernel<T, uint8_t> cast_kernel(); \
+  template CastKernel<T, bfloat16> cast_kernel();
 SINEW_INSTANTIATE(float)
 SINEW_INSTANTIATE(double)
 SINEW_INSTANTIATE(int32_t)
 SINEW_INSTANTIATE(int64_t)
 SINEW_INSTANTIATE(uint8_t)
+SINEW_INSTANTIATE(bfloat16)
 #undef SINEW_INSTANTIATE
 #define SINEW_INSTANTIATE(Unit)                       \
   template FillKernel<Unit> fill_kernel();            \
   template CopyKernel<Unit> copy_kernel(bool spread); \
   template TransposeKernel<Unit> transpose_kernel();
 SINEW_INSTANTIATE(uint8_t)
+SINEW_INSTANTIATE(uint16_t)
 SINEW_INSTANTIATE(uint32_t)
 SINEW_INSTANTIATE(uint64_t)
 #undef SINEW_INSTANTIATE

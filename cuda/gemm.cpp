@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <utility>
 
 #include "cuda/entries.h"
 #include "cuda/grid.h"
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
+#include "cuda/packed_bf16.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -26,8 +28,8 @@ bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t
   return is_aligned_to(16, p) && length % width == 0 && pitch % width == 0 && (batch == 1 || batch_stride % width == 0);
 }
 
-template <class T>
-int64_t tiles(const kernel::GemmArgs& args, const GemmKernel<T>& kernel) {
+template <class T, class C>
+int64_t tiles(const kernel::GemmArgs& args, const GemmKernel<T, C>& kernel) {
   return ceil_divide(args.m, kernel.tile_m) * ceil_divide(args.n, kernel.tile_n);
 }
 
@@ -56,9 +58,9 @@ Chunks chunks_of(int64_t k, int64_t blocks) {
   return {length, ceil_divide(k, length)};
 }
 
-template <class T>
-void launch_tiles(const kernel::GemmArgs& args, const GemmKernel<T>& gemm, const GemmShape<T>& shape, int64_t chunks,
-                  T* c, const T* bias) {
+template <class T, class C>
+void launch_tiles(const kernel::GemmArgs& args, const GemmKernel<T, C>& gemm, const GemmShape<Wide<T>>& shape,
+                  int64_t chunks, C* c, const Wide<T>* bias) {
   const int64_t blocks = tiles(args, gemm);
   SINEW_CHECK(blocks <= std::numeric_limits<int>::max() / kGemmRowGroup, "gemm", "C is too large for one launch");
   const T *a = static_cast<const T*>(args.a), *b = static_cast<const T*>(args.b);
@@ -70,14 +72,15 @@ void launch_tiles(const kernel::GemmArgs& args, const GemmKernel<T>& gemm, const
            b + first * shape.batch_stride_b, c + first * shape.batch_stride_c, bias, shape);
 }
 
-template <class T>
-void run(const kernel::GemmArgs& args, GemmTile tile) {
+// gemm makes C, gemm_sums the sums of chunks, which are as wide as arithmetic is.
+template <class T, class C>
+void run(const kernel::GemmArgs& args, const GemmKernel<T, C>& gemm, const GemmKernel<T, Wide<T>>& gemm_sums) {
+  using W = Wide<T>;
   constexpr int64_t kMaxExtent = std::numeric_limits<int>::max() / 2;
   SINEW_CHECK(args.m <= kMaxExtent && args.n <= kMaxExtent && args.k <= kMaxExtent, "gemm", "(", args.m, ", ", args.k,
               ") x (", args.k, ", ", args.n, "): an extent is larger than ", kMaxExtent);
-  const GemmKernel<T> gemm = gemm_kernel<T>(args.trans_a, args.trans_b, packs_operands<T>(args), tile);
   const Chunks chunks = chunks_of(args.k, tiles(args, gemm) * args.batch);
-  const GemmShape<T> shape{static_cast<int>(args.m),
+  const GemmShape<W> shape{static_cast<int>(args.m),
                            static_cast<int>(args.n),
                            static_cast<int>(args.k),
                            static_cast<int>(chunks.length),
@@ -89,44 +92,73 @@ void run(const kernel::GemmArgs& args, GemmTile tile) {
                            args.batch_stride_b,
                            args.batch_stride_c,
                            0,
-                           static_cast<T>(args.alpha),
-                           static_cast<T>(args.beta),
+                           static_cast<W>(args.alpha),
+                           static_cast<W>(args.beta),
                            args.act,
-                           packs(args.c, sizeof(T), args.n, args.ldc, args.batch, args.batch_stride_c)};
-  T* const c = static_cast<T*>(args.c);
-  const T* const bias = static_cast<const T*>(args.bias);
+                           packs(args.c, sizeof(C), args.n, args.ldc, args.batch, args.batch_stride_c)};
+  C* const c = static_cast<C*>(args.c);
+  const W* const bias = static_cast<const W*>(args.bias);
   if (chunks.count == 1 && (args.act == Activation::none || args.act == Activation::relu))
-    return launch_tiles<T>(args, gemm, shape, 1, c, bias);
+    return launch_tiles<T, C>(args, gemm, shape, 1, c, bias);
 
   const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_divide(outputs, kGemmFinishThreads);
   SINEW_CHECK(finish_blocks <= std::numeric_limits<int>::max(), "gemm", "C is too large for one launch");
-  T* const sums = static_cast<T*>(memory_allocate(static_cast<size_t>(chunks.count * outputs) * sizeof(T), stream()));
-  GemmShape<T> bare = shape;
+  W* const sums = static_cast<W*>(memory_allocate(static_cast<size_t>(chunks.count * outputs) * sizeof(W), stream()));
+  GemmShape<W> bare = shape;
   bare.ldc = args.n;
   bare.batch_stride_c = args.m * args.n;
   bare.split_stride_c = outputs;
   bare.alpha = 1;
   bare.beta = 0;
   bare.act = Activation::none;
-  bare.pack_c = packs(sums, sizeof(T), args.n, args.n, 1, 0);
-  launch_tiles<T>(args, gemm, bare, chunks.count, sums, nullptr);
-  launch(gemm_finish_kernel<T>(), {static_cast<unsigned>(finish_blocks)}, {kGemmFinishThreads}, 0, stream(), sums,
+  bare.pack_c = packs(sums, sizeof(W), args.n, args.n, 1, 0);
+  launch_tiles<T, W>(args, gemm_sums, bare, chunks.count, sums, nullptr);
+  launch(gemm_finish_kernel<W, C>(), {static_cast<unsigned>(finish_blocks)}, {kGemmFinishThreads}, 0, stream(), sums,
          static_cast<int>(chunks.count), c, bias, shape);
   memory_free(sums, stream());
+}
+
+template <class T>
+void run_float(const kernel::GemmArgs& args, GemmTile tile) {
+  const GemmKernel<T> gemm = gemm_kernel<T>(args.trans_a, args.trans_b, packs_operands<T>(args), tile);
+  run<T, T>(args, gemm, gemm);
+}
+
+// The operands as the tensor cores take them, then like any other product.
+void run_bf16(kernel::GemmArgs args) {
+  SINEW_CHECK(args.beta == 0, "gemm", "beta is ", args.beta, ", which no kernel of bf16 takes");
+  const auto operand = [&](const void* data, bool f32, bool transposed, int64_t rows, int64_t cols, int64_t ld,
+                           int64_t stride) {
+    if (transposed) std::swap(rows, cols);
+    return Bf16Source{data, f32, args.batch, rows, cols, ld, args.batch == 1 ? 0 : stride};
+  };
+  const PackedBf16 a(
+      operand(args.a, args.f32_operand == F32Operand::a, args.trans_a, args.m, args.k, args.lda, args.batch_stride_a)),
+      b(operand(args.b, args.f32_operand == F32Operand::b, args.trans_b, args.k, args.n, args.ldb,
+                args.batch_stride_b));
+  args.a = a.data(), args.lda = a.ld(), args.batch_stride_a = a.stride();
+  args.b = b.data(), args.ldb = b.ld(), args.batch_stride_b = b.stride();
+  const bool large = ceil_divide(args.m, 128) * ceil_divide(args.n, 128) * args.batch >= kEnoughTiles;
+  const auto sums = gemm_bf16_kernel<float>(args.trans_a, args.trans_b, large);
+  if (args.f32_operand == F32Operand::none)
+    run<bfloat16, float>(args, sums, sums);
+  else
+    run<bfloat16, bfloat16>(args, gemm_bf16_kernel<bfloat16>(args.trans_a, args.trans_b, large), sums);
 }
 
 }  // namespace
 
 void gemm(const kernel::GemmArgs& args) {
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run<T>(args, choose_tile<T>(args)));
+  if (args.dtype == DType::bf16) return run_bf16(args);
+  SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run_float<T>(args, choose_tile<T>(args)));
 }
 
 void set_matmul_precision(MatmulPrecision value) { precision = value; }
 MatmulPrecision matmul_precision() { return precision; }
 
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile) {
-  SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run<T>(args, tile));
+  SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run_float<T>(args, tile));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -98,9 +98,9 @@ SINEW_DEVICE T activate(T x, Activation act) {
   return x;
 }
 
-template <class T>
+template <class T, class C>
 __global__ void __launch_bounds__(kGemmFinishThreads)
-    finish(const T* __restrict__ partial, int splits, T* __restrict__ c, const T* __restrict__ bias,
+    finish(const T* __restrict__ partial, int splits, C* __restrict__ c, const T* __restrict__ bias,
            GemmShape<T> shape) {
   const int64_t matrix = int64_t(shape.m) * shape.n, all = matrix * shape.batch;
   const int64_t i = int64_t(blockIdx.x) * kGemmFinishThreads + threadIdx.x;
@@ -110,11 +110,11 @@ __global__ void __launch_bounds__(kGemmFinishThreads)
   const int64_t batch = shape.batch == 1 ? 0 : i / matrix, rest = i - batch * matrix;
   const int64_t row = matrix < (int64_t(1) << 31) ? unsigned(rest) / unsigned(shape.n) : rest / shape.n;
   const int column = int(rest - row * shape.n);
-  T* const to = c + batch * shape.batch_stride_c + row * shape.ldc + column;
+  C* const to = c + batch * shape.batch_stride_c + row * shape.ldc + column;
   T value = shape.alpha * sum;
-  if (shape.beta != T(0)) value += shape.beta * *to;
+  if (shape.beta != T(0)) value += shape.beta * T(*to);
   if (bias != nullptr) value += bias[column];
-  *to = activate(value, shape.act);
+  *to = C(activate(value, shape.act));
 }
 
 template <class Shape, int kVec>
@@ -165,13 +165,12 @@ GemmKernel<double> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile t
   return tile == GemmTile::small ? kernel_for<Small, 2>(trans_a, trans_b) : kernel_for<Large, 2>(trans_a, trans_b);
 }
 
-template <>
-Kernel<const float*, int, float*, const float*, GemmShape<float>> gemm_finish_kernel() {
-  return {"gemm, second pass", &finish<float>};
+template <class T, class C>
+Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel() {
+  return {"gemm, second pass", &finish<T, C>};
 }
-template <>
-Kernel<const double*, int, double*, const double*, GemmShape<double>> gemm_finish_kernel() {
-  return {"gemm, second pass", &finish<double>};
-}
+template Kernel<const float*, int, float*, const float*, GemmShape<float>> gemm_finish_kernel<float, float>();
+template Kernel<const double*, int, double*, const double*, GemmShape<double>> gemm_finish_kernel<double, double>();
+template Kernel<const float*, int, bfloat16*, const float*, GemmShape<float>> gemm_finish_kernel<float, bfloat16>();
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

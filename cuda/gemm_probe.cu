@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(32) mma_probe(const uint32_t* a, const uint32_
   for (int i = 0; i < 4; ++i) d[lane * 4 + i] = rd[i];
 }
 
+template <bool kTransposed>
 __global__ void __launch_bounds__(32) load_matrices_probe(const uint32_t* words, uint32_t* registers) {
   SINEW_SHARED(Pack<uint32_t>, rows, [32]);
   const int lane = int(threadIdx.x);
@@ -33,7 +34,10 @@ __global__ void __launch_bounds__(32) load_matrices_probe(const uint32_t* words,
   for (int i = 0; i < 4; ++i) rows[lane].v[i] = words[lane * 4 + i];
   block_sync();
   uint32_t to[4];
-  load_matrices(to, &rows[lane]);
+  if constexpr (kTransposed)
+    load_matrices_transposed(to, &rows[lane]);
+  else
+    load_matrices(to, &rows[lane]);
   SINEW_UNROLL
   for (int i = 0; i < 4; ++i) registers[lane * 4 + i] = to[i];
 }
@@ -47,8 +51,8 @@ __global__ void __launch_bounds__(32) tf32_probe(int n, const float* x, uint32_t
 Kernel<const uint32_t*, const uint32_t*, float*> mma_probe_kernel(bool bf16) {
   return {"mma probe", bf16 ? &mma_probe<true> : &mma_probe<false>};
 }
-Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel() {
-  return {"load_matrices probe", &load_matrices_probe};
+Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel(bool transposed) {
+  return {"load_matrices probe", transposed ? &load_matrices_probe<true> : &load_matrices_probe<false>};
 }
 Kernel<int, const float*, uint32_t*> tf32_probe_kernel() { return {"tf32 probe", &tf32_probe}; }
 

@@ -1,9 +1,10 @@
-// Matrix product on the tensor cores: factors rounded to TF32 (10 bits of mantissa), sums in float. C as in gemm.cu,
-// which is used instead where A or B do not allow accesses of 16 bytes.
+// Matrix product on the tensor cores, sums in float: of f32, factors rounded to TF32 (10 bits of mantissa), or of bf16.
+// C as in gemm.cu, which is used instead where A or B of f32 do not allow accesses of 16 bytes; bf16 is made to
+// (gemm_bf16.cpp).
 //
 // Parallel over tiles, batches and chunks of k as in gemm.cu. A block of four warps makes 128 x 128 of C, a warp 64 x
-// 64 of it; how it works: cuda/device/tensor_tile.cuh. Flops: 2 m n k; bytes as gemm.cu with tiles of 128. GPU figures:
-// docs/gpu.md.
+// 64 of it, or 64 x 64 and 32 x 32; how it works: cuda/device/tensor_tile.cuh. Flops: 2 m n k; bytes as gemm.cu with
+// such tiles. GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
 #include <type_traits>
@@ -16,11 +17,8 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-using Large = TensorTile<128, 128, 64, 64, 2>;
-
-template <class Tile>
-SINEW_DEVICE void write_tile(const Tile& tile, int m0, int n0, float* c, const float* bias,
-                             const GemmShape<float>& shape) {
+template <class Tile, class C>
+SINEW_DEVICE void write_tile(const Tile& tile, int m0, int n0, C* c, const float* bias, const GemmShape<float>& shape) {
   m0 += Tile::first_row();
   n0 += Tile::first_column();
   SINEW_UNROLL
@@ -33,13 +31,14 @@ SINEW_DEVICE void write_tile(const Tile& tile, int m0, int n0, float* c, const f
     for (int i = 0; i < Tile::kRows; ++i) {
       const int m = m0 + i * 8;
       if (m >= shape.m) continue;
-      float* const to = c + m * shape.ldc + n;
-      Pair pair = {};
+      C* const to = c + m * shape.ldc + n;
+      Pair<C> pair;
       SINEW_UNROLL
       for (int e = 0; e < 2; ++e) {
-        if (shape.beta != 0.0f && n + e < shape.n) pair.v[e] = shape.beta * to[e];
-        pair.v[e] += shape.alpha * tile.value(i, j, e) + add[e];
-        if (shape.act == Activation::relu) pair.v[e] = SINEW_FUNCTOR_NS::relu::apply(pair.v[e], 0.0f, 0.0f);
+        float value = shape.alpha * tile.value(i, j, e) + add[e];
+        if (shape.beta != 0.0f && n + e < shape.n) value += shape.beta * float(to[e]);
+        if (shape.act == Activation::relu) value = SINEW_FUNCTOR_NS::relu::apply(value, 0.0f, 0.0f);
+        pair.v[e] = C(value);
       }
       write_pair(to, pair, n, shape.n, shape.pack_c);
     }
@@ -53,11 +52,11 @@ template <class Tile, bool kTransB>
 using LoaderB =
     std::conditional_t<kTransB, MatrixCopiesAlongK<Tile, Tile::kExtentN>, MatrixCopiesAlongX<Tile, Tile::kExtentN>>;
 
-template <class Tile, bool kTransA, bool kTransB>
+template <class Tile, class C, bool kTransA, bool kTransB>
 __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
-    gemm_tensor(const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ c,
-                const float* __restrict__ bias, GemmShape<float> shape) {
-  SINEW_DYNAMIC_SHARED(float, shared);
+    gemm_tensor(const typename Tile::Element* __restrict__ a, const typename Tile::Element* __restrict__ b,
+                C* __restrict__ c, const float* __restrict__ bias, GemmShape<float> shape) {
+  SINEW_DYNAMIC_SHARED(typename Tile::Element, shared);
   const GemmPlace place = gemm_place(int(blockIdx.x), (shape.m + Tile::kExtentM - 1) / Tile::kExtentM,
                                      (shape.n + Tile::kExtentN - 1) / Tile::kExtentN);
   const int m0 = place.row * Tile::kExtentM, n0 = place.column * Tile::kExtentN;
@@ -72,22 +71,36 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kMinBlocks)
   write_tile(tile, m0, n0, c + blockIdx.y * shape.batch_stride_c + blockIdx.z * shape.split_stride_c, bias, shape);
 }
 
-template <class Tile, bool kTransA, bool kTransB>
-GemmKernel<float> kernel_for(const char* name) {
-  return {{name, &gemm_tensor<Tile, kTransA, kTransB>},
+template <class Tile, class C, bool kTransA, bool kTransB>
+GemmKernel<typename Tile::Element, C> instance(const char* name) {
+  return {{name, &gemm_tensor<Tile, C, kTransA, kTransB>},
           Tile::kExtentM,
           Tile::kExtentN,
           Tile::kThreads,
           Tile::template shared_bytes<LoaderA<Tile, kTransA>, LoaderB<Tile, kTransB>>()};
 }
 
+template <class Tile, class C>
+GemmKernel<typename Tile::Element, C> kernel_for(bool trans_a, bool trans_b) {
+  constexpr bool kBf16 = sizeof(typename Tile::Element) == 2;
+  if (trans_a && trans_b) return instance<Tile, C, true, true>(kBf16 ? "gemm tt, bf16" : "gemm tt, tf32");
+  if (trans_a) return instance<Tile, C, true, false>(kBf16 ? "gemm tn, bf16" : "gemm tn, tf32");
+  if (trans_b) return instance<Tile, C, false, true>(kBf16 ? "gemm nt, bf16" : "gemm nt, tf32");
+  return instance<Tile, C, false, false>(kBf16 ? "gemm nn, bf16" : "gemm nn, tf32");
+}
+
 }  // namespace
 
 GemmKernel<float> gemm_tensor_kernel(bool trans_a, bool trans_b) {
-  if (trans_a && trans_b) return kernel_for<Large, true, true>("gemm tt, tf32");
-  if (trans_a) return kernel_for<Large, true, false>("gemm tn, tf32");
-  if (trans_b) return kernel_for<Large, false, true>("gemm nt, tf32");
-  return kernel_for<Large, false, false>("gemm nn, tf32");
+  return kernel_for<TensorTile<float, 128, 128, 64, 64, 2>, float>(trans_a, trans_b);
 }
+
+template <class C>
+GemmKernel<bfloat16, C> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large) {
+  if (large) return kernel_for<TensorTile<bfloat16, 128, 128, 64, 64, 2>, C>(trans_a, trans_b);
+  return kernel_for<TensorTile<bfloat16, 64, 64, 32, 32, 4>, C>(trans_a, trans_b);
+}
+template GemmKernel<bfloat16, float> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large);
+template GemmKernel<bfloat16, bfloat16> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -108,6 +108,7 @@ void gather(const kernel::GatherArgs& args) {
   if (goes_in(16)) return run_gather<Unit16>(args, bytes / 16);
   if (goes_in(8)) return run_gather<uint64_t>(args, bytes / 8);
   if (goes_in(4)) return run_gather<uint32_t>(args, bytes / 4);
+  if (goes_in(2)) return run_gather<uint16_t>(args, bytes / 2);
   run_gather<uint8_t>(args, bytes);
 }
 

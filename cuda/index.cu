@@ -272,6 +272,7 @@ GatherKernel<Unit> gather_kernel() {
   return {"gather", &gather<Unit>};
 }
 template GatherKernel<uint8_t> gather_kernel();
+template GatherKernel<uint16_t> gather_kernel();
 template GatherKernel<uint32_t> gather_kernel();
 template GatherKernel<uint64_t> gather_kernel();
 template GatherKernel<Unit16> gather_kernel();

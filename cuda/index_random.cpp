@@ -26,7 +26,7 @@ void random(const kernel::RandomArgs& args) {
 
 void dropout(const kernel::DropoutArgs& args) {
   if (args.n == 0) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "dropout", {
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "dropout", {
     launch(dropout_kernel<T>(), {blocks_for(args.n)}, {kRandomThreads}, 0, stream(), args.n, mixed(args.key), args.keep,
            1.0 / args.keep, static_cast<const T*>(args.x), static_cast<T*>(args.y),
            is_aligned_to(16, args.x) && is_aligned_to(16, args.y));

@@ -8,6 +8,7 @@
 #include "cuda/device/device.cuh"
 
 #include "core/functors.h"
+#include "cuda/device/values.cuh"
 #include "cuda/kernels/index.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -20,18 +21,20 @@ SINEW_DEVICE PhiloxBlock block_of(const MixedKey& key, int64_t number) {
                        key.block.v[2], key.block.v[3]);
 }
 
-// Four elements are one group of 16 bytes of f32, two of f64.
+// Four elements are one group of 16 bytes of f32, two of f64, half a one of bf16.
 template <class T>
-struct alignas(16) Four {
+struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) Four {
   T v[4];
 };
+// What is moved in one access.
+template <class T>
+constexpr int kMoved = 4 < Pack<T>::kWidth ? 4 : Pack<T>::kWidth;
 
 template <class T>
 SINEW_DEVICE void store_four(T* y, int64_t group, int64_t n, const Four<T>& four, bool aligned) {
   if (aligned && 4 * group + 4 <= n) {
     SINEW_UNROLL
-    for (int k = 0; k < 4; k += Pack<T>::kWidth)
-      *reinterpret_cast<Pack<T>*>(y + 4 * group + k) = *reinterpret_cast<const Pack<T>*>(four.v + k);
+    for (int k = 0; k < 4; k += kMoved<T>) store(y + 4 * group + k, load<kMoved<T>>(four.v + k));
   } else {
     SINEW_UNROLL
     for (int k = 0; k < 4; ++k)
@@ -44,8 +47,7 @@ SINEW_DEVICE Four<T> load_four(const T* x, int64_t group, int64_t n, bool aligne
   Four<T> four;
   if (aligned && 4 * group + 4 <= n) {
     SINEW_UNROLL
-    for (int k = 0; k < 4; k += Pack<T>::kWidth)
-      *reinterpret_cast<Pack<T>*>(four.v + k) = *reinterpret_cast<const Pack<T>*>(x + 4 * group + k);
+    for (int k = 0; k < 4; k += kMoved<T>) store(four.v + k, load<kMoved<T>>(x + 4 * group + k));
   } else {
     SINEW_UNROLL
     for (int k = 0; k < 4; ++k) four.v[k] = 4 * group + k < n ? x[4 * group + k] : T(0);
@@ -101,13 +103,13 @@ __global__ void __launch_bounds__(kRandomThreads) random(int64_t n, MixedKey key
 // x == y is allowed: a thread reads what it overwrites first.
 template <class T>
 __global__ void __launch_bounds__(kRandomThreads)
-    dropout(int64_t n, MixedKey key, float keep, T scale, const T* x, T* y, bool aligned) {
+    dropout(int64_t n, MixedKey key, float keep, Wide<T> scale, const T* x, T* y, bool aligned) {
   const int64_t groups = (n + 3) / 4, stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < groups; i += stride) {
     Four<T> four = load_four(x, i, n, aligned);
     const PhiloxBlock block = block_of(key, i);
     SINEW_UNROLL
-    for (int k = 0; k < 4; ++k) four.v[k] = uniform01(block.v[k]) < keep ? four.v[k] * scale : T(0);
+    for (int k = 0; k < 4; ++k) four.v[k] = T(uniform01(block.v[k]) < keep ? four.v[k] * scale : Wide<T>(0));
     store_four(y, i, n, four, aligned);
   }
 }
@@ -135,5 +137,6 @@ template RandomKernel<float> random_kernel(RandomDist dist);
 template RandomKernel<double> random_kernel(RandomDist dist);
 template DropoutKernel<float> dropout_kernel();
 template DropoutKernel<double> dropout_kernel();
+template DropoutKernel<bfloat16> dropout_kernel();
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -15,7 +15,7 @@ inline constexpr unsigned kElementwiseThreads = 256;
 // y[i] = op(x[i]) for i < n; the first `packs` groups of 16 bytes are moved as such, and must be aligned to it.
 // Parameters: n, packs, x, y, p0, p1. Any one-dimensional grid.
 template <class T>
-using UnaryKernel = Kernel<int64_t, int64_t, const T*, T*, T, T>;
+using UnaryKernel = Kernel<int64_t, int64_t, const T*, T*, Wide<T>, Wide<T>>;
 template <class T>
 UnaryKernel<T> unary_kernel(UnaryOp op);
 
@@ -32,16 +32,17 @@ struct ReduceRowsKernel {
   Kernel<int64_t, int64_t, int64_t, const T*, Out*> kernel;
   unsigned threads_per_row;
 };
-template <class T>
-ReduceRowsKernel<T, T> reduce_rows_kernel(ReduceOp op, int64_t reduced);
+// Sums of bf16 are float, maxima bf16.
+template <class T, class Out>
+ReduceRowsKernel<T, Out> reduce_rows_kernel(ReduceOp op, int64_t reduced);
 template <class T>
 ReduceRowsKernel<T, int64_t> argmax_rows_kernel(int64_t reduced);
 // x is (outer, reduced, inner): a thread column per output. Parameters: outputs, reduced, chunk, inner, x, y.
 // Block (kReduceColumns, kReduceThreads / kReduceColumns); blockIdx.x counts groups of kReduceColumns outputs.
 template <class T, class Out>
 using ReduceColumnsKernel = Kernel<int64_t, int64_t, int64_t, int64_t, const T*, Out*>;
-template <class T>
-ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op);
+template <class T, class Out>
+ReduceColumnsKernel<T, Out> reduce_columns_kernel(ReduceOp op);
 template <class T>
 ReduceColumnsKernel<T, int64_t> argmax_columns_kernel();
 

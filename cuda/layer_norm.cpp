@@ -20,14 +20,14 @@ void run(const kernel::LayerNormArgs& args) {
   const auto rows =
       LayerNormKernels<T>::rows(args.cols, rows_in_packs<T>(args.cols, args.x, args.gamma, args.beta, args.y));
   launch(rows.kernel, grid_of(args.rows, rows.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
-         share_of(args.cols), args.eps, in<T>(args.x), in<T>(args.gamma), in<T>(args.beta), out<T>(args.y),
-         out<T>(args.mean), out<T>(args.inv_std));
+         share_of(args.cols), args.eps, in<T>(args.x), in<Wide<T>>(args.gamma), in<Wide<T>>(args.beta), out<T>(args.y),
+         out<Wide<T>>(args.mean), out<Wide<T>>(args.inv_std));
 }
 
 template <class T>
 void finish(const kernel::LayerNormGradArgs& args, const ColumnGrid& grid, const double* partial) {
   launch(LayerNormKernels<T>::finish_grad(), grid.totals, grid.totals_block, 0, stream(), args.cols, grid.chunks,
-         partial, out<T>(args.dgamma), out<T>(args.dbeta));
+         partial, out<Wide<T>>(args.dgamma), out<Wide<T>>(args.dbeta));
 }
 
 // In one pass: blocks for each of an H100's 132 multiprocessors, all at once.
@@ -41,10 +41,10 @@ void run_short(const kernel::LayerNormGradArgs& args) {
   grid.channels = args.cols;
   grid.chunks = std::max<int64_t>(1, ceil_divide(args.rows, chunk));
   share_totals(grid);
-  const ColumnScratch<T> scratch(grid, LayerNormKernels<T>::kGradSums, 0);
+  const ColumnScratch<Wide<T>> scratch(grid, LayerNormKernels<T>::kGradSums, 0);
   launch(grad.kernel, {static_cast<unsigned>(grid.chunks)}, {kLayerThreads}, grad.shared_bytes, stream(), args.rows,
-         args.cols, chunk, share_of(args.cols), in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean),
-         in<T>(args.inv_std), out<T>(args.dx), scratch.partial());
+         args.cols, chunk, share_of(args.cols), in<T>(args.g), in<T>(args.x), in<Wide<T>>(args.gamma),
+         in<Wide<T>>(args.mean), in<Wide<T>>(args.inv_std), out<T>(args.dx), scratch.partial());
   finish<T>(args, grid, scratch.partial());
 }
 
@@ -55,13 +55,13 @@ void run(const kernel::LayerNormGradArgs& args) {
   if (args.dx && args.rows > 0) {
     const auto dx = K::dx(args.cols, rows_in_packs<T>(args.cols, args.g, args.x, args.gamma, args.dx));
     launch(dx.kernel, grid_of(args.rows, dx.rows_per_block), {kLayerThreads}, 0, stream(), args.rows, args.cols,
-           share_of(args.cols), in<T>(args.g), in<T>(args.x), in<T>(args.gamma), in<T>(args.mean), in<T>(args.inv_std),
-           out<T>(args.dx));
+           share_of(args.cols), in<T>(args.g), in<T>(args.x), in<Wide<T>>(args.gamma), in<Wide<T>>(args.mean),
+           in<Wide<T>>(args.inv_std), out<T>(args.dx));
   }
   const ColumnGrid grid = column_grid<T>(args.rows, args.cols, {args.g, args.x});
-  const ColumnScratch<T> scratch(grid, K::kGradSums, 0);
+  const ColumnScratch<Wide<T>> scratch(grid, K::kGradSums, 0);
   launch(K::grad_sums(grid.packs), grid.sums, grid.block, 0, stream(), args.rows, args.cols, grid.sums_chunk,
-         in<T>(args.g), in<T>(args.x), in<T>(args.mean), in<T>(args.inv_std), scratch.partial());
+         in<T>(args.g), in<T>(args.x), in<Wide<T>>(args.mean), in<Wide<T>>(args.inv_std), scratch.partial());
   finish<T>(args, grid, scratch.partial());
 }
 
@@ -69,11 +69,11 @@ void run(const kernel::LayerNormGradArgs& args) {
 
 void layer_norm(const kernel::LayerNormArgs& args) {
   if (args.rows == 0 || args.cols == 0) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "layer_norm", run<T>(args));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "layer_norm", run<T>(args));
 }
 void layer_norm_grad(const kernel::LayerNormGradArgs& args) {
   if (args.cols == 0) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "layer_norm_grad", run<T>(args));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "layer_norm_grad", run<T>(args));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

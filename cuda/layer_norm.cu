@@ -35,25 +35,26 @@ SINEW_DEVICE void for_columns(unsigned thread, int64_t cols, Fn use) {
 template <class T, int kWidth, unsigned kLanes, unsigned kValues>
 struct LaneValues {
   static constexpr unsigned kPacks = kValues / kWidth;
-  Values<T, kWidth> pack[kPacks];
+  Values<Wide<T>, kWidth> pack[kPacks];
 
   SINEW_DEVICE static unsigned column(unsigned i) { return (threadIdx.x % kLanes + i * kLanes) * kWidth; }
   SINEW_DEVICE void load_row(const T* row, unsigned cols) {
     SINEW_UNROLL
     for (unsigned i = 0; i < kPacks; ++i) {
-      pack[i] = Values<T, kWidth>{};
-      if (column(i) < cols) pack[i] = load<kWidth>(row + column(i));
+      pack[i] = Values<Wide<T>, kWidth>{};
+      if (column(i) < cols) pack[i] = load_wide<kWidth>(row + column(i));
     }
   }
 };
 
 template <class T, int kWidth, unsigned kLanes, unsigned kValues>
-__global__ void __launch_bounds__(kLayerThreads, kValues <= 8     ? 4
-                                                 : sizeof(T) == 4 ? 2
-                                                                  : 1)
+__global__ void __launch_bounds__(kLayerThreads, kValues <= 8           ? 4
+                                                 : sizeof(Wide<T>) == 4 ? 2
+                                                                        : 1)
     layer_short(int64_t rows, int64_t cols, double share, double eps, const T* __restrict__ x,
-                const T* __restrict__ gamma, const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean,
-                T* __restrict__ inv_std) {
+                const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ beta, T* __restrict__ y,
+                Wide<T>* __restrict__ mean, Wide<T>* __restrict__ inv_std) {
+  using W = Wide<T>;
   using Row = LaneValues<T, kWidth, kLanes, kValues>;
   const int64_t r = int64_t(blockIdx.x) * (kLayerThreads / kLanes) + threadIdx.x / kLanes;
   const bool active = r < rows;  // lanes without a row go along: the warp meets in the shuffles
@@ -63,41 +64,42 @@ __global__ void __launch_bounds__(kLayerThreads, kValues <= 8     ? 4
   double sum = 0, squares = 0;
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
-    T part = row.pack[i].v[0];
+    W part = row.pack[i].v[0];
     SINEW_UNROLL
     for (int j = 1; j < kWidth; ++j) part += row.pack[i].v[j];
     sum += double(part);
   }
-  const T c = T(lanes_sum<kLanes>(sum) * share);
+  const W c = W(lanes_sum<kLanes>(sum) * share);
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
-    T part = T(0);
+    W part = W(0);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) {
-      // In T: a copy of the row in double would not fit beside it.
-      const T d = Row::column(i) < width ? row.pack[i].v[j] - c : T(0);
+      // In W: a copy of the row in double would not fit beside it.
+      const W d = Row::column(i) < width ? row.pack[i].v[j] - c : W(0);
       part += d * d;
     }
     squares += double(part);
   }
-  const T s = T(1) / fn::sqrt(T(lanes_sum<kLanes>(squares) * share + eps));
+  const W s = W(1) / fn::sqrt(W(lanes_sum<kLanes>(squares) * share + eps));
   if (active && threadIdx.x % kLanes == 0) mean[r] = c, inv_std[r] = s;
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
     const unsigned at = Row::column(i);
     if (at >= width) continue;
-    const Values<T, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
+    const Values<W, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) row.pack[i].v[j] = (row.pack[i].v[j] - c) * s * scale.v[j] + shift.v[j];
-    store(y + r * cols + at, row.pack[i]);
+    store_rounded<kWidth>(y + r * cols + at, row.pack[i]);
   }
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kLayerThreads, 3)
     layer_long(int64_t rows, int64_t cols, double share, double eps, const T* __restrict__ x,
-               const T* __restrict__ gamma, const T* __restrict__ beta, T* __restrict__ y, T* __restrict__ mean,
-               T* __restrict__ inv_std) {
+               const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ beta, T* __restrict__ y,
+               Wide<T>* __restrict__ mean, Wide<T>* __restrict__ inv_std) {
+  using W = Wide<T>;
   SINEW_SHARED(double, sums, [kRowWarps]);
   SINEW_SHARED(double, squares, [kRowWarps]);
   const int64_t r = blockIdx.x;
@@ -116,14 +118,14 @@ __global__ void __launch_bounds__(kLayerThreads, 3)
   });
   const double total = block_sum(sum, sums), offset = total * share;
   const double m2 = block_sum(square, squares) - total * offset;
-  const T c = T(pivot + offset), s = T(1.0 / fn::sqrt((m2 < 0 ? 0 : m2) * share + eps));
+  const W c = W(pivot + offset), s = W(1.0 / fn::sqrt((m2 < 0 ? 0 : m2) * share + eps));
   if (threadIdx.x == 0) mean[r] = c, inv_std[r] = s;
   for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
-    Values<T, kWidth> v = load<kWidth>(row + at);
-    const Values<T, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
+    Values<W, kWidth> v = load_wide<kWidth>(row + at);
+    const Values<W, kWidth> scale = load<kWidth>(gamma + at), shift = load<kWidth>(beta + at);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) v.v[j] = (v.v[j] - c) * s * scale.v[j] + shift.v[j];
-    store(y + r * cols + at, v);
+    store_rounded<kWidth>(y + r * cols + at, v);
   });
 }
 
@@ -145,39 +147,40 @@ constexpr unsigned kGradResident = kValues == 4   ? 4
 
 // dx unless null, and the chunk's sums for dgamma and dbeta: partial is (chunks, kGradSums, cols).
 template <class T, int kWidth, unsigned kLanes, unsigned kValues>
-__global__ void __launch_bounds__(kLayerThreads, sizeof(T) == 4 ? kGradResident<kWidth, kValues> : 1)
+__global__ void __launch_bounds__(kLayerThreads, sizeof(Wide<T>) == 4 ? kGradResident<kWidth, kValues> : 1)
     layer_grad_short(int64_t rows, int64_t cols, int64_t chunk, double share, const T* __restrict__ g,
-                     const T* __restrict__ x, const T* __restrict__ gamma, const T* __restrict__ mean,
-                     const T* __restrict__ inv_std, T* __restrict__ dx, double* __restrict__ partial) {
+                     const T* __restrict__ x, const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ mean,
+                     const Wide<T>* __restrict__ inv_std, T* __restrict__ dx, double* __restrict__ partial) {
+  using W = Wide<T>;
   using Row = LaneValues<T, kWidth, kLanes, kValues>;
   constexpr unsigned kGroups = kLayerThreads / kLanes, kSums = LayerNormKernels<T>::kGradSums;
   SINEW_DYNAMIC_SHARED(double, totals);  // [kSums * kValues][kLayerThreads]
   const unsigned width = static_cast<unsigned>(cols), group = threadIdx.x / kLanes;
-  T sums[kSums][kValues];
+  W sums[kSums][kValues];
   SINEW_UNROLL
   for (unsigned i = 0; i < kSums * kValues; ++i) {
-    sums[i / kValues][i % kValues] = T(0);
+    sums[i / kValues][i % kValues] = W(0);
     totals[i * kLayerThreads + threadIdx.x] = 0;
   }
   const auto flush = [&] {
     SINEW_UNROLL
     for (unsigned i = 0; i < kSums * kValues; ++i) {
       totals[i * kLayerThreads + threadIdx.x] += double(sums[i / kValues][i % kValues]);
-      sums[i / kValues][i % kValues] = T(0);
+      sums[i / kValues][i % kValues] = W(0);
     }
   };
   const int64_t start = int64_t(blockIdx.x) * chunk, end = rows - start < chunk ? rows : start + chunk;
   struct In {
     Row g, x;
-    T center, s;
+    W center, s;
   };
   const auto load_in = [&](int64_t r) {
     const bool active = r < end;
     In in;
     in.x.load_row(x + r * cols, active ? width : 0);
     in.g.load_row(g + r * cols, active ? width : 0);
-    in.center = active ? mean[r] : T(0);
-    in.s = active ? inv_std[r] : T(0);
+    in.center = active ? mean[r] : W(0);
+    in.s = active ? inv_std[r] : W(0);
     return in;
   };
   unsigned pending = 0;
@@ -185,16 +188,16 @@ __global__ void __launch_bounds__(kLayerThreads, sizeof(T) == 4 ? kGradResident<
   for (int64_t first = start; first < end; first += kGroups) {
     const int64_t r = first + group;
     In in = load_in(r);
-    RowSlope<T> of{in.center, in.s, T(0), T(0)};
+    RowSlope<W> of{in.center, in.s, W(0), W(0)};
     double h0 = 0, h1 = 0;
     SINEW_UNROLL
     for (unsigned i = 0; i < Row::kPacks; ++i) {
-      Values<T, kWidth> scale{};
+      Values<W, kWidth> scale{};
       if (Row::column(i) < width) scale = load<kWidth>(gamma + Row::column(i));
-      T part0 = T(0), part1 = T(0);
+      W part0 = W(0), part1 = W(0);
       SINEW_UNROLL
       for (int j = 0; j < kWidth; ++j) {
-        T &slope = in.g.pack[i].v[j], normalized = of.normalized(in.x.pack[i].v[j]);
+        W &slope = in.g.pack[i].v[j], normalized = of.normalized(in.x.pack[i].v[j]);
         sums[0][i * kWidth + j] += slope * normalized;
         sums[1][i * kWidth + j] += slope;
         slope *= scale.v[j];
@@ -204,14 +207,14 @@ __global__ void __launch_bounds__(kLayerThreads, sizeof(T) == 4 ? kGradResident<
       h0 += double(part0);
       h1 += double(part1);
     }
-    of.mean = T(lanes_sum<kLanes>(h0) * share);
-    of.slope = T(lanes_sum<kLanes>(h1) * share);
+    of.mean = W(lanes_sum<kLanes>(h0) * share);
+    of.slope = W(lanes_sum<kLanes>(h1) * share);
     SINEW_UNROLL
     for (unsigned i = 0; i < Row::kPacks; ++i) {
       if (!dx || r >= end || Row::column(i) >= width) continue;
       SINEW_UNROLL
       for (int j = 0; j < kWidth; ++j) in.g.pack[i].v[j] = of.apply(in.g.pack[i].v[j], in.x.pack[i].v[j]);
-      store(dx + r * cols + Row::column(i), in.g.pack[i]);
+      store_rounded<kWidth>(dx + r * cols + Row::column(i), in.g.pack[i]);
     }
     if (++pending == kPartRows) flush(), pending = 0;
   }
@@ -235,8 +238,9 @@ __global__ void __launch_bounds__(kLayerThreads, sizeof(T) == 4 ? kGradResident<
 template <class T, int kWidth, unsigned kValues>
 __global__ void __launch_bounds__(kLayerThreads, 1)
     layer_dx_short(int64_t rows, int64_t cols, double share, const T* __restrict__ g, const T* __restrict__ x,
-                   const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
-                   T* __restrict__ dx) {
+                   const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ mean,
+                   const Wide<T>* __restrict__ inv_std, T* __restrict__ dx) {
+  using W = Wide<T>;
   using Row = LaneValues<T, kWidth, kWarp, kValues>;
   const int64_t r = int64_t(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
   if (r >= rows) return;  // all lanes of the warp
@@ -244,13 +248,13 @@ __global__ void __launch_bounds__(kLayerThreads, 1)
   Row row, h;
   row.load_row(x + r * cols, width);
   h.load_row(g + r * cols, width);
-  RowSlope<T> of{mean[r], inv_std[r], T(0), T(0)};
+  RowSlope<W> of{mean[r], inv_std[r], W(0), W(0)};
   double h0 = 0, h1 = 0;
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
     const unsigned at = Row::column(i);
     if (at >= width) continue;
-    const Values<T, kWidth> scale = load<kWidth>(gamma + at);
+    const Values<W, kWidth> scale = load<kWidth>(gamma + at);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) {
       h.pack[i].v[j] *= scale.v[j];
@@ -258,58 +262,61 @@ __global__ void __launch_bounds__(kLayerThreads, 1)
       h1 += double(h.pack[i].v[j]) * double(of.normalized(row.pack[i].v[j]));
     }
   }
-  of.mean = T(lanes_sum<kWarp>(h0) * share);
-  of.slope = T(lanes_sum<kWarp>(h1) * share);
+  of.mean = W(lanes_sum<kWarp>(h0) * share);
+  of.slope = W(lanes_sum<kWarp>(h1) * share);
   SINEW_UNROLL
   for (unsigned i = 0; i < Row::kPacks; ++i) {
     if (Row::column(i) >= width) continue;
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) h.pack[i].v[j] = of.apply(h.pack[i].v[j], row.pack[i].v[j]);
-    store(dx + r * cols + Row::column(i), h.pack[i]);
+    store_rounded<kWidth>(dx + r * cols + Row::column(i), h.pack[i]);
   }
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kLayerThreads, 4)
     layer_dx_long(int64_t rows, int64_t cols, double share, const T* __restrict__ g, const T* __restrict__ x,
-                  const T* __restrict__ gamma, const T* __restrict__ mean, const T* __restrict__ inv_std,
-                  T* __restrict__ dx) {
+                  const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ mean,
+                  const Wide<T>* __restrict__ inv_std, T* __restrict__ dx) {
+  using W = Wide<T>;
   SINEW_SHARED(double, sums, [kRowWarps]);
   SINEW_SHARED(double, slopes, [kRowWarps]);
   const int64_t r = blockIdx.x, start = r * cols;
-  RowSlope<T> of{mean[r], inv_std[r], T(0), T(0)};
+  RowSlope<W> of{mean[r], inv_std[r], W(0), W(0)};
   double h0 = 0, h1 = 0;
   for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
     const Values<T, kWidth> gv = load<kWidth>(g + start + at), xv = load<kWidth>(x + start + at);
-    const Values<T, kWidth> scale = load<kWidth>(gamma + at);
+    const Values<W, kWidth> scale = load<kWidth>(gamma + at);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) {
-      const T h = gv.v[j] * scale.v[j];
+      const W h = gv.v[j] * scale.v[j];
       h0 += double(h);
       h1 += double(h) * double(of.normalized(xv.v[j]));
     }
   });
-  of.mean = T(block_sum(h0, sums) * share);
-  of.slope = T(block_sum(h1, slopes) * share);
+  of.mean = W(block_sum(h0, sums) * share);
+  of.slope = W(block_sum(h1, slopes) * share);
   for_columns<kWidth, kLayerThreads>(threadIdx.x, cols, [&](int64_t at) {
-    Values<T, kWidth> gv = load<kWidth>(g + start + at);
-    const Values<T, kWidth> xv = load<kWidth>(x + start + at), scale = load<kWidth>(gamma + at);
+    Values<W, kWidth> gv = load_wide<kWidth>(g + start + at);
+    const Values<W, kWidth> xv = load_wide<kWidth>(x + start + at), scale = load<kWidth>(gamma + at);
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) gv.v[j] = of.apply(gv.v[j] * scale.v[j], xv.v[j]);
-    store(dx + start + at, gv);
+    store_rounded<kWidth>(dx + start + at, gv);
   });
 }
 
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kColumnThreads, 3)
     sum_layer_grad(int64_t rows, int64_t cols, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
-                   const T* __restrict__ mean, const T* __restrict__ inv_std, double* __restrict__ partial) {
+                   const Wide<T>* __restrict__ mean, const Wide<T>* __restrict__ inv_std,
+                   double* __restrict__ partial) {
+  using W = Wide<T>;
   const RowWalk walk(rows, cols, chunk, kWidth);
   struct In {
     Values<T, kWidth> g, x;
-    T center, s;
+    W center, s;
   };
-  sum_rows<4, LayerNormKernels<T>::kGradSums, kWidth, T>(
+  sum_rows<4, LayerNormKernels<T>::kGradSums, kWidth, W>(
       walk, partial,
       [=](int64_t row, int64_t at) {
         return In{load<kWidth>(g + at), load<kWidth>(x + at), mean[row], inv_std[row]};
@@ -325,13 +332,13 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
 
 template <class T>
 __global__ void __launch_bounds__(kColumnThreads)
-    total_layer_grad(int64_t cols, int64_t chunks, const double* __restrict__ partial, T* __restrict__ dgamma,
-                     T* __restrict__ dbeta) {
+    total_layer_grad(int64_t cols, int64_t chunks, const double* __restrict__ partial, Wide<T>* __restrict__ dgamma,
+                     Wide<T>* __restrict__ dbeta) {
   double total[LayerNormKernels<T>::kGradSums];
   if (!total_sums(cols, chunks, partial, total)) return;
   const int64_t j = total_channel();
-  dgamma[j] = T(total[0]);
-  dbeta[j] = T(total[1]);
+  dgamma[j] = Wide<T>(total[0]);
+  dbeta[j] = Wide<T>(total[1]);
 }
 
 template <class T, int kWidth>
@@ -367,27 +374,28 @@ typename LayerNormKernels<T>::Grad grad_of(int64_t cols) {
 
 template <class T>
 auto LayerNormKernels<T>::rows(int64_t cols, bool packs) -> Rows {
-  return packs ? rows_of<T, Pack<T>::kWidth>(cols) : rows_of<T, 1>(cols);
+  return packs ? rows_of<T, kColumnWidth<T>>(cols) : rows_of<T, 1>(cols);
 }
 template <class T>
 auto LayerNormKernels<T>::grad(int64_t cols, bool packs) -> Grad {
-  return packs ? grad_of<T, Pack<T>::kWidth>(cols) : grad_of<T, 1>(cols);
+  return packs ? grad_of<T, kColumnWidth<T>>(cols) : grad_of<T, 1>(cols);
 }
 template <class T>
 auto LayerNormKernels<T>::dx(int64_t cols, bool packs) -> GradRows {
-  return packs ? dx_of<T, Pack<T>::kWidth>(cols) : dx_of<T, 1>(cols);
+  return packs ? dx_of<T, kColumnWidth<T>>(cols) : dx_of<T, 1>(cols);
 }
 template <class T>
 auto LayerNormKernels<T>::grad_sums(bool packs) -> GradSums {
-  if (packs) return {"layer norm grad's sums", &sum_layer_grad<T, Pack<T>::kWidth>};
+  if (packs) return {"layer norm grad's sums", &sum_layer_grad<T, kColumnWidth<T>>};
   return {"layer norm grad's sums, unaligned", &sum_layer_grad<T, 1>};
 }
 template <class T>
 auto LayerNormKernels<T>::finish_grad() -> FinishGrad {
-  return {"layer norm grad's totals", &total_layer_grad<T>};
+  return {"layer norm grad's totals", &total_layer_grad<W>};
 }
 
 template struct LayerNormKernels<float>;
 template struct LayerNormKernels<double>;
+template struct LayerNormKernels<bfloat16>;
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -8,6 +8,8 @@
 // GPU figures: docs/gpu.md.
 #include "cuda/device/device.cuh"
 
+#include <type_traits>
+
 #include "core/functors.h"
 #include "cuda/device/channels.cuh"
 #include "cuda/kernels/network.h"
@@ -17,6 +19,10 @@ namespace {
 
 namespace fn = SINEW_FUNCTOR_NS::fn;
 
+// Rows that a thread loads together: as many bytes of bf16 as of floats.
+template <class T>
+constexpr int kRowsTogether = sizeof(T) == 2 ? 8 : 4;
+
 template <class T, int kWidth>
 __global__ void __launch_bounds__(kColumnThreads, 4)
     sum_statistics(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ x,
@@ -25,7 +31,7 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
   double pivot[kWidth];
   SINEW_UNROLL
   for (int j = 0; j < kWidth; ++j) pivot[j] = walk.inside ? double(x[walk.channel + j]) : 0;
-  sum_rows<4, NormKernels<T>::kStatisticsSums, kWidth, double>(
+  sum_rows<kRowsTogether<T>, NormKernels<T>::kStatisticsSums, kWidth, double>(
       walk, partial, [=](int64_t, int64_t at) { return load<kWidth>(x + at); },
       [&](const Values<T, kWidth>& v, int64_t, auto& sums) {
         SINEW_UNROLL
@@ -40,33 +46,35 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
 template <class T>
 __global__ void __launch_bounds__(kColumnThreads)
     total_statistics(int64_t channels, int64_t chunks, double rows, double eps, const double* __restrict__ partial,
-                     const T* __restrict__ x, const T* __restrict__ gamma, T* __restrict__ mean,
-                     T* __restrict__ inv_std, T* __restrict__ variance, T* __restrict__ scale) {
+                     const T* __restrict__ x, const Wide<T>* __restrict__ gamma, Wide<T>* __restrict__ mean,
+                     Wide<T>* __restrict__ inv_std, Wide<T>* __restrict__ variance, Wide<T>* __restrict__ scale) {
+  using W = Wide<T>;
   double total[NormKernels<T>::kStatisticsSums];
   if (!total_sums(channels, chunks, partial, total)) return;
   const int64_t j = total_channel();
   const double offset = total[0] / rows, squares = total[1] - total[0] * offset;
   const double m2 = squares < 0 ? 0 : squares;
-  const T s = T(1.0 / fn::sqrt(m2 / rows + eps));
-  mean[j] = T(double(x[j]) + offset);
+  const W s = W(1.0 / fn::sqrt(m2 / rows + eps));
+  mean[j] = W(double(x[j]) + offset);
   inv_std[j] = s;
-  variance[j] = T(m2 / (rows - 1));
+  variance[j] = W(m2 / (rows - 1));
   scale[j] = gamma[j] * s;
 }
 
 template <class T, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnThreads, 4)
     apply_affine(int64_t rows, int64_t channels, int64_t chunk, bool relu, const T* __restrict__ x,
-                 const T* __restrict__ center, const T* __restrict__ scale, const T* __restrict__ shift,
-                 const T* __restrict__ residual, T* __restrict__ y) {
+                 const Wide<T>* __restrict__ center, const Wide<T>* __restrict__ scale,
+                 const Wide<T>* __restrict__ shift, const T* __restrict__ residual, T* __restrict__ y) {
+  using W = Wide<T>;
   const RowWalk walk(rows, channels, chunk, kWidth);
   if (!walk.inside) return;
   struct In {
     Values<T, kWidth> x, residual;
   };
-  const Values<T, kWidth> c = load_each<kWidth>(center + walk.channel), a = load_each<kWidth>(scale + walk.channel);
-  const Values<T, kWidth> b = load_each<kWidth>(shift + walk.channel);
-  walk_rows<4>(
+  const Values<W, kWidth> c = load_each<kWidth>(center + walk.channel), a = load_each<kWidth>(scale + walk.channel);
+  const Values<W, kWidth> b = load_each<kWidth>(shift + walk.channel);
+  walk_rows<kRowsTogether<T>>(
       walk,
       [=](int64_t, int64_t at) {
         In in{};
@@ -78,9 +86,9 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
         Values<T, kWidth> out;
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j) {
-          T v = (in.x.v[j] - c.v[j]) * a.v[j] + b.v[j];
+          W v = (in.x.v[j] - c.v[j]) * a.v[j] + b.v[j];
           if constexpr (kResidual) v += in.residual.v[j];
-          out.v[j] = relu ? (v > T(0) ? v : T(0)) : v;
+          out.v[j] = T(relu ? (v > W(0) ? v : W(0)) : v);
         }
         store(y + at, out);
       });
@@ -90,17 +98,18 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
 // `affine` computed it, or from its output.
 template <class T, int kWidth, NormMask kMask>
 struct Channels {
-  Values<T, kWidth> mean, scale, beta;
+  using W = Wide<T>;
+  Values<W, kWidth> mean, scale, beta;
 
-  SINEW_DEVICE T masked(int j, T g, T centered, T y) const {
-    if constexpr (kMask == NormMask::from_x) return centered * scale.v[j] + beta.v[j] > T(0) ? g : T(0);
-    if constexpr (kMask == NormMask::from_y) return y > T(0) ? g : T(0);
+  SINEW_DEVICE W masked(int j, W g, W centered, W y) const {
+    if constexpr (kMask == NormMask::from_x) return centered * scale.v[j] + beta.v[j] > W(0) ? g : W(0);
+    if constexpr (kMask == NormMask::from_y) return y > W(0) ? g : W(0);
     return g;
   }
 };
 template <class T, int kWidth, NormMask kMask>
-SINEW_DEVICE Channels<T, kWidth, kMask> channels_of(const RowWalk& walk, const T* gamma, const T* beta, const T* mean,
-                                                    const T* inv_std) {
+SINEW_DEVICE Channels<T, kWidth, kMask> channels_of(const RowWalk& walk, const Wide<T>* gamma, const Wide<T>* beta,
+                                                    const Wide<T>* mean, const Wide<T>* inv_std) {
   Channels<T, kWidth, kMask> c{};
   if (!walk.inside) return c;
   c.mean = load_each<kWidth>(mean + walk.channel);
@@ -115,15 +124,16 @@ SINEW_DEVICE Channels<T, kWidth, kMask> channels_of(const RowWalk& walk, const T
 template <class T, int kWidth, NormMask kMask>
 __global__ void __launch_bounds__(kColumnThreads, 3)
     sum_grad(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
-             const T* __restrict__ y, const T* __restrict__ gamma, const T* __restrict__ beta,
-             const T* __restrict__ mean, const T* __restrict__ inv_std, T* __restrict__ dresidual,
+             const T* __restrict__ y, const Wide<T>* __restrict__ gamma, const Wide<T>* __restrict__ beta,
+             const Wide<T>* __restrict__ mean, const Wide<T>* __restrict__ inv_std, T* __restrict__ dresidual,
              double* __restrict__ partial) {
+  using W = Wide<T>;
   const RowWalk walk(rows, channels, chunk, kWidth);
   const auto c = channels_of<T, kWidth, kMask>(walk, gamma, beta, mean, inv_std);
   struct In {
     Values<T, kWidth> g, x, y;
   };
-  sum_rows<4, NormKernels<T>::kGradSums, kWidth, T>(
+  sum_rows<kRowsTogether<T>, NormKernels<T>::kGradSums, kWidth, W>(
       walk, partial,
       [=](int64_t, int64_t at) {
         In in{};
@@ -136,9 +146,9 @@ __global__ void __launch_bounds__(kColumnThreads, 3)
         Values<T, kWidth> out;
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j) {
-          const T d = in.x.v[j] - c.mean.v[j];
-          const T m = c.masked(j, in.g.v[j], d, kMask == NormMask::from_y ? in.y.v[j] : T(0));
-          out.v[j] = m;
+          const W d = in.x.v[j] - c.mean.v[j];
+          const W m = c.masked(j, in.g.v[j], d, kMask == NormMask::from_y ? W(in.y.v[j]) : W(0));
+          out.v[j] = T(m);
           sums[0][j] += m;
           sums[1][j] += m * d;
         }
@@ -164,34 +174,39 @@ __global__ void __launch_bounds__(kColumnThreads)
   coefficients[2 * channels + j] = T(-double(scale) * total[0] / rows);
 }
 
-template <class T, int kWidth, NormMask kMask>
-__global__ void __launch_bounds__(kColumnThreads, 3)
+template <class T, int kWidth, NormMask kMask, bool kAccumulate>
+__global__ void __launch_bounds__(kColumnThreads, kAccumulate || sizeof(T) == 2 ? 2 : 3)
     apply_grad(int64_t rows, int64_t channels, int64_t chunk, const T* __restrict__ g, const T* __restrict__ x,
-               const T* __restrict__ mean, const T* __restrict__ beta, const T* __restrict__ coefficients,
-               T* __restrict__ dx) {
+               const Wide<T>* __restrict__ mean, const Wide<T>* __restrict__ beta,
+               const Wide<T>* __restrict__ coefficients, T* __restrict__ dx) {
+  using W = Wide<T>;
   const RowWalk walk(rows, channels, chunk, kWidth);
   if (!walk.inside) return;
   struct In {
-    Values<T, kWidth> g, x;
+    Values<T, kWidth> g, x, before;  // before: where that is added to
   };
   Channels<T, kWidth, kMask> c{};
   c.mean = load_each<kWidth>(mean + walk.channel);
   c.scale = load_each<kWidth>(coefficients + walk.channel);
   if constexpr (kMask == NormMask::from_x) c.beta = load_each<kWidth>(beta + walk.channel);
-  const Values<T, kWidth> slope = load_each<kWidth>(coefficients + channels + walk.channel);
-  const Values<T, kWidth> offset = load_each<kWidth>(coefficients + 2 * channels + walk.channel);
-  walk_rows<4>(
+  const Values<W, kWidth> slope = load_each<kWidth>(coefficients + channels + walk.channel);
+  const Values<W, kWidth> offset = load_each<kWidth>(coefficients + 2 * channels + walk.channel);
+  walk_rows<kRowsTogether<T>>(
       walk,
       [=](int64_t, int64_t at) {
-        return In{load<kWidth>(g + at), load<kWidth>(x + at)};
+        In in{load<kWidth>(g + at), load<kWidth>(x + at), {}};
+        if constexpr (kAccumulate) in.before = load<kWidth>(dx + at);
+        return in;
       },
       [&](const In& in, int64_t at) {
         Values<T, kWidth> out;
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j) {
-          const T d = in.x.v[j] - c.mean.v[j];
-          const T m = c.masked(j, in.g.v[j], d, T(0));
-          out.v[j] = c.scale.v[j] * m + (slope.v[j] * d + offset.v[j]);
+          const W d = in.x.v[j] - c.mean.v[j];
+          const W m = c.masked(j, in.g.v[j], d, W(0));
+          out.v[j] = T(c.scale.v[j] * m + (slope.v[j] * d + offset.v[j]));
+          // To the bit what a sum afterwards would be.
+          if constexpr (kAccumulate) out.v[j] = T(W(in.before.v[j]) + W(out.v[j]));
         }
         store(dx + at, out);
       });
@@ -302,9 +317,9 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
 
 }  // namespace
 
-// kernel<T, width, ...> for packs of 16 bytes or for single elements.
+// kernel<T, width, ...> for groups of kColumnWidth or for single elements.
 #define SINEW_BY_WIDTH(title, kernel, ...)                             \
-  if (packs) return {title, &kernel<T, Pack<T>::kWidth, __VA_ARGS__>}; \
+  if (packs) return {title, &kernel<T, kColumnWidth<T>, __VA_ARGS__>}; \
   return {title ", unaligned", &kernel<T, 1, __VA_ARGS__>};
 #define SINEW_BY_MASK(title, kernel)                \
   if (mask == NormMask::from_x) {                   \
@@ -317,7 +332,7 @@ __global__ void __launch_bounds__(kColumnThreads, 2)
 
 template <class T>
 auto NormKernels<T>::statistics(bool packs) -> Statistics {
-  if (packs) return {"batch norm statistics", &sum_statistics<T, Pack<T>::kWidth>};
+  if (packs) return {"batch norm statistics", &sum_statistics<T, kColumnWidth<T>>};
   return {"batch norm statistics, unaligned", &sum_statistics<T, 1>};
 }
 template <class T>
@@ -338,32 +353,46 @@ auto NormKernels<T>::grad_sums(bool packs, NormMask mask) -> GradSums {
 }
 template <class T>
 auto NormKernels<T>::finish_grad() -> FinishGrad {
-  return {"batch norm grad's totals", &total_grad<T>};
+  return {"batch norm grad's totals", &total_grad<W>};
 }
 template <class T>
-auto NormKernels<T>::grad(bool packs, NormMask mask) -> Grad {
+auto NormKernels<T>::grad(bool packs, NormMask mask, bool accumulate) -> Grad {
   if (mask == NormMask::from_x) {
-    SINEW_BY_WIDTH("batch norm grad", apply_grad, NormMask::from_x)
+    if (accumulate) {
+      SINEW_BY_WIDTH("batch norm grad, added", apply_grad, NormMask::from_x, true)
+    }
+    SINEW_BY_WIDTH("batch norm grad", apply_grad, NormMask::from_x, false)
   }
-  SINEW_BY_WIDTH("batch norm grad", apply_grad, NormMask::none)
+  if (accumulate) {
+    SINEW_BY_WIDTH("batch norm grad, added", apply_grad, NormMask::none, true)
+  }
+  SINEW_BY_WIDTH("batch norm grad", apply_grad, NormMask::none, false)
 }
 
 template <class T>
 auto NormKernels<T>::grad2_sums(bool packs, NormMask mask) -> Grad2Sums {
-  SINEW_BY_MASK("batch norm grad2's sums", sum_grad2)
+  if constexpr (std::is_same_v<T, W>) {
+    SINEW_BY_MASK("batch norm grad2's sums", sum_grad2)
+  }
+  return {};
 }
 template <class T>
 auto NormKernels<T>::finish_grad2() -> FinishGrad2 {
-  return {"batch norm grad2's totals", &total_grad2<T>};
+  if constexpr (std::is_same_v<T, W>) return {"batch norm grad2's totals", &total_grad2<T>};
+  return {};
 }
 template <class T>
 auto NormKernels<T>::grad2(bool packs, NormMask mask) -> Grad2 {
-  SINEW_BY_MASK("batch norm grad2", apply_grad2)
+  if constexpr (std::is_same_v<T, W>) {
+    SINEW_BY_MASK("batch norm grad2", apply_grad2)
+  }
+  return {};
 }
 #undef SINEW_BY_MASK
 #undef SINEW_BY_WIDTH
 
 template struct NormKernels<float>;
 template struct NormKernels<double>;
+template struct NormKernels<bfloat16>;  // but for grad2
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

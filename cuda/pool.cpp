@@ -50,28 +50,28 @@ bool writes_nothing(const kernel::PoolArgs& args, int64_t height, int64_t width)
 
 void max_pool(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.p, args.q)) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "max_pool", const bool packs = in_packs<T>(args, true);
-                       run<T>(PoolKernels<T>::max(packs, args.kernel), args, packs, args.p, args.q));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "max_pool", const bool packs = in_packs<T>(args, true);
+                               run<T>(PoolKernels<T>::max(packs, args.kernel), args, packs, args.p, args.q));
 }
 void max_pool_gather(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.p, args.q)) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "max_pool_gather", const bool packs = in_packs<T>(args, true);
-                       run<T>(PoolKernels<T>::gather(packs, args.kernel), args, packs, args.p, args.q));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "max_pool_gather", const bool packs = in_packs<T>(args, true);
+                               run<T>(PoolKernels<T>::gather(packs, args.kernel), args, packs, args.p, args.q));
 }
 void max_pool_scatter(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.h, args.w)) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "max_pool_scatter", const bool packs = in_packs<T>(args, true);
-                       run_transpose<T>(PoolKernels<T>::scatter(packs, cells_of(args)), args, packs));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "max_pool_scatter", const bool packs = in_packs<T>(args, true);
+                               run_transpose<T>(PoolKernels<T>::scatter(packs, cells_of(args)), args, packs));
 }
 void avg_pool(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.p, args.q)) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "avg_pool", const bool packs = in_packs<T>(args, false);
-                       run<T>(PoolKernels<T>::average(packs, args.kernel), args, packs, args.p, args.q));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "avg_pool", const bool packs = in_packs<T>(args, false);
+                               run<T>(PoolKernels<T>::average(packs, args.kernel), args, packs, args.p, args.q));
 }
 void avg_pool_grad(const kernel::PoolArgs& args) {
   if (writes_nothing(args, args.h, args.w)) return;
-  SINEW_DISPATCH_FLOAT(args.dtype, "avg_pool_grad", const bool packs = in_packs<T>(args, false);
-                       run_transpose<T>(PoolKernels<T>::average_grad(packs, cells_of(args)), args, packs));
+  SINEW_DISPATCH_FLOAT_OR_BF16(args.dtype, "avg_pool_grad", const bool packs = in_packs<T>(args, false);
+                               run_transpose<T>(PoolKernels<T>::average_grad(packs, cells_of(args)), args, packs));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -103,7 +103,7 @@ SINEW_DEVICE void write_cell(const PoolShape& s, T* y, Load load, Add add) {
     SINEW_UNROLL
     for (int j = 0; j < 2; ++j) {
       const int h = 2 * (at.row + first) + i - s.pad, w = 2 * (at.column + first) + j - s.pad;
-      Values<T, kWidth> sum{};
+      Values<Wide<T>, kWidth> sum{};
       SINEW_UNROLL
       for (int p = 0; p < kReach; ++p) {
         SINEW_UNROLL
@@ -114,7 +114,7 @@ SINEW_DEVICE void write_cell(const PoolShape& s, T* y, Load load, Add add) {
         }
       }
       if (unsigned(h) < unsigned(s.h) && unsigned(w) < unsigned(s.w))
-        store(y + ((int64_t(at.image) * s.h + h) * s.w + w) * s.c + at.channel, sum);
+        store_rounded<kWidth>(y + ((int64_t(at.image) * s.h + h) * s.w + w) * s.c + at.channel, sum);
     }
   }
 }
@@ -162,9 +162,9 @@ struct Scattered {
   Values<T, kWidth> value;
   Values<uint8_t, kWidth> place;
 
-  SINEW_DEVICE void add_to(Values<T, kWidth>& sum, int offset) const {
+  SINEW_DEVICE void add_to(Values<Wide<T>, kWidth>& sum, int offset) const {
     SINEW_UNROLL
-    for (int j = 0; j < kWidth; ++j) sum.v[j] += place.v[j] == offset ? value.v[j] : T(0);
+    for (int j = 0; j < kWidth; ++j) sum.v[j] += place.v[j] == offset ? Wide<T>(value.v[j]) : Wide<T>(0);
   }
 };
 
@@ -173,15 +173,15 @@ __global__ void __launch_bounds__(kPoolThreads, 4)
     max_pool_scatter(PoolShape s, const T* __restrict__ x, T* __restrict__ y, const uint8_t* __restrict__ index) {
   const auto in = [&](int64_t at) { return Scattered<T, kWidth>{load<kWidth>(x + at), load<kWidth>(index + at)}; };
   if constexpr (kKernel > 0) {
-    write_cell<kKernel, kWidth>(s, y, in, [](Values<T, kWidth>& sum, const Scattered<T, kWidth>& from, int offset) {
-      from.add_to(sum, offset);
-    });
+    write_cell<kKernel, kWidth>(
+        s, y, in,
+        [](Values<Wide<T>, kWidth>& sum, const Scattered<T, kWidth>& from, int offset) { from.add_to(sum, offset); });
   } else {
     const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
     if (!at.inside) return;
-    Values<T, kWidth> sum{};
+    Values<Wide<T>, kWidth> sum{};
     for_windows_over(s, at, [&](int offset, int64_t window) { in(window * s.c + at.channel).add_to(sum, offset); });
-    store(y + at.number * s.c + at.channel, sum);
+    store_rounded<kWidth>(y + at.number * s.c + at.channel, sum);
   }
 }
 
@@ -190,21 +190,22 @@ __global__ void __launch_bounds__(kPoolThreads, 4)
     avg_pool(PoolShape s, const T* __restrict__ x, T* __restrict__ y, const uint8_t*) {
   const Pixel at = pixel_of<kWidth>(s, s.p, s.q);
   if (!at.inside) return;
-  const T scale = T(1) / T(s.kernel * s.kernel);
-  Values<T, kWidth> sum{};
+  using W = Wide<T>;
+  const W scale = W(1) / W(s.kernel * s.kernel);
+  Values<W, kWidth> sum{};
   const auto value_of = [&](int64_t pixel) { return load<kWidth>(x + pixel * s.c + at.channel); };
   for_window<kKernel>(s, at, value_of, [&](int, const Values<T, kWidth>& v) {
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) sum.v[j] += scale * v.v[j];
   });
-  store(y + at.number * s.c + at.channel, sum);
+  store_rounded<kWidth>(y + at.number * s.c + at.channel, sum);
 }
 
 template <class T, int kWidth, int kKernel>
 __global__ void __launch_bounds__(kPoolThreads, 4)
     avg_pool_grad(PoolShape s, const T* __restrict__ x, T* __restrict__ y, const uint8_t*) {
-  const T scale = T(1) / T(s.kernel * s.kernel);
-  const auto add = [scale](Values<T, kWidth>& sum, const Values<T, kWidth>& v, int) {
+  const Wide<T> scale = Wide<T>(1) / Wide<T>(s.kernel * s.kernel);
+  const auto add = [scale](Values<Wide<T>, kWidth>& sum, const Values<T, kWidth>& v, int) {
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j) sum.v[j] += scale * v.v[j];
   };
@@ -214,10 +215,10 @@ __global__ void __launch_bounds__(kPoolThreads, 4)
   } else {
     const Pixel at = pixel_of<kWidth>(s, s.h, s.w);
     if (!at.inside) return;
-    Values<T, kWidth> sum{};
+    Values<Wide<T>, kWidth> sum{};
     for_windows_over(
         s, at, [&](int offset, int64_t window) { add(sum, load<kWidth>(x + window * s.c + at.channel), offset); });
-    store(y + at.number * s.c + at.channel, sum);
+    store_rounded<kWidth>(y + at.number * s.c + at.channel, sum);
   }
 }
 
@@ -260,5 +261,6 @@ auto PoolKernels<T>::average_grad(bool packs, int64_t cells) -> FromPlaces {
 
 template struct PoolKernels<float>;
 template struct PoolKernels<double>;
+template struct PoolKernels<bfloat16>;
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -37,38 +37,40 @@ void run_columns(const ReduceColumnsKernel<T, Out>& columns, const Problem& p, i
          ceil_divide(p.reduced, splits), p.inner, x, y);
 }
 
-template <class T>
-void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, T* y) {
+template <class T, class Out>
+void run_once(ReduceOp op, const Problem& p, int64_t splits, const T* x, Out* y) {
   if (p.inner == 1)
-    run_rows(reduce_rows_kernel<T>(op, ceil_divide(p.reduced, splits)), p, splits, x, y);
+    run_rows(reduce_rows_kernel<T, Out>(op, ceil_divide(p.reduced, splits)), p, splits, x, y);
   else
-    run_columns(reduce_columns_kernel<T>(op), p, splits, x, y);
+    run_columns(reduce_columns_kernel<T, Out>(op), p, splits, x, y);
 }
 
-template <class T>
-void run_folded(ReduceOp op, const Problem& p, int64_t fold, int64_t splits, const T* x, T* y) {
-  void* partial = memory_allocate(static_cast<size_t>(splits * kReduceColumns) * sizeof(T), stream());
-  run_once(op, Problem{1, p.reduced / fold, kReduceColumns}, splits, x, static_cast<T*>(partial));
-  run_once(op, Problem{1, splits * fold, p.inner}, 1, static_cast<const T*>(partial), y);
+template <class T, class Out>
+void run_folded(ReduceOp op, const Problem& p, int64_t fold, int64_t splits, const T* x, Out* y) {
+  Out* const partial =
+      static_cast<Out*>(memory_allocate(static_cast<size_t>(splits * kReduceColumns) * sizeof(Out), stream()));
+  run_once<T, Out>(op, Problem{1, p.reduced / fold, kReduceColumns}, splits, x, partial);
+  run_once<Out, Out>(op, Problem{1, splits * fold, p.inner}, 1, partial, y);
   memory_free(partial, stream());
 }
 
-template <class T>
-void run_value(ReduceOp op, const Problem& p, const T* x, T* y) {
+template <class T, class Out>
+void run_value(ReduceOp op, const Problem& p, const T* x, Out* y) {
   const bool rows = p.inner == 1;
   const int64_t blocks = ceil_divide(p.outputs(), rows ? 1 : kReduceColumns);
   const int64_t enough = rows ? kEnoughBlocks : kEnoughColumnBlocks;
   const int64_t chunk = rows ? kSmallestChunk : kSmallestColumnChunk;
   const int64_t splits = std::clamp<int64_t>(std::min(enough / blocks, p.reduced / chunk), 1, enough);
-  if (splits == 1) return run_once(op, p, 1, x, y);
+  if (splits == 1) return run_once<T, Out>(op, p, 1, x, y);
   // A block's columns would be few: neighbouring rows side by side fill it, and leave as many more partial results.
   if (p.outer == 1 && !rows && kReduceColumns % p.inner == 0 && p.reduced % (kReduceColumns / p.inner) == 0) {
     const int64_t fold = kReduceColumns / p.inner;
-    if (fold > 1) return run_folded(op, p, fold, splits, x, y);
+    if (fold > 1) return run_folded<T, Out>(op, p, fold, splits, x, y);
   }
-  void* partial = memory_allocate(static_cast<size_t>(splits * p.outputs()) * sizeof(T), stream());
-  run_once(op, p, splits, x, static_cast<T*>(partial));
-  run_once(op, Problem{1, splits, p.outputs()}, 1, static_cast<const T*>(partial), y);
+  Out* const partial =
+      static_cast<Out*>(memory_allocate(static_cast<size_t>(splits * p.outputs()) * sizeof(Out), stream()));
+  run_once<T, Out>(op, p, splits, x, partial);
+  run_once<Out, Out>(op, Problem{1, splits, p.outputs()}, 1, partial, y);
   memory_free(partial, stream());
 }
 
@@ -86,6 +88,8 @@ void run(const kernel::ReduceArgs& args) {
   const T* x = static_cast<const T*>(args.x);
   if (args.op == ReduceOp::argmax)
     run_argmax(problem, x, static_cast<int64_t*>(args.y));
+  else if (args.op == ReduceOp::sum)
+    run_value(args.op, problem, x, static_cast<Wide<T>*>(args.y));
   else
     run_value(args.op, problem, x, static_cast<T*>(args.y));
 }
@@ -94,7 +98,7 @@ void run(const kernel::ReduceArgs& args) {
 
 void reduce(const kernel::ReduceArgs& args) {
   if (args.outer == 0 || args.inner == 0) return;
-  SINEW_DISPATCH_ALL(args.dtype, "reduce", run<T>(args));
+  SINEW_DISPATCH_ALL_AND_BF16(args.dtype, "reduce", run<T>(args));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

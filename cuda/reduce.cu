@@ -11,6 +11,8 @@
 
 #include <math.h>
 
+#include <type_traits>
+
 #include "cuda/kernels.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -35,23 +37,23 @@ SINEW_DEVICE T lowest() {
 // An operation reduces values of State: load makes one of element `index`, combine joins two, result gives the output.
 template <class T>
 struct Sum {
-  using State = T;
-  using Out = T;
-  SINEW_DEVICE static State identity() { return T(0); }
+  using State = Wide<T>;
+  using Out = Wide<T>;
+  SINEW_DEVICE static State identity() { return State(0); }
   SINEW_DEVICE static State load(T x, int64_t) { return x; }
-  SINEW_DEVICE static State combine(State a, State b) { return T(a + b); }
+  SINEW_DEVICE static State combine(State a, State b) { return State(a + b); }
   SINEW_DEVICE static Out result(State s) { return s; }
 };
 
 // A NaN wins over numbers, so that it is seen.
 template <class T>
 struct Max {
-  using State = T;
+  using State = Wide<T>;
   using Out = T;
-  SINEW_DEVICE static State identity() { return lowest<T>(); }
+  SINEW_DEVICE static State identity() { return lowest<State>(); }
   SINEW_DEVICE static State load(T x, int64_t) { return x; }
   SINEW_DEVICE static State combine(State a, State b) { return b > a || b != b ? b : a; }
-  SINEW_DEVICE static Out result(State s) { return s; }
+  SINEW_DEVICE static Out result(State s) { return Out(s); }
 };
 
 // The first of equals, the first NaN.
@@ -59,10 +61,10 @@ template <class T>
 struct ArgMax {
   struct State {
     int64_t index;
-    T value;
+    Wide<T> value;
   };
   using Out = int64_t;
-  SINEW_DEVICE static State identity() { return {INT64_MAX, lowest<T>()}; }
+  SINEW_DEVICE static State identity() { return {INT64_MAX, lowest<Wide<T>>()}; }
   SINEW_DEVICE static State load(T x, int64_t index) { return {index, x}; }
   SINEW_DEVICE static State combine(State a, State b) {
     const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
@@ -134,19 +136,25 @@ ReduceRowsKernel<T, typename Op::Out> rows_for(const char* name, int64_t reduced
 
 }  // namespace
 
-template <class T>
-ReduceRowsKernel<T, T> reduce_rows_kernel(ReduceOp op, int64_t reduced) {
-  return op == ReduceOp::sum ? rows_for<Sum<T>, T>("sum of rows", reduced)
-                             : rows_for<Max<T>, T>("max of rows", reduced);
+template <class T, class Out>
+ReduceRowsKernel<T, Out> reduce_rows_kernel(ReduceOp op, int64_t reduced) {
+  if constexpr (std::is_same_v<Out, Wide<T>>)
+    if (op == ReduceOp::sum) return rows_for<Sum<T>, T>("sum of rows", reduced);
+  if constexpr (std::is_same_v<Out, T>)
+    if (op == ReduceOp::max) return rows_for<Max<T>, T>("max of rows", reduced);
+  return {};
 }
 template <class T>
 ReduceRowsKernel<T, int64_t> argmax_rows_kernel(int64_t reduced) {
   return rows_for<ArgMax<T>, T>("argmax of rows", reduced);
 }
-template <class T>
-ReduceColumnsKernel<T, T> reduce_columns_kernel(ReduceOp op) {
-  return op == ReduceOp::sum ? ReduceColumnsKernel<T, T>{"sum of columns", &columns<Sum<T>, T>}
-                             : ReduceColumnsKernel<T, T>{"max of columns", &columns<Max<T>, T>};
+template <class T, class Out>
+ReduceColumnsKernel<T, Out> reduce_columns_kernel(ReduceOp op) {
+  if constexpr (std::is_same_v<Out, Wide<T>>)
+    if (op == ReduceOp::sum) return {"sum of columns", &columns<Sum<T>, T>};
+  if constexpr (std::is_same_v<Out, T>)
+    if (op == ReduceOp::max) return {"max of columns", &columns<Max<T>, T>};
+  return {};
 }
 template <class T>
 ReduceColumnsKernel<T, int64_t> argmax_columns_kernel() {
@@ -163,6 +171,9 @@ SINEW_INSTANTIATE(double)
 SINEW_INSTANTIATE(int32_t)
 SINEW_INSTANTIATE(int64_t)
 SINEW_INSTANTIATE(uint8_t)
+SINEW_INSTANTIATE(bfloat16)
 #undef SINEW_INSTANTIATE
+template ReduceRowsKernel<bfloat16, float> reduce_rows_kernel(ReduceOp op, int64_t reduced);
+template ReduceColumnsKernel<bfloat16, float> reduce_columns_kernel(ReduceOp op);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

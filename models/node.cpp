@@ -129,9 +129,6 @@ uint64_t common_options_hash(const Options& options) {
 }  // namespace
 
 Result<RunContext> prepare_run(const Options& options) {
-  if (options.train.precision == "bf16" && device_of(options) == Device::cuda)
-    return make_status(StatusCode::invalid_argument,
-                       "train.precision = bf16: run.device cuda has no bf16 kernels yet; use --train.precision f32");
   Result<nn::DataSplit> data = nn::open_data(data_options(options));
   if (!data.ok()) return data.status();
   Result<nn::Model> model = make_model(options.model, data->train->sample_shape(), data->train->classes());

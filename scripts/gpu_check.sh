@@ -147,7 +147,7 @@ part_train() {
 
 part_torch() {
   need_bin
-  local cases='mlp1024_b128|lenet_b64|resnet20_b128|vgg16_b64|resnet20_adahessian_b128' seconds=0.6 python=python3 options=(--cuda)
+  local cases='mlp1024_b128|lenet_b64|resnet20_b128|vgg16_b64|resnet20_adahessian_b128|mlp1024_bf16_b128|resnet20_bf16_b128|vgg16_bf16_b64' seconds=0.6 python=python3 options=(--cuda)
   if [ -n "$SINEW_GPU_DRY" ]; then
     cases='small64_b16' seconds=0.1 options=()
     "$python" -c 'import torch' 2>/dev/null || python=/usr/bin/python3

@@ -50,18 +50,23 @@ bench::Cudnn& cudnn() {
   return instance;
 }
 
-// Device memory with its values on the host.
+// Device memory with its values on the host, which bf16 holds exactly; a copy in bf16 when somebody asks for it.
 struct Array {
   std::vector<float> host;
   float* data;
 
   Array(int64_t n, uint32_t stream) : host(static_cast<size_t>(n)) {
     data = static_cast<float*>(kernels(Device::cuda).allocate(bytes()));
-    for (size_t i = 0; i < host.size(); ++i)
-      host[i] = static_cast<float>(2 * uniform01(philox_u64({7, 1000, stream, 0}, i)) - 1);
+    for (size_t i = 0; i < host.size(); i += 4) {
+      const PhiloxBlock block = philox_block({7, 1000, stream, 0}, i / 4);
+      for (size_t j = 0; j < 4 && i + j < host.size(); ++j) host[i + j] = bfloat16(2 * uniform01(block.v[j]) - 1);
+    }
     upload();
   }
-  ~Array() { kernels(Device::cuda).release(data, bytes()); }
+  ~Array() {
+    kernels(Device::cuda).release(data, bytes());
+    if (narrow_ != nullptr) kernels(Device::cuda).release(narrow_, bytes() / 2);
+  }
   Array(const Array&) = delete;
   Array& operator=(const Array&) = delete;
 
@@ -70,13 +75,29 @@ struct Array {
   void spoil() const {
     const std::vector<float> nan(host.size(), std::numeric_limits<float>::quiet_NaN());
     kernels(Device::cuda).upload(data, nan.data(), bytes());
+    if (narrow_ != nullptr) to_bf16(data, narrow_);
   }
-  std::vector<float> read() const {
+  // What was written, in bf16 or in f32.
+  std::vector<float> read(bool bf16 = false) const {
+    if (bf16) kernels(Device::cuda).cast({DType::bf16, DType::f32, static_cast<int64_t>(host.size()), narrow_, data});
     std::vector<float> values(host.size());
     kernels(Device::cuda).download(values.data(), data, bytes());
     return values;
   }
+  void* bf16() const {
+    if (narrow_ == nullptr) {
+      narrow_ = kernels(Device::cuda).allocate(bytes() / 2);
+      to_bf16(data, narrow_);
+    }
+    return narrow_;
+  }
   double operator[](int64_t i) const { return static_cast<double>(host[static_cast<size_t>(i)]); }
+
+ private:
+  void to_bf16(const float* from, void* to) const {
+    kernels(Device::cuda).cast({DType::f32, DType::bf16, static_cast<int64_t>(host.size()), from, to});
+  }
+  mutable void* narrow_ = nullptr;
 };
 
 // Whether the result's elements at kSamples places are what `exact` says, relative to the size of sums of that length.
@@ -88,9 +109,10 @@ bool agrees(const std::vector<float>& got, double tolerance, const std::function
   }
   return true;
 }
-// Terms are products of two uniform in [-1, 1); factors rounded to 10 bits (TF32) or not.
-double tolerance(int64_t terms, bool tf32) {
-  return (tf32 ? 3e-3 : 1e-5) * std::sqrt(static_cast<double>(terms)) + 1e-6;
+// Terms are products of two uniform in [-1, 1), rounded to bf16; a result in bf16 is rounded to 1/256 of itself.
+// Factors may be rounded to TF32 on the way, as where a library transforms them.
+double tolerance(int64_t terms, bool tf32, bool narrow) {
+  return (narrow ? 1e-2 : tf32 ? 3e-3 : 1e-5) * std::sqrt(static_cast<double>(terms)) + 1e-6;
 }
 
 // Times body, several calls at a time so that the events' own cost does not show.
@@ -122,6 +144,9 @@ const Product kProducts[] = {
     {"4096/nn", false, false, 4096, 4096, 4096},
     {"4096/nt", false, true, 4096, 4096, 4096},
     {"4096/tn", true, false, 4096, 4096, 4096},
+    {"8192/nn", false, false, 8192, 8192, 8192},
+    {"8192/nt", false, true, 8192, 8192, 8192},
+    {"8192/tn", true, false, 8192, 8192, 8192},
     {"mlp1024_b128/layer1/forward", false, true, 128, 1024, 784},
     {"mlp1024_b128/layer1/dw", true, false, 1024, 784, 128},
     {"mlp1024_b128/layer2/forward", false, true, 128, 1024, 1024},
@@ -164,10 +189,22 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   std::unique_ptr<GemmProblem>& problem = all[&product];
   if (problem == nullptr) problem = std::make_unique<GemmProblem>(product);
   GemmProblem& p = *problem;
+  // bf16: of two bf16, C in f32; bf16_narrow: C in bf16, for which ours takes B in f32.
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
+  const bool narrow = who.ends_with("bf16_narrow"), bf16 = narrow || who.ends_with("bf16");
   cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
+    if (library && bf16)
+      return cublas().gemm_bf16(p.args.trans_a, p.args.trans_b, p.args.m, p.args.n, p.args.k, p.a.bf16(), p.args.lda,
+                                p.b.bf16(), p.args.ldb, narrow ? p.c.bf16() : p.c.data, narrow);
+    if (bf16) {
+      kernel::GemmArgs args = p.args;
+      args.dtype = DType::bf16, args.f32_operand = narrow ? F32Operand::b : F32Operand::none;
+      args.a = p.a.bf16(), args.b = narrow ? p.b.data : p.b.bf16(), args.c = narrow ? p.c.bf16() : p.c.data;
+      kernels(Device::cuda).gemm(args);
+      return true;
+    }
     if (library)
       return cublas().gemm(p.args.trans_a, p.args.trans_b, p.args.m, p.args.n, p.args.k, p.a.data, p.args.lda, p.b.data,
                            p.args.ldb, p.c.data, tf32);
@@ -183,7 +220,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   if (!p.verified[who]) {
     p.c.spoil();
     if (!run()) return state.SkipWithError("the library refuses");
-    if (!agrees(p.c.read(), tolerance(p.args.k, tf32), [&](int64_t i) { return p.exact(i); }))
+    if (!agrees(p.c.read(narrow), tolerance(p.args.k, tf32, narrow), [&](int64_t i) { return p.exact(i); }))
       return state.SkipWithError(library ? "cuBLAS: its product is off" : "the product is wrong");
     p.verified[who] = true;
   }
@@ -333,32 +370,44 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   if (problem == nullptr) problem = std::make_unique<ConvProblem>(layer);
   ConvProblem& p = *problem;
   const bool library = who.starts_with("cudnn"), tf32 = who.ends_with("tf32"), nhwc = who != "cudnn_nchw";
+  const bool bf16 = who.ends_with("bf16");
   if (library && !cudnn().missing().empty()) return state.SkipWithError(cudnn().missing().c_str());
   const kernel::ConvArgs& a = p.args;
   const Array out(static_cast<int64_t>(p.output(kind).host.size()), 4);
-  float* const at[3] = {kind == CudnnKind::dx ? out.data : p.x.data, kind == CudnnKind::dw ? out.data : p.filter.data,
-                        kind == CudnnKind::forward ? out.data : p.y.data};
+  const auto memory = [&](CudnnKind written, const Array& array) -> void* {
+    const Array& from = kind == written ? out : array;
+    return bf16 ? from.bf16() : from.data;
+  };
+  void* const at[3] = {memory(CudnnKind::dx, p.x), memory(CudnnKind::dw, p.filter), memory(CudnnKind::forward, p.y)};
   if (library) {
     const auto i = [](int64_t value) { return static_cast<int>(value); };
     const bench::CudnnLayer described{i(a.n), i(a.h), i(a.w),        i(a.c),     i(a.k), i(a.r), i(a.s),
-                                      i(a.p), i(a.q), i(a.stride_h), i(a.pad_h), nhwc,   tf32};
+                                      i(a.p), i(a.q), i(a.stride_h), i(a.pad_h), nhwc,   tf32,   bf16};
     if (!cudnn().prepare(described, kind, at[0], at[1], at[2], workspace.data, workspace.bytes()))
       return state.SkipWithError("cuDNN has no algorithm");
     state.counters["algorithm"] = cudnn().algorithm();
   }
-  p.args.out = out.data;
+  kernel::ConvArgs args = a;
+  args.out = out.data;
+  if (bf16) {  // filters and their gradients are f32
+    args.dtype = DType::bf16;
+    args.x = at[0], args.y = at[2];
+    if (kind != CudnnKind::dw) args.out = out.bf16();
+  }
   cuda::set_conv_choice(choice_of(who, layer, kind));
   const std::function<bool()> run = [&]() -> bool {
     if (library) return cudnn().run(at[0], at[1], at[2]);
     const KernelTable& table = kernels(Device::cuda);
     cuda::set_matmul_precision(tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
-    (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(a);
+    (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(args);
     return true;
   };
   if (!p.verified[who + name_of(kind)]) {
     out.spoil();
     if (!run()) return state.SkipWithError("cuDNN refuses");
-    if (!agrees(out.read(), tolerance(p.terms(kind), tf32), [&](int64_t i) { return p.exact(kind, nhwc, i); }))
+    const bool narrow = bf16 && (library || kind != CudnnKind::dw);
+    if (!agrees(out.read(narrow), tolerance(p.terms(kind), tf32, narrow),
+                [&](int64_t i) { return p.exact(kind, nhwc, i); }))
       return state.SkipWithError(library ? "cuDNN: its convolution is off" : "the convolution is wrong");
     p.verified[who + name_of(kind)] = true;
   }
@@ -375,12 +424,19 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32"})
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32",
+                            "own_bf16", "cublas_bf16", "own_bf16_narrow", "cublas_bf16_narrow"}) {
+      // So large ones are for the tensor cores.
+      if (product.m >= 8192 && std::string(who).find("bf16") == std::string::npos &&
+          !std::string(who).ends_with("tf32"))
+        continue;
       add(std::string("gemm/") + product.name + "/" + who,
           [&product, who](benchmark::State& state) { gemm(state, product, who); });
+    }
   for (const Layer& l : kLayers)
     for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw}) {
-      std::vector<const char*> all = {"own", "cudnn_nhwc", "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32"};
+      std::vector<const char*> all = {"own",      "cudnn_nhwc",     "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32",
+                                      "own_bf16", "cudnn_nhwc_bf16"};
       for (const Variant& v : kVariants)
         if (l.in >= 64 && (v.dw || kind != CudnnKind::dw)) all.push_back(v.who);
       for (const char* who : all)

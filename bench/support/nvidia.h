@@ -40,6 +40,7 @@ class Cublas {
     library_.get("cublasSetStream_v2", set_stream_);
     library_.get("cublasSetMathMode", set_math_);
     library_.get("cublasSgemm_v2", sgemm_);
+    library_.get("cublasGemmEx", gemm_ex_);
     if (!library_.missing().empty()) return;
     if (create_(&handle_) != 0 || set_stream_(handle_, stream) != 0) failed_ = "cuBLAS does not start";
   }
@@ -55,6 +56,15 @@ class Cublas {
                   static_cast<int>(k), &one, b, static_cast<int>(ldb), a, static_cast<int>(lda), &zero, c,
                   static_cast<int>(n)) == 0;
   }
+  // Of bf16, sums in f32; C in bf16 or f32.
+  bool gemm_bf16(bool trans_a, bool trans_b, int64_t m, int64_t n, int64_t k, const void* a, int64_t lda, const void* b,
+                 int64_t ldb, void* c, bool narrow_c) const {
+    const float one = 1, zero = 0;
+    constexpr int kFloat = 0, kBf16 = 14, kComputeFloat = 68, kDefaultAlgorithm = -1;
+    return gemm_ex_(handle_, trans_b ? 1 : 0, trans_a ? 1 : 0, static_cast<int>(n), static_cast<int>(m),
+                    static_cast<int>(k), &one, b, kBf16, static_cast<int>(ldb), a, kBf16, static_cast<int>(lda), &zero,
+                    c, narrow_c ? kBf16 : kFloat, static_cast<int>(n), kComputeFloat, kDefaultAlgorithm) == 0;
+  }
 
  private:
   Library library_;
@@ -65,6 +75,9 @@ class Cublas {
   int (*set_math_)(void* handle, int mode);
   int (*sgemm_)(void* handle, int op_a, int op_b, int m, int n, int k, const float* alpha, const float* a, int lda,
                 const float* b, int ldb, const float* beta, float* c, int ldc);
+  int (*gemm_ex_)(void* handle, int op_a, int op_b, int m, int n, int k, const void* alpha, const void* a, int type_a,
+                  int lda, const void* b, int type_b, int ldb, const void* beta, void* c, int type_c, int ldc,
+                  int compute, int algorithm);
 };
 
 // A convolution's shape, for cuDNN.
@@ -72,6 +85,7 @@ struct CudnnLayer {
   int n, h, w, c, k, r, s, p, q, stride, pad;
   bool nhwc;  // of all three tensors; else nchw
   bool tf32;  // tensor cores allowed
+  bool bf16;  // all three tensors, with sums in f32
 };
 enum class CudnnKind : uint8_t { forward, dx, dw };
 
@@ -103,11 +117,13 @@ class Cudnn {
 
   // Describes the layer and chooses the algorithm; the pointers are overwritten by the trials' results.
   bool prepare(const CudnnLayer& l, CudnnKind kind, void* x, void* w, void* y, void* workspace, size_t bytes) {
-    constexpr int kFloat = 0, kNchw = 0, kNhwc = 1, kCorrelation = 1, kDefaultMath = 0, kFmaMath = 3, kMost = 16;
-    const int format = l.nhwc ? kNhwc : kNchw, math = l.tf32 ? kDefaultMath : kFmaMath;
-    if (set_tensor_(x_, format, kFloat, l.n, l.c, l.h, l.w) != 0 ||
-        set_tensor_(y_, format, kFloat, l.n, l.k, l.p, l.q) != 0 ||
-        set_filter_(w_, kFloat, format, l.k, l.c, l.r, l.s) != 0 ||
+    constexpr int kFloat = 0, kBf16 = 9, kNchw = 0, kNhwc = 1, kCorrelation = 1, kDefaultMath = 0, kTensorMath = 1;
+    constexpr int kFmaMath = 3, kMost = 16;
+    const int format = l.nhwc ? kNhwc : kNchw, type = l.bf16 ? kBf16 : kFloat;
+    const int math = l.bf16 ? kTensorMath : l.tf32 ? kDefaultMath : kFmaMath;
+    if (set_tensor_(x_, format, type, l.n, l.c, l.h, l.w) != 0 ||
+        set_tensor_(y_, format, type, l.n, l.k, l.p, l.q) != 0 ||
+        set_filter_(w_, type, format, l.k, l.c, l.r, l.s) != 0 ||
         set_convolution_(convolution_, l.pad, l.pad, l.stride, l.stride, 1, 1, kCorrelation, kFloat) != 0 ||
         set_math_(convolution_, math) != 0)
       return false;
@@ -120,7 +136,8 @@ class Cudnn {
                                       &count, trials, workspace, bytes) != 0)
       return false;
     for (int i = 0; i < count; ++i) {  // fastest first
-      if (trials[i].status != 0 || trials[i].memory > bytes || (!l.tf32 && trials[i].math != kFmaMath)) continue;
+      if (trials[i].status != 0 || trials[i].memory > bytes || (!l.tf32 && !l.bf16 && trials[i].math != kFmaMath))
+        continue;
       algorithm_ = trials[i].algorithm;
       return set_math_(convolution_, trials[i].math) == 0;
     }

@@ -198,12 +198,10 @@ int run_main(int argc, char** argv) {
     print_growth(memory, steps.empty() ? 5 : std::stoi(steps));
     return 0;
   }
-  for (const auto& [name, c] : kCases) {
-    if (c.bf16 && the_device != Device::cpu) continue;  // a GPU has no bf16 yet
+  for (const auto& [name, c] : kCases)
     benchmark::RegisterBenchmark((std::string("train_step/") + name).c_str(), train_step, c)
         ->UseManualTime()
         ->Unit(benchmark::kMillisecond);
-  }
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
   benchmark::AddCustomContext("device", to_string(the_device));

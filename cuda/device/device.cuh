@@ -15,7 +15,7 @@
 //   sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract
 //   Pack<T>                              16 bytes of T, moved in one access; its address is 16-byte aligned
 //
-// Of sm_80 and later; the three of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
+// Of sm_80 and later; those of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
 // tests/cuda/tensor_test.cpp.
 //   copy_async(shared, global, there)    starts copying 16 aligned bytes; zeros unless `there`, and global is not read
 //   copy_async_commit()                  the thread's copies since the last call are a group
@@ -25,6 +25,8 @@
 //   load_matrices(registers[4], row)     ldmatrix: four matrices of 8 rows of 16 bytes, lane l gives row l % 8 of
 //   matrix
 //                                        l / 8; register j is word (l / 4, l % 4) of matrix j
+//   load_matrices_transposed(...)        the same of elements of 16 bits, transposed: register j is rows 2 (l % 4) and
+//                                        the next of column l / 4 of matrix j
 //   to_tf32(x)                           x rounded to TF32 (10 bits of mantissa), as a register of the next
 //   mma_tf32(d[4], a[4], b[2])           d += a b, m16n8k8, inputs cut to TF32, sums in float
 //   mma_bf16(d[4], a[4], b[2])           d += a b, m16n8k16, two bf16 a register
@@ -88,6 +90,12 @@ SINEW_DEVICE void copy_async_wait() {
 
 SINEW_DEVICE void load_matrices(uint32_t (&to)[4], const void* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(shared_address(row)));
+}
+
+SINEW_DEVICE void load_matrices_transposed(uint32_t (&to)[4], const void* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
                : "r"(shared_address(row)));
 }

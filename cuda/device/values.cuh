@@ -4,6 +4,8 @@
 
 #include "cuda/device/device.cuh"
 
+#include "core/bfloat16.h"
+
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 // The address of a Values is a multiple of its size.
@@ -19,6 +21,22 @@ SINEW_DEVICE Values<T, kWidth> load(const T* p) {
 template <int kWidth, class T>
 SINEW_DEVICE void store(T* p, const Values<T, kWidth>& values) {
   *reinterpret_cast<Values<T, kWidth>*>(p) = values;
+}
+// As what arithmetic is done in, and back.
+template <int kWidth, class T>
+SINEW_DEVICE Values<Wide<T>, kWidth> load_wide(const T* p) {
+  const Values<T, kWidth> narrow = load<kWidth>(p);
+  Values<Wide<T>, kWidth> values;
+  SINEW_UNROLL
+  for (int j = 0; j < kWidth; ++j) values.v[j] = narrow.v[j];
+  return values;
+}
+template <int kWidth, class T>
+SINEW_DEVICE void store_rounded(T* p, const Values<Wide<T>, kWidth>& values) {
+  Values<T, kWidth> narrow;
+  SINEW_UNROLL
+  for (int j = 0; j < kWidth; ++j) narrow.v[j] = T(values.v[j]);
+  store(p, narrow);
 }
 // From any address.
 template <int kWidth, class T>

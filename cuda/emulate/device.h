@@ -85,23 +85,51 @@ void copy_async_wait() {
   emulate::copy_async_wait(kPending);
 }
 
+namespace detail {
+
+struct MatricesLane {
+  uint32_t* to;
+  const char* row;
+};
+inline void check_matrices(void* const* lanes, int count) {
+  if (count != 32) emulate::fail("load_matrices in a warp of fewer than 32 threads");
+  for (int l = 0; l < 32; ++l)
+    if (reinterpret_cast<uintptr_t>(static_cast<MatricesLane*>(lanes[l])->row) % 16 != 0)
+      emulate::fail("load_matrices: a row is not aligned to 16 bytes");
+}
+
+}  // namespace detail
+
 inline void load_matrices(uint32_t (&to)[4], const void* row,
                           std::source_location site = std::source_location::current()) {
-  struct Lane {
-    uint32_t* to;
-    const char* row;
-  };
+  using Lane = detail::MatricesLane;
   Lane lane{to, static_cast<const char*>(row)};
   emulate::warp_collective(
       "load_matrices", &lane,
       [](void* const* lanes, int count) {
-        if (count != 32) emulate::fail("load_matrices in a warp of fewer than 32 threads");
-        for (int l = 0; l < 32; ++l) {
-          if (reinterpret_cast<uintptr_t>(static_cast<Lane*>(lanes[l])->row) % 16 != 0)
-            emulate::fail("load_matrices: a row is not aligned to 16 bytes");
+        detail::check_matrices(lanes, count);
+        for (int l = 0; l < 32; ++l)
           for (int j = 0; j < 4; ++j)
             memcpy(static_cast<Lane*>(lanes[l])->to + j, static_cast<Lane*>(lanes[8 * j + l / 4])->row + l % 4 * 4, 4);
-        }
+      },
+      site);
+}
+
+inline void load_matrices_transposed(uint32_t (&to)[4], const void* row,
+                                     std::source_location site = std::source_location::current()) {
+  using Lane = detail::MatricesLane;
+  Lane lane{to, static_cast<const char*>(row)};
+  emulate::warp_collective(
+      "load_matrices_transposed", &lane,
+      [](void* const* lanes, int count) {
+        detail::check_matrices(lanes, count);
+        for (int l = 0; l < 32; ++l)
+          for (int j = 0; j < 4; ++j) {
+            uint16_t pair[2];
+            for (int e = 0; e < 2; ++e)
+              memcpy(pair + e, static_cast<Lane*>(lanes[8 * j + l % 4 * 2 + e])->row + l / 4 * 2, 2);
+            memcpy(static_cast<Lane*>(lanes[l])->to + j, pair, 4);
+          }
       },
       site);
 }

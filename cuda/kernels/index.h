@@ -74,7 +74,7 @@ template <class T>
 RandomKernel<T> random_kernel(RandomDist dist);
 // Parameters: n, key, keep, 1 / keep, x, y, aligned. Any one-dimensional grid.
 template <class T>
-using DropoutKernel = Kernel<int64_t, MixedKey, float, T, const T*, T*, bool>;
+using DropoutKernel = Kernel<int64_t, MixedKey, float, Wide<T>, const T*, T*, bool>;
 template <class T>
 DropoutKernel<T> dropout_kernel();
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "core/bfloat16.h"
 #include "core/kernel_api.h"
 #include "cuda/launch.h"
 
@@ -39,9 +40,9 @@ struct GemmShape {
 enum class GemmTile : uint8_t { large, large_many_threads, small, tensor };
 inline constexpr int kGemmRowGroup = 8;  // rows of tiles that are made together, so that they share columns of B
 // Parameters: a, b, c, bias (may be null), shape. blockIdx.x counts tiles, blockIdx.y batches, blockIdx.z chunks of k.
-template <class T>
+template <class T, class C = T>
 struct GemmKernel {
-  Kernel<const T*, const T*, T*, const T*, GemmShape<T>> kernel;
+  Kernel<const T*, const T*, C*, const Wide<T>*, GemmShape<Wide<T>>> kernel;
   int tile_m, tile_n;
   unsigned threads;
   size_t shared_bytes;  // dynamic
@@ -53,14 +54,34 @@ GemmKernel<T> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile tile);
 // ---- gemm_tensor.cu ----
 
 GemmKernel<float> gemm_tensor_kernel(bool trans_a, bool trans_b);
+// Of bf16; C float or bfloat16. A and B allow accesses of 16 bytes: addresses, leading dimensions, strides of batches
+// and extents along memory, beyond which there may be zeros instead. Tiles of 128 x 128 (large) or 64 x 64.
+template <class C>
+GemmKernel<bfloat16, C> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large);
+
+// ---- gemm_pack.cu ----
+
+// Matrices of f32 or bf16 as matrices of bf16 with whole rows of 16 bytes, zeros where x has nothing: rows_to >= rows
+// rows, `groups` groups of 8 columns. vector: x allows accesses of 16 bytes and cols is 8 groups; 32-bit subscripts
+// count groups. Parameters: groups of all matrices, x, y, shape. Any one-dimensional grid.
+struct PackShape {
+  uint32_t row_groups, matrix_groups;  // of y
+  int64_t rows, cols, ld, stride;      // of x: a matrix, a leading dimension, between matrices
+  bool vector;
+};
+inline constexpr unsigned kPackThreads = 256;
+template <class T>
+using PackKernel = Kernel<uint32_t, const T*, bfloat16*, PackShape>;
+template <class T>
+PackKernel<T> pack_kernel();
 
 // ---- gemm.cu, second pass ----
 
 // C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
 // a thread per element of all batches.
 inline constexpr unsigned kGemmFinishThreads = 256;
-template <class T>
-Kernel<const T*, int, T*, const T*, GemmShape<T>> gemm_finish_kernel();
+template <class T, class C = T>
+Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel();
 
 // The table's entry with a tile of the caller's choice, for benchmarks.
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
@@ -70,7 +91,7 @@ void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
 // Lane l: a[4 l + i], b[2 l + i], d[4 l + i] are its registers.
 Kernel<const uint32_t*, const uint32_t*, float*> mma_probe_kernel(bool bf16);
 // words[4 l + i] is the row lane l points to; registers[4 l + i] what it gets.
-Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel();
+Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel(bool transposed);
 Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 
 // ---- conv.cu ----
@@ -108,6 +129,7 @@ struct CorrelationShape {
   int64_t source_image, target_image;        // elements
   int parts, slices, share;                  // slices: of all parts together, where shares are dealt out
   bool relu;
+  bool accumulate;   // target += instead of =; what is added is rounded first
   bool pack_target;  // target and outputs allow accesses of 16 bytes
 };
 // What a block makes at a time; not all exist for every type and alignment. float: 128 x 128, 256 x 64, 64 x 64, 128 x
@@ -118,7 +140,7 @@ enum class ConvTile : uint8_t { large, tall, square, middle, low, narrow };
 // forward and (channels, taps, outputs) else.
 template <class T>
 struct CorrelationKernel {
-  Kernel<const T*, const T*, const T*, T*, T*, CorrelationShape, CorrelationParts> kernel;
+  Kernel<const T*, const T*, const Wide<T>*, T*, Wide<T>*, CorrelationShape, CorrelationParts> kernel;
   int tile_m, tile_n, depth;
   unsigned threads;
   int blocks;  // that fit on a multiprocessor
@@ -190,12 +212,13 @@ struct ConvDwTapsShape {
 template <class T>
 struct ConvDwKernel {
   // x, y, out, sums, shape; blockIdx.x counts tiles, tile_n first, or shares.
-  Kernel<const T*, const T*, T*, T*, ConvDwShape> kernel;
+  Kernel<const T*, const T*, Wide<T>*, Wide<T>*, ConvDwShape> kernel;
   int tile_m, tile_n, depth;
   unsigned threads;
   int blocks;  // that fit on a multiprocessor
   size_t shared_bytes;
-  Kernel<const T*, const T*, T*, T*, ConvDwTapsShape, ConvDwTaps> taps;  // function is null where there is none
+  Kernel<const T*, const T*, Wide<T>*, Wide<T>*, ConvDwTapsShape, ConvDwTaps>
+      taps;  // function is null where there is none
 };
 // pack: filters and c are multiples of 16 bytes, x and y aligned to them. large: 128 x 128 instead of 64 x 64, where
 // that exists (float, more than 64 filters, pack).
@@ -204,7 +227,10 @@ ConvDwKernel<T> conv_dw_kernel(bool pack, int64_t filters, bool large);
 
 // ---- conv_tensor.cu, conv_dw_tensor.cu: the same with `pack` on the tensor cores ----
 
-CorrelationKernel<float> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
-ConvDwKernel<float> conv_dw_tensor_kernel(int64_t filters);
+// T: float (TF32) or bfloat16, whose dw is float.
+template <class T>
+CorrelationKernel<T> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
+template <class T>
+ConvDwKernel<T> conv_dw_tensor_kernel(int64_t filters);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -41,9 +41,12 @@ Kernel<int64_t, int64_t, const double*, T*> mean_loss_kernel();
 // ---- norm.cu ----
 
 // Kernels over (rows, channels). Block (x, kColumnThreads / x), x a power of two up to kColumnLanes; a thread takes
-// `width` neighbouring channels: 1, or as many as 16 bytes hold, when all arrays over rows are aligned to that and
-// channels is a multiple. blockIdx.x counts groups of x * width channels, blockIdx.y chunks of `chunk` rows.
+// `width` neighbouring channels: 1, or kColumnWidth, when all arrays over rows are aligned to that and channels is a
+// multiple. blockIdx.x counts groups of x * width channels, blockIdx.y chunks of `chunk` rows.
 inline constexpr unsigned kColumnThreads = 256, kColumnLanes = 32;
+// 16 bytes of floats; of bf16 as many elements as of f32, for they are as wide in registers.
+template <class T>
+inline constexpr int kColumnWidth = 16 / static_cast<int>(sizeof(Wide<T>));
 // Those that add up sums over rows leave kSums sums a chunk: partial is (chunks, sums, channels). The kernels that
 // finish them have blocks (kColumnThreads / y, y), y a power of two up to kTotalLanes; x counts channels.
 inline constexpr unsigned kTotalLanes = 64;
@@ -52,30 +55,32 @@ inline constexpr unsigned kTotalLanes = 64;
 enum class NormMask : uint8_t { none, from_x, from_y };
 template <class T>
 struct NormKernels {
+  using W = Wide<T>;
   // Sums of x - x[0] and its square. Parameters: rows, channels, chunk, x, partial.
   static constexpr int kStatisticsSums = 2;
   using Statistics = Kernel<int64_t, int64_t, int64_t, const T*, double*>;
   static Statistics statistics(bool packs);
   // channels, chunks, rows, eps, partial, x, gamma, mean, inv_std, variance, scale (gamma * inv_std).
-  using FinishStatistics = Kernel<int64_t, int64_t, double, double, const double*, const T*, const T*, T*, T*, T*, T*>;
+  using FinishStatistics = Kernel<int64_t, int64_t, double, double, const double*, const T*, const W*, W*, W*, W*, W*>;
   static FinishStatistics finish_statistics();
   // rows, channels, chunk, relu, x, center, scale, shift, residual, y.
-  using Affine = Kernel<int64_t, int64_t, int64_t, bool, const T*, const T*, const T*, const T*, const T*, T*>;
+  using Affine = Kernel<int64_t, int64_t, int64_t, bool, const T*, const W*, const W*, const W*, const T*, T*>;
   static Affine affine(bool packs, bool residual);
 
   // Sums of the masked g and of its product with x - mean.
   // rows, channels, chunk, g, x, y, gamma, beta, mean, inv_std, dresidual, partial.
   static constexpr int kGradSums = 2;
-  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, const T*,
-                          const T*, T*, double*>;
+  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const W*, const W*, const W*,
+                          const W*, T*, double*>;
   static GradSums grad_sums(bool packs, NormMask mask);
   // channels, chunks, rows, partial, gamma, inv_std, dgamma, dbeta, coefficients (kGradCoefficients, channels).
   static constexpr int kGradCoefficients = 3;
-  using FinishGrad = Kernel<int64_t, int64_t, double, const double*, const T*, const T*, T*, T*, T*>;
+  using FinishGrad = Kernel<int64_t, int64_t, double, const double*, const W*, const W*, W*, W*, W*>;
   static FinishGrad finish_grad();
-  // from_y: g is already masked. rows, channels, chunk, g, x, mean, beta, coefficients, dx.
-  using Grad = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, const T*, T*>;
-  static Grad grad(bool packs, NormMask mask);
+  // from_y: g is already masked. accumulate: dx += instead of =. rows, channels, chunk, g, x, mean, beta,
+  // coefficients, dx.
+  using Grad = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const W*, const W*, const W*, T*>;
+  static Grad grad(bool packs, NormMask mask, bool accumulate);
 
   // rows, channels, chunk, g, x, y, u, gamma, beta, mean, inv_std, partial.
   static constexpr int kGrad2Sums = 5;
@@ -121,9 +126,10 @@ struct PoolKernels {
 inline constexpr unsigned kLayerThreads = 256;
 template <class T>
 struct LayerNormKernels {
+  using W = Wide<T>;
   // rows, cols, 1 / cols, eps, x, gamma, beta, y, mean, inv_std.
   struct Rows {
-    Kernel<int64_t, int64_t, double, double, const T*, const T*, const T*, T*, T*, T*> kernel;
+    Kernel<int64_t, int64_t, double, double, const T*, const W*, const W*, T*, W*, W*> kernel;
     unsigned rows_per_block;
   };
   static Rows rows(int64_t cols, bool packs);
@@ -132,21 +138,21 @@ struct LayerNormKernels {
   // rows, cols, chunk, 1 / cols, g, x, gamma, mean, inv_std, dx, partial.
   static constexpr int64_t kGradColumns = 512;
   struct Grad {
-    Kernel<int64_t, int64_t, int64_t, double, const T*, const T*, const T*, const T*, const T*, T*, double*> kernel;
+    Kernel<int64_t, int64_t, int64_t, double, const T*, const T*, const W*, const W*, const W*, T*, double*> kernel;
     unsigned rows_together, shared_bytes, resident;
   };
   static Grad grad(int64_t cols, bool packs);
   // dx of more columns. rows, cols, 1 / cols, g, x, gamma, mean, inv_std, dx.
   struct GradRows {
-    Kernel<int64_t, int64_t, double, const T*, const T*, const T*, const T*, const T*, T*> kernel;
+    Kernel<int64_t, int64_t, double, const T*, const T*, const W*, const W*, const W*, T*> kernel;
     unsigned rows_per_block;
   };
   static GradRows dx(int64_t cols, bool packs);
   // Over columns like norm.cu's. rows, cols, chunk, g, x, mean, inv_std, partial; cols, chunks, partial, dgamma, dbeta.
   static constexpr int kGradSums = 2;
-  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const T*, const T*, double*>;
+  using GradSums = Kernel<int64_t, int64_t, int64_t, const T*, const T*, const W*, const W*, double*>;
   static GradSums grad_sums(bool packs);
-  using FinishGrad = Kernel<int64_t, int64_t, const double*, T*, T*>;
+  using FinishGrad = Kernel<int64_t, int64_t, const double*, W*, W*>;
   static FinishGrad finish_grad();
 };
 

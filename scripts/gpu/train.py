@@ -19,6 +19,9 @@ RUNS = [
     ("lenet on mnist", "mnist", ["--data", "mnist", "--model", "lenet", "--epochs", "2", "--batch", "128"], 0.97),
     ("resnet20 on a cifar-10 batch", "cifar",
      ["--data", "cifar10", "--model", "resnet20", "--epochs", "8", "--batch", "128", "--data.augment", "none"], 0.25),
+    ("resnet20 in bf16 on a cifar-10 batch", "cifar",
+     ["--data", "cifar10", "--model", "resnet20", "--epochs", "8", "--batch", "128", "--data.augment", "none",
+      "--train.precision", "bf16"], 0.25),
     ("resnet20 with AdaHessian on a cifar-10 batch", "cifar",
      ["--data", "cifar10", "--model", "resnet20", "--steps", "60", "--batch", "128", "--optim", "adahessian"], 0.1),
 ]

@@ -23,6 +23,21 @@ CUDA_PARITY(CudaLayers, EveryLayerUnderEveryLoss) {
         << loss;
 }
 
+// In units of the CPU's length: twenty layers may each round to the neighbour, 1/128, where sums were added in another
+// order.
+CUDA_PARITY(CudaLayers, EveryLayerInBf16) {
+  const Results got = results_of(nn::training_pass(Device::cuda, "cross_entropy", true)),
+                want = results_of(nn::training_pass(Device::cpu, "cross_entropy", true));
+  ASSERT_EQ(got.size(), want.size());
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < want.size(); ++i)
+    for (size_t j = 0; j < want[i].size(); ++j) {
+      difference += std::pow(got[i][j] - want[i][j], 2);
+      size += std::pow(want[i][j], 2);
+    }
+  EXPECT_LT(std::sqrt(difference / size), 20.0 / 128);
+}
+
 // Drawn on the CPU and copied: the same bits.
 CUDA_PARITY(CudaLayers, EveryInitialiser) {
   const Shape shape{20, 30};

@@ -46,6 +46,29 @@ TEST_P(CudaOps, ForwardGradientAndHvEqualTheCpu) {
         << to_string(dtype);
 }
 
+// Rows are up to three ops, each of which may round to the neighbour where sums were added in another order: three
+// steps of 1/128.
+TEST_P(CudaOps, Bf16EqualsTheCpu) {
+  const OpRow& row = op_table()[GetParam()];
+  SINEW_NEEDS_CUDA();
+  const std::optional<std::vector<DType>> types = bf16_types(row);
+  if (!types) return;
+  const auto value_and_gradient = [&](Device device) {
+    std::vector<Tensor> x, floats;
+    for (Tensor t : op_inputs(row, *types, Device::cpu)) {
+      std::vector<std::byte> bytes(t.bytes());
+      t.read(bytes.data());
+      x.push_back(Tensor::from_host(bytes.data(), t.shape(), t.dtype(), device));
+      if (is_float_or_bf16(t.dtype())) floats.push_back(x.back().set_requires_grad());
+    }
+    const Tensor y = row.f(x);
+    Results results{values(y)};
+    for (const Tensor& g : grad({sum(y)}, floats)) results.push_back(values(g));
+    return results;
+  };
+  EXPECT_TRUE(close(value_and_gradient(Device::cuda), value_and_gradient(Device::cpu), 3.0 / 128));
+}
+
 INSTANTIATE_TEST_SUITE_P(Ops, CudaOps, ::testing::Range<size_t>(0, op_table().size()),
                          [](const auto& info) { return op_table()[info.param].name; });
 

@@ -45,6 +45,12 @@ TEST_F(ProgramOnCuda, TrainsAndTests) {
   EXPECT_NE(slurp(root_ + "/cuda/config.toml").find("device = \"cuda\""), std::string::npos);
 }
 
+TEST_F(ProgramOnCuda, TrainsInBf16) {
+  SINEW_NEEDS_CUDA();
+  // Where sums in another order are rounded to the neighbour, the runs drift apart by that.
+  compare({"train", "--train.precision", "bf16"}, 0.01);
+}
+
 TEST_F(ProgramOnCuda, SimulatesWorkersOnTheDevice) {
   SINEW_NEEDS_CUDA();
   compare({"sim", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"});

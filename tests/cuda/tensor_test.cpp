@@ -119,12 +119,31 @@ TEST(CudaTensor, LoadMatricesHoldsTheManualsElements) {
   for (uint32_t i = 0; i < 128; ++i) words[i] = 1000 + i;
   in_all_orders([&] {
     const DeviceArray<uint32_t> from(words), to(128);
-    cuda::launch(cuda::load_matrices_probe_kernel(), {1}, {32}, 0, cuda::stream(), from.data(), to.data());
+    cuda::launch(cuda::load_matrices_probe_kernel(false), {1}, {32}, 0, cuda::stream(), from.data(), to.data());
     const std::vector<uint32_t> got = to.read();
     for (size_t lane = 0; lane < 32; ++lane)
       for (size_t j = 0; j < 4; ++j)
         ASSERT_EQ(got[lane * 4 + j], words[(8 * j + (lane >> 2)) * 4 + lane % 4])
             << "lane " << lane << ", matrix " << j;
+  });
+}
+
+// Transposed: rows 2 (l % 4) and the next of column l / 4 of matrix j.
+TEST(CudaTensor, LoadMatricesTransposedHoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  std::vector<uint16_t> elements(256);
+  for (uint16_t i = 0; i < 256; ++i) elements[i] = static_cast<uint16_t>(1000 + i);
+  std::vector<uint32_t> words(128);
+  for (size_t i = 0; i < 128; ++i) words[i] = elements[2 * i] | static_cast<uint32_t>(elements[2 * i + 1]) << 16;
+  in_all_orders([&] {
+    const DeviceArray<uint32_t> from(words), to(128);
+    cuda::launch(cuda::load_matrices_probe_kernel(true), {1}, {32}, 0, cuda::stream(), from.data(), to.data());
+    const std::vector<uint32_t> got = to.read();
+    for (size_t lane = 0; lane < 32; ++lane)
+      for (size_t j = 0; j < 4; ++j)
+        for (size_t e = 0; e < 2; ++e)
+          ASSERT_EQ(got[lane * 4 + j] >> (16 * e) & 0xffffu, elements[(8 * j + 2 * (lane % 4) + e) * 8 + (lane >> 2)])
+              << "lane " << lane << ", matrix " << j;
   });
 }
 

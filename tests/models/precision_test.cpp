@@ -150,14 +150,6 @@ TEST(PrecisionOption, IsPartOfWhatWorkersMustHaveInCommon) {
   EXPECT_NE(fingerprint("bf16"), fingerprint("f32"));
 }
 
-TEST(PrecisionOption, CudaSaysThatItIsNotThere) {
-  const Result<RunContext> context =
-      prepare_run(configured({{"train.precision", "bf16"}, {"run.device", "cuda"}})->options);
-  ASSERT_FALSE(context.ok());
-  EXPECT_EQ(context.status().message(),
-            "train.precision = bf16: run.device cuda has no bf16 kernels yet; use --train.precision f32");
-}
-
 // The written configuration repeats the run, and schemes exchange what they always do.
 TEST(PrecisionOption, RunsRepeatBitForBit) {
   std::string root = ::testing::TempDir() + "/sinew_precision_XXXXXX";
