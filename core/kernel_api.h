@@ -443,6 +443,16 @@ struct KernelTable {
   void (*copy)(void* to, const void* from, size_t bytes) = nullptr;
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
+
+  // Graphs; null on devices without them. From graph_begin on this thread's work is recorded, not done; graph_end
+  // returns the graph, or nullptr with keep = false. graph_launch does the work again, on the same memory, with the
+  // values it was recorded with, except that `steps` is added to every RngKey's step. What cannot be recorded is an
+  // Error: upload, download, synchronize. What is allocated while recording stays with the graph until graph_release.
+  // Other threads that use the device wait while one records.
+  void (*graph_begin)() = nullptr;
+  void* (*graph_end)(bool keep) = nullptr;
+  void (*graph_launch)(void* graph, uint64_t steps) = nullptr;
+  void (*graph_release)(void* graph) = nullptr;
 };
 
 // The CPU's table is always there. Throws Error when the device has no table ("no cuda backend is installed ...").

@@ -65,6 +65,24 @@ void add_sums(const Sums<T>& sums, const T* bias, T* target, const CorrelationSh
          {kFinishThreads}, 0, stream(), static_cast<const T*>(sums.data()), bias, target, shape, parts, tile_m, tile_n);
 }
 
+// Tiles in chunks of their sums, on the tensor cores: few tiles would leave multiprocessors idle.
+template <class T>
+void correlate_chunks(const ConvPlan<T>& plan, const T* source, const T* filter, const Wide<T>* bias, T* target,
+                      const CorrelationShape& shape, const CorrelationParts& parts) {
+  if constexpr (std::is_same_v<Wide<T>, float>) {
+    const CorrelationKernel<T>& kernel = plan.kernel;
+    const int64_t tile = int64_t{kernel.tile_m} * kernel.tile_n;
+    const auto tiles = static_cast<unsigned>(plan.most_tiles), count = static_cast<unsigned>(shape.parts);
+    const size_t bytes = static_cast<size_t>(plan.chunks * plan.most_tiles * shape.parts * tile) * sizeof(float);
+    float* const sums = static_cast<float*>(memory_allocate(bytes, stream()));
+    launch(kernel.kernel, {tiles, count, static_cast<unsigned>(plan.chunks)}, {kernel.threads}, kernel.shared_bytes,
+           stream(), source, filter, bias, target, sums, shape, parts);
+    launch(chunks_finish_kernel<T>(), {tiles, count, static_cast<unsigned>(ceil_divide(tile, 4 * kFinishThreads))},
+           {kFinishThreads}, 0, stream(), sums, plan.chunks, bias, target, shape, parts, kernel.tile_m, kernel.tile_n);
+    memory_free(sums, stream());
+  }
+}
+
 template <class T>
 void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) {
   const T* source = static_cast<const T*>(forward ? a.x : a.y);
@@ -80,6 +98,7 @@ void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) 
   check_span(std::min<int64_t>(a.n, kernel.tile_m / per_image + 2), shape.source_image);
   SINEW_CHECK(plan.most_tiles < kMaxConvCount, "conv", "the output is too large for one launch");
   shape.slices = as_int(plan.slices);
+  shape.chunk = as_int(plan.chunk);
   shape.share = as_int(plan.share);
   const int64_t blocks = plan.share == 0 ? 0 : ceil_divide(plan.slices, plan.share);
   const Sums<Wide<T>> sums(blocks, int64_t{kernel.tile_m} * kernel.tile_n);
@@ -88,6 +107,10 @@ void correlate(bool forward, CorrelationShape shape, const kernel::ConvArgs& a) 
     CorrelationParts parts{};
     std::copy_n(plan.parts.begin() + static_cast<std::ptrdiff_t>(first), count, parts.at);
     shape.parts = static_cast<int>(count);
+    if (plan.chunks > 1) {
+      correlate_chunks<T>(plan, source, filter, bias, target, shape, parts);
+      continue;
+    }
     const Dim grid = blocks > 0 ? Dim{static_cast<unsigned>(blocks)}
                                 : Dim{static_cast<unsigned>(plan.most_tiles), static_cast<unsigned>(count)};
     launch(kernel.kernel, grid, {kernel.threads}, kernel.shared_bytes, stream(), source, filter, bias, target,
@@ -371,7 +394,9 @@ void conv_dx_packed_bf16(const kernel::ConvArgs& args) {
 }
 void conv_dw_packed_bf16(const kernel::ConvArgs& args) {
   check_limits(args);
-  run_chunks(args, in_chunks<bfloat16>(args, conv_dw_tensor_kernel<bfloat16>(args.k)));
+  run_chunks(args, in_chunks<bfloat16>(args, wgmma_use() != WgmmaUse::never && args.k > 32
+                                                 ? conv_dw_wgmma_kernel(args.k)
+                                                 : conv_dw_tensor_kernel<bfloat16>(args.k)));
 }
 
 void conv_forward(const kernel::ConvArgs& args) {

@@ -8,6 +8,7 @@
 
 #include "core/functors.h"
 #include "cuda/device/shares.cuh"
+#include "cuda/device/values.cuh"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -66,7 +67,54 @@ __global__ void __launch_bounds__(kFinishThreads)
   }
 }
 
+template <class T>
+__global__ void __launch_bounds__(kFinishThreads)
+    finish_chunks(const float* __restrict__ sums, int chunks, const float* __restrict__ bias, T* __restrict__ target,
+                  CorrelationShape shape, CorrelationParts parts, int tile_m, int tile_n) {
+  const CorrelationPart& part = parts.at[blockIdx.y];
+  const int tiles_n = (shape.outputs + tile_n - 1) / tile_n;
+  const int i = (int(blockIdx.z) * int(kFinishThreads) + int(threadIdx.x)) * 4;
+  const int row = i / tile_n, m = int(blockIdx.x) / tiles_n * tile_m + row;
+  const int n = int(blockIdx.x) % tiles_n * tile_n + i - row * tile_n;
+  if (row >= tile_m || m >= part.pixels || n >= shape.outputs) return;
+  const int64_t elements = int64_t(tile_m) * tile_n, chunk = int64_t(gridDim.x) * gridDim.y * elements;
+  const float* from = sums + (int64_t(blockIdx.y) * gridDim.x + blockIdx.x) * elements + i;
+  Values<float, 4> sum = load<4>(from);
+  for (int c = 1; c < chunks; ++c) {
+    from += chunk;
+    const Values<float, 4> next = load<4>(from);
+    SINEW_UNROLL
+    for (int j = 0; j < 4; ++j) sum.v[j] += next.v[j];
+  }
+  T* const to = target + target_offset(shape, part, m) + n;
+  Values<T, 4> out;
+  SINEW_UNROLL
+  for (int j = 0; j < 4; ++j) {
+    const bool there = n + j < shape.outputs;
+    if (bias != nullptr && there) sum.v[j] += bias[n + j];
+    if (shape.relu) sum.v[j] = SINEW_FUNCTOR_NS::relu::apply(sum.v[j], 0.0f, 0.0f);
+    out.v[j] = T(sum.v[j]);
+    if (shape.accumulate && there) out.v[j] = T(float(to[j]) + float(out.v[j]));
+  }
+  if (shape.pack_target) {
+    store(to, out);
+  } else {
+    SINEW_UNROLL
+    for (int j = 0; j < 4; ++j)
+      if (n + j < shape.outputs) to[j] = out.v[j];
+  }
+}
+
 }  // namespace
+
+template <class T>
+Kernel<const float*, int, const float*, T*, CorrelationShape, CorrelationParts, int, int> chunks_finish_kernel() {
+  return {"conv, second pass of chunks", &finish_chunks<T>};
+}
+template Kernel<const float*, int, const float*, float*, CorrelationShape, CorrelationParts, int, int>
+chunks_finish_kernel();
+template Kernel<const float*, int, const float*, bfloat16*, CorrelationShape, CorrelationParts, int, int>
+chunks_finish_kernel();
 
 template <>
 Kernel<const float*, const float*, float*, CorrelationShape, CorrelationParts, int, int> correlation_finish_kernel() {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #include "cuda/grid.h"
@@ -160,15 +161,44 @@ std::vector<CorrelationPart> conv_parts(bool forward, const kernel::ConvArgs& a,
 
 namespace {
 
+// Shorter chunks of a sum would cost more to add up than they gain; a multiple of the kernels' depths.
+constexpr int64_t kSmallestTensorChunk = 256;
+
+// By wgmma where its tiles, or chunks of them, fill the GPU.
+template <class T>
+CorrelationKernel<T> tensor_kernel(bool forward, int64_t pixels, int64_t outputs, int64_t summed) {
+  if constexpr (std::is_same_v<T, bfloat16>) {
+    const int64_t chunks = std::max<int64_t>(1, summed / kSmallestTensorChunk);
+    const WgmmaUse use = wgmma_use();
+    for (const auto& [tile_n, most_chunks] : {std::pair{256, int64_t{1}}, {128, chunks}, {64, chunks}})
+      if (outputs > tile_n / 2 && use != WgmmaUse::never &&
+          (use == WgmmaUse::always ||
+           ceil_divide(pixels, 128) * ceil_divide(outputs, tile_n) * most_chunks >= kMultiprocessors))
+        return correlation_wgmma_kernel(forward, tile_n);
+  }
+  return correlation_tensor_kernel<T>(forward, pixels, outputs);
+}
+
 template <class T>
 ConvPlan<T> tensor_plan(bool forward, const kernel::ConvArgs& a) {
-  int64_t most = 0;
+  int64_t most = 0, summed = 0;
   std::vector<CorrelationPart> parts = conv_parts(forward, a, false);
-  for (const CorrelationPart& part : parts) most = std::max<int64_t>(most, part.pixels);
-  const int64_t of_all = most * std::min<int64_t>(static_cast<int64_t>(parts.size()), kMaxCorrelationParts);
   const int64_t channels = forward ? a.c : a.k, outputs = forward ? a.k : a.c;
-  ConvPlan<T> plan{correlation_tensor_kernel<T>(forward, of_all, outputs), std::move(parts)};
+  for (const CorrelationPart& part : parts) {
+    most = std::max<int64_t>(most, part.pixels);
+    summed = std::max(summed, int64_t{part.taps_h} * part.taps_w * channels);
+  }
+  const auto of_launch = static_cast<int64_t>(std::min<size_t>(parts.size(), kMaxCorrelationParts));
+  ConvPlan<T> plan{tensor_kernel<T>(forward, most * of_launch, outputs, summed), std::move(parts)};
   count(plan, channels, outputs);
+  plan.chunk = std::max<int64_t>(summed, 1);
+  const int64_t wanted =
+      std::min(kMultiprocessors * plan.kernel.blocks / std::max<int64_t>(1, plan.most_tiles * of_launch),
+               summed / kSmallestTensorChunk);
+  if (wanted > 1) {
+    plan.chunk = ceil_divide(ceil_divide(summed, wanted), kSmallestTensorChunk) * kSmallestTensorChunk;
+    plan.chunks = ceil_divide(summed, plan.chunk);
+  }
   return plan;
 }
 

@@ -30,6 +30,7 @@ struct ConvPlan {
   int64_t tiles = 0, slices = 0;  // of all parts
   int64_t most_tiles = 0;         // of a part
   int64_t share = 0;              // of slices to a block; 0: blocks make whole tiles
+  int64_t chunk = 0, chunks = 1;  // of the summed indices, where several blocks make a tile (tensor cores)
   double us = 0;                  // expected
 };
 

@@ -21,6 +21,7 @@ constexpr int64_t kMaxBatchBlocks = 16384, kMaxChunks = 256;
 constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64, kChunkStep = 16;
 
 std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
+std::atomic<WgmmaUse> wgmma = WgmmaUse::filling;
 
 // Whether all rows of a matrix begin at multiples of 16 bytes and their length is one.
 bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t batch, int64_t batch_stride) {
@@ -138,12 +139,20 @@ void run_bf16(kernel::GemmArgs args) {
                 args.batch_stride_b));
   args.a = a.data(), args.lda = a.ld(), args.batch_stride_a = a.stride();
   args.b = b.data(), args.ldb = b.ld(), args.batch_stride_b = b.stride();
-  const bool large = ceil_divide(args.m, 128) * ceil_divide(args.n, 128) * args.batch >= kEnoughTiles;
-  const auto sums = gemm_bf16_kernel<float>(args.trans_a, args.trans_b, large);
+  const auto tiles = [&](int64_t n) { return ceil_divide(args.m, 128) * ceil_divide(args.n, n) * args.batch; };
+  const WgmmaUse use = wgmma_use();
+  const bool large = tiles(128) >= kEnoughTiles,
+             by_wgmma = use == WgmmaUse::always || (use == WgmmaUse::filling && large);
+  const bool wide = use == WgmmaUse::always ? args.n > 128 : tiles(256) >= kEnoughTiles;
+  const auto kernel_for = [&]<class C>(C) {
+    return by_wgmma ? gemm_wgmma_kernel<C>(args.trans_a, args.trans_b, wide)
+                    : gemm_bf16_kernel<C>(args.trans_a, args.trans_b, large);
+  };
+  const auto sums = kernel_for(0.0f);
   if (args.f32_operand == F32Operand::none)
     run<bfloat16, float>(args, sums, sums);
   else
-    run<bfloat16, bfloat16>(args, gemm_bf16_kernel<bfloat16>(args.trans_a, args.trans_b, large), sums);
+    run<bfloat16, bfloat16>(args, kernel_for(bfloat16(0)), sums);
 }
 
 }  // namespace
@@ -153,6 +162,12 @@ void gemm(const kernel::GemmArgs& args) {
   if (args.dtype == DType::bf16) return run_bf16(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run_float<T>(args, choose_tile<T>(args)));
 }
+
+WgmmaUse wgmma_use() {
+  static const bool there = device_properties(0).compute_major == 9;
+  return there ? wgmma.load() : WgmmaUse::never;
+}
+void set_wgmma_use(WgmmaUse use) { wgmma = use; }
 
 void set_matmul_precision(MatmulPrecision value) { precision = value; }
 MatmulPrecision matmul_precision() { return precision; }

@@ -94,17 +94,20 @@ struct Normal {
 };
 
 template <class Dist, class T>
-__global__ void __launch_bounds__(kRandomThreads) random(int64_t n, MixedKey key, T p0, T p1, T* y, bool aligned) {
+__global__ void __launch_bounds__(kRandomThreads)
+    random(int64_t n, MixedKey key, const MixedKey* recorded, T p0, T p1, T* y, bool aligned) {
   const int64_t groups = (n + 3) / 4, stride = int64_t(gridDim.x) * blockDim.x;
+  if (recorded != nullptr) key = *recorded;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < groups; i += stride)
     store_four(y, i, n, Dist::template make<T>(block_of(key, i), p0, p1), aligned);
 }
 
 // x == y is allowed: a thread reads what it overwrites first.
 template <class T>
-__global__ void __launch_bounds__(kRandomThreads)
-    dropout(int64_t n, MixedKey key, float keep, Wide<T> scale, const T* x, T* y, bool aligned) {
+__global__ void __launch_bounds__(kRandomThreads) dropout(int64_t n, MixedKey key, const MixedKey* recorded, float keep,
+                                                          Wide<T> scale, const T* x, T* y, bool aligned) {
   const int64_t groups = (n + 3) / 4, stride = int64_t(gridDim.x) * blockDim.x;
+  if (recorded != nullptr) key = *recorded;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < groups; i += stride) {
     Four<T> four = load_four(x, i, n, aligned);
     const PhiloxBlock block = block_of(key, i);
@@ -114,7 +117,13 @@ __global__ void __launch_bounds__(kRandomThreads)
   }
 }
 
+__global__ void __launch_bounds__(kKeysOfLaunch) write_keys(int n, Keys keys, MixedKey* to) {
+  if (int(threadIdx.x) < n) to[threadIdx.x] = keys.at[threadIdx.x];
+}
+
 }  // namespace
+
+Kernel<int, Keys, MixedKey*> write_keys_kernel() { return {"a graph's random keys", &write_keys}; }
 
 template <class T>
 RandomKernel<T> random_kernel(RandomDist dist) {

@@ -1,6 +1,7 @@
 #include "cuda/install.h"
 
 #include "cuda/entries.h"
+#include "cuda/graph.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -24,6 +25,10 @@ KernelTable make_table() {
     if (bytes > 0) copy_on_device(to, from, bytes, stream());
   };
   t.synchronize = [] { stream_synchronize(stream()); };
+  t.graph_begin = graph_begin;
+  t.graph_end = graph_end;
+  t.graph_launch = graph_launch;
+  t.graph_release = graph_release;
   return t;
 }
 

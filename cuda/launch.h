@@ -38,6 +38,7 @@ struct RawLaunch {
   void** arguments;  // pointers to the values
   size_t count;
   const bool* is_pointer;  // per argument; the emulation refuses host memory
+  const size_t* sizes;     // per argument
   // Calls the function as one thread of the emulation; a copy of every argument per call, as on the device.
   void (*call)(const void* function, void** arguments);
 };
@@ -56,8 +57,9 @@ void launch(const Kernel<P...>& kernel, Dim grid, Dim block, size_t shared_bytes
   std::array<void*, sizeof...(P)> pointers =
       std::apply([](P&... value) { return std::array<void*, sizeof...(P)>{&value...}; }, values);
   static constexpr bool kIsPointer[] = {std::is_pointer_v<P>...};
+  static constexpr size_t kSizes[] = {sizeof(P)...};
   launch_raw({kernel.name, reinterpret_cast<const void*>(kernel.function), grid, block, shared_bytes, stream,
-              pointers.data(), pointers.size(), kIsPointer, [](const void* function, void** values_at) {
+              pointers.data(), pointers.size(), kIsPointer, kSizes, [](const void* function, void** values_at) {
                 call_kernel<P...>(function, values_at, std::index_sequence_for<P...>());
               }});
 }

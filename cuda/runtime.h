@@ -47,4 +47,14 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
 void memory_set(void* device, int byte, size_t bytes, Stream stream);
 
+// Work recorded as a graph. From record_begin on what this thread enqueues on `stream` is recorded, not done; calls
+// that wait for the device are Errors. What memory_allocate returns meanwhile stays with the graph until
+// record_release. record_end returns nullptr with keep = false. Other threads' calls of this header wait while one
+// records.
+using RecordedWork = void*;
+void record_begin(Stream stream);
+RecordedWork record_end(Stream stream, bool keep);
+void record_launch(RecordedWork work, Stream stream);
+void record_release(RecordedWork work, Stream stream);
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS

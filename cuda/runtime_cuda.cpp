@@ -2,14 +2,13 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
-#include <map>
-#include <mutex>
+#include <memory>
 #include <optional>
-#include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "cuda/launch.h"
+#include "cuda/memory_cache.h"
+#include "cuda/recording.h"
 #include "cuda/runtime.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -26,49 +25,33 @@ void check(cudaError_t error, const Parts&... attempted) {
 
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
-// What was freed, by size and by the stream whose work used it last: a training step asks for the same sizes again and
-// again, and the runtime's own pool takes microseconds for each. Never gives memory back but when there is none left.
-class MemoryCache {
- public:
-  void* take(size_t bytes, Stream stream) {
-    std::lock_guard lock(mutex_);
-    const auto found = freed_.find({stream, bytes});
-    if (found == freed_.end() || found->second.empty()) return nullptr;
-    void* p = found->second.back();
-    found->second.pop_back();
-    return p;
-  }
-  void lend(void* p, size_t bytes) {
-    std::lock_guard lock(mutex_);
-    lent_[p] = bytes;
-  }
-  void give(void* p, Stream stream) {
-    std::lock_guard lock(mutex_);
-    const auto found = lent_.find(p);
-    SINEW_CHECK(found != lent_.end(), "cuda", "freeing ", p, ", which was not allocated here or is free already");
-    freed_[{stream, found->second}].push_back(p);
-    lent_.erase(found);
-  }
-  // Back to the runtime: all of it, or that of one stream.
-  void empty(std::optional<Stream> of = {}) {
-    std::lock_guard lock(mutex_);
-    for (auto& [key, blocks] : freed_) {
-      if (of && key.first != *of) continue;
-      for (void* p : blocks) (void)cudaFreeAsync(p, native(key.first));
-      blocks.clear();
-    }
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::pair<Stream, size_t>, std::vector<void*>> freed_;
-  std::unordered_map<void*, size_t> lent_;
-};
 MemoryCache& memory_cache() {
   static MemoryCache& cache = *new MemoryCache;  // tensors of static storage duration are freed after everything else
   return cache;
 }
 constexpr size_t kGranule = 512;
+
+void give_back(std::optional<Stream> of) {
+  memory_cache().empty(of, [](void* p, Stream stream) { (void)cudaFreeAsync(p, native(stream)); });
+}
+
+// Allocations while a stream records must not be part of the recording: they are made on another one.
+void* allocate_for_recording(size_t bytes) {
+  static const cudaStream_t side = [] {
+    cudaStream_t stream = nullptr;
+    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
+    return stream;
+  }();
+  void* p = nullptr;
+  check(cudaMallocAsync(&p, bytes, side), "allocating ", bytes, " bytes for a graph");
+  check(cudaStreamSynchronize(side), "waiting for ", bytes, " bytes");
+  return p;
+}
+
+struct RecordedGraph {
+  cudaGraphExec_t executable = nullptr;
+  std::unique_ptr<MemoryCache::Kept> memory;
+};
 
 }  // namespace
 
@@ -104,19 +87,24 @@ Stream stream_create() {
   return stream;
 }
 void stream_destroy(Stream stream) {
-  memory_cache().empty(stream);
+  give_back(stream);
   check(cudaStreamDestroy(native(stream)), "destroying a stream");
 }
-void stream_synchronize(Stream stream) { check(cudaStreamSynchronize(native(stream)), "waiting for a stream"); }
+void stream_synchronize(Stream stream) {
+  const DeviceUse use("waiting for the device");
+  check(cudaStreamSynchronize(native(stream)), "waiting for a stream");
+}
 
 void* memory_allocate(size_t bytes, Stream stream) {
+  const DeviceUse use;
   const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
   void* p = memory_cache().take(rounded, stream);
+  if (!p && Recording::here()) p = allocate_for_recording(rounded);
   if (!p) {
     cudaError_t error = cudaMallocAsync(&p, rounded, native(stream));
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
-      memory_cache().empty();
+      give_back({});
       check(cudaDeviceSynchronize(), "waiting for memory to be free");
       error = cudaMallocAsync(&p, rounded, native(stream));
     }
@@ -125,27 +113,78 @@ void* memory_allocate(size_t bytes, Stream stream) {
   memory_cache().lend(p, rounded);
   return p;
 }
-void memory_free(void* device, Stream stream) { memory_cache().give(device, stream); }
+void memory_free(void* device, Stream stream) {
+  const DeviceUse use;
+  memory_cache().give(device, stream);
+}
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the device");
   check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, native(stream)), "copying ", bytes,
         " bytes to the device");
   check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the device");
 }
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the host");
   check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copying ", bytes,
         " bytes to the host");
   check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the host");
 }
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
+  const DeviceUse use;
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "copying ", bytes,
         " bytes on the device");
 }
 void memory_set(void* device, int byte, size_t bytes, Stream stream) {
+  const DeviceUse use;
   check(cudaMemsetAsync(device, byte, bytes, native(stream)), "setting ", bytes, " bytes on the device");
 }
 
+void record_begin(Stream stream) {
+  Recording::instance().mutex.lock();
+  Recording::here() = true;
+  memory_cache().record();
+  const cudaError_t error = cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
+  if (error == cudaSuccess) return;
+  memory_cache().forget(*memory_cache().stop(), stream);
+  Recording::here() = false;
+  Recording::instance().mutex.unlock();
+  check(error, "beginning a graph");
+}
+
+RecordedWork record_end(Stream stream, bool keep) {
+  cudaGraph_t graph = nullptr;
+  cudaError_t error = cudaStreamEndCapture(native(stream), &graph);
+  auto recorded = std::make_unique<RecordedGraph>();
+  recorded->memory = memory_cache().stop();
+  Recording::here() = false;
+  Recording::instance().mutex.unlock();
+  if (error == cudaSuccess && keep) error = cudaGraphInstantiate(&recorded->executable, graph, 0);
+  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  if (keep && error == cudaSuccess) return recorded.release();
+  memory_cache().forget(*recorded->memory, stream);
+  if (!keep) {
+    cudaGetLastError();  // a recording that was given up may have been invalid
+    return nullptr;
+  }
+  check(error, "making a graph");
+  return nullptr;
+}
+
+void record_launch(RecordedWork work, Stream stream) {
+  const DeviceUse use;
+  check(cudaGraphLaunch(static_cast<RecordedGraph*>(work)->executable, native(stream)), "launching a graph");
+}
+
+void record_release(RecordedWork work, Stream stream) {
+  const DeviceUse use;
+  const std::unique_ptr<RecordedGraph> recorded(static_cast<RecordedGraph*>(work));
+  check(cudaGraphExecDestroy(recorded->executable), "releasing a graph");
+  memory_cache().forget(*recorded->memory, stream);
+}
+
 void launch_raw(const RawLaunch& what) {
+  const DeviceUse use;
   if (what.shared_bytes > kSharedWithoutAsking)
     check(cudaFuncSetAttribute(what.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(what.shared_bytes)),

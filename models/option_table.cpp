@@ -264,6 +264,12 @@ std::vector<OptionSpec> make_table() {
            [] {
              return Names{"f32", "bf16"};
            }},
+      {SINEW_OPTION(train.graph), .kind = Kind::name,
+       .help = "a GPU's steps recorded once and replayed (in processes of one worker), or done op by op",
+       .names =
+           [] {
+             return Names{"auto", "off"};
+           }},
       {SINEW_OPTION(train.nonfinite), .kind = Kind::name,
        .help = "a loss that is NaN or infinite ends the run, or its step is left out",
        .names =

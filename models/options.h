@@ -130,6 +130,7 @@ struct Options {
     int64_t threads = 0;  // derived
     int64_t eval_every = 0;
     std::string precision = "f32";
+    std::string graph = "auto";
     std::string nonfinite = "stop";
   } train;
   struct Run {

@@ -133,20 +133,31 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
                       .step = static_cast<uint64_t>(step),
                       .buffers = &buffers_,
                       .bf16 = settings.bf16 && needs.curvature == optim::Curvature::none};
-  ForwardPass forward{model_.forward(batch.inputs, pass), {}};
-  forward.loss = settings.loss(forward.logits, batch.labels);
   // Read when the backward pass is under way: a device has its work then while the host waits for these.
-  const Tensor loss = forward.loss.detach(), logits = forward.logits.detach();
+  StepGraph::Results results;
+  const auto forward = [&](const nn::Batch& from) {
+    ForwardPass made{model_.forward(from.inputs, pass), {}};
+    made.loss = settings.loss(made.logits, from.labels);
+    return made;
+  };
   if (needs.curvature == optim::Curvature::none) {
-    grad({forward.loss}, parameters_.all(), {}, {.into = gradient_views_});
+    const auto both = [&](const nn::Batch& from) {
+      const ForwardPass made = forward(from);
+      const StepGraph::Results left{made.loss.detach(), made.logits.detach()};
+      grad({made.loss}, parameters_.all(), {}, {.into = gradient_views_});
+      return left;
+    };
+    results = settings.graph ? graph_.run(batch, pass.step, gradient_.view().data, both) : both(batch);
   } else {
     SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
                 "the Gauss-Newton diagonal is made for the cross-entropy loss");
-    diagonal_ = gradient_and_diagonal(model_.layout(), std::move(forward), parameters_.all(), gradient_views_, needs,
+    ForwardPass made = forward(batch);
+    results = {made.loss.detach(), made.logits.detach()};
+    diagonal_ = gradient_and_diagonal(model_.layout(), std::move(made), parameters_.all(), gradient_views_, needs,
                                       {settings.seed, pass.rank, pass.step});
   }
-  report.loss = to_doubles(loss.view())[0];
-  report.accuracy = share_correct(logits, batch.labels);
+  report.loss = to_doubles(results.loss.view())[0];
+  report.accuracy = share_correct(results.logits, batch.labels);
   report.samples = batch.size();
 }
 

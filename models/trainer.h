@@ -21,6 +21,7 @@
 #include <functional>
 
 #include "dist/scheme.h"
+#include "models/step_graph.h"
 #include "nn/data/loader.h"
 #include "nn/loss.h"
 #include "nn/module.h"
@@ -41,6 +42,8 @@ struct TrainerSettings {
   uint64_t seed = 1;       // of dropout masks and the estimates of the curvature
   // Activations in bf16 (nn::Pass). Steps that estimate the curvature are f32 as a whole.
   bool bf16 = false;
+  // On devices with graphs: steps without curvature are recorded and replayed (models/step_graph.h).
+  bool graph = false;
   // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
   bool skip_nonfinite = false;
   nn::Loss loss = nn::cross_entropy;
@@ -58,6 +61,8 @@ class Trainer {
   // Meets the other workers, trains, and delivers what is in flight.
   Status run(const TrainerSettings& settings);
   const Vec& theta() const { return theta_; }
+  // Steps whose pass was a recorded one.
+  int64_t replayed_steps() const { return graph_.replays(); }
   // What the run's results are measured on: own parameters, an average or the center.
   Result<Vec> evaluation_point();
 
@@ -82,6 +87,7 @@ class Trainer {
   nn::Parameters parameters_;
   nn::Buffers buffers_;
   std::vector<Tensor> gradient_views_;
+  StepGraph graph_;
   const bool mix_buffers_;
 };
 

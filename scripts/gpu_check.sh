@@ -156,10 +156,14 @@ part_torch() {
   OMP_NUM_THREADS=1 google_benchmark bench_train_train_step --device cuda --benchmark_filter="train_step/.*($cases)" \
     --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
   python3 scripts/bench/google_benchmark.py sinew <$work/bench_train_train_step.json >$work/torch.tsv || return 1
+  # The same steps, recorded and replayed.
+  OMP_NUM_THREADS=1 google_benchmark bench_train_train_step --device cuda --graph on --benchmark_filter="train_step/.*($cases)" \
+    --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
+  python3 scripts/bench/google_benchmark.py sinew_graphs <$work/bench_train_train_step.json >>$work/torch.tsv || return 1
   "$python" -c 'import torch' 2>/dev/null || { cat $work/torch.tsv; skip "python3 has no torch; only sinew was measured"; }
   "$python" scripts/bench/torch_train.py 4 $seconds "$cases" "${options[@]}" >>$work/torch.tsv || return 1
   if [ -z "$SINEW_GPU_DRY" ]; then  # by default PyTorch rounds the operands of convolutions to TF32
-    "$python" scripts/bench/torch_train.py 4 $seconds 'resnet20_b128|vgg16_b64' "${options[@]}" --no-tf32 >>$work/torch.tsv || return 1
+    "$python" scripts/bench/torch_train.py 4 $seconds '^(resnet20_b128|vgg16_b64)' "${options[@]}" --no-tf32 >>$work/torch.tsv || return 1
   fi
   python3 scripts/bench/table.py sinew <$work/torch.tsv
 }

@@ -1,8 +1,11 @@
 // Training steps (forward, backward, update) of the zoo's networks: SGD with momentum, and AdaHessian.
 //
 //   OMP_NUM_THREADS=1 bench_train_train_step --benchmark_filter=mlp1024
-//   bench_train_train_step --device cuda
+//   bench_train_train_step --device cuda [--graph on]
 //   bench_train_train_step --memory resnet20_b128 [--steps 5]
+//
+// --graph on: steps without curvature are recorded once and replayed (models/step_graph.h), each with a copy of its
+// batch.
 //
 // --memory prints two numbers of bytes: by how much the process's peak rose over the steps, from just before the first
 // one, and from before the model was made. scripts/bench_memory.sh does the same with PyTorch.
@@ -22,6 +25,7 @@
 #include "core/cpu/cpu_info.h"
 #include "core/ops.h"
 #include "models/curvature.h"
+#include "models/step_graph.h"
 #include "models/zoo/zoo.h"
 #include "nn/loss.h"
 #include "optim/optimizer.h"
@@ -31,6 +35,7 @@ namespace sinew {
 namespace {
 
 Device the_device = Device::cpu;
+bool use_graph = false;
 
 struct Case {
   std::string model;
@@ -77,10 +82,18 @@ class Step {
   void run() {
     const optim::Needs needs = optimizer_->needs();
     Vec diagonal;
-    if (needs.curvature == optim::Curvature::none)
+    if (needs.curvature == optim::Curvature::none && use_graph)
+      graph_.run({x_, labels_}, count_++, gradient_.view().data, [this](const nn::Batch& batch) {
+        const train::ForwardPass pass = forward(batch);
+        const train::StepGraph::Results results{pass.loss.detach(), pass.logits.detach()};
+        grad({pass.loss}, parameters_.all(), {}, {.into = views_});
+        return results;
+      });
+    else if (needs.curvature == optim::Curvature::none)
       backward();
     else
-      diagonal = train::gradient_and_diagonal(model_.layout(), forward(), parameters_.all(), views_, needs, {1, 0, 0});
+      diagonal = train::gradient_and_diagonal(model_.layout(), forward({x_, labels_}), parameters_.all(), views_, needs,
+                                              {1, 0, 0});
     optimizer_->step(weights_.mutable_view(), gradient_.mutable_view(), diagonal.mutable_view());
   }
 
@@ -110,21 +123,21 @@ class Step {
     };
     return agrees(1e-2) || agrees(1e-3) || agrees(1e-4);
   }
-  train::ForwardPass forward() {
+  train::ForwardPass forward(const nn::Batch& batch) {
     const nn::Pass settings{
         .parameters = parameters_, .training = true, .seed = 1, .buffers = &buffers_, .bf16 = bf16_};
-    train::ForwardPass pass{model_.forward(x_, settings), {}};
-    pass.loss = softmax_cross_entropy(pass.logits, labels_);
+    train::ForwardPass pass{model_.forward(batch.inputs, settings), {}};
+    pass.loss = softmax_cross_entropy(pass.logits, batch.labels);
     return pass;
   }
   // A step along the gradient away.
   double loss_at(double step) {
     axpby(step, gradient_.view(), 1, weights_.view(), weights_.mutable_view());
-    const double value = forward().loss.item<float>();
+    const double value = forward({x_, labels_}).loss.item<float>();
     axpby(-step, gradient_.view(), 1, weights_.view(), weights_.mutable_view());
     return value;
   }
-  void backward() { grad({forward().loss}, parameters_.all(), {}, {.into = views_}); }
+  void backward() { grad({forward({x_, labels_}).loss}, parameters_.all(), {}, {.into = views_}); }
 
   bool bf16_;
   nn::Model model_;
@@ -134,6 +147,8 @@ class Step {
   nn::Buffers buffers_;
   std::vector<Tensor> views_;
   Tensor x_, labels_;
+  train::StepGraph graph_;
+  uint64_t count_ = 0;
 };
 
 void train_step(benchmark::State& state, const Case& c) {
@@ -192,6 +207,7 @@ void print_growth(const std::string& name, int steps) {
 
 int run_main(int argc, char** argv) {
   the_device = bench::take_device(argc, argv);
+  use_graph = bench::take_option(argc, argv, "--graph") == "on";
   const std::string memory = bench::take_option(argc, argv, "--memory"),
                     steps = bench::take_option(argc, argv, "--steps");
   if (!memory.empty()) {

@@ -6,7 +6,7 @@
 // names:
 //
 //   SINEW_SHARED(type, name, [8][32])    shared array of fixed size; contents undefined (the emulation: NaN)
-//   SINEW_DYNAMIC_SHARED(type, name)     pointer to the launch's shared_bytes, 128-byte aligned; once per kernel
+//   SINEW_DYNAMIC_SHARED(type, name)     pointer to the launch's shared_bytes, 1024-byte aligned; once per kernel
 //   SINEW_UNROLL                         before a loop of constant length
 //   SINEW_DEVICE                         a function kernels call
 //   block_sync()                         barrier of all threads of the block
@@ -30,6 +30,20 @@
 //   to_tf32(x)                           x rounded to TF32 (10 bits of mantissa), as a register of the next
 //   mma_tf32(d[4], a[4], b[2])           d += a b, m16n8k8, inputs cut to TF32, sums in float
 //   mma_bf16(d[4], a[4], b[2])           d += a b, m16n8k16, two bf16 a register
+//
+// Of sm_90a alone; a warpgroup is four warps from a multiple of four on, all of whose threads take part.
+//   matrix_descriptor(shared, leading, stride)   an operand for wgmma in rows of 128 bytes, whose groups of 16 bytes
+//                                        lie at (group ^ row % 8); eight rows are a block of 1024 bytes, at a multiple
+//                                        of that. Along k, rows are the operand's and blocks `stride` bytes apart; else
+//                                        rows are k with 64 of the operand, blocks of 8 k are `stride` bytes apart and
+//                                        the next 64 `leading` bytes
+//   wgmma<n, transposed a, transposed b>(d[n / 2], a, b)   d += a b, m64 n k16 of bf16, in its own time; transposed:
+//                                        memory does not run along k. d[4 j + 2 i + e] is row 16 (warp % 4) + l / 4 + 8
+//                                        i, column 8 j + 2 (l % 4) + e
+//   wgmma_fence()                        before the first wgmma and where registers or memory were written by others
+//   wgmma_commit(), wgmma_wait<n>()      like copies: until all but the last n groups are done
+//   proxy_fence()                        the thread's writes to shared memory are there for wgmma (after a block_sync
+//                                        for that of others)
 #pragma once
 
 #include <stdint.h>
@@ -42,8 +56,8 @@
 #define SINEW_DEVICE __device__ __forceinline__
 #define SINEW_UNROLL _Pragma("unroll")
 #define SINEW_SHARED(type, name, extents) __shared__ type name extents
-#define SINEW_DYNAMIC_SHARED(type, name)                                  \
-  extern __shared__ __align__(128) unsigned char sinew_dynamic_shared_[]; \
+#define SINEW_DYNAMIC_SHARED(type, name)                                   \
+  extern __shared__ __align__(1024) unsigned char sinew_dynamic_shared_[]; \
   type* const name = reinterpret_cast<type*>(sinew_dynamic_shared_)
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -118,6 +132,35 @@ SINEW_DEVICE void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t
       "%3};"
       : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+SINEW_DEVICE uint64_t matrix_descriptor(const void* shared, uint32_t leading, uint32_t stride) {
+  return uint64_t(shared_address(shared) >> 4 & 0x3fffu) | uint64_t(leading >> 4 & 0x3fffu) << 16 |
+         uint64_t(stride >> 4 & 0x3fffu) << 32 | uint64_t(1) << 62;
+}
+SINEW_DEVICE void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+SINEW_DEVICE void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+template <int kPending>
+SINEW_DEVICE void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+SINEW_DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
+
+#include "cuda/device/wgmma.cuh"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+template <int kN, bool kTransposedA, bool kTransposedB>
+SINEW_DEVICE void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b) {
+  Wgmma<kN, kTransposedA, kTransposedB>::multiply(d, a, b);
+}
+// The registers may have changed since.
+template <int kCount>
+SINEW_DEVICE void wgmma_results(float (&d)[kCount]) {
+  SINEW_UNROLL
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

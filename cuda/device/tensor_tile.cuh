@@ -7,8 +7,9 @@
 // kind by load_matrices_transposed, or word by word of f32; the pads let none of them meet a bank twice.
 //
 // A loader copies slices of one operand: fetch(slice, k_left) starts the copies of the next slice, of which k_left or
-// kDepth k exist, with zeros outside the operand. It is a SliceAlongK or a SliceAlongX, which say how the slice lies in
-// shared memory and which part of it a thread copies. What an operand's extent in the tile counts is called x.
+// kDepth k exist, with zeros outside the operand. It is a slice along k or along x of the tile, which says how the
+// slice lies in shared memory and which part of it a thread copies. What an operand's extent in the tile counts is
+// called x.
 #pragma once
 
 #include "cuda/device/device.cuh"
@@ -49,7 +50,7 @@ struct Factors<bfloat16> {
 
 // [x][k].
 template <class Tile, int kExtent_>
-struct SliceAlongK {
+struct PaddedAlongK {
   using Element = typename Tile::Element;
   static constexpr int kWidth = Factors<Element>::kWidth;
   static constexpr int kExtent = kExtent_, kPitch = Tile::kDepth + kWidth, kElements = kExtent * kPitch;
@@ -82,7 +83,7 @@ struct SliceAlongK {
 
 // [k][x].
 template <class Tile, int kExtent_>
-struct SliceAlongX {
+struct PaddedAlongX {
   using Element = typename Tile::Element;
   static constexpr int kWidth = Factors<Element>::kWidth;
   static constexpr int kExtent = kExtent_, kPitch = kExtent + 8, kElements = Tile::kDepth * kPitch;
@@ -126,8 +127,18 @@ struct SliceAlongX {
   }
 };
 
+// How a tile keeps a slice in shared memory: [x][k] and [k][x].
+template <class Tile, int kExtent>
+using SliceAlongK = typename Tile::template AlongK<kExtent>;
+template <class Tile, int kExtent>
+using SliceAlongX = typename Tile::template AlongX<kExtent>;
+
 template <class Element_, int kExtentM_, int kExtentN_, int kWarpM_, int kWarpN_, int kMinBlocks_>
 struct TensorTile {
+  template <int kExtent>
+  using AlongK = PaddedAlongK<TensorTile, kExtent>;
+  template <int kExtent>
+  using AlongX = PaddedAlongX<TensorTile, kExtent>;
   using Element = Element_;
   static constexpr int kDepth = kTensorDepth<Element>;
   static constexpr int kExtentM = kExtentM_, kExtentN = kExtentN_, kMinBlocks = kMinBlocks_;

@@ -203,4 +203,61 @@ inline void mma_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[
       site);
 }
 
+// ---- wgmma ----
+
+inline uint64_t matrix_descriptor(const void* shared, uint32_t leading, uint32_t stride) {
+  return uint64_t{emulate::shared_offset(shared) >> 4 & 0x3fffu} | uint64_t{leading >> 4 & 0x3fffu} << 16 |
+         uint64_t{stride >> 4 & 0x3fffu} << 32 | uint64_t{1} << 62;
+}
+
+namespace detail {
+
+// Element (row, k) of an operand, as bf16's bits.
+inline float descriptor_element(uint64_t descriptor, bool transposed, int row, int k) {
+  const auto field = [&](int shift) { return static_cast<uint32_t>(descriptor >> shift & 0x3fffu) << 4; };
+  const uint32_t start = field(0), leading = field(16), stride = field(32);
+  if (descriptor >> 62 != 1) emulate::fail("wgmma: a descriptor without the swizzle of 128 bytes");
+  const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(k);
+  const uint32_t offset = start + (transposed ? r / 64 * leading + r % 64 * 2 + c / 8 * stride + c % 8 * 128
+                                              : r / 8 * stride + r % 8 * 128 + c * 2);
+  uint16_t bits;
+  memcpy(&bits, emulate::shared_at(offset ^ (offset >> 7 & 7u) << 4), 2);
+  return word_as_float(uint32_t{bits} << 16);
+}
+
+template <int kN>
+void multiply_group(const emulate::GroupProduct* const* lanes, int count) {
+  if (count != 32) emulate::fail("wgmma in a warp of fewer than 32 threads");
+  const emulate::GroupProduct& p = *lanes[0];
+  for (int l = 1; l < 32; ++l)
+    if (lanes[l]->a != p.a || lanes[l]->b != p.b) emulate::fail("wgmma: a warp's descriptors differ");
+  float a[16][16], b[16][kN];
+  for (int k = 0; k < 16; ++k) {
+    for (int m = 0; m < 16; ++m) a[m][k] = descriptor_element(p.a, p.transposed_a, p.warp * 16 + m, k);
+    for (int n = 0; n < kN; ++n) b[k][n] = descriptor_element(p.b, p.transposed_b, n, k);
+  }
+  for (int l = 0; l < 32; ++l)
+    for (int i = 0; i < kN / 2; ++i) {
+      float& d = lanes[l]->d[i];
+      for (int k = 0; k < 16; ++k) d += a[l / 4 + i / 2 % 2 * 8][k] * b[k][i / 4 * 8 + l % 4 * 2 + i % 2];
+    }
+}
+
+}  // namespace detail
+
+inline void wgmma_fence() {}
+inline void proxy_fence() {}
+template <int kN, bool kTransposedA, bool kTransposedB>
+void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, std::source_location site = std::source_location::current()) {
+  emulate::group_product({d, a, b, kTransposedA, kTransposedB, int(threadIdx.x) / 32 % 4, &detail::multiply_group<kN>},
+                         site);
+}
+inline void wgmma_commit() { emulate::group_product_commit(); }
+template <int kPending>
+void wgmma_wait(std::source_location site = std::source_location::current()) {
+  emulate::group_product_wait(kPending, site);
+}
+template <int kCount>
+void wgmma_results(float (&)[kCount]) {}
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS

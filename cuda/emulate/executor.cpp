@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/check.h"
@@ -24,7 +25,7 @@ constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
 constexpr int kWarpSize = 32;
 
 // Shared memory lies in an arena aligned to its own size, with gaps that are watched.
-constexpr size_t kArenaBytes = 256 * 1024, kGap = 128;
+constexpr size_t kArenaBytes = 256 * 1024, kGap = 128, kDynamicBegin = 1024;
 constexpr char kGapPattern = 0x5a;
 constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
@@ -51,8 +52,10 @@ struct Thread {
   State state = State::fresh;
   const char* waits_in = nullptr;
   std::source_location site;
-  std::vector<Copy> copies;  // not made yet
-  unsigned groups = 0;       // of copies, closed
+  std::vector<Copy> copies;                                 // not made yet
+  unsigned groups = 0;                                      // of copies, closed
+  std::vector<std::pair<GroupProduct, unsigned>> products;  // not made yet, and their groups
+  unsigned product_groups = 0;                              // closed
 };
 
 // The place where threads meet: the first to come names it, the others must come to the same.
@@ -110,10 +113,15 @@ class Executor {
   void block_barrier(const std::source_location& site);
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
-  void* dynamic_shared() const { return arena_ + kGap; }
+  void* dynamic_shared() const { return arena_ + kDynamicBegin; }
   void copy_async(void* shared, const void* global, size_t bytes);
   void copy_async_commit() { ++running_->groups; }
   void copy_async_wait(unsigned pending);
+  uint32_t shared_offset(const void* shared);
+  const void* shared_at(uint32_t offset);
+  void group_product(const GroupProduct& product, const std::source_location& site);
+  void group_product_commit() { ++running_->product_groups; }
+  void group_product_wait(unsigned pending, const std::source_location& site);
   [[noreturn]] void fail(const std::string& what) {
     report(what);
     throw Unwind{};
@@ -244,6 +252,8 @@ void Executor::prepare_block(const Index& block) {
     thread.state = State::fresh;
     thread.copies.clear();
     thread.groups = 0;
+    thread.products.clear();
+    thread.product_groups = 0;
     ready_.push_back(&thread);
   }
   for (Warp& warp : warps_) {
@@ -258,7 +268,7 @@ void Executor::prepare_block(const Index& block) {
   gaps_.assign(1, arena_);
   std::memset(arena_, kGapPattern, kGap);
   ASAN_POISON_MEMORY_REGION(arena_, kArenaBytes);
-  place_shared(config_.shared_bytes, kGap);
+  place_shared(config_.shared_bytes, kDynamicBegin);
 }
 
 void Executor::run_block(const Index& block) {
@@ -312,6 +322,7 @@ void Executor::end(Thread& thread) {
       return report(
           detail::concat("ends while ", meeting->arrived, " threads wait in ", place(meeting->what, meeting->site)));
   if (!thread.copies.empty()) return report("ends before asynchronous copies that it did not wait for");
+  if (!thread.products.empty()) return report("ends before a wgmma that it did not wait for");
   ++thread.warp->ended;
   ++ended_;
 }
@@ -372,6 +383,54 @@ void Executor::warp_collective(const char* what, void* record, WarpFunction func
   function(warp.records.data(), static_cast<int>(warp.members));
   for (unsigned i = 0; i < warp.members; ++i)
     if (warp.lanes[i] != &me) wake(*warp.lanes[i]);
+}
+
+uint32_t Executor::shared_offset(const void* shared) {
+  const auto at = static_cast<const char*>(shared);
+  if (at < arena_ || at >= arena_ + kArenaBytes) fail("a descriptor of memory that is not shared");
+  return static_cast<uint32_t>(at - arena_);
+}
+
+const void* Executor::shared_at(uint32_t offset) {
+  if (offset > kArenaBytes - 2) fail("wgmma reads beyond shared memory");
+  return arena_ + offset;
+}
+
+void Executor::group_product(const GroupProduct& product, const std::source_location& site) {
+  running_->products.emplace_back(product, running_->product_groups);
+  if (options_.lazy_copies) return;
+  ++running_->product_groups;  // by itself, and at once
+  group_product_wait(0, site);
+}
+
+// All lanes have issued the same products: each is made by the last of them to come.
+void Executor::group_product_wait(unsigned pending, const std::source_location& site) {
+  Thread& me = *running_;
+  struct Lane {
+    Thread* thread;
+    unsigned pending;
+    Executor* executor;
+  };
+  Lane lane{&me, pending, this};
+  warp_collective(
+      "wgmma", &lane,
+      [](void* const* lanes, int count) {
+        const auto products = [&](int i) -> auto& { return static_cast<Lane*>(lanes[i])->thread->products; };
+        const Thread& first = *static_cast<Lane*>(lanes[0])->thread;
+        size_t made = 0;
+        for (; made < first.products.size(); ++made) {
+          if (first.products[made].second + static_cast<Lane*>(lanes[0])->pending >= first.product_groups) break;
+          const GroupProduct* of_lanes[kWarpSize];
+          for (int i = 0; i < count; ++i) {
+            if (products(i).size() <= made) static_cast<Lane*>(lanes[0])->executor->fail("wgmma not by all lanes");
+            of_lanes[i] = &products(i)[made].first;
+          }
+          of_lanes[0]->multiply(of_lanes, count);
+        }
+        for (int i = 0; i < count; ++i)
+          products(i).erase(products(i).begin(), products(i).begin() + static_cast<std::ptrdiff_t>(made));
+      },
+      site);
 }
 
 // AddressSanitizer watches the gaps itself; elsewhere they hold a pattern, and a write is found when the block has
@@ -496,6 +555,15 @@ void* dynamic_shared() { return executor().dynamic_shared(); }
 void copy_async(void* shared, const void* global, size_t bytes) { executor().copy_async(shared, global, bytes); }
 void copy_async_commit() { executor().copy_async_commit(); }
 void copy_async_wait(unsigned pending) { executor().copy_async_wait(pending); }
+uint32_t shared_offset(const void* shared) { return executor().shared_offset(shared); }
+const void* shared_at(uint32_t offset) { return executor().shared_at(offset); }
+void group_product(const GroupProduct& product, const std::source_location& site) {
+  executor().group_product(product, site);
+}
+void group_product_commit() { executor().group_product_commit(); }
+void group_product_wait(unsigned pending, const std::source_location& site) {
+  executor().group_product_wait(pending, site);
+}
 void fail(const char* what) { executor().fail(what); }
 
 }  // namespace sinew::cuda::emulate

@@ -66,6 +66,21 @@ void* dynamic_shared();
 void copy_async(void* shared, const void* global, size_t bytes);
 void copy_async_commit();
 void copy_async_wait(unsigned pending);
+// Where in shared memory that is, for descriptors, and back.
+uint32_t shared_offset(const void* shared);
+const void* shared_at(uint32_t offset);
+// A warp's part of a wgmma: 16 rows of the product of two descriptors, added to d. Done when the group it is committed
+// in is waited for, or at once, like asynchronous copies (that a warpgroup's other warps come too is not checked).
+struct GroupProduct {
+  float* d;
+  uint64_t a, b;
+  bool transposed_a, transposed_b;
+  int warp;  // of the warpgroup
+  void (*multiply)(const GroupProduct* const* lanes, int count);
+};
+void group_product(const GroupProduct& product, const std::source_location& site);
+void group_product_commit();
+void group_product_wait(unsigned pending, const std::source_location& site);
 // Ends the launch with an Error about the running thread.
 [[noreturn]] void fail(const char* what);
 

@@ -6,11 +6,17 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <new>
+#include <vector>
 
 #include "cuda/emulate/executor.h"
 #include "cuda/launch.h"
+#include "cuda/memory_cache.h"
+#include "cuda/recording.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -63,6 +69,54 @@ void check_device(const char* attempted, const void* p, size_t bytes) {
               " are not (all) device memory");
 }
 
+// Keeps nothing but for graphs, so that every use after free is seen.
+MemoryCache& memory_cache() {
+  static MemoryCache& cache = *new MemoryCache;
+  return cache;
+}
+void give_back() {
+  memory_cache().empty({}, [](void* p, Stream) { memory().free(p); });
+}
+
+// What was recorded, to be done again in the same order.
+struct RecordedCalls {
+  std::vector<std::function<void()>> calls;
+  std::unique_ptr<MemoryCache::Kept> memory;
+};
+std::unique_ptr<RecordedCalls> recording;  // of the one thread that records
+
+// Does it, or records it.
+void enqueue(std::function<void()> call) {
+  if (Recording::here())
+    recording->calls.push_back(std::move(call));
+  else
+    call();
+}
+
+// A launch with copies of its arguments.
+class KeptLaunch {
+ public:
+  explicit KeptLaunch(const RawLaunch& what) : launch_(what) {
+    for (size_t i = 0; i < what.count; ++i) {
+      void* const copy = ::operator new(what.sizes[i], kAlignment);
+      std::memcpy(copy, what.arguments[i], what.sizes[i]);
+      values_.push_back(copy);
+    }
+    launch_.arguments = values_.data();
+  }
+  ~KeptLaunch() {
+    for (void* value : values_) ::operator delete(value, kAlignment);
+  }
+  KeptLaunch(const KeptLaunch&) = delete;
+  KeptLaunch& operator=(const KeptLaunch&) = delete;
+  const RawLaunch& launch() const { return launch_; }
+
+ private:
+  static constexpr std::align_val_t kAlignment{64};
+  RawLaunch launch_;
+  std::vector<void*> values_;
+};
+
 }  // namespace
 
 Result<int> device_count() { return 1; }
@@ -76,38 +130,86 @@ void device_select(int device) { SINEW_CHECK(device == 0, "cuda", "selecting dev
 
 Stream stream_create() { return std::malloc(1); }
 void stream_destroy(Stream stream) { std::free(stream); }
-void stream_synchronize(Stream) {}
+void stream_synchronize(Stream) { const DeviceUse use("waiting for the device"); }
 
-void* memory_allocate(size_t bytes, Stream) {
-  void* p = memory().allocate(bytes);
+void* memory_allocate(size_t bytes, Stream stream) {
+  const DeviceUse use;
+  void* p = memory_cache().take(bytes, stream);
+  if (p == nullptr) p = memory().allocate(bytes);
+  memory_cache().lend(p, bytes);
   std::memset(p, 0xFF, bytes);
+  if (Recording::here()) enqueue([=] { std::memset(p, 0xFF, bytes); });
   return p;
 }
 
-void memory_free(void* device, Stream) { memory().free(device); }
+void memory_free(void* device, Stream stream) {
+  const DeviceUse use;
+  memory_cache().give(device, stream);
+  give_back();
+}
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream) {
+  const DeviceUse use("copying to the device");
   check_device("copying to the device", device, bytes);
   std::memcpy(device, host, bytes);
 }
 
 void copy_to_host(void* host, const void* device, size_t bytes, Stream) {
+  const DeviceUse use("copying to the host");
   check_device("copying to the host", device, bytes);
   std::memcpy(host, device, bytes);
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream) {
-  check_device("copying on the device, to", to, bytes);
-  check_device("copying on the device, from", from, bytes);
-  std::memcpy(to, from, bytes);
+  const DeviceUse use;
+  enqueue([=] {
+    check_device("copying on the device, to", to, bytes);
+    check_device("copying on the device, from", from, bytes);
+    std::memcpy(to, from, bytes);
+  });
 }
 
 void memory_set(void* device, int byte, size_t bytes, Stream) {
-  check_device("setting", device, bytes);
-  std::memset(device, byte, bytes);
+  const DeviceUse use;
+  enqueue([=] {
+    check_device("setting", device, bytes);
+    std::memset(device, byte, bytes);
+  });
 }
 
-void launch_raw(const RawLaunch& what) {
+void record_begin(Stream) {
+  Recording::instance().mutex.lock();
+  Recording::here() = true;
+  memory_cache().record();
+  recording = std::make_unique<RecordedCalls>();
+}
+
+RecordedWork record_end(Stream stream, bool keep) {
+  std::unique_ptr<RecordedCalls> calls = std::move(recording);
+  calls->memory = memory_cache().stop();
+  Recording::here() = false;
+  Recording::instance().mutex.unlock();
+  if (keep) return calls.release();
+  memory_cache().forget(*calls->memory, stream);
+  give_back();
+  return nullptr;
+}
+
+void record_launch(RecordedWork work, Stream) {
+  const DeviceUse use;
+  for (const std::function<void()>& call : static_cast<RecordedCalls*>(work)->calls) enqueue(call);
+}
+
+void record_release(RecordedWork work, Stream stream) {
+  const DeviceUse use;
+  const std::unique_ptr<RecordedCalls> calls(static_cast<RecordedCalls*>(work));
+  memory_cache().forget(*calls->memory, stream);
+  give_back();
+}
+
+namespace {
+
+void run(const RawLaunch& what) {
   for (size_t i = 0; i < what.count; ++i) {
     if (!what.is_pointer[i]) continue;
     void* p = nullptr;
@@ -125,6 +227,14 @@ void launch_raw(const RawLaunch& what) {
         l.call(l.function, l.arguments);
       },
       const_cast<RawLaunch*>(&what));
+}
+
+}  // namespace
+
+void launch_raw(const RawLaunch& what) {
+  const DeviceUse use;
+  if (!Recording::here()) return run(what);
+  enqueue([kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -67,15 +67,22 @@ struct MixedKey {
   PhiloxBlock block;
 };
 // A thread makes four neighbouring elements, which are written in groups of 16 bytes when `aligned`.
-// Parameters: n, key, p0, p1, y, aligned. Any one-dimensional grid.
+// recorded: where the key is instead, unless null (cuda/graph.h).
+// Parameters: n, key, recorded, p0, p1, y, aligned. Any one-dimensional grid.
 template <class T>
-using RandomKernel = Kernel<int64_t, MixedKey, T, T, T*, bool>;
+using RandomKernel = Kernel<int64_t, MixedKey, const MixedKey*, T, T, T*, bool>;
 template <class T>
 RandomKernel<T> random_kernel(RandomDist dist);
-// Parameters: n, key, keep, 1 / keep, x, y, aligned. Any one-dimensional grid.
+// Parameters: n, key, recorded, keep, 1 / keep, x, y, aligned. Any one-dimensional grid.
 template <class T>
-using DropoutKernel = Kernel<int64_t, MixedKey, float, Wide<T>, const T*, T*, bool>;
+using DropoutKernel = Kernel<int64_t, MixedKey, const MixedKey*, float, Wide<T>, const T*, T*, bool>;
 template <class T>
 DropoutKernel<T> dropout_kernel();
+// to[i] = keys.at[i] for i < n. One block of kKeysOfLaunch threads.
+inline constexpr unsigned kKeysOfLaunch = 128;
+struct Keys {
+  MixedKey at[kKeysOfLaunch];
+};
+Kernel<int, Keys, MixedKey*> write_keys_kernel();
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

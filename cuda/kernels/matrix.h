@@ -59,6 +59,10 @@ GemmKernel<float> gemm_tensor_kernel(bool trans_a, bool trans_b);
 template <class C>
 GemmKernel<bfloat16, C> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large);
 
+// gemm_wgmma.cu: the same by wgmma, of sm_90a alone. Tiles of 128 x 256 (large) or 128 x 128.
+template <class C>
+GemmKernel<bfloat16, C> gemm_wgmma_kernel(bool trans_a, bool trans_b, bool large);
+
 // ---- gemm_pack.cu ----
 
 // Matrices of f32 or bf16 as matrices of bf16 with whole rows of 16 bytes, zeros where x has nothing: rows_to >= rows
@@ -83,6 +87,12 @@ inline constexpr unsigned kGemmFinishThreads = 256;
 template <class T, class C = T>
 Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel();
 
+// Whether products of bf16 use wgmma, where the device has it: by default for shapes whose tiles fill a GPU. Tests and
+// benchmarks say otherwise.
+enum class WgmmaUse : uint8_t { never, filling, always };
+WgmmaUse wgmma_use();
+void set_wgmma_use(WgmmaUse use);
+
 // The table's entry with a tile of the caller's choice, for benchmarks.
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
 
@@ -93,6 +103,8 @@ Kernel<const uint32_t*, const uint32_t*, float*> mma_probe_kernel(bool bf16);
 // words[4 l + i] is the row lane l points to; registers[4 l + i] what it gets.
 Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel(bool transposed);
 Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
+// gemm_wgmma.cu: a warpgroup, m64n64k16; A and B as 8 KB of shared memory each; d[32 thread + i] is a register.
+Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b);
 
 // ---- conv.cu ----
 
@@ -128,6 +140,7 @@ struct CorrelationShape {
   int target_step_h, target_step_w;          // between neighbouring pixels of a part
   int64_t source_image, target_image;        // elements
   int parts, slices, share;                  // slices: of all parts together, where shares are dealt out
+  int chunk;                                 // on the tensor cores: of the summed indices, for each blockIdx.z
   bool relu;
   bool accumulate;   // target += instead of =; what is added is rounded first
   bool pack_target;  // target and outputs allow accesses of 16 bytes
@@ -157,6 +170,12 @@ CorrelationKernel<T> correlation_kernel(bool forward, bool pack, ConvTile tile, 
 inline constexpr unsigned kFinishThreads = 256;
 template <class T>
 Kernel<const T*, const T*, T*, CorrelationShape, CorrelationParts, int, int> correlation_finish_kernel();
+
+// The second pass of the tensor cores' tiles in chunks: sums are (chunks, parts, tiles of the largest part, tile_m,
+// tile_n), added in the order of the chunks. Parameters: sums, chunks, bias, target, shape, parts, tile_m, tile_n.
+// blockIdx.x: tile, blockIdx.y: part, blockIdx.z: groups of 4 kFinishThreads elements of a tile. T: the target's.
+template <class T>
+Kernel<const float*, int, const float*, T*, CorrelationShape, CorrelationParts, int, int> chunks_finish_kernel();
 
 // For benchmarks and tests: what conv.cpp would choose otherwise. blocks: of shares; 0: whole tiles.
 struct ConvChoice {
@@ -232,5 +251,8 @@ template <class T>
 CorrelationKernel<T> correlation_tensor_kernel(bool forward, int64_t pixels, int64_t outputs);
 template <class T>
 ConvDwKernel<T> conv_dw_tensor_kernel(int64_t filters);
+// conv_wgmma.cu: the same of bf16 by wgmma, of sm_90a alone. tile_n: 256, 128 or 64 outputs.
+CorrelationKernel<bfloat16> correlation_wgmma_kernel(bool forward, int tile_n);
+ConvDwKernel<bfloat16> conv_dw_wgmma_kernel(int64_t filters);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

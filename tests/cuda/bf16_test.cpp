@@ -11,6 +11,7 @@
 #include "core/autograd.h"
 #include "core/ops.h"
 #include "core/vec.h"
+#include "cuda/kernels/matrix.h"
 #include "tests/cuda/support.h"
 #include "tests/support/conv_definition.h"
 
@@ -181,13 +182,32 @@ TEST(CudaBf16Gemm, BiasActivationsBatchesAndOffsets) {
   check({.m = 16, .n = 24, .k = 32, .f32_operand = F32Operand::a, .offset = 1});
 }
 
+struct Using {
+  explicit Using(cuda::WgmmaUse use) { cuda::set_wgmma_use(use); }
+  ~Using() { cuda::set_wgmma_use(cuda::WgmmaUse::filling); }
+  Using(const Using&) = delete;
+  Using& operator=(const Using&) = delete;
+};
+
 TEST(CudaBf16Gemm, LargeTilesAndChunksOfK) {
   SINEW_NEEDS_CUDA();
-  check({.m = 72, .n = 40, .k = 40, .trans_b = true, .f32_operand = F32Operand::b, .batch = 129});  // 128 x 128
-  check({.m = 40, .n = 72, .k = 40, .trans_a = true, .batch = 129});
-  check({.m = 136, .n = 130, .k = 40, .batch = 33});
+  {
+    const Using mma(cuda::WgmmaUse::never);
+    check({.m = 72, .n = 40, .k = 40, .trans_b = true, .f32_operand = F32Operand::b, .batch = 129});  // 128 x 128
+    check({.m = 136, .n = 130, .k = 40, .trans_a = true, .batch = 33});
+  }
   check_transposes({.m = 10, .n = 72, .k = 530});
   check({.m = 12, .n = 8, .k = 520, .f32_operand = F32Operand::b, .bias = true, .act = Activation::relu, .pad = 4});
+}
+
+// Ragged edges of both tiles, several slices deep, sums in chunks.
+TEST(CudaBf16Gemm, Wgmma) {
+  SINEW_NEEDS_CUDA();
+  const Using wgmma(cuda::WgmmaUse::always);
+  in_all_orders([] { check_transposes({.m = 72, .n = 40, .k = 270}); });
+  check_transposes({.m = 136, .n = 264, .k = 72, .f32_operand = F32Operand::b});
+  check({.m = 130, .n = 100, .k = 40, .bias = true, .act = Activation::relu, .batch = 2});
+  check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
 }
 
 TEST(CudaBf16Gemm, EmptySums) {
@@ -289,16 +309,32 @@ TEST(CudaBf16Conv, OddChannelsAndUnalignedPointers) {
     check(c);
 }
 
-// Ragged edges of every tile of conv_tensor.cu and conv_dw_tensor.cu.
+// Ragged edges of the tiles of conv_tensor.cu and conv_dw_tensor.cu.
 TEST(CudaBf16Conv, EveryTile) {
   SINEW_NEEDS_CUDA();
+  const Using mma(cuda::WgmmaUse::never);
   check({1, 19, 7, 8, 40, 3, 3, 1, 1, 1, 1});                   // 64 x 32; dw 64 x 64
   check({1, 131, 131, 8, 24, 1, 1});                            // 128 x 32; dw 32 x 64, chunks
   check({1, 131, 131, 8, 40, 1, 1}, Which::forward);            // 128 x 64
-  check({1, 131, 131, 40, 8, 1, 1}, Which::backward);           // 128 x 64
-  check({1, 93, 93, 8, 136, 1, 1}, Which::forward);             // 128 x 128
   check({1, 93, 93, 136, 8, 1, 1}, Which::backward);            // 128 x 128
   check({1, 9, 9, 8, 136, 3, 3, 1, 1, 1, 1}, Which::backward);  // dw 128 x 128
+}
+
+// Of conv_wgmma.cu: several slices deep, every width, strides whose parts differ in taps.
+TEST(CudaBf16Conv, Wgmma) {
+  SINEW_NEEDS_CUDA();
+  const Using wgmma(cuda::WgmmaUse::always);
+  in_all_orders([] { check({2, 9, 8, 16, 40, 3, 3, 1, 1, 1, 1}); });  // 64; dw 64 x 128
+  check({2, 9, 9, 40, 72, 3, 3, 2, 2, 1, 1});                         // 128, towards x 64
+  check({1, 12, 12, 72, 136, 1, 1});                                  // 256, towards x 128; dw 128 x 128
+}
+
+// Few pixels and long sums, which several blocks share.
+TEST(CudaBf16Conv, ChunksOfSums) {
+  SINEW_NEEDS_CUDA();
+  check({2, 4, 5, 64, 72, 3, 3, 1, 1, 1, 1});
+  check({2, 5, 4, 64, 70, 3, 3, 2, 2, 1, 1});
+  check({1, 3, 3, 520, 36, 1, 1});
 }
 
 // ---- everything else: the device's f32, rounded once ----

@@ -328,6 +328,7 @@ TEST(CudaConvTensor, EveryTile) {
   check_tensor({1, 93, 93, 4, 132, 1, 1}, Which::forward);             // 128 x 128
   check_tensor({1, 93, 93, 132, 4, 1, 1}, Which::backward);            // 128 x 128
   check_tensor({1, 9, 9, 4, 132, 3, 3, 1, 1, 1, 1}, Which::backward);  // dw 128 x 128
+  check_tensor({2, 4, 5, 64, 72, 3, 3, 1, 1, 1, 1});                   // sums in chunks
 }
 
 // The setting reaches the entries: factors that TF32 does not hold are rounded.

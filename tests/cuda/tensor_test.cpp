@@ -147,6 +147,62 @@ TEST(CudaTensor, LoadMatricesTransposedHoldsTheManualsElements) {
   });
 }
 
+// wgmma: operands as images of shared memory, in rows of 128 bytes whose groups of 16 bytes lie at (group ^ row % 8)
+// ("Swizzling modes", "Strides" of the manual's matrix descriptors); d after "Register fragments, D, m64nNk16".
+class WgmmaProbe {
+ public:
+  WgmmaProbe(bool transposed_a, bool transposed_b) : transposed_{transposed_a, transposed_b} {}
+  // (64, 16) times (16, 64); rows of b are its columns.
+  Matrix multiply(Matrix a, Matrix b) const {
+    const DeviceArray<uint16_t> at_a(image(a, transposed_[0])), at_b(image(b, transposed_[1]));
+    const DeviceArray<float> at_d(64 * 64);
+    cuda::launch(cuda::wgmma_probe_kernel(transposed_[0], transposed_[1]), {1}, {128}, 2 * 8192, cuda::stream(),
+                 at_a.data(), at_b.data(), at_d.data());
+    const std::vector<float> got = at_d.read();
+    Matrix d = zeros(64, 64);
+    for (int thread = 0; thread < 128; ++thread)
+      for (int i = 0; i < 32; ++i) {
+        const int warp = thread / 32, lane = thread % 32;
+        at(d, 16 * warp + (lane >> 2) + 8 * (i / 2 % 2), 8 * (i / 4) + 2 * (lane % 4) + (i & 1)) =
+            got[static_cast<size_t>(thread * 32 + i)];
+      }
+    return d;
+  }
+
+ private:
+  static std::vector<uint16_t> image(Matrix& m, bool transposed) {
+    std::vector<uint16_t> bytes(4096, 0x7fc0);  // NaN where nothing may be read
+    for (int x = 0; x < 64; ++x)
+      for (int k = 0; k < 16; ++k) {
+        const int row = transposed ? k : x, column = transposed ? x : k;
+        bytes[static_cast<size_t>(row * 64 + (column / 8 ^ row % 8) * 8 + column % 8)] =
+            static_cast<uint16_t>(std::bit_cast<uint32_t>(at(m, x, k)) >> 16);
+      }
+    return bytes;
+  }
+  bool transposed_[2];
+};
+
+TEST(CudaTensor, WgmmaHoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "wgmma is of sm_90a";
+  for (const bool transposed_a : {false, true})
+    for (const bool transposed_b : {false, true}) {
+      const WgmmaProbe probe(transposed_a, transposed_b);
+      Matrix all = zeros(64, 16);  // small integers, all different in a column and in a row
+      for (int x = 0; x < 64; ++x)
+        for (int k = 0; k < 16; ++k) at(all, x, k) = static_cast<float>(1 + (x * 3 + k * 5) % 251);
+      for (const int x : {0, 5, 7, 8, 15, 16, 33, 63})
+        for (int k = 0; k < 16; k += x == 5 ? 1 : 5) {
+          Matrix one = zeros(64, 16), row = zeros(64, 64), column = zeros(64, 64);
+          at(one, x, k) = 1;
+          for (int i = 0; i < 64; ++i) at(row, x, i) = at(column, i, x) = at(all, i, k);
+          ASSERT_EQ(probe.multiply(one, all), row) << "A (" << x << ", " << k << ")" << transposed_a << transposed_b;
+          ASSERT_EQ(probe.multiply(all, one), column) << "B (" << x << ", " << k << ")" << transposed_a << transposed_b;
+        }
+    }
+}
+
 TEST(CudaTensor, RoundingToTf32) {
   SINEW_NEEDS_CUDA();
   const float inf = std::numeric_limits<float>::infinity();
