@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kFinishThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kFinishThreads)
+__global__ void __launch_bounds__(kFinishThreads, 6)
     finish_chunks(const float* __restrict__ sums, int chunks, const float* __restrict__ bias, T* __restrict__ target,
                   CorrelationShape shape, CorrelationParts parts, int tile_m, int tile_n) {
   const CorrelationPart& part = parts.at[blockIdx.y];
