@@ -29,12 +29,12 @@ SPECIAL = {"mma.sync tf32": r"mma\.sync\S*tf32", "mma.sync bf16": r"mma\.sync\S*
            "ldmatrix": r"ldmatrix\.sync", "cp.async": r"cp\.async\.c"}
 
 
-def special_instructions(words, folder):
+def special_instructions(words, folder, arch):
     with tempfile.NamedTemporaryFile(suffix=".ptx") as ptx:
         words = list(words)
         words[words.index("-o") + 1] = ptx.name
         words = [w for w in words if w != "-c" and not w.startswith(("-gencode", "--generate-code", "-Xptxas"))]
-        run = subprocess.run(words + ["-ptx", f"-arch={args.arch}"], cwd=folder, text=True, stdout=subprocess.PIPE,
+        run = subprocess.run(words + ["-ptx", f"-arch={arch}"], cwd=folder, text=True, stdout=subprocess.PIPE,
                              stderr=subprocess.STDOUT)
         if run.returncode != 0:
             sys.exit(f"nvcc -ptx failed\n{run.stdout[-2000:]}")
@@ -58,7 +58,8 @@ def report(entry):
         sys.exit(f"{entry['file']}: nvcc failed\n{run.stdout[-2000:]}")
     special = {}
     if "tensor" in os.path.basename(entry["file"]) or "mma" in open(entry["file"]).read():
-        special = special_instructions(words, entry["directory"])
+        arch = args.arch + ("a" if "wgmma" in os.path.basename(entry["file"]) else "")
+        special = special_instructions(words, entry["directory"], arch)
     return os.path.basename(entry["file"]), run.stdout, special
 
 
