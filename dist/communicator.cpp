@@ -158,8 +158,8 @@ class Communicator::Pass {
   Status status_;
 };
 
-Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline)
-    : world_(world), members_(std::move(members)), deadline_(deadline) {
+Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t channel)
+    : world_(world), members_(std::move(members)), deadline_(deadline), round_(channel << 48) {
   auto me = std::find(members_.begin(), members_.end(), world.rank());
   SINEW_CHECK(me != members_.end(), "communicator", "rank ", world.rank(), " is not among the members");
   index_ = static_cast<int>(me - members_.begin());

@@ -16,7 +16,8 @@ namespace sinew::dist {
 
 class Communicator {
  public:
-  Communicator(World& world, std::vector<Rank> members, Nanos deadline);
+  // A rank that is in several groups gives each a `channel` of its own, below 2^16.
+  Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t channel = 0);
 
   int size() const { return static_cast<int>(members_.size()); }
   int index() const { return index_; }  // of this node among the members
@@ -36,7 +37,7 @@ class Communicator {
   std::vector<Rank> members_;
   Nanos deadline_;
   int index_ = -1;
-  uint64_t round_ = 0;  // names each collective, so that stragglers' messages are told apart
+  uint64_t round_;  // names each collective, so that stragglers' messages are told apart
 };
 
 }  // namespace sinew::dist

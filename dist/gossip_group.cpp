@@ -83,9 +83,11 @@ Status GossipGroup::start(VecView theta) {
   return Status::Ok();
 }
 
-Result<int64_t> GossipGroup::adopt(VecView theta) {
-  for (int i = 1; i < workers_; ++i) {
-    const Rank peer = (world_.rank() + i) % workers_;
+Result<int64_t> GossipGroup::adopt(VecView theta, Rank first) {
+  if (first == kAnyRank) first = world_.rank() + 1;
+  for (int i = 0; i < workers_; ++i) {
+    const Rank peer = (first + i) % workers_;
+    if (peer == world_.rank()) continue;
     if (is_lost(world_.peer(peer)) && world_.peer(peer) != PeerState::left) continue;
     const Received r = ask(peer, now, deadline_);
     if (!r.ok()) continue;

@@ -3,6 +3,7 @@
 #include <bit>
 
 #include "dist/schemes/center_scheme.h"
+#include "dist/schemes/leader.h"
 #include "dist/schemes/schemes.h"
 #include "dist/schemes/tree.h"
 
@@ -41,6 +42,10 @@ constexpr Entry kSchemes[] = {
     {"local_sgd", false,
      "steps of one's own, then an outer optimizer on the workers' mean move: Local SGD, SlowMo, BMUF, Lookahead, "
      "DiLoCo"},
+    {"lsgd", false,
+     "workers are pulled toward the one with the lowest loss, in groups and over all (Teng et al. 2019, "
+     "arXiv:1905.10395)"},
+    {"lgd", false, "lsgd for exact losses and gradients: every step pulls, from the parameters before the gradient"},
     {"asgd", false, "workers train alone, each measured on the mean of all its parameters so far"},
     {"mvasgd", false, "workers train alone, each measured on a moving average of its parameters"},
     {"msgd", false, "local for a Nesterov momentum optimizer: the sequential baseline of eamsgd; use with nag"},
@@ -84,6 +89,9 @@ uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   real(w.kappa, w.s0, w.score_sign);
   for (double c : w.coefficients) real(c);
   whole(w.warmup_rounds, w.peers);
+  real(o.pull, o.pull_global, o.proximal, o.proximal_global);
+  whole(o.period_global, o.loss_window);
+  text(o.groups), text(o.leader);
   return h;
 }
 
@@ -128,7 +136,8 @@ Status serve_all(CenterNode& center, const World& world) {
 
 bool takes_workers_back(const SchemeOptions& options) {
   if (options.global_average_every > 0) return false;
-  return needs_center(options) || is_alone(options) || is_gossip(options.name);
+  return needs_center(options) || is_alone(options) || is_gossip(options.name) ||
+         (options.name == "lsgd" && options.mode == "async");
 }
 
 bool needs_center(const SchemeOptions& options) {
@@ -192,6 +201,7 @@ Status validate(const SchemeOptions& o) {
     return bad("outer_momentum = ", o.outer_momentum, "; allowed are 0 and more, below 1");
   if (!(o.average_rate >= 0 && o.average_rate <= 1))
     return bad("average_rate = ", o.average_rate, "; allowed are 0 to 1");
+  SINEW_RETURN_IF_ERROR(validate_leader(o));
   return validate_gossip(o);
 }
 
@@ -216,6 +226,9 @@ std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, 
   if (o.name == "easgd" || o.name == "eamsgd") return make_elastic(o, world, size, dtype, device);
   if (o.name == "local_sgd") return make_local_sgd(o, world, size, dtype, device);
   if (o.name == "easgd_tree") return make_tree_leaf(o, world, size, dtype, device);
+  if (is_leader_scheme(o.name))
+    return o.mode == "async" ? make_leader_async(o, world, size, dtype, device)
+                             : make_leader_sync(o, world, size, dtype, device);
   if (needs_center(o)) return make_downpour(o, world, size, dtype, device);
   auto scheme = is_alone(o) ? make_alone(o, size, dtype) : make_gossip(o, world, size, dtype, device);
   return o.global_average_every > 0 ? make_global_average(o, world, std::move(scheme)) : std::move(scheme);

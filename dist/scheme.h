@@ -1,7 +1,7 @@
 // A scheme: how loosely coupled workers keep their parameters together. The trainer calls the hooks of one step
 // in this order (architecture, section 3):
 //
-//   before_step(step, theta) -> gradient -> reduce(gradient) -> optimizer -> after_step(step, theta)
+//   before_step(step, theta) -> gradient -> observe(loss) -> reduce(gradient) -> optimizer -> after_step(step, theta)
 //
 // Invariants
 //  - theta belongs to the training thread; a scheme writes it only in start, before_step (when mixes() == before),
@@ -27,6 +27,16 @@
 #include "dist/world.h"
 
 namespace sinew::dist {
+
+// What a worker did in one round of a leader scheme.
+struct LeaderRound {
+  int64_t round = 0;
+  Rank local = kAnyRank, global = kAnyRank;  // whom it followed, or itself; kAnyRank: nobody
+  double loss = 0;                           // that it stood for election with
+  double distance = 0;                       // from the first of them, before its pull
+  int64_t steps = 0;                         // its own since the round before
+};
+using RoundLog = std::function<void(const LeaderRound&)>;
 
 struct SchemeOptions {
   std::string name = "local";  // scheme_names()
@@ -63,7 +73,18 @@ struct SchemeOptions {
   std::string direction = "pull";    // gossiping_sgd: pull | push
   int64_t overlap = 0;               // push-sum: steps between sending and taking in
   int64_t global_average_every = 0;  // steps; 0: never
-  Nanos deadline = 10 * kSecond;     // longest wait for one exchange or collective step
+  // lsgd, lgd (dist/schemes/leader.h).
+  double pull = 0.1, pull_global = 0.1;       // toward the leader of the group, and of all
+  int64_t period_global = -1;                 // steps, a multiple of the period; < 0: 2 x period
+  std::string groups;                         // leader_groups()
+  int64_t host = 0;                           // of groups `hosts`: the same on all workers of one host, 0 to 2^31
+  std::string leader = "running_train";       // chosen by: running_train | probe_batch
+  int64_t loss_window = 10;                   // lsgd, running_train: losses in the mean
+  double proximal = 0, proximal_global = 0;   // lsgd: pulls of a whole period, in parts after each step
+  std::function<double(ConstVecView)> probe;  // probe_batch: the loss of a batch that is the same for all workers
+  double probe_cost = 1;                      // of one such loss, in steps
+  RoundLog on_round = {};                     // gets each round of this worker, on the training thread
+  Nanos deadline = 10 * kSecond;              // longest wait for one exchange or collective step
   uint64_t seed = 1;
   uint64_t fingerprint = 0;  // of the parameter layout and the configuration
 };
@@ -99,6 +120,8 @@ class Scheme {
   // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else
   // nothing.
   virtual Status reduce(VecView statistic) { return Status::Ok(); }
+  // The loss of the step's batch, at the parameters before the step. Between the gradient and after_step().
+  virtual void observe(double loss) {}
   // Whether reduce() combines anything: every worker must then step with what it returns, so that they stay equal.
   virtual bool reduces() const { return false; }
   virtual Status after_step(int64_t step, VecView theta) { return Status::Ok(); }

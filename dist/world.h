@@ -106,7 +106,12 @@ enum class Tag : uint16_t {
   center_score = 30,  // dynamic weighting: how suspicious a worker looks (dist/weighting.h)
   tree_push = 31,     // parameters, up or down a tree (dist/schemes/tree.h)
   tree_fetch = 32,
-  tree_ack = 33,  // reply to tree_fetch
+  tree_ack = 33,    // reply to tree_fetch
+  leader_ask = 40,  // 40 to 42: dist/schemes/leader_tickets.h
+  leader_join = 41,
+  leader_answer = 42,
+  leader_fetch = 43,  // 43, 44: dist/schemes/leader_async.cpp
+  leader_parameters = 44,
   test = 100,
 };
 

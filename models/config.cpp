@@ -72,7 +72,7 @@ Result<std::string> read_text(const std::string& path) {
 // The one that the scheme's paper uses.
 const char* optimizer_of(const std::string& scheme) {
   if (scheme == "eamsgd" || scheme == "msgd") return "nag";
-  return scheme.ends_with("downpour") || scheme == "asgd" || scheme == "mvasgd" ? "sgd" : "momentum";
+  return scheme.ends_with("downpour") || scheme == "asgd" || scheme == "mvasgd" || scheme == "lgd" ? "sgd" : "momentum";
 }
 
 // Settings that nobody gave follow from the others.
@@ -87,7 +87,8 @@ void derive(Configuration& configuration) {
   derive("scheme.name", [&] { o.scheme.name = o.run.workers == 1 ? "local" : "easgd"; });
   const std::string& scheme = o.scheme.name;
   derive("scheme.period", [&] {
-    const bool every_step = scheme == "dpsgd" || scheme == "sgp" || scheme == "adpsgd" || scheme == "mdownpour";
+    const bool every_step =
+        scheme == "dpsgd" || scheme == "sgp" || scheme == "adpsgd" || scheme == "mdownpour" || scheme == "lgd";
     o.scheme.period = every_step || configuration.given("scheme.probability") ? 1 : 10;
   });
   derive("scheme.outer_momentum", [&] { o.scheme.outer_momentum = scheme == "mdownpour" ? 0.99 : 0.9; });
@@ -97,6 +98,7 @@ void derive(Configuration& configuration) {
     else
       o.scheme.alpha = 0.9 / (scheme == "easgd_tree" ? static_cast<double>(o.scheme.fan_out + 1) : workers);
   });
+  derive("scheme.period_global", [&] { o.scheme.period_global = 2 * o.scheme.period; });
   derive("scheme.far_period", [&] { o.scheme.far_period = 10 * o.scheme.period; });
   derive("scheme.kappa", [&] { o.scheme.kappa = 3 * o.scheme.alpha; });
   derive("scheme.update_order", [&] { o.scheme.update_order = o.scheme.weighting == "fixed" ? "pre" : "post"; });

@@ -27,9 +27,9 @@ struct MetricsRecord {
   double virtual_seconds = 0;                  // simulated time; 0 in a real run
   int64_t bytes_sent = 0, bytes_received = 0;  // by this node, so far
   int worker = 0;
-  std::string measured = "own";  // own, average or center: which parameters; exchange: the weights of one
+  std::string measured = "own";  // own, average or center: which parameters; exchange, round: what happened in one
   // loss, accuracy (training, since the last record), test_loss, test_accuracy, lr, ...; of an exchange h1, h2, score,
-  // distance
+  // distance; of a round with a leader round, leader, leader_of_all (-1: none), own_loss, distance, steps
   std::vector<std::pair<std::string, double>> values;
   std::string reason;  // of what happened, where there is one to give; empty: not written
 

@@ -1,10 +1,14 @@
 #include "models/node.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 
+#include "core/philox.h"
 #include "core/sha256.h"
 #include "models/component_options.h"
 #include "models/recalibrate.h"
@@ -77,6 +81,24 @@ class Recorder {
                  {{"h1", w.worker}, {"h2", w.center}, {"score", w.score}, {"distance", contact.distance}}, w.reason);
   }
 
+  // A round of a leader scheme.
+  Status add(int64_t step, const dist::LeaderRound& round) {
+    const bool nobody = round.local == dist::kAnyRank && round.global == dist::kAnyRank;
+    if (nobody && context_.on_note)
+      context_.on_note(world_.rank(), detail::concat("round ", round.round,
+                                                     ": no leader to follow; none has a finite loss, or it did not "
+                                                     "answer, or this worker is suppressed"));
+    if (!context_.metrics) return Status::Ok();
+    return write(step, "round",
+                 {{"round", static_cast<double>(round.round)},
+                  {"leader", static_cast<double>(round.local)},
+                  {"leader_of_all", static_cast<double>(round.global)},
+                  {"own_loss", round.loss},
+                  {"distance", round.distance},
+                  {"steps", static_cast<double>(round.steps)}},
+                 nobody ? "no_leader" : "");
+  }
+
  private:
   Status write(int64_t step, const std::string& measured, std::vector<std::pair<std::string, double>> values,
                const std::string& reason = {}) {
@@ -102,6 +124,40 @@ class Recorder {
   double loss_ = 0, accuracy_ = 0, count_ = 0;
 };
 
+// The same on all processes of a host, and on no other host that has a name of its own; with a launcher that numbers
+// hosts (torchrun's GROUP_RANK), that number.
+int64_t host_number() {
+  char name[256] = {};
+  if (gethostname(name, sizeof name - 1) != 0) name[0] = 0;
+  const char* number = std::getenv("GROUP_RANK");
+  Sha256 hash;
+  hash.update(number ? number : name, std::strlen(number ? number : name));
+  uint32_t h;
+  std::memcpy(&h, hash.digest().data(), sizeof h);
+  return h >> 1;
+}
+
+// Leaders are chosen by their loss on a batch that is the same for all workers. theta: the worker's whole vector, which
+// is copied for what the scheme does not mix.
+void set_probe(const RunContext& context, const Vec& theta, dist::SchemeOptions& options) {
+  const int64_t all = context.data.train->size(), asked = context.options.scheme.probe;
+  const int64_t count = asked == 0 ? all : std::min(asked, all);
+  std::vector<int64_t> samples(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i)
+    samples[static_cast<size_t>(i)] =
+        count == all ? i
+                     : static_cast<int64_t>(uniform01(philox_u64({static_cast<uint64_t>(context.options.train.seed),
+                                                                  uint32_t(RngPurpose::scheme)},
+                                                                 static_cast<uint64_t>(i))) *
+                                            static_cast<double>(all));
+  options.probe_cost = static_cast<double>(count) / static_cast<double>(context.options.train.batch) / 3;
+  options.probe = [&context, theta, samples = std::move(samples)](ConstVecView x) {
+    Vec point = theta.clone();
+    copy(x, point.mutable_view().slice(0, x.size));
+    return evaluate(context.model, point, *context.data.train, samples).loss;
+  };
+}
+
 void count(NodeCounters& counters, const dist::World& world, const dist::SchemeCounters& scheme) {
   const dist::TrafficCounters traffic = world.traffic();
   counters.bytes_sent = traffic.bytes_sent, counters.bytes_received = traffic.bytes_received;
@@ -114,7 +170,7 @@ uint64_t common_options_hash(const Options& options) {
   for (const OptionSpec& spec : option_table()) {
     const std::string key = spec.key;
     if (!key.starts_with("optim.") && !key.starts_with("data.") && key != "train.steps" && key != "train.epochs" &&
-        key != "train.batch" && key != "train.precision" && key != "scheme.bn")
+        key != "train.batch" && key != "train.precision" && key != "scheme.bn" && key != "scheme.probe")
       continue;
     if (key == "data.dir" || key == "data.file" || key == "data.test_file" || key == "data.threads")
       continue;  // each host may keep and read its data in its own way
@@ -158,8 +214,12 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
   Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
   std::vector<dist::WeighedContact> weighed;  // since the last step's report
+  std::vector<dist::LeaderRound> rounds;      // likewise
   dist::SchemeOptions own = context.scheme;
   own.on_weights = [&](const dist::WeighedContact& contact) { weighed.push_back(contact); };
+  own.on_round = [&](const dist::LeaderRound& round) { rounds.push_back(round); };
+  own.host = world.simulated() ? 0 : host_number();
+  if (own.leader == "probe_batch") set_probe(context, theta, own);
   const auto scheme = dist::make_scheme(own, world, mixed_size(context), theta.dtype(), theta.device());
   Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta), mixes_buffers(o));
   Recorder recorder(context, world, trainer, *scheme, loader.validation_indices());
@@ -183,6 +243,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
         if (context.on_step) context.on_step(world.rank(), step, counters);
         for (const dist::WeighedContact& contact : std::exchange(weighed, {}))
           SINEW_RETURN_IF_ERROR(recorder.add(step.step, contact));
+        for (const dist::LeaderRound& round : std::exchange(rounds, {}))
+          SINEW_RETURN_IF_ERROR(recorder.add(step.step, round));
         return recorder.add(step);
       }};
   try {

@@ -142,7 +142,7 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.name), .kind = Kind::name, .help = "how the workers keep their parameters together",
        .alias = "scheme", .names = dist::scheme_names, .derived = "local for one worker, else easgd"},
       {SINEW_OPTION(scheme.period), .kind = Kind::integer, .help = "communication period tau", .unit = "steps",
-       .min = 1, .max = 1e9, .derived = "10; dpsgd, sgp, adpsgd, mdownpour, and with scheme.probability: 1"},
+       .min = 1, .max = 1e9, .derived = "10; dpsgd, sgp, adpsgd, mdownpour, lgd, and with scheme.probability: 1"},
       {SINEW_OPTION(scheme.alpha), .kind = Kind::real, .help = "moving rate of an elastic exchange", .max = 1,
        .derived = "0.9 / workers; easgd_tree 0.9 / (fan_out + 1); elastic_gossip, adpsgd 0.5"},
       {SINEW_OPTION(scheme.beta), .kind = Kind::real,
@@ -167,7 +167,7 @@ std::vector<OptionSpec> make_table() {
        .derived = "uniform; dpsgd ring, sgp one_peer_exponential"},
       {SINEW_OPTION(scheme.edges), .kind = Kind::text, .help = "of topology edges: pairs of ranks, such as 0-1,1-2"},
       {SINEW_OPTION(scheme.mode), .kind = Kind::name,
-       .help = "elastic_gossip, gossiping_sgd: in lockstep, or without a common clock",
+       .help = "elastic_gossip, gossiping_sgd, lsgd: in lockstep, or without a common clock",
        .names =
            [] {
              return Names{"sync", "async"};
@@ -189,6 +189,31 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.global_average_every), .kind = Kind::integer,
        .help = "gossip, local: every so many steps all workers take the mean of all; 0: never", .unit = "steps",
        .max = 1e9},
+      {SINEW_OPTION(scheme.pull), .kind = Kind::real,
+       .help = "lsgd, lgd: pull toward the leader of the group, or with one group of all", .max = 1},
+      {SINEW_OPTION(scheme.pull_global), .kind = Kind::real,
+       .help = "lsgd, lgd with several groups: pull toward the leader of all", .max = 1},
+      {SINEW_OPTION(scheme.period_global), .kind = Kind::integer,
+       .help = "lsgd, lgd: steps between pulls toward the leader of all, a multiple of scheme.period", .unit = "steps",
+       .min = 1, .max = 1e12, .derived = "2 * period"},
+      {SINEW_OPTION(scheme.groups), .kind = Kind::text,
+       .help = "lsgd, lgd: workers with a leader of their own: how many groups, or ranks as in 0-3/4,6/5,7, or hosts; "
+               "all in one if empty"},
+      {SINEW_OPTION(scheme.leader), .kind = Kind::name,
+       .help = "lsgd, lgd: who leads: the lowest running loss of training, or the lowest loss on one batch that is the "
+               "same for all",
+       .names =
+           [] {
+             return Names{"running_train", "probe_batch"};
+           }},
+      {SINEW_OPTION(scheme.loss_window), .kind = Kind::integer,
+       .help = "lsgd, running_train: losses in the running mean", .min = 1, .max = 1e6},
+      {SINEW_OPTION(scheme.probe), .kind = Kind::integer,
+       .help = "lsgd, lgd, probe_batch: training samples in that batch; 0: all", .unit = "samples", .max = 1e9},
+      {SINEW_OPTION(scheme.proximal), .kind = Kind::real,
+       .help = "lsgd: pull in parts, after every step, toward where the group's last leader was", .max = 1},
+      {SINEW_OPTION(scheme.proximal_global), .kind = Kind::real,
+       .help = "lsgd with several groups: the same toward the last leader of all", .max = 1},
       {SINEW_OPTION(scheme.update_order), .kind = Kind::name,
        .help = "easgd and its kin: the gradient is taken before the elastic move, or after",
        .names =

@@ -103,6 +103,15 @@ struct Options {
     std::string direction = "pull";
     int64_t overlap = 0;
     int64_t global_average_every = 0;
+    double pull = 0.1;
+    double pull_global = 0.1;
+    int64_t period_global = 20;  // derived
+    std::string groups;
+    std::string leader = "running_train";
+    int64_t loss_window = 10;
+    int64_t probe = 500;
+    double proximal = 0;
+    double proximal_global = 0;
     std::string update_order = "pre";  // derived
     std::string weighting = "fixed";
     double kappa = 0;  // derived

@@ -88,6 +88,7 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
                        std::isfinite(report.loss) ? " and the Hessian's diagonal is not finite" : "",
                        "; lower --lr, or continue past such steps with --train.nonfinite skip");
+  scheme_.observe(report.loss);
   if (reduces) {
     SINEW_RETURN_IF_ERROR(reduce(usable));
     update(true);

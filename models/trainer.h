@@ -1,7 +1,8 @@
 // Trainer: one worker's training loop over a scheme's hooks (architecture, section 3), the same in both worlds.
 //
 // One step: scheme.before_step -> optimizer.before_gradient -> forward and backward, the Hessian's diagonal where
-// optimizer.needs() says so (models/curvature.h) -> scheme.reduce of both -> optimizer.step -> scheme.after_step.
+// optimizer.needs() says so (models/curvature.h) -> scheme.observe(loss) -> scheme.reduce of both -> optimizer.step ->
+// scheme.after_step.
 //
 // theta is the model's vector: its parameters and, after them, its buffers (nn/module.h). The optimizer sees the
 // parameters; the scheme mixes both, or with mix_buffers off the parameters only. A scheme that reduces gradients

@@ -15,6 +15,8 @@ class Lockstep {
   Status start(uint64_t fingerprint);
   // peer_lost when a member has died; the group does not go on without it.
   Status all_reduce(VecView x, bool average);
+  Status all_gather(ConstVecView in, VecView out) { return members_.all_gather(in, out); }
+  Status broadcast(VecView x, Rank root) { return members_.broadcast(x, root); }
   int size() const { return members_.size(); }
 
  private:

@@ -30,6 +30,10 @@ std::unique_ptr<Scheme> make_gosgd(const SchemeOptions& options, World& world, i
                                    Device device);
 std::unique_ptr<Scheme> make_push_sum(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                       Device device);
+std::unique_ptr<Scheme> make_leader_sync(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                         Device device);
+std::unique_ptr<Scheme> make_leader_async(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                          Device device);
 std::unique_ptr<Scheme> make_global_average(const SchemeOptions& options, World& world, std::unique_ptr<Scheme> inner);
 
 // gossip_options.cpp

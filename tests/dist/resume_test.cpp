@@ -158,6 +158,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"oracle_faults", "eamsgd", "jacobi", 0.9, true, nullptr, "oracle"},
         Case{"tree_faults", "easgd_tree", "jacobi", 0, true}, Case{"local_sgd", "local_sgd", "jacobi", 0.9, false},
         Case{"diloco", "local_sgd", "jacobi", 0, false, nullptr, "fixed", "nesterov"},
+        Case{"lsgd", "lsgd", "jacobi", 0.9, false,
+             [](SchemeOptions& o) { o.groups = "2", o.proximal = o.proximal_global = 0.3; }},
+        Case{"lgd", "lgd", "jacobi", 0, false},
+        Case{"lsgd_async", "lsgd", "jacobi", 0.9, false, [](SchemeOptions& o) { o.mode = "async"; }},
+        Case{"lsgd_async_faults", "lsgd", "jacobi", 0, true,
+             [](SchemeOptions& o) { o.mode = "async", o.groups = "2", o.proximal = 0.3; }},
         Case{"asgd", "asgd", "jacobi", 0, false}, Case{"mvasgd", "mvasgd", "jacobi", 0.9, false},
         Case{"msgd", "msgd", "jacobi", 0.9, false}),
     [](const auto& info) { return std::string(info.param.label); });

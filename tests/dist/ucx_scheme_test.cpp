@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <tuple>
 
 #include "dist/communicator.h"
 #include "tests/support/collective_bodies.h"
 #include "tests/support/gossip_bodies.h"
+#include "tests/support/leader_bodies.h"
 #include "tests/support/scheme_bodies.h"
 #include "tests/support/spawn_processes.h"
 
@@ -29,6 +31,8 @@ TEST(UcxScheme, LockstepSchemesEqualTheSimulation) {
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "jacobi");
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "gauss_seidel");
   check_lockstep_equals_simulation(in_processes(), "local_sgd", "jacobi");
+  check_lockstep_equals_simulation(in_processes(), "lsgd", "jacobi", two_leaders);
+  check_lockstep_equals_simulation(in_processes(), "lgd", "jacobi");
 }
 
 TEST(UcxScheme, ElasticSchemesConserve) {
@@ -169,6 +173,44 @@ TEST(UcxGossip, AKilledWorkerComesBackAndAdopts) {
     EXPECT_TRUE(nodes[1].finished) << c.name << ": " << nodes[1].status.message();
     EXPECT_EQ(nodes[1].restarts, 1u);
     check_survivors(nodes);
+  }
+}
+
+// Without a clock: the leader, the ticket server, or another worker is killed; who comes back takes over the leader's
+// parameters. Without gradients all that live end at the leader.
+TEST(UcxLeader, OthersGoOnWithoutAKilledWorkerOrServer) {
+  for (const auto& [faults, dies, restart] : {std::tuple{"kill rank=2 step=40\n", 2, false},
+                                              {"kill rank=0 step=40\n", 0, false},
+                                              {"kill rank=2 step=40\n", 2, true}}) {
+    Toy toy = toy_with(leaders("lsgd", 4,
+                               [](SchemeOptions& o) {
+                                 o.mode = "async";
+                                 o.period = 4;
+                                 o.pull = 0.5;
+                                 o.deadline = 4 * kSecond;
+                               }),
+                       0);
+    toy.steps = restart ? 600 : 150;
+    const auto nodes = in_processes(
+        {.faults = *parse_fault_plan(faults, "plan"), .restart = restart})(4, [&](World& world) -> Result<Numbers> {
+      Toy own = toy;
+      int64_t last = -1;
+      own.scheme.on_round = [&](const LeaderRound& r) { last = r.round; };
+      if (world.incarnation() > 0) own.start = 100;
+      Result<Numbers> theta = run_with(world, own, led_by(1), [&](ToyWorker&, int64_t) { world.sleep(kMillisecond); });
+      if (!theta.ok()) return theta.status();
+      return Numbers{theta->at(0), static_cast<double>(last)};
+    });
+    for (Rank r = 0; r < 4; ++r) {
+      const NodeResult& node = nodes[static_cast<size_t>(r)];
+      if (r == dies && !restart) {
+        EXPECT_FALSE(node.finished);
+        continue;
+      }
+      ASSERT_TRUE(node.finished) << faults << " rank " << r << ": " << node.status.message();
+      EXPECT_NEAR(node.numbers[0], 2, 1e-3) << faults << " rank " << r;
+      EXPECT_GE(node.numbers[1], 25) << faults << " rank " << r;
+    }
   }
 }
 

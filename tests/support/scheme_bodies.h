@@ -68,6 +68,13 @@ inline constexpr Variant kVariants[] = {
     {"tree", "easgd_tree"},
     {"local_sgd", "local_sgd", "jacobi", 0.9, nullptr, false},
     {"diloco", "local_sgd", "jacobi", 0, nullptr, false, "fixed", "nesterov"},
+    {"lsgd", "lsgd", "jacobi", 0.9, nullptr, false},
+    {"lsgd_groups", "lsgd", "jacobi", 0,
+     [](SchemeOptions& o) { o.groups = o.workers > 2 ? "2" : "", o.proximal = 0.2; }, false},
+    {"lsgd_async", "lsgd", "jacobi", 0, [](SchemeOptions& o) { o.mode = "async"; }, false},
+    {"lsgd_async_groups", "lsgd", "jacobi", 0.9,
+     [](SchemeOptions& o) { o.mode = "async", o.groups = o.workers > 2 ? "2" : "", o.proximal_global = 0.2; }, false},
+    {"lgd", "lgd", "jacobi", 0, nullptr, false},
     {"asgd", "asgd"},
     {"mvasgd", "mvasgd"},
     {"msgd", "msgd", "jacobi", 0.9}};
@@ -98,6 +105,9 @@ inline Toy toy_of(const Variant& v, int workers = 4) {
   if (v.more) v.more(toy.scheme);
   return toy;
 }
+
+// Of 3 workers: a leader each for {0, 2} and {1}, and one of all.
+inline void two_leaders(SchemeOptions& o) { o.groups = "0,2/1", o.proximal = 0.1, o.period_global = 6; }
 
 // Lockstep schemes give the bits that the simulation gives.
 inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::string& scheme, const std::string& order,

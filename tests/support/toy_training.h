@@ -44,6 +44,8 @@ class ToyWorker {
   Vec& evaluated_at() { return evaluated_at_; }  // where the last gradient was taken
   // Called between before_step and the gradient.
   std::function<void(int64_t step)> after_exchange;
+  // What the scheme learns as the loss of a step; without it half the squared norm of the gradient.
+  std::function<double(int64_t step)> loss;
 
   Status start() { return scheme_->start(theta_.mutable_view()); }
 
@@ -52,6 +54,7 @@ class ToyWorker {
     SINEW_RETURN_IF_ERROR(scheme_->before_step(k, theta_.mutable_view()));
     if (after_exchange) after_exchange(k);
     world_.compute(Cost{1}, [&] { gradient(k); });
+    scheme_->observe(loss ? loss(k) : 0.5 * dot(gradient_.view(), gradient_.view()));
     SINEW_RETURN_IF_ERROR(scheme_->reduce(gradient_.mutable_view()));
     axpby(-toy_.lr, gradient_.view(), toy_.momentum, velocity_.view(), velocity_.mutable_view());
     axpby(1, velocity_.view(), 1, theta_.view(), theta_.mutable_view());

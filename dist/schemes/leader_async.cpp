@@ -1,0 +1,316 @@
+// LSGD with a global budget of steps between rounds (dist/schemes/leader_tickets.h): fast workers take more of them.
+// A round is an election by the ticket server; then each worker asks the leader of its group for its parameters, and in
+// every ratio-th round the leader of all. Everything happens after the optimizer (Algorithm 1).
+//
+// A worker waits for one ticket and the round that may follow no longer than `deadline`. A server that is silent for
+// half of that is not asked for a while, but the next one. Who waits in vain takes its steps without tickets for one
+// period. Who has missed a round takes over the last leader's parameters, as does one whose parameters are not finite,
+// which never leads.
+//
+// Messages (arguments in Head::arg), beside the ticket server's
+//   leader_fetch       request  round
+//   leader_parameters  reply    1: these are they, 0: it did not lead in that round; body: parameters
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "dist/gossip_group.h"
+#include "dist/rules.h"
+#include "dist/schemes/leader.h"
+#include "dist/schemes/leader_tickets.h"
+#include "dist/schemes/schemes.h"
+#include "dist/schemes/state.h"
+
+namespace sinew::dist {
+namespace {
+
+// How often a waiting worker looks whether those that it waits for still live.
+constexpr Nanos kLook = 100 * kMillisecond;
+
+class LeaderAsync final : public LeaderScheme {
+ public:
+  LeaderAsync(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
+      : LeaderScheme(o, world, size, dtype, device),
+        tickets_(world, o, ratio_),
+        group_(world, o, dtype),
+        silent_(static_cast<size_t>(o.workers)) {}
+  ~LeaderAsync() override {
+    if (listening_) world_.on(Tag::leader_fetch, {});
+  }
+
+  Status start(VecView theta) override {
+    listen();
+    return group_.start(theta);
+  }
+
+  Status before_step(int64_t, VecView theta) override {
+    group_.serve(round_, theta);
+    return Status::Ok();
+  }
+
+  Status after_step(int64_t, VecView theta) override {
+    ++steps_;
+    if (hold_ > 0 && ++held_ >= hold_) {
+      std::fill(silent_.begin(), silent_.end(), char{0});
+      held_ = 0;
+    }
+    proximal_pull(theta);
+    if (options_.workers == 1) return Status::Ok();
+    if (alone_ > 0) {
+      --alone_;
+      return Status::Ok();
+    }
+    const Deadline deadline(world_, options_.deadline);
+    Answer answer = query(ask_head(false), deadline, theta);
+    if (answer.what == Ticket::round) {
+      const bool suppressed = world_.suppressed(round_);
+      const double loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(theta);
+      answer = query(join_head(loss), deadline, theta);
+      if (answer.what == Ticket::decided) return round(answer, loss, suppressed, deadline, theta);
+    }
+    if (answer.what == Ticket::behind) return catch_up(answer, theta);
+    if (answer.what == Ticket::go) return Status::Ok();
+    ++counters_.missed;
+    alone_ = period_;
+    end_round(round_, nullptr);
+    return world_.health();
+  }
+
+  Status finish(VecView theta) override {
+    if (options_.workers > 1) (void)query(ask_head(true), Deadline(world_, options_.deadline), theta);
+    end_round(INT64_MAX, nullptr);
+    settle(theta);
+    return Status::Ok();
+  }
+
+  // Collective, after finish(): the mean over all workers.
+  Status evaluation_point(ConstVecView theta, VecView out) override {
+    settle(theta);
+    return group_.average(out);
+  }
+
+  SchemeState save() const override {
+    SchemeState state = LeaderScheme::save();
+    tickets_.save(state);
+    group_.save(state);
+    world_.publish([&] {
+      if (published_.size() > 0) state.vectors["published"] = Vec::copy_of(published_.view(dtype_));
+      state.numbers["published"] = published_round_;
+      state.numbers["ended"] = ended_;
+    });
+    std::vector<int64_t> silent(silent_.begin(), silent_.end());
+    state.vectors["silent"] = Vec::copy_of(ConstVecView(silent));
+    state.numbers["round"] = round_;
+    state.numbers["steps"] = steps_;
+    state.numbers["alone"] = alone_;
+    state.numbers["hold"] = hold_;
+    state.numbers["held"] = held_;
+    return state;
+  }
+  Status load(const SchemeState& state) override {
+    SINEW_RETURN_IF_ERROR(LeaderScheme::load(state));
+    SINEW_RETURN_IF_ERROR(tickets_.load(state));
+    group_.load(state);
+    SINEW_RETURN_IF_ERROR(load_numbers(state, {{"round", &round_},
+                                               {"steps", &steps_},
+                                               {"alone", &alone_},
+                                               {"hold", &hold_},
+                                               {"held", &held_},
+                                               {"published", &published_round_},
+                                               {"ended", &ended_}}));
+    if (auto found = state.vectors.find("published"); found != state.vectors.end())
+      published_ = Payload::copy_of(found->second.view());
+    Vec silent = Vec::empty(options_.workers, DType::i64);
+    SINEW_RETURN_IF_ERROR(load_vector(state, "silent", silent));
+    for (size_t r = 0; r < silent_.size(); ++r) silent_[r] = static_cast<const int64_t*>(silent.view().data)[r] != 0;
+    listen();
+    group_.listen();
+    return Status::Ok();
+  }
+
+ private:
+  struct Answer {
+    Ticket what = Ticket::wait;  // wait: there was none in time
+    int64_t round = 0;
+    Rank local = kAnyRank, global = kAnyRank;
+  };
+  struct Asked {
+    Rank rank;
+    uint64_t request;
+    int64_t round;
+  };
+
+  void listen() {
+    listening_ = true;
+    tickets_.listen();
+    world_.on(Tag::leader_fetch, [this](const Message& m) {
+      const Asked asked{m.head.source, m.head.request, m.head.arg[0]};
+      std::erase_if(asked_, [&](const Asked& a) { return a.rank == asked.rank; });
+      asked_.push_back(asked);
+      answer_asked();
+    });
+  }
+
+  Head ask_head(bool done) const {
+    Head head{.tag = Tag::leader_ask};
+    head.arg[0] = round_, head.arg[1] = steps_, head.arg[2] = done;
+    return head;
+  }
+  Head join_head(double loss) const {
+    Head head{.tag = Tag::leader_join};
+    head.arg[0] = round_, head.arg[1] = steps_, head.arg[2] = std::bit_cast<int64_t>(loss);
+    head.arg[3] = own_group() * 2;
+    return head;
+  }
+
+  // The lowest rank that lives and answers.
+  Rank server() const {
+    Rank r = 0;
+    while (r < world_.rank() && (silent_[static_cast<size_t>(r)] || is_lost(world_.peer(r)))) ++r;
+    return r;
+  }
+
+  // Asks the server, again after each silence, and another one when it keeps silent.
+  Answer query(Head head, const Deadline& deadline, ConstVecView theta) {
+    Request request(world_);
+    head.request = request.id();
+    const Nanos half = options_.deadline / 2, repeat = std::min(options_.deadline / 16 + 1, kLook);
+    const Deadline patience(world_, half);
+    for (Nanos silence = 0; deadline.left() > 0; group_.serve(round_, theta)) {
+      const Rank to = server();
+      if (head.tag == Tag::leader_join && patience.left() == 0) head.arg[3] |= 1;
+      world_.send(to, head);
+      silence += repeat;
+      for (const Deadline next(world_, std::min(repeat, deadline.left())); next.left() > 0;) {
+        const Received r = world_.receive({.tag = Tag::leader_answer, .request = request.id()}, next.left());
+        if (!r.ok()) break;
+        const int64_t* a = r.message.head.arg;
+        const Answer answer{static_cast<Ticket>(a[0]), a[1], static_cast<Rank>(a[2]), static_cast<Rank>(a[3])};
+        if (answer.what != Ticket::wait) return answer;
+        silence = 0;
+      }
+      if (silence < half || to == world_.rank()) continue;
+      silent_[static_cast<size_t>(to)] = 1;
+      hold_ = std::clamp(2 * hold_, period_, 8 * period_);
+      silence = 0;
+    }
+    return {};
+  }
+
+  // The leader's parameters of this round; empty: it is lost, did not lead, or the time is over.
+  Payload fetch_from(Rank leader, int64_t round, const Deadline& deadline, ConstVecView theta) {
+    Request request(world_);
+    Head head{.tag = Tag::leader_fetch, .request = request.id()};
+    head.arg[0] = round;
+    const Nanos repeat = options_.deadline / 8 + 1;
+    for (Nanos silence = repeat; deadline.left() > 0 && !is_lost(world_.peer(leader));) {
+      if (silence >= repeat) {
+        world_.send(leader, head);
+        silence = 0;
+      }
+      const Nanos slice = std::min({deadline.left(), repeat, kLook});
+      const Received r =
+          world_.receive({.tag = Tag::leader_parameters, .source = leader, .request = request.id()}, slice);
+      if (r.ok()) return r.message.head.arg[0] ? r.message.body : Payload();
+      silence += slice;
+      group_.serve(round_, theta);
+    }
+    return {};
+  }
+
+  Status round(const Answer& answer, double loss, bool suppressed, const Deadline& deadline, VecView theta) {
+    LeaderRound r{.round = answer.round, .loss = loss, .steps = steps_};
+    const Rank self = world_.rank();
+    const bool leads = answer.local == self || answer.global == self;
+    const Payload own = leads ? Payload::copy_of(theta) : Payload();
+    end_round(answer.round, leads ? &own : nullptr);
+    Payload from_local;
+    bool has_local = false;
+    if (!suppressed && answer.local != kAnyRank) {
+      from_local = answer.local == self ? own : fetch_from(answer.local, answer.round, deadline, theta);
+      if ((has_local = take(from_local, answer.local == self, options_.pull, local(), theta))) r.local = answer.local;
+    }
+    if (!suppressed && answer.global != kAnyRank) {
+      const bool same = answer.global == answer.local && has_local;
+      const Payload from = same                    ? from_local
+                           : answer.global == self ? own
+                                                   : fetch_from(answer.global, answer.round, deadline, theta);
+      if (take(from, answer.global == self, options_.pull_global, global(), theta)) r.global = answer.global;
+    }
+    if (has_local) set_anchor(r.global != kAnyRank);
+    begin_round(answer.round + 1, 0);
+    record(r);
+    return Status::Ok();
+  }
+
+  bool take(const Payload& parameters, bool leads, double strength, Vec& into, VecView theta) {
+    if (parameters.size() != theta.bytes()) return false;
+    if (!leads) upload(parameters.data(), into.mutable_view());
+    follow(strength, leads, into, theta);
+    return true;
+  }
+
+  // This worker has missed a round: its parameters are old.
+  Status catch_up(const Answer& answer, VecView theta) {
+    end_round(answer.round - 1, nullptr);
+    const Vec before = Vec::copy_of(theta);
+    const Result<int64_t> adopted = group_.adopt(theta, answer.local);
+    if (!adopted.ok()) return adopted.status();
+    if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
+    running_.clear();
+    ++counters_.missed;
+    begin_round(answer.round, period_ - 1);
+    return Status::Ok();
+  }
+
+  void begin_round(int64_t round, int64_t steps) { round_ = round, steps_ = steps; }
+
+  // Nobody will get parameters of this round or an earlier one from this worker, but for what it has published.
+  void end_round(int64_t round, const Payload* published) {
+    world_.publish([&] {
+      ended_ = std::max(ended_, round);
+      if (published) published_ = *published, published_round_ = round;
+      answer_asked();
+    });
+  }
+
+  // Inside publish(), or a handler.
+  void answer_asked() {
+    std::erase_if(asked_, [&](const Asked& a) {
+      if (a.round > ended_) return false;
+      const bool has = a.round == published_round_;
+      Head head{.tag = Tag::leader_parameters, .is_reply = 1, .request = a.request};
+      head.arg[0] = has;
+      world_.send(a.rank, head, has ? published_ : Payload());
+      return true;
+    });
+  }
+
+  void settle(ConstVecView theta) {
+    if (!std::exchange(settled_, true)) group_.settle(theta);
+  }
+
+  TicketServer tickets_;
+  GossipGroup group_;
+  std::vector<char> silent_;     // servers that did not answer, and are not asked
+  int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
+  int64_t round_ = 0, steps_ = 0;
+  int64_t alone_ = 0;  // so many steps without asking for tickets
+  bool listening_ = false, settled_ = false;
+
+  // Shared with the handlers.
+  std::vector<Asked> asked_;
+  Payload published_;
+  int64_t published_round_ = -1, ended_ = -1;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_leader_async(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                          Device device) {
+  return std::make_unique<LeaderAsync>(options, world, size, dtype, device);
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,206 @@
+#include "dist/schemes/leader_tickets.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <utility>
+
+#include "dist/schemes/leader.h"
+#include "dist/schemes/state.h"
+
+namespace sinew::dist {
+
+TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t ratio)
+    : world_(world), period_(options.period), ratio_(ratio), workers_(static_cast<size_t>(options.workers)) {
+  members_ = tickets_ = known_ = options.workers;
+}
+
+TicketServer::~TicketServer() {
+  if (!listening_) return;
+  for (Tag tag : {Tag::leader_ask, Tag::leader_join}) world_.on(tag, {});
+}
+
+void TicketServer::listen() {
+  listening_ = true;
+  world_.on(Tag::leader_ask, [this](const Message& m) { on_ask(m); });
+  world_.on(Tag::leader_join, [this](const Message& m) { on_join(m); });
+}
+
+void TicketServer::answer(Rank to, uint64_t request, Ticket what, int64_t round, int64_t local, int64_t global) const {
+  Head head{.tag = Tag::leader_answer, .is_reply = 1, .request = request};
+  head.arg[0] = static_cast<int64_t>(what), head.arg[1] = round, head.arg[2] = local, head.arg[3] = global;
+  world_.send(to, head);
+}
+
+void TicketServer::look() {
+  members_ = tickets_ = known_ = since_look_ = 0;
+  for (size_t r = 0; r < workers_.size(); ++r) {
+    Worker& w = workers_[r];
+    if (w.done) continue;
+    const PeerState state = world_.peer(static_cast<Rank>(r));
+    known_ += state != PeerState::gone && state != PeerState::left;
+    if (w.absent) continue;
+    if (is_lost(state)) {
+      w.absent = 1, w.joined = 0;  // until it asks again
+      continue;
+    }
+    ++members_;
+    tickets_ += w.tickets;
+  }
+}
+
+void TicketServer::come_to(int64_t round) {
+  if (round <= round_) return;
+  round_ = round;
+  for (Worker& w : workers_) w.tickets = 1, w.joined = w.had = 0;
+  last_global_ = last_best_ = -1;
+  look();
+}
+
+void TicketServer::behind(const Message& m, Worker& worker) {
+  worker.absent = 1;
+  worker.joined = worker.done = 0;
+  answer(m.head.source, m.head.request, Ticket::behind, round_, last_best_);
+  look();
+  decide();
+}
+
+void TicketServer::on_ask(const Message& m) {
+  const Rank from = m.head.source;
+  if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
+  Worker& w = workers_[static_cast<size_t>(from)];
+  const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  if (m.head.arg[2]) {
+    w.done = 1, w.joined = 0;
+    answer(from, m.head.request, Ticket::go, round_);
+    look();
+    return decide();
+  }
+  come_to(round);
+  if (round < round_) return behind(m, w);
+  const bool returns = w.absent || w.done;
+  w.absent = w.done = w.joined = 0;
+  if (returns || ++since_look_ >= static_cast<int64_t>(workers_.size())) look();
+  if (steps > w.tickets) tickets_ += steps - w.tickets, w.tickets = steps;
+  if (w.tickets <= steps) {
+    if (spent()) return answer(from, m.head.request, Ticket::round, round_);
+    ++w.tickets, ++tickets_;
+  }
+  answer(from, m.head.request, Ticket::go, round_);
+}
+
+void TicketServer::on_join(const Message& m) {
+  const Rank from = m.head.source;
+  if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
+  Worker& w = workers_[static_cast<size_t>(from)];
+  const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  come_to(round);
+  if (round == round_ - 1 && w.had) return answer(from, m.head.request, Ticket::decided, round, w.local, last_global_);
+  if (round < round_) return behind(m, w);
+  const bool again = w.joined && w.request == static_cast<int64_t>(m.head.request);
+  w.absent = w.done = 0;
+  w.tickets = std::max(w.tickets, steps);
+  look();
+  if (!spent()) {  // somebody's tickets have become free
+    w.joined = 0;
+    if (w.tickets <= steps) ++w.tickets, ++tickets_;
+    return answer(from, m.head.request, Ticket::go, round_);
+  }
+  w.joined = 1, w.request = static_cast<int64_t>(m.head.request);
+  w.loss = m.head.arg[2], w.group = m.head.arg[3] >> 1;
+  if (m.head.arg[3] & 1) {
+    for (Worker& other : workers_)
+      if (!other.joined && !other.done) other.absent = 1;
+    look();
+  }
+  decide();
+  if (again && w.joined) answer(from, m.head.request, Ticket::wait, round_);
+}
+
+void TicketServer::decide() {
+  bool any = false;
+  for (const Worker& w : workers_) {
+    if (w.done || w.absent) continue;
+    if (!w.joined) return;
+    any = true;
+  }
+  if (!any) return;
+  if (2 * members_ < known_) {
+    for (size_t r = 0; r < workers_.size(); ++r) {
+      Worker& w = workers_[r];
+      if (!std::exchange(w.joined, 0)) continue;
+      ++w.tickets, ++tickets_;
+      answer(static_cast<Rank>(r), static_cast<uint64_t>(w.request), Ticket::go, round_);
+    }
+    return;
+  }
+  struct Candidates {
+    std::vector<Rank> ranks;
+    std::vector<double> losses;
+    int64_t leader() const {
+      const int at = elect(losses);
+      return at < 0 ? -1 : ranks[static_cast<size_t>(at)];
+    }
+  };
+  std::map<int64_t, Candidates> groups;
+  Candidates all;
+  for (size_t r = 0; r < workers_.size(); ++r) {
+    const Worker& w = workers_[r];
+    if (!w.joined) continue;
+    for (Candidates* c : {&groups[w.group], &all}) {
+      c->ranks.push_back(static_cast<Rank>(r));
+      c->losses.push_back(std::bit_cast<double>(w.loss));
+    }
+  }
+  last_best_ = all.leader();
+  last_global_ = groups.size() > 1 && (round_ + 1) % ratio_ == 0 ? last_best_ : -1;
+  for (size_t r = 0; r < workers_.size(); ++r) {
+    Worker& w = workers_[r];
+    w.had = std::exchange(w.joined, 0);
+    w.tickets = 1;
+    if (!w.had) continue;
+    w.local = groups[w.group].leader();
+    answer(static_cast<Rank>(r), static_cast<uint64_t>(w.request), Ticket::decided, round_, w.local, last_global_);
+  }
+  ++round_;
+  look();
+}
+
+void TicketServer::save(SchemeState& state) const {
+  world_.publish([&] {
+    std::vector<int64_t> fields;
+    for (const Worker& w : workers_)
+      fields.insert(fields.end(), {w.tickets, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had, w.local});
+    state.vectors["tickets"] = Vec::copy_of(ConstVecView(fields));
+    for (auto [name, value] : {std::pair{"tickets.round", round_},
+                               {"tickets.members", members_},
+                               {"tickets.given", tickets_},
+                               {"tickets.known", known_},
+                               {"tickets.since_look", since_look_},
+                               {"tickets.global", last_global_},
+                               {"tickets.best", last_best_}})
+      state.numbers[name] = value;
+  });
+}
+
+Status TicketServer::load(const SchemeState& state) {
+  auto found = state.vectors.find("tickets");
+  const auto size = static_cast<int64_t>(workers_.size()) * kFields;
+  if (found == state.vectors.end() || found->second.size() != size || found->second.dtype() != DType::i64)
+    return make_status(StatusCode::data_error, "the saved scheme has no tickets of ", workers_.size(), " workers");
+  std::vector<int64_t> fields(static_cast<size_t>(size));
+  download(found->second.view(), fields.data());
+  const int64_t* v = fields.data();
+  for (Worker& w : workers_)
+    for (int64_t* field : {&w.tickets, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had, &w.local})
+      *field = *v++;
+  return load_numbers(state, {{"tickets.round", &round_},
+                              {"tickets.members", &members_},
+                              {"tickets.given", &tickets_},
+                              {"tickets.known", &known_},
+                              {"tickets.since_look", &since_look_},
+                              {"tickets.global", &last_global_},
+                              {"tickets.best", &last_best_}});
+}
+
+}  // namespace sinew::dist

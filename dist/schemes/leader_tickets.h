@@ -1,0 +1,79 @@
+// The ticket server of asynchronous LSGD: between two rounds the workers together take `period` steps for each of them,
+// however unevenly. Every worker runs one; the one that counts is that of the lowest rank that lives. Handlers only.
+//
+// A round begins with one ticket for each worker. Who has finished a step asks for the next one with the number of its
+// steps so far, so a server that takes over learns from the questions what the former one knew; until all have asked
+// it may give out more than the budget. When the budget is spent, workers join the round with their losses. It is
+// decided when all that take part have joined: whoever died, is done, or was given up takes no part, and its tickets
+// leave the budget. A joined worker that has waited for long asks to decide without the others (`force`). Who missed a
+// round learns so by its next question: it is `behind`, takes part again from that on, and counts as having used up
+// its share of the running round. Fewer than half of those that are not gone for good hold no rounds: who is cut off
+// with few others goes on training, and when they meet again it is behind, not the many.
+//
+// Messages (arguments in Head::arg)
+//   leader_ask     request  round, steps in it, 1: no more steps
+//   leader_join    request  round, steps in it, bits of the loss, 2 * group + force
+//   leader_answer  reply    Ticket, round, leader of the group, leader of all; -1: none
+//
+// Thread safety: the handlers', and for save and load the training thread's.
+#pragma once
+
+#include <vector>
+
+#include "dist/scheme.h"
+
+namespace sinew::dist {
+
+enum class Ticket : int64_t {
+  go = 0,       // take one more step
+  round = 1,    // join the round
+  behind = 2,   // the group is at this round; its last leader
+  decided = 3,  // this round's leaders
+  wait = 4,     // the others have not joined yet; to a question that was repeated
+};
+
+class TicketServer {
+ public:
+  // ratio: rounds between pulls to the leader of all.
+  TicketServer(World& world, const SchemeOptions& options, int64_t ratio);
+  ~TicketServer();
+  TicketServer(const TicketServer&) = delete;
+  TicketServer& operator=(const TicketServer&) = delete;
+
+  // Registers the handlers; in place of it after load().
+  void listen();
+  void save(SchemeState& state) const;
+  Status load(const SchemeState& state);
+
+ private:
+  struct Worker {
+    int64_t tickets = 1;  // used and given in this round
+    int64_t joined = 0, absent = 0, done = 0;
+    int64_t group = 0, request = 0, loss = 0;  // bits
+    // Of the last round: whether it was decided for this worker, and how.
+    int64_t had = 0, local = -1;
+  };
+  static constexpr int64_t kFields = 9;
+
+  void on_ask(const Message& m);
+  void on_join(const Message& m);
+  void come_to(int64_t round);
+  void behind(const Message& m, Worker& worker);
+  // Looks who lives, and counts.
+  void look();
+  bool spent() const { return tickets_ >= period_ * members_; }
+  void decide();
+  void answer(Rank to, uint64_t request, Ticket what, int64_t round, int64_t local = -1, int64_t global = -1) const;
+
+  World& world_;
+  const int64_t period_, ratio_;
+  bool listening_ = false;
+  std::vector<Worker> workers_;
+  int64_t round_ = 0;
+  int64_t members_ = 0, tickets_ = 0;  // who takes part, and its tickets
+  int64_t known_ = 0;                  // who takes part or may come back
+  int64_t since_look_ = 0;
+  int64_t last_global_ = -1, last_best_ = -1;
+};
+
+}  // namespace sinew::dist

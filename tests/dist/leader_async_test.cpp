@@ -1,0 +1,173 @@
+// LSGD without a common clock: its budget of steps, its failures, and what the rounds of both modes cost.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "tests/support/leader_bodies.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+FaultPlan plan(const std::string& text) { return parse_fault_plan(text, "plan").value(); }
+
+SchemeOptions without_clock(int workers, int64_t period) {
+  return leaders("lsgd", workers, [&](SchemeOptions& o) { o.mode = "async", o.period = period; });
+}
+
+// Between two rounds all workers together take period steps each, however unevenly.
+TEST(LeaderAsync, UnevenStepsAddUpToTheBudget) {
+  Toy toy = toy_with(without_clock(4, 4));
+  toy.steps = 60;
+  std::map<int64_t, std::map<Rank, int64_t>> rounds;
+  for (const NodeResult& node : simulate(4,
+                                         [&](World& world) {
+                                           Toy own = toy;
+                                           own.scheme.on_round = [&](const LeaderRound& r) {
+                                             rounds[r.round][world.rank()] = r.steps;
+                                           };
+                                           return run_with(world, own, led_by(1));
+                                         },
+                                         {.faults = plan("slow rank=3 factor=5")})
+                                    .nodes)
+    EXPECT_TRUE(node.finished) << node.status.message();
+  int whole = 0;
+  for (const auto& [round, steps] : rounds) {
+    if (steps.size() < 4) continue;  // somebody is done
+    int64_t sum = 0;
+    for (const auto& [rank, n] : steps) sum += n;
+    EXPECT_EQ(sum, 16) << "round " << round;
+    EXPECT_LT(steps.at(3), steps.at(0));
+    ++whole;
+  }
+  EXPECT_GE(whole, 10);
+}
+
+struct FaultCase {
+  const char* label;
+  const char* faults;
+  Rank faulty;
+  bool dies = false;
+  int restarts = 0;
+};
+class LeaderFailures : public ::testing::TestWithParam<FaultCase> {};
+INSTANTIATE_TEST_SUITE_P(
+    All, LeaderFailures,
+    ::testing::Values(
+        FaultCase{"killed", "kill rank=2 at=155ms", 2, true},
+        FaultCase{"leader_killed", "kill rank=1 at=155ms", 1, true},
+        FaultCase{"server_killed", "kill rank=0 at=155ms", 0, true},
+        FaultCase{"restarted", "kill rank=2 at=155ms", 2, false, 1},
+        FaultCase{"server_restarted", "kill rank=0 at=155ms", 0, false, 1},
+        FaultCase{"stopped", "pause rank=2 at=155ms for=3s", 2},
+        FaultCase{"server_stopped", "pause rank=0 at=155ms for=3s", 0},
+        FaultCase{"cut_off", "drop from=2 to=* after=155ms until=3s\ndrop from=* to=2 after=155ms until=3s", 2},
+        FaultCase{"server_cut_off", "drop from=0 to=* after=155ms until=3s\ndrop from=* to=0 after=155ms until=3s", 0},
+        FaultCase{"losses", "drop from=* to=* probability=0.1", -1}),
+    [](const auto& info) { return std::string(info.param.label); });
+
+// The others never wait longer than the deadline, go on with rounds of their own, and all that live end near the
+// leader, who returns included.
+TEST_P(LeaderFailures, TheOthersGoOn) {
+  const FaultCase& c = GetParam();
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    Toy toy = toy_with(without_clock(4, 4), 0);
+    toy.scheme.pull = 0.5;
+    toy.steps = 600;
+    SimOptions options{
+        .seed = seed, .restarts = c.restarts, .restart_delay = 50 * kMillisecond, .faults = plan(c.faults)};
+    options.faults.seed = seed;
+    std::vector<Nanos> longest(4);
+    std::map<int64_t, int> rounds;
+    int64_t last_of_faulty = -1;
+    const Rank leader = c.faulty == 1 ? 3 : 1;
+    const auto nodes = simulate(
+                           4,
+                           [&](World& world) -> Result<Numbers> {
+                             Toy own = toy;
+                             const auto rank = static_cast<size_t>(world.rank());
+                             own.scheme.on_round = [&](const LeaderRound& r) {
+                               ++rounds[r.round];
+                               if (world.rank() == c.faulty) last_of_faulty = r.round;
+                             };
+                             if (world.incarnation() > 0) own.start = 100, own.start_spread = 0;
+                             Nanos before = world.now();
+                             return run_with(world, own, led_by(leader), [&](ToyWorker&, int64_t) {
+                               longest[rank] = std::max(longest[rank], world.now() - before);
+                               before = world.now();
+                             });
+                           },
+                           options)
+                           .nodes;
+    for (Rank r = 0; r < 4; ++r) {
+      if (r == c.faulty && c.dies) {
+        EXPECT_FALSE(nodes[r].finished);
+        continue;
+      }
+      ASSERT_TRUE(nodes[r].finished) << "seed " << seed << " rank " << r << ": " << nodes[r].status.message();
+      EXPECT_EQ(nodes[r].restarts, r == c.faulty ? static_cast<uint32_t>(c.restarts) : 0u);
+      EXPECT_NEAR(nodes[r].numbers[0], 1 + leader, 1e-3) << "seed " << seed << " rank " << r;
+      if (r != c.faulty) {
+        EXPECT_LE(longest[r], toy.scheme.deadline + 20 * kMillisecond) << "rank " << r;
+      }
+    }
+    EXPECT_GE(rounds.rbegin()->first, 100) << "seed " << seed;
+    if (c.faulty >= 0 && !c.dies) {
+      EXPECT_GE(last_of_faulty, 100) << "it takes part again";
+    }
+  }
+}
+
+// Heads of 64 bytes, N parameters of b bytes. In lockstep a worker sends, in a round, p - 1 losses, and its leader's
+// parameters unless it is the last of the chain; in all (p - 1) p (64 + 8) + (p - 1) (64 + b N), twice the second with
+// a global pull, less what groups of their own save.
+TEST(LeaderTraffic, OfARoundInLockstep) {
+  struct Case {
+    const char* groups;
+    int64_t vectors;  // of two rounds, the second with a global pull
+  };
+  for (const Case& c : {Case{"", 2 * 3}, Case{"2", 2 * 2 + 3}, Case{"0-2/3", 2 * 2 + 3}, Case{"4", 3}}) {
+    int64_t bytes[2] = {0, 0}, messages[2] = {0, 0};
+    for (int rounds : {2, 4}) {
+      Toy toy = toy_with(leaders("lsgd", 4, [&](SchemeOptions& o) { o.groups = c.groups, o.period_global = 2; }));
+      toy.size = 1000;
+      toy.steps = rounds;
+      const SimReport report = simulate(4, [&](World& world) { return run_with(world, toy, led_by(2)); }).report;
+      for (const NodeOutcome& o : report.nodes)
+        bytes[rounds / 4] += o.traffic.bytes_sent, messages[rounds / 4] += o.traffic.messages_sent;
+    }
+    EXPECT_EQ(bytes[1] - bytes[0], 2 * 4 * 3 * (64 + 8) + c.vectors * (64 + 8 * 1000)) << c.groups;
+    EXPECT_EQ(messages[1] - messages[0], 2 * 4 * 3 + c.vectors) << c.groups;
+  }
+}
+
+// Without a clock: a question and an answer a step and two more messages a round for all but the server's worker; a
+// question and the parameters for all but the leader. With several groups the leader of all is asked once more by those
+// outside its group.
+TEST(LeaderTraffic, OfARoundWithoutAClock) {
+  struct Case {
+    const char* groups;
+    int64_t vectors;
+  };
+  for (const Case& c : {Case{"", 2 * 3}, Case{"2", 2 * 2 + 2}}) {
+    int64_t bytes[2] = {0, 0}, messages[2] = {0, 0};
+    for (int rounds : {2, 4}) {
+      Toy toy = toy_with(without_clock(4, 3));
+      toy.scheme.groups = c.groups;
+      toy.size = 1000;
+      toy.steps = 3 * rounds;
+      // Equal speeds: three steps each.
+      const SimReport report =
+          simulate(4, [&](World& world) { return run_with(world, toy, led_by(2)); }, {.jitter = 0}).report;
+      for (const NodeOutcome& o : report.nodes)
+        bytes[rounds / 4] += o.traffic.bytes_sent, messages[rounds / 4] += o.traffic.messages_sent;
+    }
+    const int64_t small = 2 * 3 * (2 * 3 + 2) + c.vectors;
+    EXPECT_EQ(messages[1] - messages[0], small + c.vectors) << c.groups;
+    EXPECT_EQ(bytes[1] - bytes[0], 64 * small + c.vectors * (64 + 8 * 1000)) << c.groups;
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
