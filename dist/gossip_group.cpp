@@ -83,13 +83,14 @@ Status GossipGroup::start(VecView theta) {
   return Status::Ok();
 }
 
-Result<int64_t> GossipGroup::adopt(VecView theta, Rank first) {
+Result<int64_t> GossipGroup::adopt(VecView theta, Rank first, Nanos limit) {
   if (first == kAnyRank) first = world_.rank() + 1;
-  for (int i = 0; i < workers_; ++i) {
+  const Deadline deadline(world_, limit);
+  for (int i = 0; i < workers_ && deadline.left() > 0; ++i) {
     const Rank peer = (first + i) % workers_;
     if (peer == world_.rank()) continue;
     if (is_lost(world_.peer(peer)) && world_.peer(peer) != PeerState::left) continue;
-    const Received r = ask(peer, now, deadline_);
+    const Received r = ask(peer, now, std::min(deadline_, deadline.left()));
     if (!r.ok()) continue;
     SINEW_RETURN_IF_ERROR(check(peer, r.message));
     if (r.message.body.size() != theta.bytes() || !all_finite(r.message.body.view(dtype_))) continue;

@@ -26,8 +26,8 @@ class GossipGroup {
   // invalid_argument when a neighbour works on something else. A restarted worker adopts.
   Status start(VecView theta);
   // Takes over the parameters of the first live worker that answers, beginning with `first` (else the one after this
-  // one), and tells its step; -1: there is none, and theta stays as it is.
-  Result<int64_t> adopt(VecView theta, Rank first = kAnyRank);
+  // one), and tells its step; -1: there is none within `limit`, and theta stays as it is.
+  Result<int64_t> adopt(VecView theta, Rank first = kAnyRank, Nanos limit = INT64_MAX);
   // The step of the parameters that start() took over; -1: it took none.
   int64_t adopted_step() const { return adopted_; }
   // At the beginning of a step: answers who asked for parameters. `also` runs inside the one publish() of it.

@@ -70,7 +70,8 @@ class LeaderAsync final : public LeaderScheme {
       answer = query(join_head(loss), deadline, theta);
       if (answer.what == Ticket::decided) return round(answer, loss, suppressed, deadline, theta);
     }
-    if (answer.what == Ticket::behind) return catch_up(answer, theta);
+    if (answer.what == Ticket::behind) return adopt(answer.local, answer.round, options_.deadline, theta);
+    if (answer.what == Ticket::alone) return look_for_others(theta);
     if (answer.what == Ticket::go) return Status::Ok();
     ++counters_.missed;
     alone_ = period_;
@@ -79,7 +80,11 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   Status finish(VecView theta) override {
-    if (options_.workers > 1) (void)query(ask_head(true), Deadline(world_, options_.deadline), theta);
+    if (options_.workers > 1) {
+      (void)query(ask_head(true), Deadline(world_, options_.deadline), theta);
+      // A lower rank that comes back late learns that nobody is there to wait for, and that it is behind.
+      for (Rank r = server(); r-- > 0;) world_.send(r, ask_head(true));
+    }
     end_round(INT64_MAX, nullptr);
     settle(theta);
     return Status::Ok();
@@ -105,6 +110,7 @@ class LeaderAsync final : public LeaderScheme {
     state.numbers["round"] = round_;
     state.numbers["steps"] = steps_;
     state.numbers["alone"] = alone_;
+    state.numbers["lonely"] = lonely_;
     state.numbers["hold"] = hold_;
     state.numbers["held"] = held_;
     return state;
@@ -116,6 +122,7 @@ class LeaderAsync final : public LeaderScheme {
     SINEW_RETURN_IF_ERROR(load_numbers(state, {{"round", &round_},
                                                {"steps", &steps_},
                                                {"alone", &alone_},
+                                               {"lonely", &lonely_},
                                                {"hold", &hold_},
                                                {"held", &held_},
                                                {"published", &published_round_},
@@ -252,17 +259,27 @@ class LeaderAsync final : public LeaderScheme {
     return true;
   }
 
-  // This worker has missed a round: its parameters are old.
-  Status catch_up(const Answer& answer, VecView theta) {
-    end_round(answer.round - 1, nullptr);
+  // This worker has missed rounds before this one: its parameters are old. It takes over those of `first`, or of
+  // another one that is there.
+  Status adopt(Rank first, int64_t round, Nanos limit, VecView theta) {
+    end_round(round - 1, nullptr);
     const Vec before = Vec::copy_of(theta);
-    const Result<int64_t> adopted = group_.adopt(theta, answer.local);
+    const Result<int64_t> adopted = group_.adopt(theta, first, limit);
     if (!adopted.ok()) return adopted.status();
     if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
     running_.clear();
     ++counters_.missed;
-    begin_round(answer.round, period_ - 1);
+    begin_round(round, period_ - 1);
     return Status::Ok();
+  }
+
+  // Too few are here for a round, as it seems: the others may have gone on, and be done. Asks now and then.
+  Status look_for_others(VecView theta) {
+    if (lonely_++ % (8 * period_) != 0) return Status::Ok();
+    Vec theirs = Vec::copy_of(theta);
+    const Result<int64_t> round = group_.adopt(theirs.mutable_view(), kAnyRank, options_.deadline / 8);
+    if (!round.ok()) return round.status();
+    return *round > round_ ? adopt(kAnyRank, *round, options_.deadline / 8, theta) : Status::Ok();
   }
 
   void begin_round(int64_t round, int64_t steps) { round_ = round, steps_ = steps; }
@@ -297,7 +314,8 @@ class LeaderAsync final : public LeaderScheme {
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
   int64_t round_ = 0, steps_ = 0;
-  int64_t alone_ = 0;  // so many steps without asking for tickets
+  int64_t alone_ = 0;   // so many steps without asking for tickets
+  int64_t lonely_ = 0;  // such steps for which there were too few others
   bool listening_ = false, settled_ = false;
 
   // Shared with the handlers.

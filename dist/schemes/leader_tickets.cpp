@@ -70,13 +70,13 @@ void TicketServer::on_ask(const Message& m) {
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
   const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  come_to(round);
   if (m.head.arg[2]) {
     w.done = 1, w.joined = 0;
     answer(from, m.head.request, Ticket::go, round_);
     look();
     return decide();
   }
-  come_to(round);
   if (round < round_) return behind(m, w);
   const bool returns = w.absent || w.done;
   w.absent = w.done = w.joined = 0;
@@ -130,7 +130,7 @@ void TicketServer::decide() {
       Worker& w = workers_[r];
       if (!std::exchange(w.joined, 0)) continue;
       ++w.tickets, ++tickets_;
-      answer(static_cast<Rank>(r), static_cast<uint64_t>(w.request), Ticket::go, round_);
+      answer(static_cast<Rank>(r), static_cast<uint64_t>(w.request), Ticket::alone, round_);
     }
     return;
   }

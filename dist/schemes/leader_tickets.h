@@ -30,6 +30,7 @@ enum class Ticket : int64_t {
   behind = 2,   // the group is at this round; its last leader
   decided = 3,  // this round's leaders
   wait = 4,     // the others have not joined yet; to a question that was repeated
+  alone = 5,    // go, but too few are here for a round
 };
 
 class TicketServer {
