@@ -83,6 +83,9 @@ TEST(Config, DerivedDefaults) {
   for (const char* scheme : {"downpour", "adownpour", "asgd", "mvasgd"})
     EXPECT_EQ(configured(flags({{"scheme", scheme, "--scheme"}})).options.optim.name, "sgd");
   EXPECT_EQ(configured(flags({{"scheme", "easgd", "--scheme"}})).options.scheme.period, 10);
+  EXPECT_EQ(configured(flags({{"scheme", "lgd", "--scheme"}})).options.scheme.period, 1);
+  EXPECT_EQ(configured(flags({{"scheme", "lsgd", "-"}, {"scheme.period", "64", "-"}})).options.scheme.period_global,
+            128);
   Configuration weighted =
       configured(flags({{"workers", "3", "-"}, {"scheme.weighting", "dynamic", "-"}, {"scheme.alpha", "0.2", "-"}}));
   EXPECT_EQ(weighted.options.scheme.kappa, 3 * 0.2);

@@ -46,6 +46,8 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
                               {"local"},
                               {"asgd"},
                               {"local_sgd", "--scheme.outer", "nesterov"},
+                              {"lsgd", "--scheme.groups", "0,2/1", "--scheme.proximal", "0.1"},
+                              {"lgd", "--scheme.leader", "probe_batch"},
                               {"elastic_gossip"},
                               {"elastic_gossip", "--scheme.probability", "0.3", "--scheme.collision", "matching"},
                               {"gossiping_sgd", "--scheme.probability", "0.3"},
@@ -69,8 +71,10 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
 }
 
 TEST_F(ProgramWithUcx, ThreeProcessesGossipWithoutACommonClock) {
-  for (const Words& scheme :
-       {Words{"gosgd", "--scheme.probability", "0.2"}, {"adpsgd"}, {"elastic_gossip", "--scheme.mode", "async"}}) {
+  for (const Words& scheme : {Words{"gosgd", "--scheme.probability", "0.2"},
+                              {"adpsgd"},
+                              {"elastic_gossip", "--scheme.mode", "async"},
+                              {"lsgd", "--scheme.mode", "async"}}) {
     const std::string folder = "run-" + std::to_string(count_);
     auto run = start(run_of(scheme[0], folder, Words(scheme.begin() + 1, scheme.end())));
     ASSERT_EQ(run->wait(), 0) << run->output();

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "core/safetensors.h"
 #include "dist/fault_plan.h"
@@ -189,6 +191,60 @@ TEST_F(SimulationRun, WeightsAreLogged) {
   EXPECT_EQ(lines, expected);
   EXPECT_GT(lines, 10);
   EXPECT_EQ(s->exchanges + s->missed, 4 * 40);
+}
+
+// Rounds of a leader scheme: the leader is the one with the lowest mean of the last losses, which the trainer tells.
+TEST_F(SimulationRun, LeadersAreLogged) {
+  Result<RunSummary> s = run({{"scheme.name", "lsgd"}, {"scheme.loss_window", "5"}});
+  ASSERT_TRUE(s.ok()) << s.status().message();
+  EXPECT_EQ(s->evaluated, "average");
+  EXPECT_EQ(s->exchanges, 4 * 4);
+  Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+  ASSERT_TRUE(records.ok());
+  std::map<int64_t, std::map<int, double>> losses;  // by round and worker
+  double loss[4][41] = {};                          // by worker and step
+  for (const MetricsRecord& r : *records)
+    if (r.measured == "round") losses[r.step / 10 - 1][r.worker] = r.value("own_loss");
+  for (const MetricsRecord& r : *records) {
+    if (r.measured == "own" && !std::isnan(r.value("loss"))) loss[r.worker][r.step] = r.value("loss");
+    if (r.measured != "round") continue;
+    const auto& all = losses.at(r.step / 10 - 1);
+    auto best = std::min_element(all.begin(), all.end(), [](auto& a, auto& b) { return a.second < b.second; });
+    EXPECT_EQ(r.value("leader"), best->first);
+    EXPECT_EQ(r.value("steps"), 10);
+    EXPECT_EQ(r.value("distance") > 0, r.worker != best->first);
+  }
+  ASSERT_EQ(losses.size(), 4u);
+  for (const auto& [round, of] : losses)
+    for (int worker = 0; worker < 4; ++worker) {
+      double sum = 0;
+      for (int64_t step = 10 * round + 6; step <= 10 * round + 10; ++step) sum += loss[worker][step];
+      EXPECT_NEAR(of.at(worker), sum / 5, 1e-9) << round << " " << worker;
+    }
+}
+
+// Equal parameters have equal losses on a batch that all share, whatever each has seen; the lowest rank leads.
+TEST_F(SimulationRun, AProbeIsTheSameForAll) {
+  for (const char* mode : {"sync", "async"}) {
+    Result<RunSummary> s = run({{"scheme.name", "lsgd"},
+                                {"scheme.mode", mode},
+                                {"scheme.leader", "probe_batch"},
+                                {"scheme.probe", "100"},
+                                {"data.sharding", "partition"},
+                                {"optim.name", "sgd"},
+                                {"optim.lr", "1e-30"}});
+    ASSERT_TRUE(s.ok()) << s.status().message();
+    Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+    ASSERT_TRUE(records.ok());
+    double first = 0;
+    for (const MetricsRecord& r : *records) {
+      if (r.measured != "round") continue;
+      if (first == 0) first = r.value("own_loss");
+      EXPECT_EQ(r.value("own_loss"), first);
+      EXPECT_EQ(r.value("leader"), 0);
+    }
+    EXPECT_GT(first, 0);
+  }
 }
 
 TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
