@@ -3,9 +3,9 @@
 // every ratio-th round the leader of all. Everything happens after the optimizer (Algorithm 1).
 //
 // A worker waits for one ticket and the round that may follow no longer than `deadline`. A server that is silent for
-// half of that is not asked for a while, but the next one. Who waits in vain takes its steps without tickets for one
-// period. Who has missed a round takes over the last leader's parameters, as does one whose parameters are not finite,
-// which never leads.
+// half of that is not asked for some periods, but the next one; then it is given less time. Who waits in vain takes its
+// next step without a ticket. Who has missed a round takes over the last leader's parameters, as does one whose
+// parameters are not finite, which never leads.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
@@ -58,10 +58,6 @@ class LeaderAsync final : public LeaderScheme {
     }
     proximal_pull(theta);
     if (options_.workers == 1) return Status::Ok();
-    if (alone_ > 0) {
-      --alone_;
-      return Status::Ok();
-    }
     const Deadline deadline(world_, options_.deadline);
     Answer answer = query(ask_head(false), deadline, theta);
     if (answer.what == Ticket::round) {
@@ -74,7 +70,6 @@ class LeaderAsync final : public LeaderScheme {
     if (answer.what == Ticket::alone) return look_for_others(theta);
     if (answer.what == Ticket::go) return Status::Ok();
     ++counters_.missed;
-    alone_ = period_;
     end_round(round_, nullptr);
     return world_.health();
   }
@@ -109,7 +104,6 @@ class LeaderAsync final : public LeaderScheme {
     state.vectors["silent"] = Vec::copy_of(ConstVecView(silent));
     state.numbers["round"] = round_;
     state.numbers["steps"] = steps_;
-    state.numbers["alone"] = alone_;
     state.numbers["lonely"] = lonely_;
     state.numbers["hold"] = hold_;
     state.numbers["held"] = held_;
@@ -121,7 +115,6 @@ class LeaderAsync final : public LeaderScheme {
     group_.load(state);
     SINEW_RETURN_IF_ERROR(load_numbers(state, {{"round", &round_},
                                                {"steps", &steps_},
-                                               {"alone", &alone_},
                                                {"lonely", &lonely_},
                                                {"hold", &hold_},
                                                {"held", &held_},
@@ -195,10 +188,12 @@ class LeaderAsync final : public LeaderScheme {
         if (!r.ok()) break;
         const int64_t* a = r.message.head.arg;
         const Answer answer{static_cast<Ticket>(a[0]), a[1], static_cast<Rank>(a[2]), static_cast<Rank>(a[3])};
-        if (answer.what != Ticket::wait) return answer;
         silence = 0;
+        if (answer.what == Ticket::wait) continue;
+        if (hold_ > 0 && std::count(silent_.begin(), silent_.end(), 1) == 0) hold_ = 0;
+        return answer;
       }
-      if (silence < half || to == world_.rank()) continue;
+      if (silence < (hold_ > 0 ? half / 4 : half) || to == world_.rank()) continue;
       silent_[static_cast<size_t>(to)] = 1;
       hold_ = std::clamp(2 * hold_, period_, 8 * period_);
       silence = 0;
@@ -279,6 +274,7 @@ class LeaderAsync final : public LeaderScheme {
     Vec theirs = Vec::copy_of(theta);
     const Result<int64_t> round = group_.adopt(theirs.mutable_view(), kAnyRank, options_.deadline / 8);
     if (!round.ok()) return round.status();
+    if (*round >= 0) std::fill(silent_.begin(), silent_.end(), char{0});
     return *round > round_ ? adopt(kAnyRank, *round, options_.deadline / 8, theta) : Status::Ok();
   }
 
@@ -314,8 +310,7 @@ class LeaderAsync final : public LeaderScheme {
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
   int64_t round_ = 0, steps_ = 0;
-  int64_t alone_ = 0;   // so many steps without asking for tickets
-  int64_t lonely_ = 0;  // such steps for which there were too few others
+  int64_t lonely_ = 0;  // steps for which there were too few others
   bool listening_ = false, settled_ = false;
 
   // Shared with the handlers.

@@ -50,7 +50,7 @@ struct FaultCase {
   Rank faulty;
   bool dies = false;
   int restarts = 0;
-  bool late = false;  // it is back when the others are done
+  Nanos late = 0;  // it is back then, when the others are done
 };
 class LeaderFailures : public ::testing::TestWithParam<FaultCase> {};
 INSTANTIATE_TEST_SUITE_P(
@@ -63,10 +63,14 @@ INSTANTIATE_TEST_SUITE_P(
         FaultCase{"server_restarted", "kill rank=0 at=155ms", 0, false, 1},
         FaultCase{"stopped", "pause rank=2 at=155ms for=3s", 2},
         FaultCase{"server_stopped", "pause rank=0 at=155ms for=3s", 0},
-        FaultCase{"server_late", "pause rank=0 at=155ms for=30s", 0, false, 0, true},
-        FaultCase{"late", "pause rank=3 at=155ms for=30s", 3, false, 0, true},
+        FaultCase{"server_late", "pause rank=0 at=155ms for=30s", 0, false, 0, 30 * kSecond},
+        FaultCase{"late", "pause rank=3 at=155ms for=30s", 3, false, 0, 30 * kSecond},
         FaultCase{"cut_off", "drop from=2 to=* after=155ms until=3s\ndrop from=* to=2 after=155ms until=3s", 2},
         FaultCase{"server_cut_off", "drop from=0 to=* after=155ms until=3s\ndrop from=* to=0 after=155ms until=3s", 0},
+        FaultCase{"cut_off_late",
+                  "slow rank=0 factor=3\ndrop from=0 to=* after=1s until=12s\n"
+                  "drop from=* to=0 after=1s until=12s",
+                  0, false, 0, 13 * kSecond},
         FaultCase{"losses", "drop from=* to=* probability=0.1", -1}),
     [](const auto& info) { return std::string(info.param.label); });
 
@@ -81,7 +85,8 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
     SimOptions options{
         .seed = seed, .restarts = c.restarts, .restart_delay = 50 * kMillisecond, .faults = plan(c.faults)};
     options.faults.seed = seed;
-    std::vector<Nanos> longest(4);
+    std::vector<Nanos> longest(4), when_late(4);
+    std::vector<int64_t> final_round(4);
     std::map<int64_t, int> rounds;
     int64_t last_of_faulty = -1;
     const Rank leader = c.faulty == 1 ? 3 : 1;
@@ -96,8 +101,10 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
                              };
                              if (world.incarnation() > 0) own.start = 100, own.start_spread = 0;
                              Nanos before = world.now();
-                             return run_with(world, own, led_by(leader), [&](ToyWorker&, int64_t) {
+                             return run_with(world, own, led_by(leader), [&](ToyWorker& worker, int64_t k) {
+                               if (k == toy.steps - 1) final_round[rank] = worker.scheme().save().numbers.at("round");
                                longest[rank] = std::max(longest[rank], world.now() - before);
+                               if (before > c.late) when_late[rank] = std::max(when_late[rank], world.now() - before);
                                before = world.now();
                              });
                            },
@@ -110,13 +117,17 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
       }
       ASSERT_TRUE(nodes[r].finished) << "seed " << seed << " rank " << r << ": " << nodes[r].status.message();
       EXPECT_EQ(nodes[r].restarts, r == c.faulty ? static_cast<uint32_t>(c.restarts) : 0u);
+      EXPECT_GE(final_round[r], 100) << "seed " << seed << " rank " << r;
       EXPECT_NEAR(nodes[r].numbers[0], 1 + leader, 1e-3) << "seed " << seed << " rank " << r;
       if (r != c.faulty) {
         EXPECT_LE(longest[r], toy.scheme.deadline + 20 * kMillisecond) << "rank " << r;
       }
     }
     EXPECT_GE(rounds.rbegin()->first, 100) << "seed " << seed;
-    if (c.faulty >= 0 && !c.dies && !c.late) {
+    if (c.late > 0) {  // it knows at once that nobody is there to wait for
+      EXPECT_GT(when_late[static_cast<size_t>(c.faulty)], 0);
+      EXPECT_LE(when_late[static_cast<size_t>(c.faulty)], 100 * kMillisecond);
+    } else if (c.faulty >= 0 && !c.dies) {
       EXPECT_GE(last_of_faulty, 100) << "it takes part again";
     }
   }

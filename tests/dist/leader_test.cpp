@@ -337,6 +337,10 @@ TEST(Leader, ADivergedWorkerNeverLeadsAndTakesOverTheLeader) {
     Toy toy = toy_with(leaders("lsgd", 3), 0);
     if (async) kAsync(toy.scheme);
     toy.steps = 6;
+    toy.scheme.on_round = [](const LeaderRound& r) {
+      // Rank 0 has the lowest loss; not a number in round 2, and then forgotten.
+      EXPECT_EQ(r.local, r.round == 2 ? 1 : 0) << r.round;
+    };
     const auto seen = run_all(
         toy, [](Rank r, int64_t k) { return r == 0 && k == 2 ? kNan : r * 1.0 + 1; },
         [&](ToyWorker& worker, int64_t k) {
