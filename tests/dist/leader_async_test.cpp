@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 
+#include "core/philox.h"
 #include "tests/support/leader_bodies.h"
 
 namespace sinew::dist::testing {
@@ -130,6 +131,46 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
     } else if (c.faulty >= 0 && !c.dies) {
       EXPECT_GE(last_of_faulty, 100) << "it takes part again";
     }
+  }
+}
+
+// Whatever goes wrong, all that live finish with parameters that are finite, and the run repeats bit for bit.
+TEST(LeaderAsync, RandomFaults) {
+  for (uint64_t seed = 1; seed <= 30; ++seed) {
+    uint64_t draws = 0;
+    auto draw = [&](int end) {
+      return static_cast<int>(philox_u64({seed, uint32_t(RngPurpose::test)}, draws++) % static_cast<uint64_t>(end));
+    };
+    const int workers = 2 + draw(6);
+    std::string text;
+    for (int faults = 1 + draw(4); faults > 0; --faults) {
+      const std::string rank = std::to_string(draw(workers)), at = std::to_string(50 + draw(800)) + "ms";
+      const std::string until = std::to_string(900 + draw(2000)) + "ms";
+      const std::string lines[] = {
+          "kill rank=" + rank + " at=" + at, "pause rank=" + rank + " at=" + at + " for=" + until,
+          "drop from=* to=* probability=0.1", "drop from=" + rank + " to=* after=" + at + " until=" + until,
+          "delay from=" + rank + " to=* by=170ms after=" + at + " until=" + until};
+      text += lines[draw(5)] + "\n";
+    }
+    Toy toy = toy_with(without_clock(workers, 1 + draw(5)));
+    toy.scheme.groups = draw(2) ? "2" : "";
+    toy.steps = 100;
+    SimOptions options{.seed = seed, .restarts = draw(2), .restart_delay = 50 * kMillisecond, .faults = plan(text)};
+    auto run = [&](bool always_yield) {
+      options.always_yield = always_yield;
+      return simulate(
+          workers, [&](World& w) { return run_with(w, toy, [](Rank r, int64_t k) { return (r * 7 + k * 3) % 5; }); },
+          options);
+    };
+    const SimulatedRun once = run(false);
+    for (Rank r = 0; r < workers; ++r) {
+      const NodeOutcome& outcome = once.report.nodes[r];
+      EXPECT_TRUE(outcome.what == NodeOutcome::What::finished || outcome.what == NodeOutcome::What::killed)
+          << "seed " << seed << ": " << outcome.status.message() << once.report.deadlock << "\n"
+          << text;
+      for (double v : once.nodes[r].numbers) EXPECT_LT(std::abs(v), 10);
+    }
+    EXPECT_EQ(run(true).report.trace_hash, once.report.trace_hash) << "seed " << seed << "\n" << text;
   }
 }
 

@@ -370,6 +370,35 @@ TEST(Leader, WithoutAFiniteLossThePullIsSkippedAndCounted) {
     }
 }
 
+// A suppressed worker neither leads nor moves in that round.
+TEST(Leader, ASuppressedWorkerStays) {
+  const FaultPlan faults = parse_fault_plan("suppress rank=* probability=0.4", "plan").value();
+  for (bool async : {false, true}) {
+    int missed = 0;
+    for (const NodeResult& node : simulate(3,
+                                           [&](World& world) {
+                                             Toy toy = toy_with(leaders("lsgd", 3), 0);
+                                             if (async) kAsync(toy.scheme);
+                                             const Rank self = world.rank();
+                                             toy.scheme.on_round = [&, self](const LeaderRound& r) {
+                                               const bool suppressed = plan_suppresses(faults, self, r.round);
+                                               Rank leader = 0;
+                                               while (leader < 3 && plan_suppresses(faults, leader, r.round)) ++leader;
+                                               EXPECT_EQ(r.local, suppressed || leader == 3 ? kAnyRank : leader)
+                                                   << r.round;
+                                               EXPECT_TRUE(!suppressed || r.distance == 0);
+                                               missed += r.local == kAnyRank;
+                                             };
+                                             return run_with(world, toy, [](Rank r, int64_t) { return r; });
+                                           },
+                                           {.faults = faults})
+                                      .nodes)
+      EXPECT_TRUE(node.finished) << node.status.message();
+    EXPECT_GT(missed, 5);
+    EXPECT_LT(missed, 30);
+  }
+}
+
 // ---- evaluation, probes, hosts ----
 
 // Measured at the mean of all workers, over all groups; and measuring changes nothing.

@@ -190,7 +190,7 @@ TEST(UcxLeader, OthersGoOnWithoutAKilledWorkerOrServer) {
                                  o.deadline = 4 * kSecond;
                                }),
                        0);
-    toy.steps = restart ? 600 : 150;
+    toy.steps = restart ? 400 : 150;
     const auto nodes = in_processes(
         {.faults = *parse_fault_plan(faults, "plan"), .restart = restart})(4, [&](World& world) -> Result<Numbers> {
       Toy own = toy;
