@@ -66,7 +66,9 @@ void pause_process(Nanos duration) {
     }
     ::_exit(0);
   }
-  ::kill(self, SIGSTOP);
+  // To this very thread: one that is sent to the process may first stop another thread, and the helper would be gone
+  // before this one stops.
+  ::raise(SIGSTOP);
   ::kill(helper, SIGKILL);
   ::waitpid(helper, nullptr, 0);
 }

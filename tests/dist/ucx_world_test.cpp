@@ -446,6 +446,31 @@ TEST(UcxWorld, ActsOutAFaultPlan) {
   EXPECT_TRUE(group.wait_all());
 }
 
+// By the clock, which the communication thread looks at while this one sleeps.
+SINEW_PROCESS_BODY(timed_pause) {
+  UcxOptions options = options_of(process);
+  auto plan = parse_fault_plan("pause rank=0 at=100ms for=400ms\n", "plan");
+  process.check(plan.ok(), plan.status().message());
+  options.faults = *plan;
+  auto world = join(process, options);
+  Nanos longest = 0;
+  for (Nanos last = world->now(); last < 600 * kMillisecond;) {
+    world->sleep(kMillisecond);
+    longest = std::max(longest, world->now() - last);
+    last = world->now();
+  }
+  process.check(longest >= 350 * kMillisecond, "paused");
+  world->leave();
+  return 0;
+}
+
+TEST(UcxWorld, GoesOnAfterATimedPause) {
+  for (int i = 0; i < 5; ++i) {
+    ProcessGroup group("timed_pause", 1);
+    EXPECT_TRUE(group.wait_all());
+  }
+}
+
 // --- parts ----------------------------------------------------------------------------------------------------
 
 TEST(LearnedDeadline, FollowsTheHeartbeatsWithinBounds) {
