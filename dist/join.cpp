@@ -23,6 +23,7 @@ Result<Joined> join_job(const JobEnvironment& job, JoinOptions options) {
                                                          .give_up = job.supervised ? 0 : options.give_up,
                                                          .waits_for_all = options.is_center,
                                                          .faults = std::move(options.faults),
+                                                         .age = job.age,
                                                          .status_fd = job.status_fd},
                                                         store->store);
   if (!world.ok()) return world.status();

@@ -84,7 +84,8 @@ struct Child {
   Socket exit_fd;     // readable when the process has ended
   Socket status_fd;   // its reports
   Time restart_at = Time::max();
-  Time last_sign{};  // of life
+  Time first_start{};  // of its first process
+  Time last_sign{};    // of life
   bool silenced = false;
 };
 
@@ -233,6 +234,8 @@ Status Supervisor::start(Child& child) {
     if (!log) return make_status(StatusCode::io_error, "cannot write the log ", path, ": ", std::strerror(errno));
   }
   Socket null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (status.restarts == 0) child.first_start = std::chrono::steady_clock::now();
+  const Nanos age = (std::chrono::steady_clock::now() - child.first_start).count();
   std::vector<std::string> additions = {"RANK=" + std::to_string(status.rank),
                                         "WORLD_SIZE=" + std::to_string(options_.processes),
                                         "LOCAL_RANK=" + std::to_string(status.rank),
@@ -240,6 +243,7 @@ Status Supervisor::start(Child& child) {
                                         "MASTER_PORT=" + std::to_string(server_->port()),
                                         "SINEW_SECRET=" + secret_,
                                         "SINEW_INCARNATION=" + std::to_string(status.restarts),
+                                        "SINEW_AGE=" + std::to_string(age),
                                         "SINEW_START_STEP=" + std::to_string(status.step),
                                         "SINEW_STATUS_FD=" + std::to_string(theirs.fd())};
   add_thread_defaults(options_.processes, additions);

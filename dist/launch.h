@@ -4,8 +4,8 @@
 // returns when all have ended. It hosts the rendezvous store and holds no other state: when it dies, the
 // processes finish without restarts.
 //   RANK WORLD_SIZE LOCAL_RANK MASTER_ADDR MASTER_PORT   as any torchrun job has them
-//   SINEW_SECRET SINEW_INCARNATION SINEW_START_STEP SINEW_STATUS_FD; and, unless set, OMP_NUM_THREADS = max(1, cores /
-//   processes), OMP_WAIT_POLICY=passive
+//   SINEW_SECRET SINEW_INCARNATION SINEW_AGE SINEW_START_STEP SINEW_STATUS_FD; and, unless set, OMP_NUM_THREADS =
+//   max(1, cores / processes), OMP_WAIT_POLICY=passive
 //
 // A process that ends with code 0, or in any way after World::leave(), has finished. Any other end is a death: the rank
 // is started again with the next incarnation and its last reported step, up to max_restarts times; then it is lost, and
@@ -43,6 +43,7 @@ struct JobEnvironment {
   int master_port = 0;
   std::string secret;
   uint32_t incarnation = 0;
+  Nanos age = 0;  // of a restarted rank: since its first process was started
   int64_t start_step = 0;
   int status_fd = -1;
   bool supervised = false;  // started by supervise()

@@ -50,6 +50,7 @@ Result<std::optional<JobEnvironment>> read_job_environment() {
   SINEW_RETURN_IF_ERROR(read_number("LOCAL_RANK", 0, 1 << 20, job.local_rank));
   SINEW_RETURN_IF_ERROR(read_number("MASTER_PORT", 1, 65535, job.master_port));
   SINEW_RETURN_IF_ERROR(read_number<uint32_t>("SINEW_INCARNATION", 0, UINT32_MAX, job.incarnation));
+  SINEW_RETURN_IF_ERROR(read_number<Nanos>("SINEW_AGE", 0, INT64_MAX, job.age));
   SINEW_RETURN_IF_ERROR(read_number<int64_t>("SINEW_START_STEP", 0, INT64_MAX, job.start_step));
   SINEW_RETURN_IF_ERROR(read_number("SINEW_STATUS_FD", 0, 1 << 20, job.status_fd));
   job.supervised = job.status_fd >= 0;

@@ -33,11 +33,12 @@ class SoloWorld : public World {
   void publish(const std::function<void()>& fn) override { fn(); }
   PeerState peer(Rank) const override { return PeerState::alive; }
   bool suppressed(int64_t) override { return false; }
-  void report_step(int64_t step) override {
+  void report_step(int64_t step, VecView) override {
     if (on_step_) on_step_(step);
   }
   void leave() override {}
   TrafficCounters traffic() const override { return {}; }
+  int64_t stops() const override { return 0; }
   Status health() const override { return Status::Ok(); }
 
  private:

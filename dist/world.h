@@ -34,6 +34,7 @@ using Rank = int32_t;
 inline constexpr Rank kAnyRank = -1;
 using Nanos = int64_t;
 inline constexpr Nanos kMicrosecond = 1000, kMillisecond = 1000 * 1000, kSecond = 1000 * 1000 * 1000;
+inline constexpr Nanos kStop = kSecond / 2;  // World::stops()
 
 // Shared immutable bytes of a message, 64-byte aligned (so that vectorised loops give the same bits in both worlds).
 // A borrowed payload, which only a Taker may get, lies in the transport's buffer instead: valid during the call, and at
@@ -96,6 +97,8 @@ enum class Tag : uint16_t {
   center_leave = 7,
   sync = 8,  // membership of synchronous schemes
   center_join = 9,
+  sync_result = 10,     // of the last round, to who missed it (dist/schemes/lockstep.h)
+  center_seed = 11,     // a shard of the last known center, for one that has lost it
   gossip_request = 20,  // 20 to 22: dist/exchange.h
   gossip_reply = 21,
   gossip_ack = 22,
@@ -214,12 +217,17 @@ class World {
   virtual PeerState peer(Rank rank) const = 0;
   // True when the fault plan suppresses this node's communication in the given round (dynamic-weighting spec 1.8).
   virtual bool suppressed(int64_t round) = 0;
-  // Tells the world, and in the real one the supervisor, how far this node is. Drives step-based faults.
-  virtual void report_step(int64_t step) = 0;
+  // Tells the world, and in the real one the supervisor, how far this node is. Drives faults by step and by chance, and
+  // those that corrupt theta.
+  virtual void report_step(int64_t step, VecView theta) = 0;
+  void report_step(int64_t step) { report_step(step, VecView()); }
   // Announces that this node is done and its results are kept: peers see `left`, not `dead`, and the supervisor does
   // not restart it, however it ends. The goodbye comes after all that was sent before.
   virtual void leave() = 0;
   virtual TrafficCounters traffic() const = 0;
+  // How often so far this node was stopped for half a second or longer: by SIGSTOP, a starved machine, a fault plan's
+  // pause. What it waited for in vain meanwhile says nothing about others.
+  virtual int64_t stops() const = 0;
 
   // Non-ok when the node must stop (asked to, isolated, aborted).
   virtual Status health() const = 0;

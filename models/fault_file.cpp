@@ -21,7 +21,7 @@ Result<dist::FaultPlan> read_fault_plan(const Options& options) {
   plan->seed = static_cast<uint64_t>(options.train.seed);
   const int nodes = dist::node_count(scheme_options(options, 0));
   for (const dist::Fault& fault : plan->faults)
-    for (dist::Rank rank : {fault.rank, fault.from, fault.to})
+    for (dist::Rank rank : ranks_named(fault))
       if (rank >= nodes)
         return make_status(StatusCode::data_error, path, ": rank ", rank, ", but the job's ranks are 0 to ", nodes - 1);
   return plan;

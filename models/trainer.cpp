@@ -61,7 +61,7 @@ Status Trainer::run(const TrainerSettings& settings) {
   optimizer_.seek(settings.first_step);
   for (int64_t step = settings.first_step; step < settings.steps; ++step) {
     SINEW_RETURN_IF_ERROR(world_.health());
-    world_.report_step(step);
+    world_.report_step(step, mixed());
     StepReport report;
     SINEW_RETURN_IF_ERROR(one_step(settings, step, report));
     if (settings.on_step) SINEW_RETURN_IF_ERROR(settings.on_step(report));

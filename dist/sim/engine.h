@@ -9,12 +9,14 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/fiber.h"
 #include "core/node_locals.h"
+#include "dist/own_faults.h"
 #include "dist/sim/event_queue.h"
 #include "dist/sim/simulation.h"
 
@@ -47,7 +49,7 @@ struct Simulation::Impl {
   void give(InFlight* m);
 
   SimOptions options;
-  bool has_drops = false, has_delays = false, has_slow = false;
+  bool touches_messages = false, has_slow = false;
   EventQueue queue;
   std::vector<std::unique_ptr<SimNode>> nodes;
   Nanos now = 0;      // of the event being processed
@@ -78,9 +80,10 @@ class SimNode final : public World {
   void publish(const std::function<void()>& fn) override;
   PeerState peer(Rank rank) const override;
   bool suppressed(int64_t round) override;
-  void report_step(int64_t step) override;
+  void report_step(int64_t step, VecView theta) override;
   void leave() override;
   TrafficCounters traffic() const override;
+  int64_t stops() const override;
   Status health() const override { return Status::Ok(); }
 
  private:
@@ -88,6 +91,7 @@ class SimNode final : public World {
   friend class Simulation;
   enum class State : uint8_t { idle, ready, waiting, doomed, running };
 
+  Moment moment() const { return {now(), step_}; }
   // On its way, to arrive at that time.
   void post(Nanos begin, Nanos arrival, Nanos wire, Rank to, const Head& head, Payload body);
   // Lets everything happen that comes before this node's clock.
@@ -134,7 +138,8 @@ class SimNode final : public World {
   std::vector<uint64_t> requests_;  // open ones
   uint64_t sequence_[2] = {0, 0};   // training side, handlers
   uint64_t request_ = 0, draws_ = 0;
-  int64_t step_ = 0;
+  int64_t step_ = -1;
+  std::optional<OwnFaults> faults_;
   TrafficCounters traffic_;
   NodeOutcome outcome_;
 };

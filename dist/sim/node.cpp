@@ -71,7 +71,7 @@ void SimNode::compute(const Cost& cost, const std::function<void()>& fn) {
   const SimOptions& o = engine_.options;
   RngKey key{o.seed, uint32_t(RngPurpose::compute), uint32_t(rank_), draws_++};
   double factor = 1 + o.jitter * (2 * uniform01(philox_u64(key, 0)) - 1);
-  if (engine_.has_slow) factor *= plan_slowdown(o.faults, rank_, clock_);
+  if (engine_.has_slow) factor *= plan_slowdown(o.faults, rank_, moment());
   advance(std::llround(cost.steps * static_cast<double>(o.step_cost) * factor));
 }
 
@@ -96,9 +96,11 @@ void SimNode::send(Rank to, Head head, Payload body) {
   send_free_ = begin + wire;
   traffic_.bytes_sent += bytes;
   ++traffic_.messages_sent;
-  if (engine_.has_drops && plan_drops(o.faults, rank_, to, head.sequence, begin)) return;
-  Nanos arrival = send_free_ + o.latency;
-  if (engine_.has_delays) arrival += plan_delay(o.faults, rank_, to, begin);
+  MessageFate fate;
+  if (engine_.touches_messages) fate = plan_message(o.faults, rank_, to, head.sequence, {begin, step_});
+  if (fate.dropped) return;
+  const Nanos arrival = send_free_ + o.latency + fate.delay + fate.held;
+  if (fate.duplicated) post(begin, arrival + o.latency, wire, to, head, body);
   post(begin, arrival, wire, to, head, std::move(body));
 }
 
@@ -229,14 +231,14 @@ PeerState SimNode::peer(Rank rank) const {
   return engine_.nodes[rank]->seen_;
 }
 
-bool SimNode::suppressed(int64_t round) { return plan_suppresses(engine_.options.faults, rank_, round); }
+bool SimNode::suppressed(int64_t round) { return plan_suppresses(engine_.options.faults, rank_, round, moment()); }
 
-void SimNode::report_step(int64_t step) {
+void SimNode::report_step(int64_t step, VecView theta) {
   if (dead()) return;
+  if (!faults_) faults_.emplace(engine_.options.faults, rank_, incarnation_, Moment{begun_ - 1, step_});
   step_ = step;
-  if (incarnation_ > 0) return;  // faults by step happen once
-  for (const Fault& f : engine_.options.faults.faults) {
-    if (f.step != step || (f.rank != kAnyRank && f.rank != rank_)) continue;
+  for (const Fault& f : faults_->at_step(step, clock_)) {
+    if (f.kind == Fault::Kind::corrupt) corrupt(f, rank_, step, theta);
     if (f.kind == Fault::Kind::kill) {
       Event e = make_event(clock_, rank_, Event::kill);
       kill_at_ = clock_;
@@ -258,6 +260,12 @@ void SimNode::leave() {
   sync();
   left_ = true;
   engine_.queue.push(make_event(std::max(clock_, send_free_) + engine_.options.latency, rank_, Event::lost));
+}
+
+int64_t SimNode::stops() const {
+  return std::count_if(pauses_.begin(), pauses_.end(), [this](const auto& pause) {
+    return pause.second <= clock_ && pause.second - pause.first >= kStop;
+  });
 }
 
 TrafficCounters SimNode::traffic() const {

@@ -29,9 +29,8 @@ Simulation::Impl::Impl(SimOptions o, int count) : options(std::move(o)) {
                   options.step_cost >= 0 && options.service_cost >= 0 && options.detection >= 0,
               "simulation", "bandwidth must be above 0, times at least 0, jitter in [0, 1)");
   for (Rank r = 0; r < count; ++r) nodes.push_back(std::make_unique<SimNode>(*this, r));
+  touches_messages = plan_touches_messages(options.faults);
   for (const Fault& f : options.faults.faults) {
-    has_drops |= f.kind == Fault::Kind::drop;
-    has_delays |= f.kind == Fault::Kind::delay;
     has_slow |= f.kind == Fault::Kind::slow;
     if (f.kind == Fault::Kind::pause && f.at >= 0)
       for (auto& n : nodes)
@@ -229,6 +228,7 @@ void Simulation::Impl::process(const Event& event) {
       n.killed_ = false;
       ++n.incarnation_;
       n.locals_ = NodeLocals{};
+      n.faults_.reset();
       n.clock_ = n.begun_ = event.time;
       n.send_free_ = n.receive_free_ = n.service_free_ = event.time;
       return schedule_start(n);
@@ -283,7 +283,7 @@ SimReport Simulation::Impl::run() {
     n->timer_at_ = INT64_MAX;
     n->outcome_.restarts = static_cast<uint32_t>(n->restarts_);
     n->outcome_.traffic = n->traffic_;
-    n->outcome_.step = n->step_;
+    n->outcome_.step = std::max<int64_t>(n->step_, 0);
     report.nodes.push_back(n->outcome_);
     end = std::max({end, n->clock_, n->send_free_, n->receive_free_, n->service_free_});
   }
@@ -338,6 +338,7 @@ Status Simulation::load(const std::vector<int64_t>& state) {
   for (auto& n : impl_->nodes) {
     n->clock_ = n->begun_ = state[0];
     n->sequence_[0] = v[0], n->sequence_[1] = v[1], n->request_ = v[2], n->draws_ = v[3], n->step_ = v[4];
+    n->faults_.reset();
     n->incarnation_ = static_cast<uint32_t>(v[5]), n->restarts_ = static_cast<int>(v[6]);
     n->alive_ = v[7] != 0, n->left_ = v[8] != 0, n->may_return_ = v[9] != 0;
     n->seen_ = static_cast<PeerState>(v[10]);

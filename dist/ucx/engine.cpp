@@ -24,10 +24,9 @@ Payload payload_of(const std::string& bytes) {
 }  // namespace
 
 Engine::Engine(const UcxOptions& options, Inbox& inbox, std::function<Nanos(Nanos)> alarm)
-    : options_(options), inbox_(inbox), alarm_(std::move(alarm)) {
+    : options_(options), inbox_(inbox), alarm_(std::move(alarm)), faulty_(plan_touches_messages(options.faults)) {
   links_.reserve(static_cast<size_t>(options.size));
   for (int i = 0; i < options.size; ++i) links_.emplace_back(options.silence);
-  for (const Fault& fault : options.faults.faults) delays_ |= fault.kind == Fault::Kind::delay;
 }
 
 Status Engine::start() {
@@ -46,7 +45,7 @@ void Engine::run(std::promise<Status> started) {
   }
   transport_ = std::move(*transport);
   address_ = transport_->address();
-  next_heartbeat_ = last_timers_ = Clock::now();
+  last_timers_ = next_heartbeat_ = Clock::now();
   started.set_value({});
   loop();
   transport_.reset();
@@ -114,8 +113,10 @@ void Engine::stop() {
 Clock::time_point Engine::run_timers() {
   auto now = Clock::now();
   // This process itself was stopped or starved: nobody else's silence can be judged.
-  if (now - last_timers_ > std::chrono::nanoseconds(kSecond) / 2)
+  if (now - last_timers_.load() > std::chrono::nanoseconds(kStop)) {
     for (Link& link : links_) link.last_heard = now;
+    ++stops_;
+  }
   last_timers_ = now;
 
   if (now >= next_heartbeat_) {
@@ -123,10 +124,11 @@ Clock::time_point Engine::run_timers() {
     next_heartbeat_ = now + std::chrono::nanoseconds(options_.heartbeat);
   }
   auto due = next_heartbeat_;
-  if (delays_) {
+  if (faulty_) {
     for (Rank rank = 0; rank < options_.size; ++rank) {
       release_delayed(link(rank), rank, now);
       if (!link(rank).delayed.empty()) due = std::min(due, link(rank).delayed.front().release);
+      for (const Link::Delayed& held : link(rank).held) due = std::min(due, held.release);
     }
   }
   const Nanos alarm = alarm_((now - begin_).count());
@@ -138,7 +140,9 @@ void Engine::heartbeat(Clock::time_point now) {
   for (Rank rank = 0; rank < options_.size; ++rank) {
     Link& peer = link(rank);
     if (rank == options_.rank || !peer.used) continue;
-    if (transport_->connected(rank) && !ended(peer.state) && !left_) transmit_control(rank, Control::heartbeat);
+    const bool parted = faulty_ && plan_parts(options_.faults, options_.rank, rank, moment());
+    if (transport_->connected(rank) && !ended(peer.state) && !left_ && !parted)
+      transmit_control(rank, Control::heartbeat);
     // The connection stays: a stopped process goes on where it was.
     if (peer.state == PeerState::alive && (now - peer.last_heard).count() > peer.deadline.value())
       set_state(rank, PeerState::dead);
@@ -174,6 +178,7 @@ void Engine::connect(Rank peer, AddressRecord record) {
 void Engine::open_link(Rank peer, uint32_t incarnation, const std::string& address) {
   Link& to = link(peer);
   to.delayed.clear();
+  to.held.clear();
   to.connected_incarnation = incarnation;
   to.own_token = make_token(options_.secret, options_.rank, options_.incarnation, peer, incarnation);
   ++to.connection_out;
@@ -230,33 +235,36 @@ void Engine::send(Rank to, Head head, Payload body) {
   head.incarnation = options_.incarnation;
   // Training side and handlers count separately: with one counter the numbers would depend on timing.
   head.sequence = ++sequences_[handler ? 1 : 0] << 1 | (handler ? 1 : 0);
-  if (to != options_.rank && plan_drops(options_.faults, options_.rank, to, head.sequence, now())) return;
-  if (here && to != options_.rank) return transmit(to, head, std::move(body));
-  post([this, to, head, body = std::move(body)]() mutable {
+  MessageFate fate;
+  if (faulty_ && to != options_.rank) fate = plan_message(options_.faults, options_.rank, to, head.sequence, moment());
+  if (fate.dropped) return;
+  if (here && to != options_.rank) return transmit(to, head, std::move(body), fate);
+  post([this, to, head, fate, body = std::move(body)]() mutable {
     if (to == options_.rank)
       deliver({head, std::move(body)});
     else
-      transmit(to, head, std::move(body));
+      transmit(to, head, std::move(body), fate);
   });
 }
 
-void Engine::transmit(Rank to, Head head, Payload body) {
+void Engine::transmit(Rank to, const Head& head, Payload body, const MessageFate& fate) {
   Link& peer = link(to);
   if (peer.state == PeerState::dead || ended(peer.state) || !transport_->connected(to)) return;
   touch(peer);
   ++messages_sent_;
   bytes_sent_ += static_cast<int64_t>(sizeof head + body.size());
-  if (delays_) {
-    auto now = Clock::now();
-    const Nanos delay = plan_delay(options_.faults, options_.rank, to, (now - begin_).count());
-    if (delay > 0 || !peer.delayed.empty()) {
-      auto release = now + std::chrono::nanoseconds(delay);
+  if (!faulty_) return transmit_now(to, head, std::move(body));
+  auto release = Clock::now() + std::chrono::nanoseconds(fate.delay + fate.held);
+  for (int copy = 0; copy <= int{fate.duplicated}; ++copy) {
+    if (fate.held > 0) {
+      peer.held.push_back({release, head, body});
+    } else if (fate.delay > 0 || !peer.delayed.empty()) {
       if (!peer.delayed.empty()) release = std::max(release, peer.delayed.back().release);
-      peer.delayed.push_back({release, head, std::move(body)});
-      return;
+      peer.delayed.push_back({release, head, body});
+    } else {
+      transmit_now(to, head, body);
     }
   }
-  transmit_now(to, head, std::move(body));
 }
 
 void Engine::release_delayed(Link& peer, Rank to, Clock::time_point now) {
@@ -266,6 +274,11 @@ void Engine::release_delayed(Link& peer, Rank to, Clock::time_point now) {
     peer.delayed.pop_front();
     if (transport_->connected(to)) transmit_now(to, message.head, std::move(message.body));
   }
+  std::erase_if(peer.held, [&](const Link::Delayed& message) {
+    if (message.release > now) return false;
+    if (transport_->connected(to)) transmit_now(to, message.head, message.body);
+    return true;
+  });
 }
 
 void Engine::transmit_now(Rank to, const Head& head, Payload body) {
@@ -404,6 +417,7 @@ void Engine::broken(Rank peer, const std::string&) {
   from.early.clear();
   from.lost_in = from.connection_in;
   from.delayed.clear();
+  from.held.clear();
   from.used = false;
   set_state(peer, PeerState::dead);
 }
@@ -439,6 +453,12 @@ TrafficCounters Engine::traffic() const {
   counters.messages_received = messages_received_;
   counters.late_replies = late_replies_;
   return counters;
+}
+
+int64_t Engine::stops() const {
+  // The communication thread is up several times a second; it may not have counted the last stop yet.
+  const bool now = Clock::now() - last_timers_.load() > std::chrono::nanoseconds(kStop);
+  return stops_ + now;
 }
 
 Status Engine::health() const {

@@ -28,6 +28,9 @@ class Engine final : private UcxTransport::Events {
   Status start();
   const std::string& address() const { return address_; }
   Nanos now() const { return (Clock::now() - begin_).count(); }
+  // For the fault plan.
+  Moment moment() const { return {now() + options_.age, step_}; }
+  void set_step(int64_t step) { step_ = step; }
 
   // Does nothing when there is a connection to that incarnation already, or a try has failed a moment ago.
   void connect(Rank peer, AddressRecord record);
@@ -44,6 +47,7 @@ class Engine final : private UcxTransport::Events {
   void stop();
 
   TrafficCounters traffic() const;
+  int64_t stops() const;
   Status health() const;
   int64_t refused() const { return refused_; }  // messages without a valid token
 
@@ -60,10 +64,10 @@ class Engine final : private UcxTransport::Events {
   Clock::time_point run_timers();
   void heartbeat(Clock::time_point now);
   void release_delayed(Link& link, Rank to, Clock::time_point now);
+  void transmit(Rank to, const Head& head, Payload body, const MessageFate& fate);
 
   Link& link(Rank rank) { return links_[static_cast<size_t>(rank)]; }
   void open_link(Rank peer, uint32_t incarnation, const std::string& address);
-  void transmit(Rank to, Head head, Payload body);
   void transmit_now(Rank to, const Head& head, Payload body);
   void transmit_control(Rank to, Control kind, Payload body = {}, int64_t argument = 0);
   void deliver(Message message);
@@ -78,7 +82,7 @@ class Engine final : private UcxTransport::Events {
   const std::function<Nanos(Nanos)> alarm_;
   const Clock::time_point begin_ = Clock::now();
   std::string address_;
-  bool delays_ = false;
+  const bool faulty_;  // the plan does something to messages
 
   std::mutex queue_mutex_;
   std::vector<std::function<void()>> queue_;
@@ -94,10 +98,13 @@ class Engine final : private UcxTransport::Events {
   // The communication thread's own.
   std::unique_ptr<UcxTransport> transport_;
   std::vector<Link> links_;
-  Clock::time_point next_heartbeat_{}, last_timers_{};
+  Clock::time_point next_heartbeat_{};
   bool left_ = false;
   bool taking_ = false;  // what is sent now, a taker sends
 
+  std::atomic<int64_t> step_{-1};
+  std::atomic<int64_t> stops_{0};
+  std::atomic<Clock::time_point> last_timers_{};
   std::array<std::atomic<uint64_t>, 2> sequences_{};  // training side, handlers
   std::atomic<int64_t> bytes_sent_{0}, bytes_received_{0}, messages_sent_{0}, messages_received_{0}, late_replies_{0};
   std::atomic<int64_t> refused_{0};

@@ -8,45 +8,26 @@
 
 namespace sinew::dist {
 
-FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation) {
-  uint32_t kills = 0;
-  for (const Fault& fault : plan.faults) {
-    const bool kill = fault.kind == Fault::Kind::kill;
-    if ((fault.rank != rank && fault.rank != kAnyRank) || (!kill && fault.kind != Fault::Kind::pause)) continue;
-    if (fault.step >= 0) {
-      if (incarnation == 0) stepped_.push_back({fault});
-    } else if (kill ? kills++ == incarnation : incarnation == 0) {
-      timed_.push_back({fault});
-    }
-  }
-}
-
 namespace {
 void act(const Fault& fault) {
   if (fault.kind == Fault::Kind::kill) ::kill(::getpid(), SIGKILL);
-  pause_process(fault.duration);
+  if (fault.kind == Fault::Kind::pause) pause_process(fault.duration);
 }
 }  // namespace
 
+FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation, Nanos age)
+    : rank_(rank), age_(age), faults_(plan, rank, incarnation, {incarnation > 0 ? age : -1, -1}) {}
+
 Nanos FaultActor::on_time(Nanos now) {
-  Nanos next = INT64_MAX;
-  for (Planned& planned : timed_) {
-    if (planned.done) continue;
-    if (planned.fault.at > now) {
-      next = std::min(next, planned.fault.at);
-      continue;
-    }
-    planned.done = true;
-    act(planned.fault);
-  }
-  return next;
+  for (const Fault& fault : faults_.take_timed(now + age_)) act(fault);
+  const Nanos next = faults_.next_timed();
+  return next == INT64_MAX ? next : next - age_;
 }
 
-void FaultActor::on_step(int64_t step) {
-  for (Planned& planned : stepped_) {
-    if (planned.done || step < planned.fault.step) continue;
-    planned.done = true;
-    act(planned.fault);
+void FaultActor::on_step(int64_t step, Nanos now, VecView theta) {
+  for (const Fault& fault : faults_.at_step(step, now + age_)) {
+    act(fault);
+    if (fault.kind == Fault::Kind::corrupt) corrupt(fault, rank_, step, theta);
   }
 }
 

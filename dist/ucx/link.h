@@ -6,6 +6,7 @@
 #include <cmath>
 #include <deque>
 #include <map>
+#include <vector>
 
 #include "dist/ucx/wire.h"
 
@@ -75,7 +76,9 @@ struct Link {
     Head head;
     Payload body;
   };
-  std::deque<Delayed> delayed;  // by a fault plan
+  // By a fault plan: in the order of sending; in any order.
+  std::deque<Delayed> delayed;
+  std::vector<Delayed> held;
 };
 
 }  // namespace sinew::dist

@@ -25,7 +25,7 @@ class UcxWorld final : public World {
       : options_(options),
         store_(std::move(store)),
         inbox_(options.size, options.incarnation),
-        actor_(options.faults, options.rank, options.incarnation),
+        actor_(options.faults, options.rank, options.incarnation, options.age),
         engine_(options, inbox_, [this](Nanos now) { return actor_.on_time(now); }) {}
   ~UcxWorld() override {
     {
@@ -48,7 +48,7 @@ class UcxWorld final : public World {
   void compute(const Cost&, const std::function<void()>& fn) override {
     const Nanos begin = now();
     fn();
-    const double factor = plan_slowdown(options_.faults, options_.rank, begin);
+    const double factor = plan_slowdown(options_.faults, options_.rank, engine_.moment());
     if (factor > 1) sleep(static_cast<Nanos>(static_cast<double>(now() - begin) * (factor - 1)));
   }
   void sleep(Nanos duration) override { std::this_thread::sleep_for(std::chrono::nanoseconds(duration)); }
@@ -70,14 +70,17 @@ class UcxWorld final : public World {
   void publish(const std::function<void()>& fn) override { engine_.publish(fn); }
 
   PeerState peer(Rank rank) const override { return inbox_.state(rank); }
-  bool suppressed(int64_t round) override { return plan_suppresses(options_.faults, options_.rank, round); }
-  void report_step(int64_t step) override;
+  bool suppressed(int64_t round) override {
+    return plan_suppresses(options_.faults, options_.rank, round, engine_.moment());
+  }
+  void report_step(int64_t step, VecView theta) override;
   void leave() override;
   TrafficCounters traffic() const override {
     TrafficCounters counters = engine_.traffic();
     counters.timeouts = timeouts_;
     return counters;
   }
+  int64_t stops() const override { return engine_.stops(); }
   Status health() const override { return engine_.health(); }
 
  private:
@@ -197,9 +200,10 @@ bool UcxWorld::look_up(Rank rank) {
   return true;
 }
 
-void UcxWorld::report_step(int64_t step) {
+void UcxWorld::report_step(int64_t step, VecView theta) {
   report({.step = step});
-  actor_.on_step(step);
+  engine_.set_step(step);
+  actor_.on_step(step, now(), theta);
 }
 
 void UcxWorld::leave() {

@@ -26,6 +26,7 @@ struct UcxOptions {
   Nanos give_up = 0;            // a peer that is dead for so long is gone for good; 0: only the store says so
   bool waits_for_all = false;   // the center: heartbeats from everybody, from the start
   FaultPlan faults;
+  Nanos age = 0;       // of a restarted rank, since its first process began: the plan's times count from there
   int status_fd = -1;  // where report_step writes, for the supervisor; -1: nowhere
 };
 

@@ -261,6 +261,50 @@ TEST(Simulation, PauseSlowDelayDrop) {
   EXPECT_EQ(run.nodes[2].numbers[0], 140e6);
 }
 
+TEST(Simulation, DuplicateReorderPartition) {
+  auto body = [&](World& world) -> Result<Numbers> {
+    if (world.rank() == 0) {
+      for (int64_t i = 0; i < 4; ++i) {
+        world.report_step(i);
+        for (Rank to : {1, 2}) {
+          Head head = test_head();
+          head.arg[0] = i;
+          world.send(to, head);
+        }
+        world.sleep(kMillisecond);
+      }
+      return Numbers{};
+    }
+    Numbers came;
+    for (Received r; (r = world.receive({.tag = kTest}, kSecond)).ok();)
+      came.push_back(static_cast<double>(r.message.head.arg[0]));
+    return came;
+  };
+  SimulatedRun run = simulate(3, body,
+                              {.jitter = 0,
+                               .faults = plan("duplicate to=1 after_step=3\nreorder to=1 by=5ms until_step=1\n"
+                                              "partition ranks=2 after=500us until=1500us")});
+  EXPECT_EQ(run.nodes[1].numbers, (Numbers{1, 2, 3, 3, 0}));
+  EXPECT_EQ(run.nodes[2].numbers, (Numbers{0, 2, 3}));
+}
+
+TEST(Simulation, Corrupts) {
+  auto body = [&](World& world) -> Result<Numbers> {
+    Numbers theta(3, 1), sums;
+    for (int64_t step = 0; step < 4; ++step) {
+      world.report_step(step, VecView(theta));
+      sums.push_back(theta[0] + theta[1] + theta[2]);
+      world.sleep(10 * kMillisecond);
+    }
+    return sums;
+  };
+  SimulatedRun run =
+      simulate(2, body, {.faults = plan("corrupt rank=0 step=1 value=5\ncorrupt rank=1 at=15ms value=nan")});
+  EXPECT_EQ(run.nodes[0].numbers, (Numbers{3, 15, 15, 15}));
+  EXPECT_EQ(run.nodes[1].numbers[1], 3);
+  EXPECT_TRUE(std::isnan(run.nodes[1].numbers[2]));
+}
+
 TEST(Simulation, PauseByStep) {
   auto body = [&](World& world) -> Result<Numbers> {
     for (int step = 0; step < 3; ++step) {

@@ -30,7 +30,7 @@ inline std::string result_path(const std::string& directory, Rank rank) {
   return directory + "/result-" + std::to_string(rank);
 }
 
-[[noreturn]] inline void run_child(const std::string& directory, Rank rank, int nodes, uint32_t incarnation,
+[[noreturn]] inline void run_child(const std::string& directory, Rank rank, int nodes, uint32_t incarnation, Nanos age,
                                    const NodeBody& body, const FaultPlan& faults) {
   Status status;
   Numbers numbers;
@@ -39,7 +39,8 @@ inline std::string result_path(const std::string& directory, Rank rank) {
     status = store.status();
     if (store.ok()) {
       auto world = make_ucx_world(
-          {.rank = rank, .size = nodes, .incarnation = incarnation, .secret = "test", .faults = faults}, *store);
+          {.rank = rank, .size = nodes, .incarnation = incarnation, .secret = "test", .faults = faults, .age = age},
+          *store);
       status = world.status();
       if (world.ok()) {
         Result<Numbers> result = body(**world);
@@ -89,9 +90,11 @@ inline Spawn in_processes(ProcessSpawnOptions options = {}) {
     const std::string dir = directory.path();
     auto store = make_file_store(dir + "/store");
     SINEW_CHECK(store.ok(), "in_processes", store.status().message());
+    const auto begin = std::chrono::steady_clock::now();
     auto start = [&](Rank rank, uint32_t incarnation) {
+      const Nanos age = (std::chrono::steady_clock::now() - begin).count();
       const pid_t pid = fork();
-      if (pid == 0) detail::run_child(dir, rank, nodes, incarnation, body, options.faults);
+      if (pid == 0) detail::run_child(dir, rank, nodes, incarnation, incarnation > 0 ? age : 0, body, options.faults);
       return pid;
     };
     struct Child {

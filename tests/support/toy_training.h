@@ -50,7 +50,7 @@ class ToyWorker {
   Status start() { return scheme_->start(theta_.mutable_view()); }
 
   Status step(int64_t k) {
-    world_.report_step(k);
+    world_.report_step(k, theta_.mutable_view());
     SINEW_RETURN_IF_ERROR(scheme_->before_step(k, theta_.mutable_view()));
     if (after_exchange) after_exchange(k);
     world_.compute(Cost{1}, [&] { gradient(k); });

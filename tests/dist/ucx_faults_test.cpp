@@ -1,0 +1,132 @@
+// Fault plans, acted out by real processes.
+#ifdef SINEW_HAVE_UCX
+
+#include <gtest/gtest.h>
+
+#include "dist/ucx/ucx_world.h"
+#include "tests/support/processes.h"
+
+namespace sinew::dist {
+namespace {
+
+using test::ProcessContext;
+using test::ProcessGroup;
+
+constexpr Nanos kLong = 60 * kSecond;
+
+// Joins with the plan.
+std::unique_ptr<World> join(const ProcessContext& process, const std::string& text, Nanos silence = 5 * kSecond) {
+  auto plan = parse_fault_plan(text, "plan");
+  process.check(plan.ok(), plan.status().message());
+  auto store = make_file_store(process.directory + "/store");
+  process.check(store.ok(), "store");
+  auto world = make_ucx_world({.rank = process.rank,
+                               .size = process.size,
+                               .secret = "the job's secret",
+                               .join_timeout = kLong,
+                               .silence = silence,
+                               .faults = *plan},
+                              *store);
+  process.check(world.ok(), world.status().message());
+  return std::move(*world);
+}
+
+Head test_head(int64_t a) {
+  Head head;
+  head.tag = Tag::test;
+  head.arg[0] = a;
+  return head;
+}
+
+// Rank 1 pauses at step 3; its messages to rank 0 are dropped; those of rank 0 come late, in order.
+SINEW_PROCESS_BODY(faults) {
+  auto world = join(process,
+                    "pause rank=1 step=3 for=3s\ndrop from=1 to=0 probability=1 until=0.2s\n"
+                    "delay from=0 to=1 by=50ms\nsuppress rank=1 probability=1\n",
+                    2 * kSecond);
+  process.check(world->suppressed(7) == (process.rank == 1), "suppressed");
+  if (process.rank == 0) {
+    for (int64_t i = 0; i < 10; ++i) world->send(1, test_head(i));
+    process.check(world->receive({.tag = Tag::test, .source = 1, .arg0 = 1}, kLong).ok(), "after the drops");
+    process.check(!world->receive({.tag = Tag::test, .arg0 = 0}, 0).ok(), "dropped");
+    process.check(world->receive({.tag = Tag::test, .source = 1}, kLong).what == Received::What::peer_lost, "paused");
+    process.check(world->receive({.tag = Tag::test, .arg0 = 2}, kLong).ok(), "it goes on");
+  } else {
+    world->send(0, test_head(0));
+    const Nanos begin = world->now();
+    for (int64_t i = 0; i < 10; ++i) {
+      Received received = world->receive({.tag = Tag::test, .source = 0}, kLong);
+      process.check(received.ok() && received.message.head.arg[0] == i, "delayed, in order");
+    }
+    while (world->now() < 400 * kMillisecond) world->sleep(10 * kMillisecond);
+    world->send(0, test_head(1));
+    world->sleep(400 * kMillisecond);  // heartbeats get going
+    const Nanos before = world->now();
+    for (int64_t step = 0; step < 5; ++step) world->report_step(step);
+    process.check(world->now() - before >= 3 * kSecond, "paused once, for that long");
+    process.check(before > begin, "time goes on");
+    world->send(0, test_head(2));
+  }
+  world->leave();
+  return 0;
+}
+
+TEST(UcxFaults, ActsOutAFaultPlan) {
+  ProcessGroup group("faults", 2);
+  EXPECT_TRUE(group.wait_all());
+}
+
+SINEW_PROCESS_BODY(message_faults) {
+  auto world = join(process,
+                    "duplicate to=1 after_step=3\nreorder to=1 by=100ms until_step=1\n"
+                    "partition ranks=2 after_step=1 until_step=2\ncorrupt rank=1 step=1 value=5\n");
+  if (process.rank == 0) {
+    for (int64_t i = 0; i < 4; ++i) {
+      world->report_step(i);
+      for (Rank to : {1, 2}) world->send(to, test_head(i));
+    }
+    for (Rank from : {1, 2}) process.check(world->receive({.tag = Tag::test, .source = from}, kLong).ok(), "answer");
+  } else {
+    for (int64_t expected : process.rank == 1 ? std::vector<int64_t>{1, 2, 3, 3, 0} : std::vector<int64_t>{0, 2, 3}) {
+      const Received r = world->receive({.tag = Tag::test, .source = 0}, kLong);
+      process.check(r.ok() && r.message.head.arg[0] == expected, "message " + std::to_string(expected));
+    }
+    std::vector<float> theta(100, 1);
+    for (int64_t step = 0; step < 3; ++step) world->report_step(step, VecView(theta));
+    process.check(theta[99] == (process.rank == 1 ? 5 : 1), "corrupted");
+    world->send(0, test_head(0));
+  }
+  world->leave();
+  return 0;
+}
+
+TEST(UcxFaults, DuplicatesReordersPartsCorrupts) {
+  ProcessGroup group("message_faults", 3);
+  EXPECT_TRUE(group.wait_all());
+}
+
+// By the clock, which the communication thread looks at while this one sleeps.
+SINEW_PROCESS_BODY(timed_pause) {
+  auto world = join(process, "pause rank=0 at=100ms for=400ms\n");
+  Nanos longest = 0;
+  for (Nanos last = world->now(); last < 600 * kMillisecond;) {
+    world->sleep(kMillisecond);
+    longest = std::max(longest, world->now() - last);
+    last = world->now();
+  }
+  process.check(longest >= 350 * kMillisecond, "paused");
+  world->leave();
+  return 0;
+}
+
+TEST(UcxFaults, GoesOnAfterATimedPause) {
+  for (int i = 0; i < 2; ++i) {
+    ProcessGroup group("timed_pause", 1);
+    EXPECT_TRUE(group.wait_all());
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist
+
+#endif  // SINEW_HAVE_UCX
