@@ -9,8 +9,9 @@ namespace {
 
 // How often a waiting worker looks whether those that it waits for still live.
 constexpr Nanos kLook = 100 * kMillisecond;
-// Steps after which an open exchange is asked for again; doubled each time.
-constexpr int64_t kFirstRepeat = 8;
+// Steps after which an open exchange is asked for again; doubled each time, up to a limit: who was silent or cut off
+// must be found again.
+constexpr int64_t kFirstRepeat = 8, kLongestRepeat = 16;
 
 Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
   Head head{.tag = tag};
@@ -28,7 +29,12 @@ int64_t bits(double value) { return std::bit_cast<int64_t>(value); }
 double Exchange::value_of(const Message& request) { return std::bit_cast<double>(request.head.arg[3]); }
 
 Exchange::Exchange(World& world, int workers, Nanos deadline)
-    : world_(world), workers_(workers), deadline_(deadline), lost_(static_cast<size_t>(workers)), done_(lost_) {}
+    : world_(world),
+      workers_(workers),
+      deadline_(deadline),
+      lost_(static_cast<size_t>(workers)),
+      done_(lost_),
+      silent_(lost_) {}
 
 Exchange::~Exchange() {
   if (!listening_) return;
@@ -53,6 +59,7 @@ void Exchange::forget(Book& book) {
 
 void Exchange::on_request(const Message& m) {
   if (m.head.source >= workers_) return;
+  silent_[static_cast<size_t>(m.head.source)] = 0;
   Book& book = books_[m.head.source];
   if (m.head.incarnation < book.incarnation) return;
   if (m.head.incarnation > book.incarnation) {
@@ -149,6 +156,7 @@ void Exchange::on_reply(const Message& m) {
     return;
   }
   Open& open = found->second;
+  if (const auto value = std::bit_cast<double>(m.head.arg[2]); value > largest_answer_) largest_answer_ = value;
   if (!m.head.arg[1] && m.head.arg[2] == bits(kDone)) done_[static_cast<size_t>(open.peer)] = 1;
   settled_.push_back({.number = found->first,
                       .round = open.round,
@@ -165,7 +173,19 @@ void Exchange::on_reply(const Message& m) {
 
 bool Exchange::pending(int64_t number) const {
   auto found = open_.find(number);
-  return found != open_.end() && !lost_[static_cast<size_t>(found->second.peer)];
+  return found != open_.end() && !lost_[static_cast<size_t>(found->second.peer)] &&
+         !silent_[static_cast<size_t>(found->second.peer)];
+}
+
+void Exchange::miss(const std::vector<int64_t>& numbers) {
+  for (int64_t number : numbers)
+    if (pending(number)) miss(open_.at(number).peer);
+}
+
+bool Exchange::silent(Rank peer) const {
+  bool silent = false;
+  world_.publish([&] { silent = silent_[static_cast<size_t>(peer)]; });
+  return silent;
 }
 
 bool Exchange::has_open(Rank peer) const {
@@ -203,7 +223,7 @@ void Exchange::nudge() {
   world_.publish([&] {
     for (auto& [number, open] : open_) {
       if (++open.age < open.due) continue;
-      open.due *= 2;
+      open.due += std::min(open.due, kLongestRepeat);
       due = true;
       ++resent_;
       send_request(number, open);
@@ -277,6 +297,7 @@ void Exchange::repeat() {
 
 bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, const std::function<bool()>& ready) {
   bool done = false;
+  const int64_t stops = world_.stops();
   auto check = [&] {
     world_.publish([&] {
       done = ready();
@@ -302,7 +323,10 @@ bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, co
       (void)world_.receive({.tag = Tag::gossip_wake}, kSecond).ok();
       continue;
     }
-    if (left == 0) return false;
+    if (left == 0) {
+      was_stopped_ = world_.stops() != stops;
+      return false;
+    }
     look(peers);
     if (idle_) idle_();
     if ((silence += slice) < deadline_ / 8) continue;
@@ -320,8 +344,10 @@ void Exchange::finish() {
     for (auto& [number, open] : open_) open.given_up = true;
   });
   look({});
-  wait(deadline, {},
-       [&] { return std::none_of(open_.begin(), open_.end(), [&](const auto& o) { return pending(o.first); }); });
+  wait(deadline, {}, [&] {
+    return std::all_of(open_.begin(), open_.end(),
+                       [&](const auto& o) { return lost_[static_cast<size_t>(o.second.peer)] != 0; });
+  });
   wait(deadline, {}, [&] {
     const std::vector<Rank> waiting = unconfirmed();
     return std::all_of(waiting.begin(), waiting.end(), [&](Rank r) { return lost_[static_cast<size_t>(r)]; });

@@ -65,9 +65,20 @@ class Exchange {
   // Inside publish(), for `ready` of wait(): whether an answer may still come before long.
   bool pending(int64_t number) const;
   bool is_open(int64_t number) const { return open_.count(number) > 0; }
-  // Inside publish(): whether nothing new will come from there: the peer was lost when wait() last looked, or has said
-  // that it is done.
-  bool lost(Rank peer) const { return lost_[static_cast<size_t>(peer)] || done_[static_cast<size_t>(peer)]; }
+  // Inside publish(): whether nothing new will come from there before long: the peer was lost when wait() last looked,
+  // has said that it is done, or is silent.
+  bool lost(Rank peer) const {
+    const auto at = static_cast<size_t>(peer);
+    return lost_[at] || done_[at] || silent_[at];
+  }
+  // A peer that was waited for up to the deadline in vain is silent: nobody waits for it, until its training side asks
+  // something again. Inside publish(), when wait() has returned false: takes note of one, and of whom these exchanges
+  // wait for. When this node itself was stopped meanwhile, it says nothing about them.
+  void miss(Rank peer) { silent_[static_cast<size_t>(peer)] |= !was_stopped_; }
+  void miss(const std::vector<int64_t>& numbers);
+  bool silent(Rank peer) const;
+  // Inside publish(): the largest value that came with an answer.
+  double largest_answer() const { return largest_answer_; }
   // Whether the peer has said that it makes no more exchanges.
   bool done(Rank peer) const;
   // Waits until ready(), which is asked inside publish() after each event. Looks at the states of `peers` and of those
@@ -137,8 +148,9 @@ class Exchange {
   std::vector<Outcome> settled_;
   std::map<Rank, Book> books_;
   std::vector<Message> held_;
-  std::vector<char> lost_, done_;
-  bool closed_ = false, waiting_ = false;
+  std::vector<char> lost_, done_, silent_;
+  double largest_answer_ = 0;
+  bool closed_ = false, waiting_ = false, was_stopped_ = false;
   int64_t next_ = 0, resent_ = 0, lost_count_ = 0;
 };
 

@@ -19,6 +19,9 @@ void Exchange::save(SchemeState& state) const {
     state.numbers["exchange.next"] = next_;
     state.numbers["exchange.resent"] = resent_;
     state.numbers["exchange.lost"] = lost_count_;
+    state.numbers["exchange.largest_answer"] = bits(largest_answer_);
+    const std::vector<int64_t> silent(silent_.begin(), silent_.end());
+    state.vectors["exchange.silent"] = Vec::copy_of(ConstVecView(silent));
     for (const auto& [number, o] : open_) {
       const std::string name = std::to_string(number);
       const std::vector<int64_t> fields{o.peer, o.round, bits(o.value), o.given_up, o.age, o.due};
@@ -53,6 +56,13 @@ void Exchange::save(SchemeState& state) const {
 }
 
 Status Exchange::load(const SchemeState& state) {
+  if (auto largest = state.numbers.find("exchange.largest_answer"); largest != state.numbers.end())
+    largest_answer_ = std::bit_cast<double>(largest->second);
+  if (auto silent = state.vectors.find("exchange.silent");
+      silent != state.vectors.end() && silent->second.dtype() == DType::i64 && silent->second.size() == workers_) {
+    const auto* v = static_cast<const int64_t*>(silent->second.view().data);
+    for (int64_t r = 0; r < workers_; ++r) silent_[static_cast<size_t>(r)] = v[r] != 0;
+  }
   for (auto [name, field] :
        {std::pair{"exchange.next", &next_}, {"exchange.resent", &resent_}, {"exchange.lost", &lost_count_}}) {
     auto found = state.numbers.find(name);

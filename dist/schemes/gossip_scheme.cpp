@@ -46,7 +46,10 @@ int64_t GossipScheme::enter(int64_t step, ConstVecView theta) {
   if (!std::exchange(entered_, true) && group_.adopted_step() >= 0)
     ahead_ = std::max<int64_t>(ahead_, group_.adopted_step() - step);
   step_ = step + ahead_;
-  group_.serve(step_, theta, [this] { suspect_ |= std::exchange(seen_refused_, refused_) != refused_; });
+  group_.serve(step_, theta, [this] {
+    suspect_ |= std::exchange(seen_refused_, refused_) != refused_;
+    group_at_ = step_;
+  });
   // Who comes back asks for parameters, and may be just whom the others wait for.
   exchange_.on_idle([this, theta] { group_.serve(step_, theta); });
   exchange_.nudge();
@@ -134,19 +137,47 @@ bool GossipScheme::finite(const Payload& x) const {
   return all;
 }
 
+bool GossipScheme::takes_part(Rank peer, int64_t round) {
+  if (!reachable(peer)) return false;
+  if (!exchange_.silent(peer)) return true;
+  if (!exchange_.has_open(peer)) exchange_.ask(peer, round, 0, {});
+  return false;
+}
+
+void GossipScheme::wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round) {
+  if (sources.empty()) return;
+  const auto came = [&](Rank r) { return mailbox.has_come_to(r, round); };
+  const bool all = exchange_.wait(Deadline(world_, options_.deadline), sources, [&] {
+    // The others are further than this step, and wait for nothing of it.
+    const bool behind = exchange_.largest_answer() > static_cast<double>(step_ + 1);
+    return behind || std::all_of(sources.begin(), sources.end(), [&](Rank r) { return came(r) || exchange_.lost(r); });
+  });
+  world_.publish([&] {
+    for (Rank r : sources) {
+      if (came(r)) continue;
+      mailbox.miss(r, round);
+      if (!all) exchange_.miss(r);
+    }
+  });
+}
+
 Exchange::Answer GossipScheme::accept(Mailbox& mailbox, const Message& request) {
   mailbox.see(request);
-  if (request.body.size() == 0) return {Exchange::Answer::What::yes};  // it has nothing to send in this round
+  const double hint = mailbox.was_missed(request) ? static_cast<double>(group_at_ + 1) : 0;
+  const Exchange::Answer yes{.what = Exchange::Answer::What::yes, .value = hint};
+  if (request.body.size() == 0) return yes;  // it has nothing to send in this round
   if (!fits(request.body)) return {};
   if (!finite(request.body)) return refuse();
   mailbox.put(request);
-  return {Exchange::Answer::What::yes};
+  return yes;
 }
 
 void GossipScheme::save_mailbox(const Mailbox& mailbox, SchemeState& state) const {
   world_.publish([&] {
     const std::vector<int64_t> seen = mailbox.seen();
+    const std::vector<int64_t> missed = mailbox.missed();
     state.vectors["mail.seen"] = Vec::copy_of(ConstVecView(seen));
+    state.vectors["mail.missed"] = Vec::copy_of(ConstVecView(missed));
     for (size_t i = 0; i < mailbox.all().size(); ++i) {
       const Mail& m = mailbox.all()[i];
       const std::vector<int64_t> fields{m.from, m.round, std::bit_cast<int64_t>(m.value)};
@@ -164,6 +195,8 @@ void GossipScheme::load_mailbox(const SchemeState& state, Mailbox& mailbox) cons
   };
   if (const Vec* seen = find("mail.seen", DType::i64); seen && seen->size() == options_.workers)
     download(seen->view(), mailbox.seen().data());
+  if (const Vec* missed = find("mail.missed", DType::i64); missed && missed->size() == options_.workers)
+    download(missed->view(), mailbox.missed().data());
   for (int64_t i = 0;; ++i) {
     const Vec* of = find("mail.of." + std::to_string(i), DType::i64);
     const Vec* body = find("mail.body." + std::to_string(i), dtype_);

@@ -60,12 +60,22 @@ class GossipScheme : public Scheme {
   // At the end of a step: a worker whose own parameters are not finite takes over another one's.
   Status heal(VecView theta);
   bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)) && !exchange_.done(peer); }
+  // In lockstep: whether to send to this worker. One that is silent is only asked now and then whether it is back.
+  bool takes_part(Rank peer, int64_t round);
+  // In lockstep, waits up to the deadline for the mail of this round from the sources. What has not come then is
+  // missed.
+  void wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round);
   bool fits(const Payload& body) const { return body.size() == static_cast<size_t>(size_) * size_of(dtype_); }
   // d = a (x - y) in blocks, so that a handler never starts a team of threads. Returns ||x - y||^2.
   double difference(double a, const Payload& x, const Payload& y, Payload& d) const;
   bool finite(const Payload& x) const;
-  // The answer to mail: yes, unless it is not finite or does not fit.
+  // The answer to mail: yes, unless it is not finite or does not fit. Its value tells who is behind, in lockstep, the
+  // next step of the group; else 0.
   Exchange::Answer accept(Mailbox& mailbox, const Message& request);
+  // On the active side.
+  void take_hint(const Exchange::Outcome& o) {
+    if (o.value > 0) catch_up(static_cast<int64_t>(o.value));
+  }
   void save_mailbox(const Mailbox& mailbox, SchemeState& state) const;
   void load_mailbox(const SchemeState& state, Mailbox& mailbox) const;
   // f(begin, length), in blocks below the size at which the kernels use several threads.
@@ -89,8 +99,8 @@ class GossipScheme : public Scheme {
   Exchange exchange_;
   GossipGroup group_;
   int64_t exchanges_ = 0, missed_ = 0;
-  int64_t refused_ = 0;  // shared with the handlers
-  double moved_ = 0;     // squared, since the optimizer asked
+  int64_t refused_ = 0, group_at_ = 0;  // shared with the handlers; group_at_: the step of the group
+  double moved_ = 0;                    // squared, since the optimizer asked
 
  private:
   static constexpr double kNotFinite = -1;  // the value of a no

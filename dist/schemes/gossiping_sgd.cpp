@@ -53,17 +53,14 @@ class GossipingSgd final : public GossipScheme {
     if (!sources_.empty() || !targets.empty() || (!push_ && !picked.empty())) snapshot_ = Payload::copy_of(theta);
     if (!push_ && !sync_) return silent ? skip(picked) : pull(picked);
     for (Rank r : targets)
-      if (reachable(r)) exchange_.ask(r, group_step_, 0, silent ? Payload() : snapshot_);
+      if (sync_ ? takes_part(r, group_step_) : reachable(r))
+        exchange_.ask(r, group_step_, 0, silent ? Payload() : snapshot_);
     if (silent) return skip(std::exchange(sources_, {}));
     return Status::Ok();
   }
 
   Status after_step(int64_t, VecView theta) override {
-    if (!sources_.empty())
-      exchange_.wait(Deadline(world_, options_.deadline), sources_, [&] {
-        return std::all_of(sources_.begin(), sources_.end(),
-                           [&](Rank r) { return mailbox_.has_come_to(r, group_step_) || exchange_.lost(r); });
-      });
+    wait_for_mail(mailbox_, sources_, group_step_);
     if (asked_ >= 0) {
       exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
       exchange_.give_up(asked_);
@@ -77,6 +74,7 @@ class GossipingSgd final : public GossipScheme {
       });
     for (Exchange::Outcome& o : exchange_.collect()) {
       note(o);
+      if (sync_) take_hint(o);
       if (o.number == asked_ && o.what == Exchange::Outcome::What::yes && fits(o.body))
         mail.push_back({o.peer, o.round, 0, std::move(o.body)});
       else if (o.number == asked_)
@@ -130,7 +128,7 @@ class GossipingSgd final : public GossipScheme {
 
   Status pull(const std::vector<Rank>& picked) {
     for (Rank r : picked)
-      if (reachable(r))
+      if (reachable(r) && !exchange_.has_open(r))
         asked_ = exchange_.ask(r, group_step_, 0, {});
       else
         ++missed_;

@@ -110,7 +110,7 @@ class LockstepGossip final : public GossipScheme {
     for (const Link& l : all) {
       peers_.push_back(l.peer);
       if (l.peer < world_.rank()) continue;
-      if (reachable(l.peer))
+      if (takes_part(l.peer, step))
         asked_.push_back(exchange_.ask(l.peer, step, l.weight, body));
       else
         ++missed_;
@@ -136,13 +136,19 @@ class LockstepGossip final : public GossipScheme {
     });
     std::map<int64_t, Rank> questions;
     for (Rank r : silent) questions[exchange_.ask(r, group_step_, kIsItOver, {})] = r;
-    exchange_.wait(deadline, peers_, [&] {
+    const bool all = exchange_.wait(deadline, peers_, [&] {
       for (const auto& [number, peer] : questions)
         if (Duty* d = find_duty(duties_, peer); d->state == Duty::State::open && !exchange_.is_open(number))
           d->state = Duty::State::missed;
       return complete();
     });
     for (const auto& [number, peer] : questions) exchange_.give_up(number);
+    if (all) return;
+    world_.publish([&] {
+      for (const Duty& d : duties_)
+        if (d.state == Duty::State::open) exchange_.miss(d.peer);
+      exchange_.miss(asked_);
+    });
   }
 
   void end(VecView theta) {

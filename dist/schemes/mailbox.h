@@ -20,7 +20,7 @@ struct Mail {
 // All of it inside World::publish().
 class Mailbox {
  public:
-  explicit Mailbox(int workers) : seen_(static_cast<size_t>(workers), -1) {}
+  explicit Mailbox(int workers) : seen_(static_cast<size_t>(workers), -1), missed_(seen_) {}
 
   // The sender has come to this round, whether it had something to send or not.
   void see(const Message& request) {
@@ -32,6 +32,14 @@ class Mailbox {
   }
   // Nothing more of this round will come from there, but for what was sent again.
   bool has_come_to(Rank peer, int64_t round) const { return seen_[static_cast<size_t>(peer)] >= round; }
+  // In lockstep: this round is over, and nothing has come from there. Who sends something of it later is behind.
+  void miss(Rank peer, int64_t round) {
+    int64_t& missed = missed_[static_cast<size_t>(peer)];
+    missed = std::max(missed, round);
+  }
+  bool was_missed(const Message& request) const {
+    return Exchange::round_of(request) <= missed_[static_cast<size_t>(request.head.source)];
+  }
   // What is of no later round, in order of arrival.
   std::vector<Mail> take(int64_t last_round = INT64_MAX) {
     const auto later =
@@ -43,11 +51,13 @@ class Mailbox {
   const std::vector<Mail>& all() const { return mail_; }
   std::vector<int64_t>& seen() { return seen_; }
   const std::vector<int64_t>& seen() const { return seen_; }
+  std::vector<int64_t>& missed() { return missed_; }
+  const std::vector<int64_t>& missed() const { return missed_; }
   void restore(Mail mail) { mail_.push_back(std::move(mail)); }
 
  private:
   std::vector<Mail> mail_;
-  std::vector<int64_t> seen_;  // by rank
+  std::vector<int64_t> seen_, missed_;  // by rank
 };
 
 inline void sort_by_round(std::vector<Mail>& mail) {

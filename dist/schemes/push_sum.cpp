@@ -103,7 +103,7 @@ class PushSum final : public GossipScheme {
     Payload body;
     double body_weight = 0;
     for (const Link& l : topology_.out(world_.rank(), round_)) {
-      if (!reachable(l.peer)) {
+      if (!takes_part(l.peer, round_)) {
         ++missed_;
         continue;
       }
@@ -125,12 +125,10 @@ class PushSum final : public GossipScheme {
     if (round < 0) return;
     std::vector<Rank> sources;
     for (const Link& l : topology_.in(world_.rank(), round)) sources.push_back(l.peer);
-    if (sources.empty()) return;
-    auto came = [&](Rank r) { return mailbox_.has_come_to(r, round); };
-    exchange_.wait(Deadline(world_, options_.deadline), sources, [&] {
-      return std::all_of(sources.begin(), sources.end(), [&](Rank r) { return came(r) || exchange_.lost(r); });
+    wait_for_mail(mailbox_, sources, round);
+    world_.publish([&] {
+      missed_ += std::count_if(sources.begin(), sources.end(), [&](Rank r) { return !mailbox_.has_come_to(r, round); });
     });
-    world_.publish([&] { missed_ += std::count_if(sources.begin(), sources.end(), [&](Rank r) { return !came(r); }); });
   }
 
   void take_in(int64_t last_round, VecView x) {
@@ -143,6 +141,7 @@ class PushSum final : public GossipScheme {
       ++exchanges_;
     }
     for (const Exchange::Outcome& o : exchange_.collect()) {
+      take_hint(o);
       if (o.what == Exchange::Outcome::What::yes) continue;
       ++missed_;
       note(o);

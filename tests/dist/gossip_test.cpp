@@ -232,6 +232,7 @@ TEST_P(GossipConservation, PairsLoseNothing) {
   for (const auto& [scheme, mixing] : {std::pair{"elastic_gossip", "awc"}, {"dpsgd", "atc"}})
     for (uint64_t seed = 1; seed <= 4; ++seed) {
       Toy toy = still_toy(scheme, [&](SchemeOptions& o) { o.mixing = mixing; });
+      toy.steps = 150;  // longer than the faults
       SchemeCounters all;
       auto body = [&](World& world) -> Result<Numbers> {
         ToyWorker worker(toy, world);
@@ -322,7 +323,7 @@ TEST(ElasticGossip, AWorkerThatWasStoppedCatchesUp) {
     missed[world.rank()] = worker.scheme().counters().missed;
     return to_doubles(worker.theta().view());
   };
-  SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 at=205ms for=3s")});
+  SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 at=205ms for=1s")});
   double sum = 0;
   for (Rank r = 0; r < kGossipWorkers; ++r) {
     ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
@@ -331,6 +332,44 @@ TEST(ElasticGossip, AWorkerThatWasStoppedCatchesUp) {
     sum += run.nodes[r].numbers[0];
   }
   EXPECT_NEAR(sum, 1 + 2 + 3 + 4, 1e-12);
+}
+
+// Who was waited for up to the deadline once is not waited for again, until it is heard of; then it takes part again.
+TEST(GossipInLockstep, OthersWaitOnceForAWorkerThatIsStopped) {
+  for (const GossipCase& c : kLockstepGossip) {
+    Toy toy = still_toy(
+        c.name, c.more ? c.more : [](SchemeOptions&) {});
+    if (toy.scheme.global_average_every > 0) continue;  // a collective
+    toy.steps = 800;
+    const int64_t middle = toy.steps / 2, stopped = 100;
+    Nanos there[kGossipWorkers] = {};
+    int64_t missed[kGossipWorkers] = {}, exchanges[kGossipWorkers] = {};
+    auto body = [&](World& world) -> Result<Numbers> {
+      const Rank r = world.rank();
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+        if (k == middle) there[r] = world.now();
+        if (k == stopped) exchanges[r] = -worker.scheme().counters().exchanges;
+      }
+      missed[r] = worker.scheme().counters().missed;
+      exchanges[r] += worker.scheme().counters().exchanges;
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    };
+    // 400 steps take 4 s; whoever waits each time is at step 115 when the pause ends.
+    SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 at=1s for=6s")});
+    int64_t all_missed = 0;
+    for (Rank r = 0; r < kGossipWorkers; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << c.name << ": " << run.nodes[r].status.message();
+      if (r == 2) continue;
+      EXPECT_LT(there[r], 4 * kSecond + 500 * kMillisecond + 3 * toy.scheme.deadline) << c.name << " rank " << r;
+      all_missed += missed[r];
+    }
+    EXPECT_GT(all_missed, 0) << c.name;
+    EXPECT_GT(exchanges[2], 50) << c.name << ": it takes part again";
+  }
 }
 
 // One that is far behind when the others are done goes on alone, without waiting for each of its last rounds.
