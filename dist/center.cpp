@@ -28,7 +28,8 @@ CenterServer::CenterServer(World& world, int workers, Shards shards, DType dtype
 
 CenterServer::~CenterServer() {
   if (!listening_) return;
-  for (Tag tag : {Tag::center_join, Tag::center_fetch, Tag::center_add, Tag::center_leave, Tag::center_score})
+  for (Tag tag :
+       {Tag::center_join, Tag::center_fetch, Tag::center_add, Tag::center_leave, Tag::center_score, Tag::center_seed})
     world_.on(tag, {});
 }
 
@@ -39,6 +40,7 @@ void CenterServer::listen() {
   world_.on(Tag::center_add, [this](const Message& m) { on_add(m); });
   world_.on(Tag::center_leave, [this](const Message& m) { on_leave(m); });
   world_.on(Tag::center_score, [this](const Message& m) { on_score(m); });
+  world_.on(Tag::center_seed, [this](const Message& m) { on_seed(m); });
 }
 
 void CenterServer::reset(ConstVecView initial) {
@@ -53,18 +55,20 @@ void CenterServer::reset(ConstVecView initial) {
   }
   look_ahead_.assign(center_.size(), {});
   additions_.assign(center_.size(), 0);
+  unseeded_.assign(center_.size(), 0);
 }
 
 Status CenterServer::start(ConstVecView initial) {
   reset(initial);
+  unseeded_.assign(center_.size(), world_.incarnation() > 0);
   listen();
   return Status::Ok();
 }
 
 Result<bool> CenterServer::serve(Nanos slice) {
   return wait_for_workers(world_, workers_, slice, [this](Rank r) {
-    bool left = false;
-    world_.publish([&] { left = left_[r]; });
+    bool left = r == world_.rank();  // a worker that took the center over, and is done itself
+    world_.publish([&] { left = left || left_[r]; });
     return left;
   });
 }
@@ -86,6 +90,16 @@ int64_t CenterServer::refused() {
   int64_t n = 0;
   world_.publish([&] { n = refused_; });
   return n;
+}
+
+bool CenterServer::seeded() const {
+  return std::none_of(unseeded_.begin(), unseeded_.end(), [](char unseeded) { return unseeded; });
+}
+
+bool CenterServer::has_result() {
+  bool has = false;
+  world_.publish([&] { has = seeded(); });
+  return has;
 }
 
 void CenterServer::reply(const Message& to, Tag tag, const Arguments& arguments, Payload body) {
@@ -124,7 +138,20 @@ void CenterServer::on_join(const Message& m) {
     left_[r] = 0;
     scores_[r] = kNone;
   }
-  reply(m, Tag::center_ack, {life, static_cast<int64_t>(fingerprint_)}, {});
+  reply(m, Tag::center_ack, {life, static_cast<int64_t>(fingerprint_), !seeded()}, {});
+}
+
+void CenterServer::on_seed(const Message& m) {
+  const int64_t s = m.head.arg[0];
+  if (s < 0 || s >= shards_.count() || !unseeded_[s] || !books_.count({m.head.source, m.head.arg[1]})) return;
+  if (m.body.size() > 0) {
+    if (m.body.size() != center_[s].size()) return;
+    const ConstVecView part = m.body.view(dtype_);
+    if (!in_parts(part.size, [&](int64_t at, int64_t n) { return all_finite(part.slice(at, n)); })) return;
+    center_[s] = m.body;
+    if (!mean_.empty()) mean_[s] = to_doubles(part);
+  }
+  unseeded_[s] = 0;
 }
 
 // What a worker is sent, or measured on.
@@ -157,7 +184,8 @@ double CenterServer::median_of_others(Rank rank) const {
 
 void CenterServer::on_fetch(const Message& m) {
   Book* b = book(m, m.head.arg[1], m.head.arg[0]);
-  if (!b) return;
+  if (!b) return reply(m, Tag::center_part, {-1}, {});
+  if (!seeded()) return;
   const std::vector<uint64_t> mask = masks(*b);
   const int64_t others = std::bit_cast<int64_t>(median_of_others(m.head.source));
   for (int s = 0; s < shards_.count(); ++s)
@@ -193,7 +221,7 @@ void CenterServer::move(int shard, ConstVecView difference) {
 
 void CenterServer::on_add(const Message& m) {
   const int64_t s = m.head.arg[0], exchange = m.head.arg[1];
-  if (s < 0 || s >= shards_.count() || m.body.size() != center_[s].size()) return;
+  if (s < 0 || s >= shards_.count() || m.body.size() != center_[s].size() || unseeded_[s]) return;
   Book* b = book(m, m.head.arg[2], m.head.arg[3]);
   if (!b || exchange < b->lowest || !b->applied.insert({exchange, s}).second) return;
   const ConstVecView d = m.body.view(dtype_);

@@ -17,10 +17,17 @@
 //  - The worker moves by exactly the differences it has sent. So parameters + center + differences in flight are
 //    conserved, and a death loses at most the dead worker's own differences in flight.
 //
+// When the center dies, whoever takes its place, a new process of its rank or a worker, has nothing: it answers
+// questions only when it has the shards as a worker has last seen them, from the first worker that joins and has seen
+// any. What was sent to the dead one and not seen applied is lost.
+//
 // Messages (arguments in Head::arg)
-//   center_join   request  fingerprint, life or 0 to be given one          -> center_ack  life, fingerprint
+//   center_join   request  fingerprint, life or 0 to be given one          -> center_ack  life, fingerprint,
+//                                                                             1 if it has nothing yet
+//   center_seed   one way  shard, life; body: as last seen, or empty: as at the start
 //   center_fetch  request  lowest unconfirmed exchange, life, Wanted       -> center_part shard, version, mask,
-//                                                                             median score of the others; body
+//                                                                             median score of the others; body.
+//                                                                             shard -1: join first
 //   center_add    one way  shard, exchange, life, lowest unconfirmed; body: d. A d that is not finite counts as applied
 //                          but moves nothing
 //   center_score  one way  life, score of dynamic weighting (the bits of a double, as the median above)
@@ -78,6 +85,12 @@ class CenterClient {
 
   CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline);
 
+  Rank center() const { return center_; }
+  // Another node is the center from now on; it is joined with the next exchange. What was not confirmed is lost.
+  void move_to(Rank center);
+  // What a center without shards gets from this worker; an empty payload: the start. Unset: nothing.
+  void on_seed(std::function<Payload(int shard)> seed) { seed_ = std::move(seed); }
+
   // invalid_argument when the center works on something else; timeout; peer_lost.
   Status join(uint64_t fingerprint);
   // One exchange. False: at least one shard did not come before the deadline, though asked for again after each
@@ -98,6 +111,8 @@ class CenterClient {
   Status leave();
 
   int64_t resent() const { return resent_; }
+  // Exchanges of which a difference was lost with a center.
+  int64_t lost_count() const { return lost_count_; }
   int64_t unconfirmed() const;
   void save(SchemeState& state) const;
   Status load(const SchemeState& state);
@@ -111,6 +126,9 @@ class CenterClient {
   Nanos retry() const { return deadline_ / 8 + 1; }
   Received ask(Head head, Tag reply, const Deadline& deadline);
   Status silent() const;
+  // One pull. False: in vain.
+  Result<bool> pull_once(const Use& use, Wanted wanted);
+  void forget();
   int64_t lowest() const;
   void confirm(int shard, int64_t lowest, uint64_t mask);
   void send_add(int shard, const Sent& sent, int64_t lowest);
@@ -119,11 +137,13 @@ class CenterClient {
   void send_difference(int shard, Payload difference, int64_t lowest);
 
   World& world_;
-  const Rank center_;
+  Rank center_;
   const Shards shards_;
   const DType dtype_;
   const Nanos deadline_;
-  int64_t life_ = 0, next_ = 0, resent_ = 0;
+  std::function<Payload(int shard)> seed_;
+  uint64_t fingerprint_ = 0;
+  int64_t life_ = 0, next_ = 0, resent_ = 0, lost_count_ = 0;
   double others_;
   std::vector<std::vector<Sent>> unconfirmed_;  // by shard, by exchange
 };
@@ -139,6 +159,7 @@ class CenterServer final : public CenterNode {
   void snapshot(VecView out) override;
   int64_t version() override;
   int64_t refused() override;
+  bool has_result() override;
   SchemeState save() override;
   Status load(const SchemeState& state) override;
 
@@ -157,6 +178,8 @@ class CenterServer final : public CenterNode {
   void on_add(const Message& m);
   void on_leave(const Message& m);
   void on_score(const Message& m);
+  void on_seed(const Message& m);
+  bool seeded() const;
   double median_of_others(Rank rank) const;
   Payload part(int shard, Wanted wanted);
   void move(int shard, ConstVecView difference);
@@ -176,6 +199,7 @@ class CenterServer final : public CenterNode {
   std::vector<std::vector<double>> mean_;  // z
   std::vector<int64_t> additions_;         // by shard: the clock of z
   std::vector<double> scores_;             // by rank; NaN: none
+  std::vector<char> unseeded_;             // by shard: it is not known yet
   int64_t version_ = 0, refused_ = 0;
   std::vector<int64_t> lives_;  // given out, by rank
   std::vector<char> left_;

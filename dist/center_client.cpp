@@ -28,8 +28,7 @@ CenterClient::CenterClient(World& world, Rank center, Shards shards, DType dtype
       unconfirmed_(shards.count()) {}
 
 Status CenterClient::lost() const {
-  return make_status(StatusCode::peer_lost, "the center (rank ", center_,
-                     ") is lost; training cannot go on without it");
+  return make_status(StatusCode::peer_lost, "the center (rank ", center_, ") is lost");
 }
 
 int64_t CenterClient::lowest() const {
@@ -76,7 +75,23 @@ Status CenterClient::silent() const {
                      static_cast<double>(deadline_) * 1e-9, " s");
 }
 
+void CenterClient::forget() {
+  int64_t lost = 0;
+  for (auto& shard : unconfirmed_) {
+    lost = std::max(lost, static_cast<int64_t>(shard.size()));
+    shard.clear();
+  }
+  lost_count_ += lost;
+  life_ = 0;
+}
+
+void CenterClient::move_to(Rank center) {
+  forget();
+  center_ = center;
+}
+
 Status CenterClient::join(uint64_t fingerprint) {
+  fingerprint_ = fingerprint;
   Received r = ask(make_head(Tag::center_join, static_cast<int64_t>(fingerprint), life_), Tag::center_ack,
                    Deadline(world_, deadline_));
   if (r.what == Received::What::peer_lost) return lost();
@@ -85,10 +100,26 @@ Status CenterClient::join(uint64_t fingerprint) {
     return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", center_,
                        ") differ in model, data type or options; start all with the same configuration");
   life_ = r.message.head.arg[0];
+  for (int s = 0; r.message.head.arg[2] && seed_ && s < shards_.count(); ++s)
+    world_.send(center_, make_head(Tag::center_seed, s, life_), seed_(s));
   return Status::Ok();
 }
 
 Result<bool> CenterClient::pull(const Use& use, Wanted wanted) {
+  // A second time when the center turns out to be another one than before.
+  for (int i = 0; i < 2; ++i) {
+    if (life_ == 0) {
+      Status status = join(fingerprint_);
+      if (status.code() == StatusCode::timeout) return false;
+      if (!status.ok()) return status;
+    }
+    Result<bool> complete = pull_once(use, wanted);
+    if (!complete.ok() || life_ != 0) return complete;
+  }
+  return false;
+}
+
+Result<bool> CenterClient::pull_once(const Use& use, Wanted wanted) {
   Deadline deadline(world_, deadline_);
   Request request(world_);
   const int64_t low = lowest();
@@ -105,6 +136,10 @@ Result<bool> CenterClient::pull(const Use& use, Wanted wanted) {
     silence = !r.ok();
     if (silence) continue;
     const int64_t s = r.message.head.arg[0];
+    if (s == -1) {
+      forget();
+      return false;
+    }
     if (s < 0 || s >= shards_.count() ||
         r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
       return make_status(StatusCode::invalid_argument, "the center (rank ", center_, ") sent shard ", s, " of ",
@@ -158,6 +193,7 @@ void CenterClient::send_score(double score) {
 
 Status CenterClient::leave() {
   Deadline deadline(world_, deadline_);
+  if (life_ == 0) SINEW_RETURN_IF_ERROR(join(fingerprint_));
   while (unconfirmed() > 0) {
     const int64_t low = lowest();
     Received r = ask(make_head(Tag::center_leave, low, life_, 0), Tag::center_ack, deadline);

@@ -15,6 +15,8 @@ constexpr int64_t kChunkBytes = 120 * 1024;
 // Chunks of its own that a member has on their way before any has come in; from then on one for each that comes in.
 // The whole segment at once would be copied through memory, and wait in memory.
 constexpr int64_t kWindow = 4;
+// A group's rounds are numbered from here on.
+constexpr int kEpochShift = 40;
 // How often a waiting member looks whether some member, not only its neighbour, has died.
 constexpr Nanos kLook = 100 * kMillisecond;
 
@@ -47,8 +49,11 @@ class Communicator::Pass {
 
   Pass(Communicator& owner, const Plan& plan) : c_(owner), plan_(plan), round_(++owner.round_) {
     own_ = plan.sends ? chunks(part(0)) : 0;
-    due_.assign(static_cast<size_t>(std::max(plan.last + 1, 1)), 0);
-    for (int hop = plan.first; hop <= plan.last; ++hop) missing_ += chunks(part(hop));
+    came_.resize(static_cast<size_t>(std::max(plan.last + 1, 1)));
+    for (int hop = plan.first; hop <= plan.last; ++hop) {
+      came_[static_cast<size_t>(hop)].resize(static_cast<size_t>(chunks(part(hop))));
+      missing_ += chunks(part(hop));
+    }
   }
 
   Status run() {
@@ -68,6 +73,8 @@ class Communicator::Pass {
           return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
       if (what == Received::What::peer_lost)
         return make_status(StatusCode::peer_lost, "collective: rank ", previous(), " has left");
+      if (c_.interrupted_ && c_.interrupted_())
+        return make_status(StatusCode::peer_lost, "collective: the members re-form");
       if (deadline->left() == 0)
         return make_status(StatusCode::timeout, "collective: nothing from rank ", previous(), " for ",
                            static_cast<double>(c_.deadline_) * 1e-9, " s");
@@ -105,8 +112,7 @@ class Communicator::Pass {
   // True when this was the last one, or the members do not do the same.
   bool take(const Message& message) {
     const int64_t hop = message.head.arg[0], k = message.head.arg[1];
-    const bool due = hop >= plan_.first && hop <= plan_.last && k == due_[static_cast<size_t>(hop)] &&
-                     k < chunks(part(static_cast<int>(hop)));
+    const bool due = hop >= plan_.first && hop <= plan_.last && k >= 0 && k < chunks(part(static_cast<int>(hop)));
     const VecView x = due ? chunk(part(static_cast<int>(hop)), k) : VecView();
     if (!due || message.body.size() != x.bytes()) {
       status_ =
@@ -114,7 +120,9 @@ class Communicator::Pass {
                       " bytes where ", due ? x.bytes() : 0, " are expected; all members must call the same operations");
       return true;
     }
-    ++due_[static_cast<size_t>(hop)];
+    std::vector<bool>& came = came_[static_cast<size_t>(hop)];
+    if (came[static_cast<size_t>(k)]) return false;  // a second time
+    came[static_cast<size_t>(k)] = true;
     use(static_cast<int>(hop), k, message.body, x);
     if (sent_ < own_) send_own();
     return --missing_ == 0;
@@ -152,14 +160,19 @@ class Communicator::Pass {
   Communicator& c_;
   const Plan plan_;
   const uint64_t round_;
-  int64_t own_ = 0, sent_ = 0;  // chunks of its own segment
-  int64_t missing_ = 0;         // chunks that are still to come
-  std::vector<int64_t> due_;    // by hop, the next chunk
+  int64_t own_ = 0, sent_ = 0;           // chunks of its own segment
+  int64_t missing_ = 0;                  // chunks that are still to come
+  std::vector<std::vector<bool>> came_;  // by hop and chunk
   Status status_;
 };
 
-Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t channel)
-    : world_(world), members_(std::move(members)), deadline_(deadline), round_(channel << 48) {
+Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch,
+                           std::function<bool()> interrupted)
+    : world_(world),
+      members_(std::move(members)),
+      deadline_(deadline),
+      interrupted_(std::move(interrupted)),
+      round_(epoch << kEpochShift) {
   auto me = std::find(members_.begin(), members_.end(), world.rank());
   SINEW_CHECK(me != members_.end(), "communicator", "rank ", world.rank(), " is not among the members");
   index_ = static_cast<int>(me - members_.begin());

@@ -8,6 +8,7 @@
 // undefined on this member.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "dist/world.h"
@@ -16,8 +17,11 @@ namespace sinew::dist {
 
 class Communicator {
  public:
-  // A rank that is in several groups gives each a `channel` of its own, below 2^16.
-  Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t channel = 0);
+  // epoch: of the group, below 2^24; what another epoch's group sends is not taken for this one's. A rank that is in
+  // several groups at once gives them epochs that differ. `interrupted` is asked now and
+  // then by a member that waits: true ends the collective with peer_lost.
+  Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch = 0,
+               std::function<bool()> interrupted = {});
 
   int size() const { return static_cast<int>(members_.size()); }
   int index() const { return index_; }  // of this node among the members
@@ -36,6 +40,7 @@ class Communicator {
   World& world_;
   std::vector<Rank> members_;
   Nanos deadline_;
+  std::function<bool()> interrupted_;
   int index_ = -1;
   uint64_t round_;  // names each collective, so that stragglers' messages are told apart
 };

@@ -147,9 +147,8 @@ Result<LaunchReport> Supervisor::run() {
   bool any_finished = false;
   for (const Child& child : children_) {
     report_.processes.push_back(child.status);
-    // A center that served nobody to the end has no result; where all are essential (no workers), any counts.
-    const bool counts =
-        options_.essential.size() == children_.size() || !contains(options_.essential, child.status.rank);
+    // A center that served nobody to the end has no result.
+    const bool counts = !contains(options_.servers, child.status.rank);
     any_finished |= counts && child.status.state == "finished";
     if (child.status.state == "lost") report_.lost.push_back(child.status.rank);
   }
@@ -398,7 +397,7 @@ void Supervisor::died(Child& child) {
   if (options_.on_death && !ends_job && (options_.restartable || first))
     options_.on_death(what + (restarts               ? "; it is started again"
                               : options_.restartable ? "; the others go on without it"
-                                                     : "; the others cannot go on without it"));
+                                                     : "; the others go on without it if they are the majority"));
   if (contains(options_.essential, child.status.rank)) {
     set_state(child, "failed");
     tell_gone(child);

@@ -140,6 +140,8 @@ bool takes_workers_back(const SchemeOptions& options) {
          (options.name == "lsgd" && options.mode == "async");
 }
 
+bool survives_center(const SchemeOptions& options) { return needs_center(options) && options.name != "easgd_tree"; }
+
 bool needs_center(const SchemeOptions& options) {
   const Entry* e = find(options.name);
   return e && e->center;

@@ -60,6 +60,8 @@ struct SchemeOptions {
   // differ from alpha, since only then no exchange makes anything larger (dynamic-weighting specification, 1.6).
   std::string update_order = {};
   WeightsLog on_weights = {};  // gets each contact of this worker whose weights are not alpha, on the training thread
+  // Gets a line now and then on what happened to this worker's scheme, on the training thread.
+  std::function<void(const std::string&)> on_note = {};
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
@@ -153,6 +155,8 @@ class CenterNode {
   virtual int64_t version() = 0;
   // Differences that were not finite and moved nothing.
   virtual int64_t refused() = 0;
+  // False for one that took the place of a dead one, when no worker has told it what that one had.
+  virtual bool has_result() { return true; }
   virtual SchemeState save() = 0;
   // Takes the place of start().
   virtual Status load(const SchemeState& state) = 0;
@@ -165,6 +169,8 @@ Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std:
 Status serve_all(CenterNode& center, const World& world);
 
 bool needs_center(const SchemeOptions& options);
+// Whether the workers go on when the center dies: one of them takes it over.
+bool survives_center(const SchemeOptions& options);
 // Whether a restarted worker can join the others again.
 bool takes_workers_back(const SchemeOptions& options);
 // One line about settings that work badly; "" if there is nothing to say.

@@ -220,6 +220,9 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   own.on_round = [&](const dist::LeaderRound& round) { rounds.push_back(round); };
   own.host = world.simulated() ? 0 : host_number();
   if (own.leader == "probe_batch") set_probe(context, theta, own);
+  own.on_note = [&](const std::string& text) {
+    if (context.on_note) context.on_note(world.rank(), text);
+  };
   const auto scheme = dist::make_scheme(own, world, mixed_size(context), theta.dtype(), theta.device());
   Trainer trainer(context.model, loader, *optimizer, *scheme, world, std::move(theta), mixes_buffers(o));
   Recorder recorder(context, world, trainer, *scheme, loader.validation_indices());
@@ -253,7 +256,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
     return unreadable.status();
   }
   result.report.counters.train_seconds = seconds(world.now() - begin);
-  if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme)) {
+  if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme) ||
+      dist::is_lost(world.peer(context.scheme.workers))) {
     Result<Vec> point = trainer.evaluation_point();
     if (!point.ok()) return point.status();
     result.point = std::move(*point);
@@ -274,7 +278,8 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;
   center->snapshot(mixed.mutable_view());
-  if (world.rank() == context.scheme.workers) result.point = theta;  // other inner nodes of a tree are not measured
+  // Other inner nodes of a tree are not measured, and a center without a result leaves that to the workers.
+  if (world.rank() == context.scheme.workers && center->has_result()) result.point = theta;
   result.report.rank = world.rank();
   result.report.role = "center";
   count(result.report.counters, world, {.missed = center->refused()});

@@ -105,7 +105,9 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
       .argv = command,
       .processes = dist::node_count(context.scheme),
       .max_restarts = static_cast<int>(options.run.restarts),
-      .essential = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
+      .essential = center && !dist::survives_center(context.scheme) ? std::vector<dist::Rank>{context.scheme.workers}
+                                                                    : std::vector<dist::Rank>{},
+      .servers = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
       .restartable = dist::takes_workers_back(context.scheme),
       .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
       .master_port = static_cast<int>(options.run.port),

@@ -126,19 +126,23 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
   progress.finish(state);
   const double train_seconds = elapsed();
 
-  Status failure;
+  Status failure, ended;
   RunSummary lost_and_restarts;
   std::vector<NodeReport> reports;
   NodeResult* measured = nullptr;
   for (size_t i = 0; i < results.size(); ++i) {
     const dist::NodeOutcome& outcome = report.nodes[i];
     lost_and_restarts.restarts += outcome.restarts;
-    if (outcome.what == What::killed) lost_and_restarts.lost.push_back(static_cast<int>(i));
-    if (outcome.what == What::failed && failure.ok()) failure = outcome.status;
+    // One that is not among the majority ends, as with real processes, and the others go on.
+    const bool left_behind = outcome.what == What::failed && outcome.status.code() == StatusCode::peer_lost;
+    if (outcome.what == What::killed || left_behind) lost_and_restarts.lost.push_back(static_cast<int>(i));
+    if (left_behind && ended.ok()) ended = outcome.status;
+    if (outcome.what == What::failed && !left_behind && failure.ok()) failure = outcome.status;
     if (outcome.what == What::deadlocked && failure.ok())
       failure = make_status(StatusCode::internal, "the simulation is deadlocked: ", report.deadlock);
     if (outcome.what == What::finished && results[i].point.defined() && !measured) measured = &results[i];
   }
+  if (failure.ok() && !measured) failure = ended;
   if (failure.ok() && !measured) failure = make_status(StatusCode::peer_lost, "no node lived to be measured");
   if (failure.ok()) failure = measure(context, *measured);
   stop.reset();

@@ -22,11 +22,17 @@ class AllReduce final : public Scheme {
     copy(theta, out);
     return Status::Ok();
   }
-  SchemeState save() const override { return {{}, {{"exchanges", counters_.exchanges}}}; }
+  Status finish(VecView) override { return members_.finish(); }
+  SchemeState save() const override {
+    SchemeState state{{}, {{"exchanges", counters_.exchanges}}};
+    members_.save(state);
+    return state;
+  }
   Status load(const SchemeState& state) override {
     auto found = state.numbers.find("exchanges");
     if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'exchanges'");
     counters_.exchanges = found->second;
+    members_.load(state);
     return Status::Ok();
   }
   SchemeCounters counters() const override { return counters_; }

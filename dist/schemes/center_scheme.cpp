@@ -5,6 +5,12 @@
 #include "dist/schemes/state.h"
 
 namespace sinew::dist {
+namespace {
+
+// How often a worker that waits for a center looks whether it is back.
+constexpr Nanos kLook = 100 * kMillisecond;
+
+}  // namespace
 
 CenterScheme::CenterScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
     : world_(world),
@@ -14,24 +20,98 @@ CenterScheme::CenterScheme(const SchemeOptions& options, World& world, int64_t s
       device_(device),
       shards_{size, options.shard},
       measured_apart_(center_rule(options, size).measures_apart()),
+      options_(options),
       client_(world, options.workers, shards_, dtype, options.deadline),
       known_(shards_.count()) {}
 
+Rank CenterScheme::seat() const {
+  const auto ended = [&](Rank r) {
+    const PeerState s = world_.peer(r);
+    return s == PeerState::gone || s == PeerState::left;
+  };
+  if (!ended(options_.workers)) return options_.workers;
+  for (Rank r = 0; r < world_.rank(); ++r)
+    if (!ended(r)) return r;
+  return world_.rank();
+}
+
+Status CenterScheme::take_over(ConstVecView theta) {
+  if (server_) return Status::Ok();
+  Vec center = Vec::empty(shards_.size, dtype_);
+  for (int s = 0; s < shards_.count(); ++s) {
+    const VecView place = part(center.mutable_view(), s);
+    if (known_[s].size() > 0)
+      upload(known_[s].data(), place);
+    else
+      download(part(theta, s), place.data);
+  }
+  server_ = std::make_unique<CenterServer>(world_, options_.workers, shards_, dtype_, fingerprint_,
+                                           center_rule(options_, shards_.size));
+  note(detail::concat("the center is gone: this worker, rank ", world_.rank(), ", takes it over, as it last saw it"));
+  return server_->start(center.view());
+}
+
+Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
+  if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
+  const Rank center = seat();
+  if (center == client_.center()) return false;  // it is dead, and may come back
+  note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
+  client_.move_to(center);
+  if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
+  return false;
+}
+
 Status CenterScheme::start(VecView theta) {
-  SINEW_RETURN_IF_ERROR(client_.join(fingerprint_));
-  if (world_.incarnation() == 0) return Status::Ok();
-  return client_.fetch([&](int s, const Payload& c) {
-    known_[s] = c;
-    upload(c.data(), part(theta, s));
-  });
+  const bool first = world_.incarnation() == 0;
+  // One that has seen nothing yet knows the start, unless it comes back in the midst of a run.
+  client_.on_seed([this, first](int s) { return first || known_[s].size() > 0 ? known_[s] : Payload(); });
+  if (first) {
+    const Status joined = client_.join(fingerprint_);
+    return joined.code() == StatusCode::peer_lost ? Status::Ok() : joined;  // exchanges find the next center
+  }
+  client_.on_seed({});
+  const auto adopt = [&] {
+    SINEW_RETURN_IF_ERROR(client_.join(fingerprint_));
+    return client_.fetch([&](int s, const Payload& c) {
+      known_[s] = c;
+      upload(c.data(), part(theta, s));
+    });
+  };
+  const Deadline deadline(world_, options_.deadline);
+  Status adopted;
+  do {
+    if (const Rank center = seat(); center != client_.center()) client_.move_to(center);
+    if (client_.center() == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
+    adopted = adopt();
+    if (adopted.code() == StatusCode::peer_lost) world_.sleep(kLook);  // the center may be on its way back
+  } while (adopted.code() == StatusCode::peer_lost && deadline.left() > 0);
+  if (server_ && adopted.code() == StatusCode::timeout) {
+    // Nobody is there that has seen a center: training begins anew.
+    client_.on_seed([](int) { return Payload(); });
+    client_.move_to(world_.rank());
+    adopted = adopt();
+  }
+  client_.on_seed([this](int s) { return known_[s]; });
+  return adopted;
+}
+
+Status CenterScheme::finish(VecView) {
+  const Status left = client_.leave();
+  if (server_) SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
+  // With the center, only what it had not confirmed is lost.
+  return left.code() == StatusCode::peer_lost ? Status::Ok() : left;
 }
 
 Status CenterScheme::evaluation_point(ConstVecView theta, VecView out) {
+  if (server_) {
+    server_->snapshot(out);
+    return Status::Ok();
+  }
   if (measured_apart_) {
     Result<bool> complete =
         client_.pull([&](int s, const Payload& c) { upload(c.data(), part(out, s)); }, Wanted::measured);
-    if (!complete.ok()) return complete.status();
-    if (*complete) return Status::Ok();
+    if (!complete.ok() && complete.status().code() != StatusCode::peer_lost) return complete.status();
+    if (complete.ok() && *complete) return Status::Ok();
   }
   for (int s = 0; s < shards_.count(); ++s) {
     if (known_[s].size() > 0)
@@ -45,6 +125,7 @@ Status CenterScheme::evaluation_point(ConstVecView theta, VecView out) {
 SchemeCounters CenterScheme::counters() const {
   SchemeCounters c = counters_;
   c.resent = client_.resent();
+  c.lost = client_.lost_count();
   return c;
 }
 

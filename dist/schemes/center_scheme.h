@@ -1,6 +1,7 @@
 // What the schemes with a center node share on the worker's side: joining it, its shards, what is known of it, state.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,7 +18,7 @@ class CenterScheme : public Scheme {
   // Where results are measured on something that workers do not know, asks the center; unanswered within the deadline,
   // the newest that is known.
   Status evaluation_point(ConstVecView theta, VecView out) override;
-  Status finish(VecView) override { return client_.leave(); }
+  Status finish(VecView) override;
   double take_external_write() override { return std::exchange(moved_, 0.0); }
   SchemeCounters counters() const override;
   SchemeState save() const override;
@@ -25,6 +26,10 @@ class CenterScheme : public Scheme {
 
  protected:
   CenterScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device);
+
+  // To be called with what the client says: a center that is lost is a missed exchange. When it is gone for good, the
+  // lowest worker that is not takes it over, from what it has last seen of it; the others find it by the same rule.
+  Result<bool> go_on(Result<bool> complete, ConstVecView theta);
 
   template <class View>
   View part(View v, int shard) const {
@@ -43,13 +48,22 @@ class CenterScheme : public Scheme {
   const Device device_;
   const Shards shards_;
   const bool measured_apart_;
+  const SchemeOptions options_;
   CenterClient client_;
   std::vector<Payload> known_;  // what the center last answered, by shard
   double moved_ = 0;            // of take_external_write()
   SchemeCounters counters_;
 
  private:
+  // The node that is the center, or becomes it.
+  Rank seat() const;
+  Status take_over(ConstVecView theta);
+  void note(const std::string& text) const {
+    if (options_.on_note) options_.on_note(text);
+  }
+
   Vec staging_;
+  std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
 };
 
 // The rule of the center node that the scheme works with.

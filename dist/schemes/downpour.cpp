@@ -81,6 +81,7 @@ class Downpour final : public CenterScheme {
       copy(theirs, part(theta, s));
       copy(theirs, part(base_.mutable_view(), s));
     });
+    complete = go_on(std::move(complete), theta);
     if (!complete.ok()) return complete.status();
     ++(pushed && *complete && !refused_ ? counters_.exchanges : counters_.missed);
     return Status::Ok();

@@ -44,7 +44,7 @@ class Elastic final : public CenterScheme {
       ++counters_.missed;
       return Status::Ok();
     }
-    Result<bool> complete = weighting_.fixed() ? exchange(theta) : weigh(round, theta);
+    Result<bool> complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta), theta);
     if (!complete.ok()) return complete.status();
     if (!*complete) weighting_.miss();
     ++(*complete ? counters_.exchanges : counters_.missed);

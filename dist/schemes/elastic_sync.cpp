@@ -79,6 +79,8 @@ class ElasticSync final : public Scheme {
     return Status::Ok();
   }
 
+  Status finish(VecView) override { return members_.finish(); }
+
   double take_external_write() override { return std::exchange(moved_, 0.0); }
 
   SchemeCounters counters() const override { return counters_; }
@@ -86,6 +88,7 @@ class ElasticSync final : public Scheme {
     SchemeState state{{{"center", center_.clone()}},
                       {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
     weighting_.save(state.numbers);
+    members_.save(state);
     return state;
   }
   Status load(const SchemeState& state) override {
@@ -101,6 +104,7 @@ class ElasticSync final : public Scheme {
     counters_.exchanges = exchanges->second;
     counters_.missed = missed->second;
     weighting_.load(state.numbers);
+    members_.load(state);
     return Status::Ok();
   }
 

@@ -2,8 +2,7 @@
 // exact mean of what the scheme has left them with (Gossip-PGA: Chen, Yuan, Zhang, Pan, Xu, Yin, arXiv:2105.09080).
 // H = 1 is parallel SGD with averaged parameters, no H is the scheme alone.
 //
-// The mean is a collective: all must come to the same steps, a dead worker ends the others with peer_lost, and a
-// restarted one cannot join them again.
+// The mean is a collective: all must come to the same steps, and a restarted worker cannot join the others again.
 #include <utility>
 
 #include "dist/rules.h"
@@ -37,7 +36,10 @@ class GlobalAverage final : public Scheme {
     return Status::Ok();
   }
   Status evaluation_point(ConstVecView theta, VecView out) override { return inner_->evaluation_point(theta, out); }
-  Status finish(VecView theta) override { return inner_->finish(theta); }
+  Status finish(VecView theta) override {
+    SINEW_RETURN_IF_ERROR(members_.finish());
+    return inner_->finish(theta);
+  }
   double take_external_write() override { return std::exchange(moved_, 0.0) + inner_->take_external_write(); }
   SchemeCounters counters() const override {
     SchemeCounters c = inner_->counters();
@@ -47,12 +49,14 @@ class GlobalAverage final : public Scheme {
   SchemeState save() const override {
     SchemeState state = inner_->save();
     state.numbers["averages"] = averages_;
+    members_.save(state);
     return state;
   }
   Status load(const SchemeState& state) override {
     auto found = state.numbers.find("averages");
     if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'averages'");
     averages_ = found->second;
+    members_.load(state);
     return inner_->load(state);
   }
 

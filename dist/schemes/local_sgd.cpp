@@ -48,7 +48,10 @@ class LocalSgd final : public Scheme {
   }
 
   // A last round may be shorter. All workers have taken as many steps, so all are here.
-  Status finish(VecView theta) override { return since_ > 0 ? round(rounds_, theta) : Status::Ok(); }
+  Status finish(VecView theta) override {
+    if (since_ > 0) SINEW_RETURN_IF_ERROR(round(rounds_, theta));
+    return members_.finish();
+  }
 
   Status evaluation_point(ConstVecView, VecView out) override {
     copy(center_.view(), out);
@@ -63,11 +66,13 @@ class LocalSgd final : public Scheme {
         {{"center", center_.clone()}},
         {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}, {"since", since_}, {"rounds", rounds_}}};
     if (velocity_.defined()) state.vectors["velocity"] = velocity_.clone();
+    members_.save(state);
     return state;
   }
   Status load(const SchemeState& state) override {
     SINEW_RETURN_IF_ERROR(load_vector(state, "center", center_));
     if (velocity_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "velocity", velocity_));
+    members_.load(state);
     return load_numbers(
         state,
         {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}, {"since", &since_}, {"rounds", &rounds_}});

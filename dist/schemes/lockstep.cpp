@@ -1,6 +1,8 @@
 #include "dist/schemes/lockstep.h"
 
+#include <algorithm>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 namespace sinew::dist {
@@ -12,17 +14,30 @@ std::vector<Rank> all_workers(int workers) {
   return ranks;
 }
 
+void keep(ConstVecView x, Vec& place) {
+  if (!place.defined() || place.size() != x.size || place.dtype() != x.dtype || place.device() != x.device)
+    place = Vec::empty(x.size, x.dtype, x.device);
+  copy(x, place.mutable_view());
+}
+
 }  // namespace
 
 Lockstep::Lockstep(World& world, const SchemeOptions& options)
-    : world_(world), members_(world, all_workers(options.workers), options.deadline) {}
+    : world_(world), deadline_(options.deadline), membership_(world, all_workers(options.workers), options.deadline) {
+  form();
+}
+
+void Lockstep::form() {
+  communicator_.emplace(world_, membership_.members(), deadline_, static_cast<uint64_t>(membership_.epoch()),
+                        [this] { return membership_.is_asked(); });
+}
 
 Status Lockstep::start(uint64_t fingerprint) {
   if (world_.incarnation() > 0)
     return make_status(StatusCode::peer_lost, "rank ", world_.rank(),
                        " was restarted, but a synchronous scheme cannot take a worker back");
-  std::vector<int64_t> all(members_.size()), mine{static_cast<int64_t>(fingerprint)};
-  SINEW_RETURN_IF_ERROR(members_.all_gather(mine, all));
+  std::vector<int64_t> all(size()), mine{static_cast<int64_t>(fingerprint)};
+  SINEW_RETURN_IF_ERROR(communicator_->all_gather(mine, all));
   for (size_t r = 0; r < all.size(); ++r)
     if (all[r] != mine[0])
       return make_status(StatusCode::invalid_argument, "ranks ", world_.rank(), " and ", r,
@@ -30,6 +45,71 @@ Status Lockstep::start(uint64_t fingerprint) {
   return Status::Ok();
 }
 
-Status Lockstep::all_reduce(VecView x, bool average) { return members_.all_reduce(x, average); }
+Status Lockstep::all_reduce(VecView x, bool average) { return round(x, average, false); }
+
+Status Lockstep::finish() {
+  double token = 0;
+  SINEW_RETURN_IF_ERROR(round(VecView(&token, 1, DType::f64), false, true));
+  membership_.finish();
+  return Status::Ok();
+}
+
+Status Lockstep::round(VecView x, bool average, bool finishing) {
+  if (membership_.members().size() > 1) keep(x, given_);
+  for (Status status = communicator_->all_reduce(x, average);;) {
+    if (status.ok()) {
+      ++completed_;
+      if (membership_.members().size() > 1) keep(x, result_);
+      return status;
+    }
+    if (status.code() != StatusCode::peer_lost && status.code() != StatusCode::timeout) return status;
+    Result<Membership::Formed> formed = membership_.reform(completed_, finishing);
+    if (!formed.ok()) return formed.status();
+    if (formed->over) return Status::Ok();
+    form();
+    if (completed_ < formed->completed) {
+      status = fetch_result(formed->holder, x);
+      continue;
+    }
+    if (formed->holder == world_.rank())
+      for (Rank r : formed->behind)
+        world_.send(r, {.tag = Tag::sync_result, .request = static_cast<uint64_t>(membership_.epoch())},
+                    Payload::copy_of(result_.view()));
+    copy(given_.view(), x);
+    status = communicator_->all_reduce(x, average);
+  }
+}
+
+Status Lockstep::fetch_result(Rank holder, VecView x) {
+  const Match match{.tag = Tag::sync_result, .source = holder, .request = static_cast<uint64_t>(membership_.epoch())};
+  const Deadline deadline(world_, deadline_);
+  Received r;
+  do {
+    r = world_.receive(match, std::min(deadline.left(), 100 * kMillisecond));
+    if (r.what == Received::What::timeout && membership_.is_asked()) break;
+  } while (r.what == Received::What::timeout && deadline.left() > 0);
+  if (!r.ok() || r.message.body.size() != x.bytes())
+    return make_status(StatusCode::peer_lost, "rank ", holder, " is lost before it told the last round's result");
+  upload(r.message.body.data(), x);
+  return Status::Ok();
+}
+
+void Lockstep::save(SchemeState& state) const {
+  if (membership_.epoch() == 0) return;
+  const std::vector<int64_t> members(membership_.members().begin(), membership_.members().end());
+  state.numbers["lockstep.epoch"] = membership_.epoch();
+  state.vectors["lockstep.members"] = Vec::copy_of(ConstVecView(members));
+}
+
+void Lockstep::load(const SchemeState& state) {
+  auto epoch = state.numbers.find("lockstep.epoch");
+  auto members = state.vectors.find("lockstep.members");
+  if (epoch == state.numbers.end() || members == state.vectors.end()) return;
+  const auto* v = static_cast<const int64_t*>(members->second.view().data);
+  std::vector<Rank> ranks;
+  for (int64_t i = 0; i < members->second.size(); ++i) ranks.push_back(static_cast<Rank>(v[i]));
+  membership_.restore(epoch->second, std::move(ranks));
+  form();
+}
 
 }  // namespace sinew::dist

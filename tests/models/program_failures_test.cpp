@@ -41,8 +41,24 @@ TEST_F(ProgramWithUcx, AWorkerKilledForGoodIsReportedAsLost) {
   EXPECT_EQ(summary("run").at("lost"), Json({1}));
 }
 
-TEST_F(ProgramWithUcx, ADeadCenterEndsTheRunWithOneLine) {
-  auto run = start(run_of("easgd", "run", {"--steps", "1000000"}));
+TEST_F(ProgramWithUcx, ADeadCenterIsStartedAgainOrTakenOver) {
+  for (const char* restarts : {"1", "0"}) {
+    const std::string folder = std::string("run-") + restarts;
+    auto run = start(run_of("easgd", folder, {"--steps", "10000", "--run.restarts", restarts}));
+    const int pid = pid_at_step(folder, 3, 0, *run);
+    ASSERT_GT(pid, 0) << run->output();
+    ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0);
+    kill(pid, SIGKILL);
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    EXPECT_EQ(summary(folder).at("restarts"), restarts[0] - '0');
+    EXPECT_EQ(summary(folder).at("lost"), restarts[0] == '0' ? Json({3}) : Json::array());
+    EXPECT_EQ(summary(folder).at("evaluated"), "center");
+    EXPECT_GT(summary(folder).at("test_accuracy"), 0.5);
+  }
+}
+
+TEST_F(ProgramWithUcx, ADeadRootOfATreeEndsTheRunWithOneLine) {
+  auto run = start(run_of("easgd_tree", "run", {"--steps", "1000000"}));
   const int pid = pid_at_step("run", 3, 0, *run);
   ASSERT_GT(pid, 0) << run->output();
   ASSERT_GT(pid_at_step("run", 0, 100, *run), 0);

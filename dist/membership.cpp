@@ -1,0 +1,290 @@
+#include "dist/membership.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <set>
+#include <utility>
+
+namespace sinew::dist {
+namespace {
+
+enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone };
+constexpr Nanos kLook = 20 * kMillisecond;
+
+std::vector<int64_t> numbers_of(const Message& m) {
+  std::vector<int64_t> numbers(m.body.size() / sizeof(int64_t));
+  if (!numbers.empty()) std::memcpy(numbers.data(), m.body.data(), numbers.size() * sizeof(int64_t));
+  return numbers;
+}
+
+}  // namespace
+
+Membership::Membership(World& world, std::vector<Rank> members, Nanos deadline)
+    : world_(world), deadline_(deadline), members_(std::move(members)) {}
+
+Membership::~Membership() {
+  if (finished_) world_.on(Tag::sync, {});
+}
+
+void Membership::restore(int64_t epoch, std::vector<Rank> members) {
+  epoch_ = epoch;
+  members_ = std::move(members);
+}
+
+void Membership::write(const Value& value, std::vector<int64_t>& numbers) {
+  numbers.push_back(static_cast<int64_t>(value.members.size()));
+  numbers.insert(numbers.end(), value.members.begin(), value.members.end());
+  numbers.insert(numbers.end(), value.completed.begin(), value.completed.end());
+}
+
+bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& value) {
+  if (at >= numbers.size() || numbers[at] < 0) return false;
+  const auto count = static_cast<size_t>(numbers[at]);
+  if ((numbers.size() - at - 1) / 2 < count) return false;
+  const auto begin = numbers.begin() + static_cast<std::ptrdiff_t>(at) + 1;
+  const auto middle = begin + static_cast<std::ptrdiff_t>(count);
+  value.members.assign(begin, middle);
+  value.completed.assign(middle, middle + static_cast<std::ptrdiff_t>(count));
+  return true;
+}
+
+void Membership::send(Rank to, int64_t kind, int64_t epoch, int64_t ballot, const std::vector<int64_t>& numbers) {
+  Head head{.tag = Tag::sync};
+  head.arg[0] = kind, head.arg[1] = epoch, head.arg[2] = ballot;
+  world_.send(to, head, Payload::copy_of(ConstVecView(numbers)));
+}
+
+void Membership::take(Message message) {
+  const int64_t kind = message.head.arg[0], epoch = message.head.arg[1];
+  if (epoch >= epoch_) return waiting_.push_back(std::move(message));
+  auto decided = decided_.find(epoch);
+  if (kind == kDecided || kind == kDone || decided == decided_.end()) return;
+  std::vector<int64_t> numbers;
+  write(decided->second, numbers);
+  send(message.head.source, kDecided, epoch, 0, numbers);
+}
+
+bool Membership::is_asked() {
+  for (Received r; (r = world_.receive({.tag = Tag::sync}, 0)).ok();) take(std::move(r.message));
+  return !waiting_.empty();
+}
+
+void Membership::finish() {
+  finished_ = true;
+  world_.on(Tag::sync, [this](const Message& m) {
+    if (m.head.arg[0] == kDone) return;
+    if (m.head.arg[1] < epoch_) return take(m);
+    send(m.head.source, kDone, m.head.arg[1], 0);
+  });
+}
+
+// One agreement, as seen by one member.
+class Membership::Reform {
+ public:
+  Reform(Membership& owner, int64_t completed, bool finishing)
+      : m_(owner),
+        world_(owner.world_),
+        members_(owner.members_),
+        me_(world_.rank()),
+        completed_(completed),
+        finishing_(finishing),
+        patience_(owner.deadline_),
+        whole_(world_, 4 * owner.deadline_) {}
+
+  Result<Formed> run() {
+    for (;;) {
+      SINEW_RETURN_IF_ERROR(world_.health());
+      while (!m_.waiting_.empty() && !decided_ && !over_) {
+        const Message message = std::move(m_.waiting_.front());
+        m_.waiting_.pop_front();
+        if (message.head.arg[1] == m_.epoch_) handle(message);
+      }
+      if (!decided_ && !over_) drive();
+      if (decided_) return conclude();
+      if (over_) {
+        if (finishing_) return Formed{.over = true};
+        return left_behind();
+      }
+      if (whole_.left() == 0 || !may_return())
+        return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
+                           members_.size(), " workers; it ends, and the others go on if they are more");
+      Received r = world_.receive({.tag = Tag::sync}, std::min(kLook, whole_.left()));
+      if (r.ok()) m_.take(std::move(r.message));
+    }
+  }
+
+ private:
+  struct Promise {
+    int64_t completed = 0, accepted_ballot = -1;
+    Value accepted;
+  };
+
+  Nanos elapsed() const { return 4 * patience_ - whole_.left(); }
+  bool lost(Rank r) const { return r != me_ && is_lost(world_.peer(r)); }
+  // Whether enough members are left that may answer.
+  bool may_return() const {
+    const auto gone = [&](Rank r) {
+      const PeerState s = r == me_ ? PeerState::alive : world_.peer(r);
+      return s == PeerState::gone || s == PeerState::left;
+    };
+    const auto count = std::count_if(members_.begin(), members_.end(), [&](Rank r) { return !gone(r); });
+    return is_quorum(static_cast<size_t>(count), !gone(members_[0]));
+  }
+  bool is_quorum(size_t count, bool with_lowest) const {
+    return 2 * count > members_.size() || (2 * count == members_.size() && with_lowest);
+  }
+  void send(Rank to, int64_t kind, int64_t ballot, const std::vector<int64_t>& numbers = {}) {
+    m_.send(to, kind, m_.epoch_, ballot, numbers);
+  }
+  Status left_behind() const {
+    return make_status(StatusCode::peer_lost, "rank ", me_,
+                       " was silent or cut off, and the others went on without it");
+  }
+
+  // ---- as one of those that accept ----
+
+  // Another one proposes. It may have to wait for those that are silent.
+  void stop_proposing(int64_t ballot) {
+    highest_ = std::max(highest_, ballot);
+    proposing_ = false;
+    next_try_ = elapsed() + patience_ + patience_ / 4;
+  }
+
+  void handle(const Message& message) {
+    const Rank from = message.head.source;
+    if (std::find(members_.begin(), members_.end(), from) == members_.end()) return;
+    const int64_t ballot = message.head.arg[2];
+    const std::vector<int64_t> numbers = numbers_of(message);
+    switch (static_cast<Kind>(message.head.arg[0])) {
+      case kPrepare:
+      case kPropose: {
+        if (ballot < promised_) return send(from, kRefuse, promised_);
+        stop_proposing(ballot);
+        promised_ = ballot;
+        if (message.head.arg[0] == kPropose) {
+          if (!read(numbers, 0, own_.accepted)) return;
+          own_.accepted_ballot = ballot;
+          return send(from, kAccept, ballot);
+        }
+        std::vector<int64_t> answer{completed_, own_.accepted_ballot};
+        write(own_.accepted, answer);
+        return send(from, kPromise, ballot, answer);
+      }
+      case kPromise: {
+        if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 3) return;
+        Promise promise{numbers[0], numbers[1], {}};
+        if (read(numbers, 2, promise.accepted)) promises_[from] = promise;
+        return;
+      }
+      case kAccept:
+        if (proposing_ && proposed_ && ballot == ballot_) accepted_by_.insert(from);
+        return;
+      case kRefuse:
+        if (ballot > ballot_) stop_proposing(ballot);
+        return;
+      case kDecided: {
+        Value value;
+        if (read(numbers, 0, value)) decided_ = value;
+        return;
+      }
+      case kDone:
+        over_ = true;
+        return;
+    }
+  }
+
+  // ---- as the one that proposes ----
+
+  // The lowest that is not lost does so at once, the next one in case that nothing comes of it.
+  void drive() {
+    if (!proposing_) {
+      int64_t place = 0, index = 0;
+      for (; members_[static_cast<size_t>(index)] != me_; ++index) place += !lost(members_[static_cast<size_t>(index)]);
+      if (elapsed() < next_try_ + place * patience_ / 2) return;
+      const auto count = static_cast<int64_t>(members_.size());
+      ballot_ = (std::max(highest_, promised_) / count + 1) * count + index;
+      promised_ = ballot_;
+      proposing_ = true, proposed_ = false;
+      own_.completed = completed_;
+      promises_ = {{me_, own_}};
+      accepted_by_ = {me_};
+      began_ = elapsed(), sent_ = -1;
+    }
+    if (!proposed_) {
+      if (!is_quorum(promises_.size(), promises_.count(members_[0]) > 0)) return repeat();
+      const bool all =
+          std::all_of(members_.begin(), members_.end(), [&](Rank r) { return promises_.count(r) > 0 || lost(r); });
+      if (!all && elapsed() - began_ < patience_) return repeat();
+      // What was accepted before may have been decided; else those that promised are the next group.
+      const Promise* latest = nullptr;
+      for (const auto& [rank, p] : promises_)
+        if (p.accepted_ballot >= 0 && (!latest || p.accepted_ballot > latest->accepted_ballot)) latest = &p;
+      Value value = latest ? latest->accepted : Value{};
+      for (const auto& [rank, p] : promises_)
+        if (!latest) value.members.push_back(rank), value.completed.push_back(p.completed);
+      own_.accepted = value;
+      own_.accepted_ballot = ballot_;
+      proposed_ = true, sent_ = -1;
+    }
+    if (!is_quorum(accepted_by_.size(), accepted_by_.count(members_[0]) > 0)) return repeat();
+    decided_ = own_.accepted;
+    std::vector<int64_t> numbers;
+    write(*decided_, numbers);
+    for (Rank r : members_)
+      if (r != me_) send(r, kDecided, 0, numbers);
+  }
+
+  // Asks those that have not answered, now and then.
+  void repeat() {
+    if (sent_ >= 0 && elapsed() - sent_ < patience_ / 8) return;
+    sent_ = elapsed();
+    std::vector<int64_t> numbers;
+    if (proposed_) write(own_.accepted, numbers);
+    for (Rank r : members_)
+      if (r != me_ && !lost(r) && (proposed_ ? accepted_by_.count(r) : promises_.count(r)) == 0)
+        send(r, proposed_ ? kPropose : kPrepare, ballot_, numbers);
+  }
+
+  Result<Formed> conclude() {
+    const Value& value = *decided_;
+    m_.decided_[m_.epoch_++] = value;
+    m_.members_ = value.members;
+    m_.waiting_.clear();
+    if (std::find(value.members.begin(), value.members.end(), me_) == value.members.end()) return left_behind();
+    Formed formed;
+    formed.completed = *std::max_element(value.completed.begin(), value.completed.end());
+    for (size_t i = 0; i < value.members.size(); ++i) {
+      if (value.completed[i] < formed.completed)
+        formed.behind.push_back(value.members[i]);
+      else if (formed.holder == kAnyRank)
+        formed.holder = value.members[i];
+    }
+    return formed;
+  }
+
+  Membership& m_;
+  World& world_;
+  const std::vector<Rank> members_;
+  const Rank me_;
+  const int64_t completed_;
+  const bool finishing_;
+  const Nanos patience_;
+  const Deadline whole_;
+  int64_t promised_ = -1, highest_ = -1;
+  Promise own_;
+  std::optional<Value> decided_;
+  bool over_ = false;
+
+  bool proposing_ = false, proposed_ = false;
+  int64_t ballot_ = -1;
+  std::map<Rank, Promise> promises_;
+  std::set<Rank> accepted_by_;
+  Nanos next_try_ = 0, began_ = 0, sent_ = -1;
+};
+
+Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing) {
+  return Reform(*this, completed, finishing).run();
+}
+
+}  // namespace sinew::dist
