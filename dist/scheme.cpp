@@ -38,6 +38,8 @@ constexpr Entry kSchemes[] = {
     {"mdownpour", true, "downpour with momentum at the center (Zhang 2016, Algorithms 4 and 5)"},
     {"adownpour", true, "downpour, measured on the mean of all centers so far (Zhang et al. 2015, section 5)"},
     {"mvadownpour", true, "downpour, measured on a moving average of the center (Zhang et al. 2015, section 5.2)"},
+    {"admm", true,
+     "the multiplier method with a center, for comparison on small problems (Zhang et al. 2015, section 4)"},
     {"easgd_tree", true, "elastic averaging up and down a tree whose leaves are the workers (Zhang 2016, Algorithm 6)"},
     {"local_sgd", false,
      "steps of one's own, then an outer optimizer on the workers' mean move: Local SGD, SlowMo, BMUF, Lookahead, "
@@ -135,12 +137,15 @@ Status serve_all(CenterNode& center, const World& world) {
 }
 
 bool takes_workers_back(const SchemeOptions& options) {
-  if (options.global_average_every > 0) return false;
+  // Of admm a part of c is each worker's, and a new life does not know what its predecessor's was.
+  if (options.global_average_every > 0 || options.name == "admm") return false;
   return needs_center(options) || is_alone(options) || is_gossip(options.name) ||
          (options.name == "lsgd" && options.mode == "async");
 }
 
-bool survives_center(const SchemeOptions& options) { return needs_center(options) && options.name != "easgd_tree"; }
+bool survives_center(const SchemeOptions& options) {
+  return needs_center(options) && options.name != "easgd_tree" && options.name != "admm";
+}
 
 bool needs_center(const SchemeOptions& options) {
   const Entry* e = find(options.name);
@@ -226,6 +231,7 @@ std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, 
   if (o.name == "allreduce") return make_all_reduce(o, world);
   if (o.name == "easgd_sync") return make_elastic_sync(o, world, size, dtype, device);
   if (o.name == "easgd" || o.name == "eamsgd") return make_elastic(o, world, size, dtype, device);
+  if (o.name == "admm") return make_admm(o, world, size, dtype, device);
   if (o.name == "local_sgd") return make_local_sgd(o, world, size, dtype, device);
   if (o.name == "easgd_tree") return make_tree_leaf(o, world, size, dtype, device);
   if (is_leader_scheme(o.name))

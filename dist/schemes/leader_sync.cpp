@@ -97,8 +97,8 @@ class LeaderSync final : public LeaderScheme {
     for (Rank r = 0; r < options_.workers; ++r)
       if (group_of_[static_cast<size_t>(r)] == group_of_[static_cast<size_t>(world_.rank())]) mates_.push_back(r);
     one_group_ = static_cast<int>(mates_.size()) == options_.workers;
-    constexpr uint64_t kChannel = 1;  // apart from the collectives of all
-    if (!one_group_) group_.emplace(world_, mates_, options_.deadline, kChannel);
+    constexpr uint64_t kEpoch = 1 << 20;  // apart from the collectives of all
+    if (!one_group_) group_.emplace(world_, mates_, options_.deadline, kEpoch);
   }
 
   // The pulls at x, which is theta, or for lgd what it was before the gradient.

@@ -11,6 +11,7 @@ std::unique_ptr<Scheme> make_local();
 std::unique_ptr<Scheme> make_all_reduce(const SchemeOptions& options, World& world);
 std::unique_ptr<Scheme> make_elastic(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                      Device device);
+std::unique_ptr<Scheme> make_admm(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device);
 std::unique_ptr<Scheme> make_downpour(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                       Device device);
 std::unique_ptr<Scheme> make_averaged(const SchemeOptions& options, int64_t size, DType dtype);

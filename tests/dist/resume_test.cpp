@@ -152,7 +152,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"dpsgd_atc_faults", "dpsgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mixing = "atc"; }},
         Case{"downpour", "downpour", "jacobi", 0, false}, Case{"downpour_faults", "downpour", "jacobi", 0, true},
         Case{"mdownpour_faults", "mdownpour", "jacobi", 0, true}, Case{"adownpour", "adownpour", "jacobi", 0, false},
-        Case{"mvadownpour_faults", "mvadownpour", "jacobi", 0, true},
+        Case{"admm", "admm", "jacobi", 0, false}, Case{"mvadownpour_faults", "mvadownpour", "jacobi", 0, true},
         Case{"dynamic_faults", "easgd", "jacobi", 0, true, nullptr, "dynamic"},
         Case{"dynamic_sync", "easgd_sync", "jacobi", 0, false, nullptr, "dynamic"},
         Case{"oracle_faults", "eamsgd", "jacobi", 0.9, true, nullptr, "oracle"},

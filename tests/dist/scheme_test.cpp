@@ -122,7 +122,8 @@ TEST_P(Schemes, TakesTheGradientAtTheRightPoint) {
     const bool mixes = !is_alone(toy.scheme) && name != "allreduce";
     const bool before = worker.scheme().mixes() == Mixes::before;
     const bool pulls_first = (name.ends_with("downpour") && name != "mdownpour") || name == "easgd_tree";
-    const bool exchanges_last = name == "mdownpour" || name == "local_sgd";  // after the first step, too
+    const bool exchanges_last =
+        name == "mdownpour" || name == "local_sgd" || name == "admm";  // after the first step, too
     const bool weighs = !is_fixed(toy.scheme.weighting);
     EXPECT_EQ(before, toy.scheme.order == "gauss_seidel" || pulls_first || weighs);
     // All are equal in the first step, before its gradient; some mix after it, too. DOWNPOUR moves a worker only when
@@ -327,7 +328,8 @@ TEST(Scheme, NonFiniteDifferencesAreRefused) {
                                       {"easgd_sync", "gauss_seidel"},
                                       {"downpour", "jacobi"},
                                       {"mdownpour", "jacobi"},
-                                      {"adownpour", "jacobi"}}) {
+                                      {"adownpour", "jacobi"},
+                                      {"admm", "jacobi"}}) {
     Toy toy = common_toy(scheme, order);
     toy.steps = 12;
     const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {

@@ -62,6 +62,7 @@ inline constexpr Variant kVariants[] = {
     {"mdownpour", "mdownpour", "jacobi", 0, nullptr, false},
     {"adownpour", "adownpour", "jacobi", 0, nullptr, false},
     {"mvadownpour", "mvadownpour", "jacobi", 0, nullptr, false},
+    {"admm", "admm", "jacobi", 0, nullptr, false},
     {"dynamic", "easgd", "jacobi", 0, nullptr, false, "dynamic"},
     {"dynamic_sync", "easgd_sync", "jacobi", 0, nullptr, false, "dynamic"},
     {"oracle", "eamsgd", "jacobi", 0.9, nullptr, true, "oracle"},
