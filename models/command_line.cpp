@@ -5,10 +5,6 @@
 namespace sinew::train {
 namespace {
 
-bool allowed_for(const Switch& flag, const std::string& verb) {
-  return !*flag.verbs || (" " + std::string(flag.verbs) + " ").find(" " + verb + " ") != std::string::npos;
-}
-
 const Switch* find_switch(const std::string& name) {
   for (const Switch& flag : switch_table())
     if (name == flag.name) return &flag;
@@ -86,12 +82,17 @@ Status parse_flag(const std::vector<std::string>& args, size_t& i, CommandLine& 
 
 }  // namespace
 
+bool allowed_for(const Switch& flag, const std::string& verb) {
+  return !*flag.verbs || (" " + std::string(flag.verbs) + " ").find(" " + verb + " ") != std::string::npos;
+}
+
 const std::vector<Verb>& verb_table() {
   static const std::vector<Verb> verbs = {
       {"train", "train a network; --workers N starts N worker processes"},
       {"sim", "the same training in virtual time, repeatable bit for bit"},
       {"eval", "test a trained network: loss, accuracy, accuracy of each class", "RUN_FOLDER"},
       {"probe", "one batch through a network: loss, logits, gradient, Hessian products in a file"},
+      {"lab", "a small experiment on a paper's claims, in seconds; without a name: which there are", "[NAME]"},
       {"info", "this build and machine; with --model the network's parameters, with --data the workers' samples",
        "[topology NAME]"},
       {"list", "models, data sets, schemes, optimizers, schedules, presets"},
@@ -108,7 +109,7 @@ const std::vector<Switch>& switch_table() {
       {"weights", SwitchValue::required, "safetensors file to test", "eval probe"},
       {"batch", SwitchValue::required, "safetensors file with inputs, labels and z.<parameter>", "probe"},
       {"mode", SwitchValue::required, "eval or train: how batch norm and dropout act", "probe"},
-      {"out", SwitchValue::required, "safetensors file to write", "probe"},
+      {"out", SwitchValue::required, "safetensors file to write; lab: folder for pictures and numbers", "probe lab"},
       {"json", SwitchValue::none, "the result as JSON", "eval"},
       {"print", SwitchValue::none, "all settings, as a TOML file for --config", "config"},
       {"help", SwitchValue::optional, "this help; --help=scheme: the settings of one group"},

@@ -35,6 +35,7 @@ struct Switch {
   bool internal = false;   // between the program's own processes; not in the help
 };
 const std::vector<Switch>& switch_table();
+bool allowed_for(const Switch& flag, const std::string& verb);
 
 struct CommandLine {
   std::string verb;                             // empty: none was given

@@ -126,8 +126,8 @@ Result<std::string> help_text(const std::string& verb, const std::vector<std::st
   if (groups.empty()) {
     text = short_help() + "\nSwitches" + (verb.empty() ? "" : " of sinew " + verb) + ":\n";
     for (const Switch& flag : switch_table()) {
-      bool everywhere = !*flag.verbs || verb.empty() || std::string(flag.verbs) == verb;
-      if (flag.internal || !everywhere) continue;
+      bool shown = verb.empty() || allowed_for(flag, verb);
+      if (flag.internal || !shown) continue;
       std::string value = flag.value == SwitchValue::required   ? " VALUE"
                           : flag.value == SwitchValue::optional ? "[=GROUP]"
                                                                 : "";

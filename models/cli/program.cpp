@@ -33,6 +33,7 @@ int dispatch(const Invocation& call) {
   if (line.verb == "train" || line.verb == "sim") return verb_train(call);
   if (line.verb == "eval") return verb_eval(call);
   if (line.verb == "probe") return verb_probe(call);
+  if (line.verb == "lab") return verb_lab(call);
   if (line.verb == "info") return verb_info(call);
   if (line.verb == "list") return verb_list(call);
   if (line.verb == "config") return verb_config(call);

@@ -35,6 +35,7 @@ struct Invocation {
 int verb_train(const Invocation& invocation);  // train and sim
 int verb_eval(const Invocation& invocation);
 int verb_probe(const Invocation& invocation);
+int verb_lab(const Invocation& invocation);  // lab [NAME]
 int verb_info(const Invocation& invocation);
 int verb_info_topology(const Invocation& invocation);  // info topology NAME
 int verb_list(const Invocation& invocation);

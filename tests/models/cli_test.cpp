@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "models/cli/program.h"
+#include "models/lab/labs.h"
 
 namespace sinew::train {
 namespace {
@@ -345,6 +346,31 @@ TEST_F(CliTest, Info) {
   EXPECT_EQ(run({"info", "--model", "mlp", "--model.hidden", "1024,1024"}), 0) << err_.str();
   EXPECT_NE(out_.str().find("fc1.weight"), std::string::npos) << out_.str();
   EXPECT_NE(out_.str().find("1863690"), std::string::npos) << out_.str();
+}
+
+TEST_F(CliTest, Lab) {
+  EXPECT_EQ(run({"lab"}), 0);
+  for (const lab::Lab& l : lab::labs()) EXPECT_NE(out_.str().find("  " + std::string(l.name) + " "), std::string::npos);
+  expect_error(2, "lab: there is no 'stabilty'; did you mean stability?", {"lab", "stabilty"});
+  expect_error(2, "lab: there is no 'x'; `sinew lab` lists all", {"lab", "x"});
+  expect_error(2, "lab: one at a time; type sinew lab moments", {"lab", "moments", "gossip"});
+  EXPECT_EQ(run({"lab", "double_well", "--out", "pictures/well", "--seed", "3"}), 0) << err_.str();
+  EXPECT_NE(out_.str().find("is left"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("wrote pictures/well/double_well.svg\nwrote pictures/well/double_well.json\n"),
+            std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(std::ifstream("pictures/well/double_well.json"))["seed"], 3);
+  std::string svg;
+  std::getline(std::ifstream("pictures/well/double_well.svg"), svg);
+  EXPECT_EQ(svg.find("<svg "), 0u);
+}
+
+TEST_F(CliTest, SwitchesOfSeveralVerbsAreInTheHelpOfEach) {
+  for (const char* verb : {"lab", "probe"}) {
+    EXPECT_EQ(run({verb, "--help"}), 0);
+    EXPECT_NE(out_.str().find("--out VALUE"), std::string::npos) << verb;
+  }
+  EXPECT_EQ(run({"train", "--help"}), 0);
+  EXPECT_EQ(out_.str().find("--out VALUE"), std::string::npos);
 }
 
 TEST_F(CliTest, InfoShowsATopology) {

@@ -1,0 +1,36 @@
+// The EASGD specification, section 6.9.
+#include "models/lab/double_well.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace sinew::train::lab {
+namespace {
+
+// 8000 steps in place of the specification's 20,000: the slowest mode, at 0.68, grows by 0.00134 a step.
+TEST(LabDoubleWell, IsATrapBelowTwoThirds) {
+  for (double rho : {0.1, 0.5, 0.6, 0.65}) {
+    const Result<WellPoint> end = leave_the_trap(rho, 0.05, 8000);
+    ASSERT_TRUE(end.ok()) << end.status().message();
+    EXPECT_NEAR(end->x, std::sqrt(1 - rho), 1e-5) << rho;
+    EXPECT_NEAR(end->y, -std::sqrt(1 - rho), 1e-5) << rho;
+    EXPECT_NEAR(end->c, 0, 1e-5) << rho;
+  }
+  for (double rho : {0.68, 0.7, 0.9}) {
+    const Result<WellPoint> end = leave_the_trap(rho, 0.05, 8000);
+    ASSERT_TRUE(end.ok()) << end.status().message();
+    EXPECT_NEAR(end->x, 1, 1e-6) << rho;
+    EXPECT_NEAR(end->y, 1, 1e-6) << rho;
+    EXPECT_NEAR(end->c, 1, 1e-6) << rho;
+  }
+}
+
+TEST(LabDoubleWell, TheCurvatureChangesItsSignAtTwoThirds) {
+  EXPECT_NEAR(least_curvature(2.0 / 3), 0, 1e-15);
+  EXPECT_GT(least_curvature(0.66), 0);
+  EXPECT_LT(least_curvature(0.67), 0);
+}
+
+}  // namespace
+}  // namespace sinew::train::lab
