@@ -46,29 +46,10 @@ TEST(Admm, FollowsThePaperAtItsUnstablePoint) {
     EXPECT_NEAR(centers.at(round - 1), c, 6e-9) << "round " << round;
 }
 
-// c is the mean of x - lambda over all workers, whatever is lost or late on the way.
 TEST(Admm, TheCenterIsTheMeanOfWhatWorkersSent) {
   for (const char* faults :
-       {"", "drop from=* to=* probability=0.2\nslow rank=1 factor=3\npause rank=2 at=40ms for=90ms"}) {
-    Toy toy = common_toy("admm");
-    toy.size = 33, toy.scheme.shard = 7;
-    toy.scheme.deadline = 100 * kMillisecond;
-    toy.lr = 0.3;
-    const auto nodes = in_simulation({.faults = parse_fault_plan(faults, "plan").value()})(
-        node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
-          if (world.rank() == toy.scheme.workers) return toy_run(world, toy);
-          ToyWorker worker(toy, world);
-          SINEW_RETURN_IF_ERROR(worker.start());
-          for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
-          const SchemeState state = worker.scheme().save();
-          SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
-          EXPECT_GT(norm(state.vectors.at("dual").view()), 0.1);
-          return to_doubles(state.vectors.at("known_of_me").view());
-        });
-    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
-    for (size_t i = 0; i < 33; ++i)
-      ASSERT_NEAR(nodes[3].numbers[i], (nodes[0].numbers[i] + nodes[1].numbers[i] + nodes[2].numbers[i]) / 3, 1e-14);
-  }
+       {"", "drop from=* to=* probability=0.2\nslow rank=1 factor=3\npause rank=2 at=40ms for=90ms"})
+    check_admm_center(in_simulation({.faults = parse_fault_plan(faults, "plan").value()}));
 }
 
 // With different objectives all meet at the minimum of their sum, where elastic averaging leaves each on its own side.

@@ -68,6 +68,7 @@ TEST(UcxScheme, DropsLoseNothing) {
   ASSERT_TRUE(plan.ok());
   check_elastic_conserves(in_processes({.faults = *plan}), "easgd");
   check_downpour_delivers(in_processes({.faults = *plan}), "downpour");
+  check_admm_center(in_processes({.faults = *plan}));
 }
 
 // A worker whose parameters become nonsense adopts the center; the others and the center do not notice.

@@ -179,6 +179,27 @@ inline void check_downpour_delivers(const Spawn& spawn, const std::string& schem
   }
 }
 
+// ADMM: c is the mean of x - lambda over all workers, whatever is lost or late on the way.
+inline void check_admm_center(const Spawn& spawn) {
+  Toy toy = common_toy("admm");
+  toy.size = 33, toy.scheme.shard = 7;
+  toy.scheme.deadline = 300 * kMillisecond;
+  toy.lr = 0.3;
+  const auto nodes = spawn(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+    if (world.rank() == toy.scheme.workers) return toy_run(world, toy);
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    const SchemeState state = worker.scheme().save();
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    if (!(norm(state.vectors.at("dual").view()) > 0.1)) return make_status(StatusCode::internal, "lambda stayed 0");
+    return to_doubles(state.vectors.at("known_of_me").view());
+  });
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  for (size_t i = 0; i < 33; ++i)
+    ASSERT_NEAR(nodes[3].numbers[i], (nodes[0].numbers[i] + nodes[1].numbers[i] + nodes[2].numbers[i]) / 3, 1e-14);
+}
+
 // With alpha = 0 every worker is alone.
 inline void check_still_elastic_is_local(const Spawn& spawn, const std::string& scheme) {
   Toy toy = common_toy(scheme), alone = toy;
