@@ -20,7 +20,7 @@ std::string number(double v) {
 
 std::string label(double v) {
   char text[32];
-  std::snprintf(text, sizeof text, "%.6g", std::fabs(v) < 1e-12 ? 0.0 : v);
+  std::snprintf(text, sizeof text, "%.6g", v);
   return text;
 }
 
@@ -65,7 +65,7 @@ class Scale {
     std::vector<double> all;
     const double step = log_ ? std::max(1.0, std::ceil((high_ - low_) / 7)) : round_step((high_ - low_) / 6);
     for (double t = std::ceil(low_ / step) * step; t <= high_ + 1e-9 * step; t += step)
-      all.push_back(log_ ? std::pow(10, std::round(t)) : t);
+      all.push_back(log_ ? std::pow(10, std::round(t)) : std::fabs(t) < 1e-9 * step ? 0 : t);
     return all;
   }
 

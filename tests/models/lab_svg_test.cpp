@@ -66,6 +66,14 @@ TEST(LabSvg, PointsLieWhereTheirValuesAre) {
   EXPECT_NE(text.find("<circle cx=\"310.00\" cy=\"212.00\""), std::string::npos) << text;
 }
 
+TEST(LabSvg, TicksHaveTheirNumbers) {
+  const std::string text = svg(Plot{.title = "",
+                                    .x = {.label = "", .low = -0.3, .high = 0.3},
+                                    .y = {.label = "", .logarithmic = true, .low = 1e-20, .high = 1},
+                                    .series = {}});
+  for (const char* tick : {">-0.1<", ">0<", ">0.3<", ">1<", ">1e-15<"}) EXPECT_EQ(count(text, tick), 1u) << tick;
+}
+
 TEST(LabSvg, NothingToShowIsNoError) {
   expect_well_formed(svg(Plot{.title = "", .x = {}, .y = {}, .series = {}}));
   expect_well_formed(svg(Plot{
