@@ -99,7 +99,7 @@ class Schedule {
 struct OptimizerOptions {
   std::string name = "sgd";  // optimizer_names(); see optim/README.md
   std::optional<double> lr;
-  double momentum = 0.9;                  // momentum, nesterov, nag, lars
+  double momentum = 0.9;                  // momentum, nesterov, nag, qgm, lars
   double weight_decay = 0;                // coupled (added to the gradient)
   std::optional<double> decoupled_decay;  // theta *= 1 - lr * factor * decoupled_decay
   double clip_norm = 0;                   // 0: off

@@ -42,6 +42,7 @@ const std::vector<OptimizerEntry>& table() {
       {"momentum", [](const OptimizerOptions& o, Chain& chain) { chain.push_back(heavy_ball(o.momentum)); }, {}},
       {"nesterov", [](const OptimizerOptions& o, Chain& chain) { chain.push_back(pytorch_nesterov(o.momentum)); }, {}},
       {"nag", [](const OptimizerOptions& o, Chain& chain) { chain.push_back(look_ahead_momentum(o.momentum)); }, {}},
+      {"qgm", [](const OptimizerOptions& o, Chain& chain) { chain.push_back(quasi_global_momentum(o.momentum)); }, {}},
       {"adam", add_adam, {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}},
       {"adamw", add_adam, {.lr = 1e-3, .decoupled_decay = 0.01, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8}},
       {"adahessian",

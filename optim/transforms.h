@@ -39,6 +39,11 @@ TransformPtr pytorch_nesterov(double momentum);
 // there is no rounding of an undo. Must be the last transform that changes u.
 TransformPtr look_ahead_momentum(double momentum);
 
+// u = u + momentum m, where m follows the movement that the workers make together: after each step, and whatever mixed
+// theta with others', m = momentum m + (1 - momentum) (theta_before - theta_now) / lr. Lin, Karimireddy, Stich and
+// Jaggi, ICML 2021 (arXiv:2102.04761), QG-DSGDm without Nesterov's form. A worker alone has a damped heavy ball.
+TransformPtr quasi_global_momentum(double momentum);
+
 // m = beta1 m + (1 - beta1) u; v = beta2 v + (1 - beta2) u^2;
 // u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps). Kingma and Ba 2015 (arXiv:1412.6980), Algorithm 1; with
 // decoupled_decay it is AdamW.

@@ -37,18 +37,20 @@ std::string describe_data(const std::string& name) {
 }
 
 std::string describe_optimizer(const std::string& name) {
-  return find({{"sgd", "theta -= lr g"},
-               {"momentum", "heavy ball: v = momentum v + g, theta -= lr v (Polyak 1964)"},
-               {"nesterov", "momentum in PyTorch's form of Nesterov's method"},
-               {"nag", "Nesterov's look-ahead: the gradient at theta + momentum v (Sutskever et al. 2013)"},
-               {"adam", "averages of the gradient and its squares (Kingma and Ba 2015)"},
-               {"adamw", "adam with decoupled decay (Loshchilov and Hutter 2019)"},
-               {"adahessian", "adam with the Hessian's diagonal for the squares (Yao et al. 2021, arXiv:2006.00719)"},
-               {"sophia_h", "clipped steps by Hutchinson's diagonal (Liu et al. 2023, arXiv:2305.14342)"},
-               {"sophia_g", "the same by the Gauss-Newton diagonal of sampled labels"},
-               {"lars", "momentum with a rate per layer, by ||w|| / ||g|| (You et al. 2017, arXiv:1708.03888)"},
-               {"lion", "the sign of an average (Chen et al. 2023, arXiv:2302.06675)"}},
-              name);
+  return find(
+      {{"sgd", "theta -= lr g"},
+       {"momentum", "heavy ball: v = momentum v + g, theta -= lr v (Polyak 1964)"},
+       {"nesterov", "momentum in PyTorch's form of Nesterov's method"},
+       {"nag", "Nesterov's look-ahead: the gradient at theta + momentum v (Sutskever et al. 2013)"},
+       {"qgm", "momentum of the movement that workers make together, for gossip (Lin et al. 2021, arXiv:2102.04761)"},
+       {"adam", "averages of the gradient and its squares (Kingma and Ba 2015)"},
+       {"adamw", "adam with decoupled decay (Loshchilov and Hutter 2019)"},
+       {"adahessian", "adam with the Hessian's diagonal for the squares (Yao et al. 2021, arXiv:2006.00719)"},
+       {"sophia_h", "clipped steps by Hutchinson's diagonal (Liu et al. 2023, arXiv:2305.14342)"},
+       {"sophia_g", "the same by the Gauss-Newton diagonal of sampled labels"},
+       {"lars", "momentum with a rate per layer, by ||w|| / ||g|| (You et al. 2017, arXiv:1708.03888)"},
+       {"lion", "the sign of an average (Chen et al. 2023, arXiv:2302.06675)"}},
+      name);
 }
 
 std::string describe_schedule(const std::string& name) {

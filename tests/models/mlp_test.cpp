@@ -71,8 +71,8 @@ TEST(Mlp, EveryOptimizerFitsRandomLabels) {
     Vec theta = model.initialize(3), gradient = Vec::zeros(theta.size(), DType::f32);
     nn::Parameters parameters(model.layout(), theta), gradients(model.layout(), gradient, false);
     const std::map<std::string, double> rates = {
-        {"sgd", 0.5},        {"momentum", 0.1},  {"nesterov", 0.1},  {"nag", 0.1}, {"adam", 0.01}, {"adamw", 0.01},
-        {"adahessian", 0.1}, {"sophia_h", 0.01}, {"sophia_g", 0.01}, {"lars", 2},  {"lion", 0.005}};
+        {"sgd", 0.5},  {"momentum", 0.1},   {"nesterov", 0.1},  {"nag", 0.1},       {"adam", 0.01}, {"adamw", 0.01},
+        {"qgm", 0.05}, {"adahessian", 0.1}, {"sophia_h", 0.01}, {"sophia_g", 0.01}, {"lars", 2},    {"lion", 0.005}};
     auto optimizer = optim::make_optimizer({.name = name, .lr = rates.at(name)});
     optimizer->init(model.layout(), DType::f32, Device::cpu);
     auto loss = [&] { return nn::cross_entropy(model.forward(x, {parameters}), labels); };

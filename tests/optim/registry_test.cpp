@@ -11,7 +11,7 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr double kInf = std::numeric_limits<double>::infinity();
 
 TEST(Registry, EveryNameBuilds) {
-  EXPECT_EQ(optimizer_names(), (std::vector<std::string>{"sgd", "momentum", "nesterov", "nag", "adam", "adamw",
+  EXPECT_EQ(optimizer_names(), (std::vector<std::string>{"sgd", "momentum", "nesterov", "nag", "qgm", "adam", "adamw",
                                                          "adahessian", "sophia_h", "sophia_g", "lars", "lion"}));
   EXPECT_EQ(schedule_names(), (std::vector<std::string>{"constant", "step", "cosine", "inverse_sqrt"}));
   for (const std::string& name : optimizer_names())
