@@ -34,7 +34,7 @@
 
 namespace sinew::dist {
 
-// The place of this process in a job, from the environment.
+// The place of this process in a job, from the environment: the variables above, else PMIx (dist/pmix.h).
 struct JobEnvironment {
   Rank rank = 0;
   int world_size = 1;
@@ -47,9 +47,10 @@ struct JobEnvironment {
   int64_t start_step = 0;
   int status_fd = -1;
   bool supervised = false;  // started by supervise()
-  std::string source;       // "sinew launcher", "torchrun variables": said in the log
+  std::string source;       // "sinew launcher", "torchrun variables", "PMIx": said in the log
 };
-// nullopt: no job variables, this process is on its own. Errors: invalid_argument naming the variable.
+// nullopt: no job variables, this process is on its own. Errors: invalid_argument naming the variable; those of
+// read_pmix_environment().
 Result<std::optional<JobEnvironment>> read_job_environment();
 
 // Where the job meets. Under supervise() the supervisor hosts the store; under another launcher rank 0 does, on

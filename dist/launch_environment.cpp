@@ -7,6 +7,7 @@
 
 #include "dist/launch.h"
 #include "dist/launch_status.h"
+#include "dist/pmix.h"
 #include "dist/store_wire.h"
 
 namespace sinew::dist {
@@ -38,7 +39,7 @@ Status read_number(const char* name, T lowest, T highest, T& out) {
 
 Result<std::optional<JobEnvironment>> read_job_environment() {
   const bool has_rank = variable("RANK"), has_size = variable("WORLD_SIZE");
-  if (!has_rank && !has_size) return std::optional<JobEnvironment>();
+  if (!has_rank && !has_size) return read_pmix_environment();
   for (const char* name : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"})
     if (!variable(name))
       return make_status(StatusCode::invalid_argument, "environment variable ", name, " is missing: a job needs RANK, ",

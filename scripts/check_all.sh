@@ -36,7 +36,8 @@ check "sanitizers on everything" sanitize_everything
 check "shared libraries" shared_libraries
 check "release and benchmarks" release_and_benchmarks
 check "fuzzing" scripts/fuzz.sh 600
-check "two hosts" scripts/two_hosts.sh
+check "hosts" scripts/hosts.sh
+check "launchers" scripts/launchers.sh
 check "clang-tidy" tidy
 stage_end
 if [ ${#failures[@]} -gt 0 ]; then

@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
-# A job on two hosts: two network namespaces with a virtual cable between them stand for the hosts; two processes run
-# in each, started as another launcher would. Then the same once more, with the cable pulled from one worker's host.
+# Jobs on several hosts: network namespaces, joined by a bridge, stand for them; the processes in them are started as another
+# launcher would start them, and meet on real addresses.
 #
-#   scripts/two_hosts.sh [PROGRAM]     # PROGRAM: the `sinew` to run; build/dev/models/sinew
+#   scripts/hosts.sh [PROGRAM]     # PROGRAM: the `sinew` to run; build/dev/models/sinew
+#
+#   two hosts     easgd, whole
+#   cut           its cable is pulled from one host for good: the center's side finishes, the other ends with 7
+#   healed        its cable is pulled in training and plugged in again: nobody is lost
+#   three hosts   elastic_gossip, one worker's host unplugged and plugged in again: all finish
 #
 # Needs iproute2 and the right to make network namespaces (root); where that is missing it says so and ends with 0.
 set -uo pipefail
@@ -10,7 +15,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 program=${1:-build/dev/models/sinew}
 [ -x "$program" ] || die "no program $program: build the target sinew_program, or name another one"
-a=sinew-a-$$ b=sinew-b-$$
+net=sinew-$$
 folder=$(mktemp -d)
 
 skip() {
@@ -19,65 +24,104 @@ skip() {
 }
 cleanup() {
   for process in $(jobs -p); do kill -9 "$process" 2>/dev/null; done
-  ip netns del "$a" 2>/dev/null
-  ip netns del "$b" 2>/dev/null
+  for host in net 1 2 3; do ip netns del "$net-$host" 2>/dev/null; done
   rm -rf "$folder"
 }
 trap cleanup EXIT
 
 command -v ip >/dev/null || skip "no iproute2 (apt-get install iproute2)"
-why=$(ip netns add "$a" 2>&1 && ip netns add "$b" 2>&1 &&
-  ip link add cable-a netns "$a" type veth peer name cable-b netns "$b" 2>&1) || skip "no network namespaces here: ${why##*$'\n'}"
-ip -n "$a" addr add 10.213.7.1/24 dev cable-a
-ip -n "$b" addr add 10.213.7.2/24 dev cable-b
-for host in "$a" "$b"; do ip -n "$host" link set lo up; done
-ip -n "$a" link set cable-a up
-ip -n "$b" link set cable-b up
+why=$(ip netns add "$net-net" 2>&1 && ip -n "$net-net" link add bridge type bridge 2>&1 && ip -n "$net-net" link set bridge up 2>&1) ||
+  skip "no network namespaces or bridges here: ${why##*$'\n'}"
+for n in 1 2 3; do
+  why=$(ip netns add "$net-$n" 2>&1 && ip link add cable netns "$net-$n" type veth peer name "to-$n" netns "$net-net" 2>&1) ||
+    skip "no network namespaces here: ${why##*$'\n'}"
+  ip -n "$net-net" link set "to-$n" master bridge up
+  ip -n "$net-$n" addr add 10.213.7.$n/24 dev cable
+  ip -n "$net-$n" link set lo up
+  ip -n "$net-$n" link set cable up
+done
 # The kernel may take a second to call an end of the cable up; until then UCX does not see it.
 for _ in $(seq 50); do
-  grep -q ' UP ' <<<"$(ip -n "$a" -br link show cable-a)" && grep -q ' UP ' <<<"$(ip -n "$b" -br link show cable-b)" && break
+  up=0
+  for n in 1 2 3; do grep -q ' UP ' <<<"$(ip -n "$net-$n" -br link show cable)" && up=$((up + 1)); done
+  [ $up = 3 ] && break
   sleep 0.1
 done
+pull() { ip -n "$net-net" link set "to-$1" down; }
+plug() { ip -n "$net-net" link set "to-$1" up; }
 
-# rank HOST DEVICE RANK RUN [options]: one process of the job.
-rank() {
-  local host=$1 device=$2 number=$3 run=$4
-  shift 4
-  RANK=$number WORLD_SIZE=4 MASTER_ADDR=10.213.7.1 MASTER_PORT=29600 SINEW_SECRET=two-hosts \
-    ip netns exec "$host" "$program" train --scheme easgd --workers 3 --data.train_size 2000 --model.hidden 32 --batch 16 \
-    --run.network "$device" --log.progress none --out "$folder/$run" "$@" >"$folder/$run-$number.out" 2>&1
-}
-# job RUN [options]: ranks 0 and 1 on the first host, 2 and the center, 3, on the second.
+# job RUN "HOST OF EACH RANK" [options]
 job() {
-  rank "$a" cable-a 0 "$@" & ranks[0]=$!
-  rank "$a" cable-a 1 "$@" & ranks[1]=$!
-  rank "$b" cable-b 2 "$@" & ranks[2]=$!
-  rank "$b" cable-b 3 "$@" & ranks[3]=$!
+  local run=$1 hosts rank=0 host
+  read -ra hosts <<<"$2"
+  shift 2
+  ranks=()
+  for host in "${hosts[@]}"; do
+    RANK=$rank WORLD_SIZE=${#hosts[@]} MASTER_ADDR=10.213.7.1 MASTER_PORT=29600 SINEW_SECRET=hosts \
+      ip netns exec "$net-$host" "$program" train --data.train_size 2000 --model.hidden 32 --batch 16 --threads 1 \
+      --run.network cable --log.progress none --out "$folder/$run" "$@" >"$folder/$run-$rank.out" 2>&1 &
+    ranks[rank]=$!
+    rank=$((rank + 1))
+  done
 }
 complain() {
-  echo "two hosts: $*"
+  echo "hosts: $*"
   tail -n 5 "$folder"/*.out
   exit 1
 }
 expect() { grep -q "$2" "$folder/$1" || complain "$1 lacks $2"; }
+nobody_lost() { grep -A1 '"lost"' "$folder/$1/summary.json" | tr -d ' \n' | grep -q '"lost":\[\]' || complain "$1 lost a rank"; }
+# Until the job has written N lines of metrics more.
+trains() {
+  local before now
+  before=$(wc -l <"$folder/$1/metrics.jsonl" 2>/dev/null || echo 0)
+  for _ in $(seq 900); do
+    now=$(wc -l <"$folder/$1/metrics.jsonl" 2>/dev/null || echo 0)
+    [ "$now" -ge $((before + $2)) ] && return
+    sleep 0.1
+  done
+  complain "$1 does not train"
+}
+all_finish() {
+  local n
+  for n in "${!ranks[@]}"; do wait "${ranks[n]}" || complain "$1: rank $n ended with $?"; done
+}
 
-job run --steps 300
-for n in 0 1 2 3; do wait "${ranks[n]}" || complain "rank $n ended with $?"; done
+job run "1 1 2 2" --scheme easgd --workers 3 --steps 300
+all_finish run
 expect run/summary.json '"exchanges": 90,'
 expect run/status.json '"state": "finished"'
-echo "a job on two hosts: done"
+echo "two hosts: done"
 
-# The cable is pulled: the center is on host b with worker 2, and workers 0 and 1 are cut off for good.
-job cut --steps 100000 --run.grace 5s --scheme.deadline 5s
-for _ in $(seq 600); do
-  grep -q '"state": "running"' "$folder/cut/status.json" 2>/dev/null && [ "$(wc -l <"$folder/cut/metrics.jsonl")" -ge 4 ] && break
-  sleep 0.1
-done
-ip -n "$a" link set cable-a down
+# The center is on host 2 with worker 2, and workers 0 and 1 are cut off for good.
+job cut "1 1 2 2" --scheme easgd --workers 3 --steps 100000 --run.grace 5s --scheme.deadline 5s
+trains cut 4
+pull 1
 wait "${ranks[0]}"; codes=$?
 wait "${ranks[1]}"; codes="$codes $?"
 [ "$codes" = "7 7" ] || complain "the workers without a center ended with $codes, not 7 7"
 wait "${ranks[2]}" || complain "rank 2 ended with $?"
 wait "${ranks[3]}" || complain "the center ended with $?"
+plug 1
 grep -A2 '"lost"' "$folder/cut/summary.json" | tr -d ' \n' | grep -q '"lost":\[0,1' || complain "the summary names no lost ranks"
 echo "a cable that is pulled: the center's side finished, the other side ended"
+
+job healed "1 1 2 2" --scheme easgd --workers 3 --steps 60000 --run.grace 30s --scheme.deadline 2s
+trains healed 4
+pull 1
+sleep 3
+plug 1
+trains healed 2
+all_finish healed
+nobody_lost healed
+echo "a cable that is pulled for 3 s: all finished, missed exchanges $(grep '"missed"' "$folder/healed/summary.json" | tr -cd 0-9)"
+
+job three "1 2 3" --scheme elastic_gossip --scheme.mode async --workers 3 --steps 60000 --run.grace 30s --scheme.deadline 2s
+trains three 4
+pull 3
+sleep 3
+plug 3
+trains three 2
+all_finish three
+nobody_lost three
+echo "three hosts, one unplugged for 3 s: all finished, missed exchanges $(grep '"missed"' "$folder/three/summary.json" | tr -cd 0-9)"
