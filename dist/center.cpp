@@ -15,13 +15,15 @@ constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
-CenterServer::CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule)
+CenterServer::CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule,
+                           Packing packing)
     : world_(world),
       workers_(workers),
       shards_(shards),
       dtype_(dtype),
       fingerprint_(fingerprint),
       rule_(rule),
+      packing_(packing),
       scores_(workers, kNone),
       lives_(workers),
       left_(workers) {}
@@ -37,7 +39,7 @@ void CenterServer::listen() {
   listening_ = true;
   world_.on(Tag::center_join, [this](const Message& m) { on_join(m); });
   world_.on(Tag::center_fetch, [this](const Message& m) { on_fetch(m); });
-  world_.on(Tag::center_add, [this](const Message& m) { on_add(m); });
+  world_.on(Tag::center_add, [this](const Message& m) { on_add(unpacked(m, dtype_)); });
   world_.on(Tag::center_leave, [this](const Message& m) { on_leave(m); });
   world_.on(Tag::center_score, [this](const Message& m) { on_score(m); });
   world_.on(Tag::center_seed, [this](const Message& m) { on_seed(m); });
@@ -46,10 +48,11 @@ void CenterServer::listen() {
 void CenterServer::reset(ConstVecView initial) {
   SINEW_CHECK(initial.size == shards_.size && initial.dtype == dtype_, "center", "initial vector of ", initial.size,
               " ", to_string(initial.dtype), ", expected ", shards_.size, " ", to_string(dtype_));
-  center_.clear(), velocity_.clear(), mean_.clear();
+  center_.clear(), velocity_.clear(), unsent_.clear(), mean_.clear();
   for (int s = 0; s < shards_.count(); ++s) {
     const ConstVecView part = initial.slice(shards_.begin(s), shards_.length(s));
     center_.push_back(Payload::copy_of(part));
+    if (packing_ != Packing::none) unsent_.push_back(Vec::zeros(part.size, dtype_));
     if (rule_.momentum != 0) velocity_.push_back(Vec::zeros(part.size, dtype_));
     if (rule_.average != CenterRule::Average::none) mean_.push_back(to_doubles(part));
   }
@@ -107,7 +110,7 @@ void CenterServer::reply(const Message& to, Tag tag, const Arguments& arguments,
   std::copy(arguments.begin(), arguments.end(), head.arg);
   head.is_reply = 1;
   head.request = to.head.request;
-  world_.send(to.head.source, head, std::move(body));
+  send_packed(world_, to.head.source, head, body, tag == Tag::center_part ? packing_ : Packing::none, dtype_);
 }
 
 CenterServer::Book* CenterServer::book(const Message& m, int64_t life, int64_t lowest) {
@@ -172,6 +175,16 @@ Payload CenterServer::part(int shard, Wanted wanted) {
   return look_ahead_[shard];
 }
 
+Payload CenterServer::rounded(int shard) {
+  Payload p = Payload::copy_of(part(shard, Wanted::working).view(dtype_));
+  const VecView values = p.mutable_view(dtype_), unsent = unsent_[shard].mutable_view();
+  in_parts(values.size, [&](int64_t at, int64_t n) {
+    round_to_packing(packing_, values.slice(at, n), unsent.slice(at, n));
+    return true;
+  });
+  return p;
+}
+
 double CenterServer::median_of_others(Rank rank) const {
   std::vector<double> others;
   for (Rank r = 0; r < workers_; ++r)
@@ -188,9 +201,10 @@ void CenterServer::on_fetch(const Message& m) {
   if (!seeded()) return;
   const std::vector<uint64_t> mask = masks(*b);
   const int64_t others = std::bit_cast<int64_t>(median_of_others(m.head.source));
+  const auto wanted = static_cast<Wanted>(m.head.arg[2]);
   for (int s = 0; s < shards_.count(); ++s)
     reply(m, Tag::center_part, {s, version_, static_cast<int64_t>(mask[s]), others},
-          part(s, static_cast<Wanted>(m.head.arg[2])));
+          wanted == Wanted::working && packing_ != Packing::none ? rounded(s) : part(s, wanted));
 }
 
 void CenterServer::on_score(const Message& m) {
@@ -252,6 +266,7 @@ SchemeState CenterServer::save() {
       const std::string shard = std::to_string(s);
       copy(center_[s].view(dtype_), center.mutable_view().slice(shards_.begin(s), shards_.length(s)));
       if (!velocity_.empty()) state.vectors["velocity." + shard] = velocity_[s].clone();
+      if (!unsent_.empty()) state.vectors["unsent." + shard] = unsent_[s].clone();
       if (!mean_.empty()) state.vectors["mean." + shard] = Vec::copy_of(ConstVecView(mean_[s]));
       state.numbers["additions." + shard] = additions_[s];
     }
@@ -316,9 +331,11 @@ Status CenterServer::load(const SchemeState& state) {
     additions_[s] = number("additions." + std::to_string(s));
     const Vec* velocity = fits("velocity", s, dtype_);
     const Vec* mean = fits("mean", s, DType::f64);
-    if ((!velocity_.empty() && !velocity) || (!mean_.empty() && !mean))
+    const Vec* unsent = fits("unsent", s, dtype_);
+    if ((!velocity_.empty() && !velocity) || (!mean_.empty() && !mean) || (!unsent_.empty() && !unsent))
       return make_status(StatusCode::data_error, "the saved center does not fit: it has another rule");
     if (!velocity_.empty()) velocity_[s] = velocity->clone();
+    if (!unsent_.empty()) unsent_[s] = unsent->clone();
     if (!mean_.empty()) mean_[s] = to_doubles(mean->view());
   }
   listen();

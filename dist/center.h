@@ -43,6 +43,7 @@
 #include <utility>
 #include <vector>
 
+#include "dist/packing.h"
 #include "dist/scheme.h"
 
 namespace sinew::dist {
@@ -83,7 +84,7 @@ class CenterClient {
   using Difference = std::function<Payload(int shard, const Payload& center)>;
   using Use = std::function<void(int shard, const Payload& center)>;
 
-  CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline);
+  CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline, Packing packing = Packing::none);
 
   Rank center() const { return center_; }
   // Another node is the center from now on; it is joined with the next exchange. What was not confirmed is lost.
@@ -141,6 +142,7 @@ class CenterClient {
   const Shards shards_;
   const DType dtype_;
   const Nanos deadline_;
+  const Packing packing_;
   std::function<Payload(int shard)> seed_;
   uint64_t fingerprint_ = 0;
   int64_t life_ = 0, next_ = 0, resent_ = 0, lost_count_ = 0;
@@ -152,7 +154,10 @@ class CenterClient {
 // messages that carry them and copied only when an addition finds them still on their way.
 class CenterServer final : public CenterNode {
  public:
-  CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule = {});
+  // packing: of what workers are sent to go on from. The shards are rounded in each answer, with what rounding left in
+  // the last.
+  CenterServer(World& world, int workers, Shards shards, DType dtype, uint64_t fingerprint, CenterRule rule = {},
+               Packing packing = Packing::none);
   ~CenterServer() override;
   Status start(ConstVecView initial) override;
   Result<bool> serve(Nanos slice) override;
@@ -182,6 +187,7 @@ class CenterServer final : public CenterNode {
   bool seeded() const;
   double median_of_others(Rank rank) const;
   Payload part(int shard, Wanted wanted);
+  Payload rounded(int shard);
   void move(int shard, ConstVecView difference);
   using Arguments = std::array<int64_t, 4>;
   void reply(const Message& to, Tag tag, const Arguments& arguments, Payload body);
@@ -192,10 +198,12 @@ class CenterServer final : public CenterNode {
   const DType dtype_;
   const uint64_t fingerprint_;
   const CenterRule rule_;
+  const Packing packing_;
   bool listening_ = false;
   std::vector<Payload> center_;
   std::vector<Payload> look_ahead_;        // c + momentum v, made when it is asked for
   std::vector<Vec> velocity_;              // v
+  std::vector<Vec> unsent_;                // left by rounding, where there is a packing
   std::vector<std::vector<double>> mean_;  // z
   std::vector<int64_t> additions_;         // by shard: the clock of z
   std::vector<double> scores_;             // by rank; NaN: none

@@ -18,12 +18,13 @@ Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 =
 
 }  // namespace
 
-CenterClient::CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline)
+CenterClient::CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline, Packing packing)
     : world_(world),
       center_(center),
       shards_(shards),
       dtype_(dtype),
       deadline_(deadline),
+      packing_(packing),
       others_(std::numeric_limits<double>::quiet_NaN()),
       unconfirmed_(shards.count()) {}
 
@@ -45,7 +46,8 @@ int64_t CenterClient::unconfirmed() const {
 }
 
 void CenterClient::send_add(int shard, const Sent& sent, int64_t lowest) {
-  world_.send(center_, make_head(Tag::center_add, shard, sent.exchange, life_, lowest), sent.difference);
+  send_packed(world_, center_, make_head(Tag::center_add, shard, sent.exchange, life_, lowest), sent.difference,
+              packing_, dtype_);
 }
 
 // Forgets what was applied of this shard and sends the rest again.
@@ -135,6 +137,7 @@ Result<bool> CenterClient::pull_once(const Use& use, Wanted wanted) {
     if (r.what == Received::What::peer_lost) return lost();
     silence = !r.ok();
     if (silence) continue;
+    r.message = unpacked(r.message, dtype_);
     const int64_t s = r.message.head.arg[0];
     if (s == -1) {
       forget();

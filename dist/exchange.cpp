@@ -28,10 +28,12 @@ int64_t bits(double value) { return std::bit_cast<int64_t>(value); }
 
 double Exchange::value_of(const Message& request) { return std::bit_cast<double>(request.head.arg[3]); }
 
-Exchange::Exchange(World& world, int workers, Nanos deadline)
+Exchange::Exchange(World& world, int workers, Nanos deadline, DType dtype, Packing packing)
     : world_(world),
       workers_(workers),
       deadline_(deadline),
+      dtype_(dtype),
+      packing_(packing),
       lost_(static_cast<size_t>(workers)),
       done_(lost_),
       silent_(lost_) {}
@@ -44,8 +46,8 @@ Exchange::~Exchange() {
 void Exchange::listen(Decide decide) {
   decide_ = std::move(decide);
   listening_ = true;
-  world_.on(Tag::gossip_request, [this](const Message& m) { on_request(m); });
-  world_.on(Tag::gossip_reply, [this](const Message& m) { on_reply(m); });
+  world_.on(Tag::gossip_request, [this](const Message& m) { on_request(unpacked(m, dtype_)); });
+  world_.on(Tag::gossip_reply, [this](const Message& m) { on_reply(unpacked(m, dtype_)); });
   world_.on(Tag::gossip_ack, [this](const Message& m) { on_ack(m); });
 }
 
@@ -101,8 +103,12 @@ void Exchange::reconsider() {
 }
 
 void Exchange::reply(const Message& to, const Decision& decision) {
-  world_.send(to.head.source, make_head(Tag::gossip_reply, to.head.arg[0], decision.yes, bits(decision.value)),
-              decision.body);
+  send_reply(to.head.source, to.head.arg[0], decision);
+}
+
+void Exchange::send_reply(Rank to, int64_t number, const Decision& decision) {
+  send_packed(world_, to, make_head(Tag::gossip_reply, number, decision.yes, bits(decision.value)), decision.body,
+              packing_, dtype_);
 }
 
 void Exchange::on_ack(const Message& m) {
@@ -129,9 +135,9 @@ std::vector<Rank> Exchange::unconfirmed() const {
 // ---- the active end ----
 
 void Exchange::send_request(int64_t number, const Open& open) {
-  world_.send(open.peer,
+  send_packed(world_, open.peer,
               make_head(Tag::gossip_request, number, open.round, 2 * lowest() + open.given_up, bits(open.value)),
-              open.given_up ? Payload() : open.body);
+              open.given_up ? Payload() : open.body, packing_, dtype_);
 }
 
 void Exchange::send_ack(Rank peer, int64_t number) { world_.send(peer, make_head(Tag::gossip_ack, number, lowest())); }
@@ -290,7 +296,7 @@ void Exchange::repeat() {
       for (const auto& [number, decision] : book.decided)
         if (decision.unconfirmed) {
           ++resent_;
-          world_.send(rank, make_head(Tag::gossip_reply, number, decision.yes, bits(decision.value)), decision.body);
+          send_reply(rank, number, decision);
         }
   });
 }

@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "dist/packing.h"
 #include "dist/scheme.h"
 
 namespace sinew::dist {
@@ -47,8 +48,9 @@ class Exchange {
     Payload sent, body;
   };
 
-  // Ranks 0 .. workers-1 take part. deadline: of finish(); a question is repeated after an eighth of it.
-  Exchange(World& world, int workers, Nanos deadline);
+  // Ranks 0 .. workers-1 take part. deadline: of finish(); a question is repeated after an eighth of it. Bodies are
+  // numbers of type dtype, packed on their way where the packing holds them.
+  Exchange(World& world, int workers, Nanos deadline, DType dtype, Packing packing = Packing::none);
   ~Exchange();
   Exchange(const Exchange&) = delete;
   Exchange& operator=(const Exchange&) = delete;
@@ -126,6 +128,7 @@ class Exchange {
   void on_ack(const Message& m);
   void decide(Book& book, const Message& m);
   void reply(const Message& to, const Decision& decision);
+  void send_reply(Rank to, int64_t number, const Decision& decision);
   void send_request(int64_t number, const Open& open);
   void send_ack(Rank peer, int64_t number);
   int64_t lowest() const { return open_.empty() ? next_ : open_.begin()->first; }
@@ -138,6 +141,8 @@ class Exchange {
   World& world_;
   const int workers_;
   const Nanos deadline_;
+  const DType dtype_;
+  const Packing packing_;
   Decide decide_;
   std::function<void()> idle_;
   bool listening_ = false;

@@ -1,5 +1,6 @@
 #include "dist/scheme.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "dist/schemes/center_scheme.h"
@@ -85,7 +86,7 @@ uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   real(o.outer_momentum, o.average_rate);
   real(o.probability);
   whole(o.overlap, o.global_average_every);
-  text(o.collision), text(o.topology), text(o.edges), text(o.mode), text(o.mixing), text(o.direction);
+  text(o.wire), text(o.collision), text(o.topology), text(o.edges), text(o.mode), text(o.mixing), text(o.direction);
   const WeightingOptions& w = o.weighting;
   text(w.rule), text(o.update_order);
   real(w.kappa, w.s0, w.score_sign);
@@ -196,11 +197,20 @@ Status validate(const SchemeOptions& o) {
     return bad("tree = '", o.tree, "'; allowed are multi_scale, up_down");
   if (!o.update_order.empty() && o.update_order != "pre" && o.update_order != "post")
     return bad("update_order = '", o.update_order, "'; allowed are pre, post");
-  SINEW_RETURN_IF_ERROR(validate(o.weighting, o.alpha >= 0 ? o.alpha : 0.9 / o.workers));
-  const bool weighs = o.name == "easgd" || o.name == "eamsgd" || (o.name == "easgd_sync" && o.order == "jacobi");
+  SINEW_RETURN_IF_ERROR(validate(o.weighting, o.alpha >= 0 ? o.alpha : is_gossip(o.name) ? 0.5 : 0.9 / o.workers));
+  const bool weighs = o.name == "easgd" || o.name == "eamsgd" || (o.name == "easgd_sync" && o.order == "jacobi") ||
+                      (o.name == "elastic_gossip" && o.mode == "async") || o.name == "adpsgd";
   if (!is_fixed(o.weighting) && !weighs)
-    return bad("weighting = '", o.weighting.rule, "' with scheme ", o.name, o.name == "easgd_sync" ? " " + o.order : "",
-               "; it is for easgd, eamsgd and easgd_sync with order jacobi, others are fixed");
+    return bad(
+        "weighting = '", o.weighting.rule, "' with scheme ", o.name, o.name == "easgd_sync" ? " " + o.order : "",
+        "; it is for easgd, eamsgd, easgd_sync with order jacobi, elastic_gossip with mode async and adpsgd; others "
+        "are fixed");
+  const std::vector<std::string> wires = packing_names();
+  if (std::find(wires.begin(), wires.end(), o.wire) == wires.end())
+    return bad("wire = '", o.wire, "'; allowed are f32, bf16, int8");
+  if (o.wire != "f32" && (o.name == "easgd_tree" || !(needs_center(o) || is_gossip(o.name))))
+    return bad("wire = ", o.wire, " with scheme ", o.name,
+               "; it is for gossip and for schemes with a center, others are f32");
   if (o.outer != "none" && o.outer != "momentum" && o.outer != "nesterov")
     return bad("outer = '", o.outer, "'; allowed are none, momentum, nesterov");
   if (!(o.outer_lr >= 0 && o.outer_lr <= 1e6)) return bad("outer_lr = ", o.outer_lr, "; allowed are 0 to 1000000");
@@ -249,7 +259,7 @@ std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& wor
   const uint64_t fingerprint = common_fingerprint(options, size, dtype);
   if (options.name == "easgd_tree") return make_tree_node(options, world, size, dtype, fingerprint);
   return std::make_unique<CenterServer>(world, options.workers, make_shards(options, size), dtype, fingerprint,
-                                        center_rule(options, size));
+                                        center_rule(options, size), packing_of(options.wire));
 }
 
 }  // namespace sinew::dist

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -65,6 +66,7 @@ struct SchemeOptions {
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
+  std::string wire = "f32";  // center schemes but easgd_tree, gossip: packing_names() of what is exchanged
   // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
   double probability = 1;            // of an exchange, in each round
   std::string collision = "sum";     // elastic_gossip: sum | matching | capped
@@ -107,6 +109,8 @@ struct SchemeCounters {
   int64_t resent = 0;
   int64_t lost = 0;     // exchanges that a death took along
   int64_t refused = 0;  // parameters that were not finite
+  // After finish(), with a center: of theta from what the center last answered. NaN: unknown.
+  double distance = std::numeric_limits<double>::quiet_NaN();
 };
 
 class Scheme {

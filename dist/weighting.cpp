@@ -115,6 +115,11 @@ Weights Weighting::contact(int64_t round, double distance, double others) {
   return weights(options_, {alpha_, round, missed, log_distances_, others});
 }
 
+double Weighting::suspicion_of_partner(int64_t round, double jump, double own) const {
+  if (options_.custom || options_.rule != "dynamic" || round < options_.warmup_rounds || std::isnan(jump)) return 0;
+  return suspicion(options_.score_sign * jump - std::max(0.0, std::isnan(own) ? 0 : own), options_.s0, options_.kappa);
+}
+
 void Weighting::save(std::map<std::string, int64_t>& numbers) const {
   numbers["weighting.missed"] = missed_;
   numbers["weighting.contacts"] = static_cast<int64_t>(log_distances_.size());

@@ -94,6 +94,12 @@ class Weighting {
   // Records the distance (unless it is 0 within rounding) and weighs. A distance that is not finite is a failure and
   // not recorded.
   Weights contact(int64_t round, double distance, double others);
+  // How suspicious a partner is whose distance has grown by `jump` (of logarithms) since the last contact with it,
+  // while this one's own score is `own`: what its own score does not explain is the partner's. 0 but for the rule
+  // `dynamic`.
+  double suspicion_of_partner(int64_t round, double jump, double own) const;
+  // As if the next contact were now, without its distance: what one of a pair says of itself before it.
+  Weights expected(int64_t round) const { return weights(options_, {alpha_, round, missed_, log_distances_}); }
 
   void save(std::map<std::string, int64_t>& numbers) const;
   void load(const std::map<std::string, int64_t>& numbers);

@@ -124,7 +124,7 @@ struct Head {
   uint16_t is_reply = 0;  // 1: `request` is the receiver's own number, dropped unless still open
   Rank source = kAnyRank;
   uint32_t incarnation = 0;
-  uint32_t reserved = 0;
+  uint32_t packing = 0;  // of the body (dist/packing.h)
   uint64_t request = 0;
   uint64_t sequence = 0;
   int64_t arg[4] = {0, 0, 0, 0};  // meaning by tag

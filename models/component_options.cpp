@@ -92,6 +92,7 @@ dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
                         .peers = o.scheme.peer_normalisation},
           .update_order = o.scheme.update_order,
           .shard = o.scheme.shard,
+          .wire = o.scheme.wire,
           .probability = o.scheme.probability,
           .collision = o.scheme.collision,
           .topology = o.scheme.topology,
@@ -122,6 +123,7 @@ dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
           .jitter = o.sim.jitter,
           .detection = o.sim.detection,
           .always_yield = o.sim.always_yield,
+          .threads = static_cast<int>(o.sim.threads),
           .restarts = dist::takes_workers_back(scheme_options(o, 0)) ? static_cast<int>(o.run.restarts) : 0,
           .faults = std::move(faults)};
 }

@@ -120,10 +120,13 @@ void derive(Configuration& configuration) {
   derive("optim.eps", [&] { o.optim.eps = *own.eps; });
   derive("optim.rho", [&] { o.optim.rho = *own.rho; });
   derive("optim.hessian_every", [&] { o.optim.hessian_every = *own.hessian_every; });
-  // A simulation computes one worker at a time.
-  int64_t at_once = o.run.world == "sim" ? 1 : o.run.workers;
-  if (o.train.threads == 0) o.train.threads = std::max<int64_t>(1, usable_cores() / at_once);
+  // The same in both worlds, since the bits of a step depend on it.
+  if (o.train.threads == 0) o.train.threads = std::max<int64_t>(1, usable_cores() / o.run.workers);
   if (!configuration.given("train.threads")) configuration.origins["train.threads"].detail = "cores / workers";
+  if (o.sim.threads == 0)
+    o.sim.threads = o.run.device == "cuda" ? 1 : std::max<int64_t>(1, usable_cores() / o.train.threads);
+  if (!configuration.given("sim.threads"))
+    configuration.origins["sim.threads"].detail = find_option("sim.threads")->derived;
 }
 
 }  // namespace

@@ -162,6 +162,7 @@ void count(NodeCounters& counters, const dist::World& world, const dist::SchemeC
   const dist::TrafficCounters traffic = world.traffic();
   counters.bytes_sent = traffic.bytes_sent, counters.bytes_received = traffic.bytes_received;
   counters.exchanges = scheme.exchanges, counters.missed = scheme.missed;
+  counters.refused = scheme.refused, counters.exchanges_lost = scheme.lost;
 }
 
 // Of the settings that the workers of one job must have in common beyond the scheme's own.
@@ -261,6 +262,12 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
     Result<Vec> point = trainer.evaluation_point();
     if (!point.ok()) return point.status();
     result.point = std::move(*point);
+    const int64_t mixed = mixed_size(context);
+    if (scheme->evaluated() != dist::Evaluated::own)
+      result.report.distance =
+          std::sqrt(squared_distance(trainer.theta().view().slice(0, mixed), result.point.view().slice(0, mixed)));
+  } else {
+    result.report.distance = scheme->counters().distance;
   }
   count(result.report.counters, world, scheme->counters());
   result.report.rank = world.rank();
@@ -282,7 +289,7 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   if (world.rank() == context.scheme.workers && center->has_result()) result.point = theta;
   result.report.rank = world.rank();
   result.report.role = "center";
-  count(result.report.counters, world, {.missed = center->refused()});
+  count(result.report.counters, world, {.refused = center->refused()});
   result.report.evaluated = to_string(dist::Evaluated::center);
   return result;
 }
@@ -314,9 +321,12 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   const NodeReport* measured = nullptr;
   double longest = 0;
   int64_t samples = 0;
+  double distance2 = 0, apart = 0;
   for (const NodeReport& r : reports) {
     samples += r.counters.samples;
     s.bytes_sent += r.counters.bytes_sent, s.exchanges += r.counters.exchanges, s.missed += r.counters.missed;
+    s.refused += r.counters.refused, s.exchanges_lost += r.counters.exchanges_lost;
+    if (std::isfinite(r.distance)) distance2 += r.distance * r.distance, ++apart;
     longest = std::max(longest, r.counters.train_seconds);
     if (r.evaluation && (!measured || r.rank < measured->rank)) measured = &r;
   }
@@ -325,6 +335,7 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   s.test_loss = measured->evaluation->loss;
   s.evaluated = measured->evaluated;
   s.parameters_sha256 = measured->parameters_sha256;
+  if (apart > 0) s.consensus_distance = std::sqrt(distance2 / apart);
   s.samples_per_second = longest > 0 ? static_cast<double>(samples) / longest : 0;
   return s;
 }

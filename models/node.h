@@ -3,6 +3,7 @@
 // RunContext is what the nodes of one process share, all of it read-only; NodeReport is what a node knows at its end.
 #pragma once
 
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -25,6 +26,7 @@ struct NodeCounters {
   int64_t samples = 0;
   double train_seconds = 0;  // between start and finish, by the world's clock
   int64_t bytes_sent = 0, bytes_received = 0, exchanges = 0, missed = 0;
+  int64_t refused = 0, exchanges_lost = 0;  // dist::SchemeCounters
 };
 
 struct RunContext {
@@ -53,6 +55,8 @@ struct NodeReport {
   int64_t restarts = 0;
   NodeCounters counters;
   std::string evaluated;  // what its parameters are: own, average or center
+  // Of a worker's parameters at the end from the average, or the center as it last saw it; NaN: unknown.
+  double distance = std::nan("");
   // Of the measured node.
   std::optional<Evaluation> evaluation;
   std::string parameters_sha256;

@@ -1,3 +1,4 @@
+#include "dist/packing.h"
 #include "dist/scheme.h"
 #include "dist/topology.h"
 #include "models/options.h"
@@ -91,7 +92,7 @@ std::vector<OptionSpec> make_table() {
        .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},
       {SINEW_OPTION(optim.lr), .kind = Kind::real, .help = "learning rate", .alias = "lr", .max = 1e30,
        .derived = "0.05; adam, adamw, sophia 0.001; adahessian 0.15; lars 1; lion 1e-4"},
-      {SINEW_OPTION(optim.momentum), .kind = Kind::real, .help = "momentum, nesterov, nag, lars: momentum",
+      {SINEW_OPTION(optim.momentum), .kind = Kind::real, .help = "momentum, nesterov, nag, qgm, lars: momentum",
        .max = 0.9999},
       {SINEW_OPTION(optim.weight_decay), .kind = Kind::real, .help = "L2 penalty, added to the gradient", .max = 10},
       {SINEW_OPTION(optim.decoupled_decay), .kind = Kind::real, .help = "weights shrink by lr times this in each step",
@@ -262,6 +263,9 @@ std::vector<OptionSpec> make_table() {
        .max = 1},
       {SINEW_OPTION(scheme.shard), .kind = Kind::integer, .help = "elements of the center exchanged as one",
        .unit = "elements", .min = 16, .max = 1e9},
+      {SINEW_OPTION(scheme.wire), .kind = Kind::name,
+       .help = "how exchanged parameters and differences travel: as they are, or rounded to fewer bits with feedback",
+       .names = [] { return dist::packing_names(); }},
       {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,
        .max = kHour},
       {SINEW_OPTION(scheme.bn), .kind = Kind::name,
@@ -333,6 +337,11 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(sim.detection), .kind = Kind::duration, .help = "from a death until the others know", .max = kHour},
       {SINEW_OPTION(sim.always_yield), .kind = Kind::toggle,
        .help = "yield at every call; for checking that nothing depends on it"},
+
+      {SINEW_OPTION(sim.threads), .kind = Kind::integer,
+       .help = "steps of different workers that are computed at once, with train.threads each; 0: the default",
+       .unit = "steps", .max = 1024,
+       .derived = "cores / train.threads, 1 with run.device cuda; no result depends on it"},
 
       {SINEW_OPTION(fault.plan), .kind = Kind::text, .help = "file of faults to inject", .path = true},
 

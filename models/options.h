@@ -128,6 +128,7 @@ struct Options {
     double outer_momentum = 0.9;  // derived
     double average_rate = 0.001;
     int64_t shard = 60 * 1024;
+    std::string wire = "f32";
     int64_t deadline = 10'000'000'000;  // nanoseconds, as all durations
     std::string bn = "average";
   } scheme;
@@ -159,6 +160,7 @@ struct Options {
     double jitter = 0.1;
     int64_t detection = 100'000'000;
     bool always_yield = false;
+    int64_t threads = 0;  // derived
   } sim;
   struct Fault {
     std::string plan;

@@ -4,6 +4,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <type_traits>
 
 #include "models/weights_file.h"
 
@@ -29,6 +30,9 @@ void each_field(Report& r, Fn fn) {
   fn("bytes_received", r.counters.bytes_received);
   fn("exchanges", r.counters.exchanges);
   fn("missed", r.counters.missed);
+  fn("refused", r.counters.refused);
+  fn("exchanges_lost", r.counters.exchanges_lost);
+  fn("distance", r.distance);
   fn("evaluated", r.evaluated);
 }
 
@@ -53,7 +57,11 @@ Result<NodeReport> parse_node_report(const std::string& text, const std::string&
   try {
     const auto json = nlohmann::json::parse(text);
     NodeReport report;
-    each_field(report, [&](const char* field, auto& value) { json.at(field).get_to(value); });
+    each_field(report, [&](const char* field, auto& value) {
+      // What is not a number was written as null, and stays what it is.
+      if (std::is_same_v<decltype(value), double&> && json.at(field).is_null()) return;
+      json.at(field).get_to(value);
+    });
     return report;
   } catch (const nlohmann::json::exception& e) {
     return make_status(StatusCode::data_error, name, ": ", e.what());

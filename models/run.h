@@ -4,6 +4,7 @@
 // verbs (models/cli) make the run folder before and write summary.json after.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -30,7 +31,10 @@ struct RunSummary {
   int64_t bytes_sent = 0;         // all nodes together, over all their lives
   double wall_seconds = 0;
   double virtual_seconds = 0;         // 0 in a real run
-  int64_t exchanges = 0, missed = 0;  // all workers together (dist::SchemeCounters)
+  int64_t exchanges = 0, missed = 0, refused = 0, exchanges_lost = 0;  // all nodes together (dist::SchemeCounters)
+  // sqrt of the mean over the workers of ||x_i - z||^2 at the end, z the average, or the center as each last saw it;
+  // NaN where nothing is shared.
+  double consensus_distance = std::nan("");
   int64_t restarts = 0;
   std::vector<int> lost;  // ranks that died and were not restarted
   int64_t seed = 0;

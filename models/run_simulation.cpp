@@ -58,6 +58,13 @@ std::vector<NodeStatus> node_states(const RunContext& context, const dist::SimRe
   return nodes;
 }
 
+// The counters of a former life; bytes the simulated network counts over all lives by itself.
+void add_life(NodeCounters& all, const NodeCounters& life) {
+  all.samples += life.samples;
+  all.exchanges += life.exchanges, all.missed += life.missed;
+  all.refused += life.refused, all.exchanges_lost += life.exchanges_lost;
+}
+
 }  // namespace
 
 Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
@@ -108,17 +115,14 @@ Result<RunSummary> run_simulation(const Options& options, RunFolder& folder) {
       const size_t at = static_cast<size_t>(rank);
       // A restarted worker goes on after its last finished step, and its exchanges count with the former ones. The
       // simulated network counts bytes over all lives by itself.
-      former[at].exchanges += lives[at].exchanges, former[at].missed += lives[at].missed;
-      former[at].samples += lives[at].samples;
+      add_life(former[at], lives[at]);
       lives[at] = {};
       Result<NodeResult> result =
           rank < context.scheme.workers ? run_worker(context, world, next_step[at]) : run_center(context, world);
       world.leave();
       if (result.ok()) {
         results[at] = std::move(*result);
-        NodeCounters& counters = results[at].report.counters;
-        counters.exchanges += former[at].exchanges, counters.missed += former[at].missed;
-        counters.samples += former[at].samples;
+        add_life(results[at].report.counters, former[at]);
       }
       return result.status();
     });

@@ -29,6 +29,9 @@ void each_field(Summary& s, Fn fn) {
   fn("virtual_seconds", s.virtual_seconds);
   fn("exchanges", s.exchanges);
   fn("missed", s.missed);
+  fn("refused", s.refused);
+  fn("exchanges_lost", s.exchanges_lost);
+  fn("consensus_distance", s.consensus_distance);
   fn("restarts", s.restarts);
   fn("lost", s.lost);
   fn("seed", s.seed);
@@ -99,6 +102,9 @@ std::string describe(const RunSummary& s) {
   text += format("  time           %.1f s", s.wall_seconds);
   if (s.virtual_seconds > 0) text += format(", virtual %.3f s", s.virtual_seconds);
   text += "\n  sent           " + bytes_text(s.bytes_sent) + "\n";
+  if (!std::isnan(s.consensus_distance))
+    text += format("  apart          %.3g from the %s, root mean square over the workers\n", s.consensus_distance,
+                   s.evaluated.c_str());
   if (s.restarts > 0 || !s.lost.empty()) {
     text += format("  restarts       %lld", static_cast<long long>(s.restarts));
     for (size_t i = 0; i < s.lost.size(); ++i) text += format(i == 0 ? ", lost rank %d" : ", %d", s.lost[i]);

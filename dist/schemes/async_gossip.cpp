@@ -10,16 +10,30 @@
 // exchange after the other, so each pair is atomic at the passive end; it never waits, so no order of exchanges can
 // lock, and the graph need not be bipartite as in the paper. Both ends add their moves to theta after the optimizer.
 //
-// Kept: the sum of all x, as each exchange moves both ends by the same bits.
+// Kept: the sum of all x, as each exchange moves both ends by the same bits; with weights that differ, not.
+//
+// Dynamic weights (dist/weighting.h): every worker scores itself by the median of its distances from each partner as
+// they last met, which one partner that runs away does not move. The active end says how suspicious it is by its
+// exchanges so far, the passive end by those and this one; it also judges who asks by how their distance has jumped
+// since they last met, as far as its own score does not explain it, and weighs the pair.
+//
+// With scheme.wire the x that is sent carries on what rounding left of the last one; what rounding d leaves stays in
+// the parameters of both ends, and so is in their next difference.
 //
 // A worker waits for an answer up to the deadline, while no answer needs more than a message each way. As long as one
 // is missing from a peer, the rounds in which that one is picked are missed.
+#include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
+#include <map>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "dist/schemes/gossip_scheme.h"
 #include "dist/schemes/schemes.h"
+#include "dist/weighting.h"
 
 namespace sinew::dist {
 namespace {
@@ -27,7 +41,10 @@ namespace {
 class AsyncGossip final : public GossipScheme {
  public:
   AsyncGossip(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
-      : GossipScheme(o, world, size, dtype, device), pending_(Payload::allocate(published_bytes())) {
+      : GossipScheme(o, world, size, dtype, device),
+        log_(o.on_weights),
+        weighting_(o.weighting, o.alpha, parameters_of(o, size)),
+        pending_(Payload::allocate(published_bytes())) {
     fill(pending_.mutable_view(dtype_), 0);
   }
 
@@ -43,10 +60,12 @@ class AsyncGossip final : public GossipScheme {
     const Rank peer = uniform_pick(options_.seed, group_step, world_.rank(), options_.workers, options_.probability);
     if (peer == kAnyRank) return Status::Ok();
     if (world_.suppressed(round) || !reachable(peer) || exchange_.has_open(peer)) {
-      ++missed_;
+      miss();
       return Status::Ok();
     }
-    asked_ = exchange_.ask(peer, group_step, options_.alpha, Payload::copy_of(theta));
+    double suspicion = 0;
+    if (!weighting_.fixed()) world_.publish([&] { suspicion = weighting_.expected(round).suspicion; });
+    asked_ = exchange_.ask(peer, group_step, suspicion, rounded_copy(theta));
     return Status::Ok();
   }
 
@@ -55,19 +74,26 @@ class AsyncGossip final : public GossipScheme {
     if (asked_ >= 0)
       exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
     take_answers(theta);
-    if (std::exchange(asked_, -1) >= 0) ++missed_;
+    if (std::exchange(asked_, -1) >= 0) miss();
     SINEW_RETURN_IF_ERROR(heal(theta));
+    std::vector<WeighedContact> weighed;
     world_.publish([&] {
       take_pending(theta);
+      weighed.swap(weighed_);
       if (!published_.unique()) published_ = Payload::allocate(published_.size());
       download(theta, published_.data());
     });
+    for (const WeighedContact& contact : weighed)
+      if (log_) log_(contact);
     return Status::Ok();
   }
 
   SchemeState save() const override {
     SchemeState state = GossipScheme::save();
     world_.publish([&] {
+      weighting_.save(state.numbers);
+      for (const auto& [rank, distance] : distances_)
+        state.numbers["distance." + std::to_string(rank)] = std::bit_cast<int64_t>(distance);
       state.vectors["published"] = Vec::copy_of(published_.view(dtype_));
       state.vectors["pending"] = Vec::copy_of(pending_.view(dtype_));
       state.numbers["pending"] = changed_;
@@ -88,6 +114,10 @@ class AsyncGossip final : public GossipScheme {
       if (auto found = state.numbers.find(name); found != state.numbers.end()) *number = found->second;
     if (auto found = state.numbers.find("pending_moved"); found != state.numbers.end())
       pending_moved_ = std::bit_cast<double>(found->second);
+    weighting_.load(state.numbers);
+    for (Rank r = 0; r < options_.workers; ++r)
+      if (auto found = state.numbers.find("distance." + std::to_string(r)); found != state.numbers.end())
+        distances_[r] = std::bit_cast<double>(found->second);
     return GossipScheme::load(state);
   }
   SchemeCounters counters() const override {
@@ -100,19 +130,26 @@ class AsyncGossip final : public GossipScheme {
   Exchange::Answer decide(const Message& request) override {
     if (published_.size() == 0) return {};  // it has not begun
     if (!fits(request.body)) return {};
-    Payload d;
-    const double alpha = Exchange::value_of(request), distance2 = difference(alpha, published_, request.body, d);
+    Payload mine, theirs;
+    const double alpha = options_.alpha, distance2 = difference(alpha, published_, request.body, theirs);
     if (!std::isfinite(distance2)) return refuse();
+    const PairWeights w = weigh(request, std::sqrt(distance2));
+    if (w.mine != alpha) difference(w.mine, published_, request.body, theirs);
+    quantize(theirs);
+    if (w.theirs == w.mine)
+      mine = theirs;
+    else
+      difference(w.theirs, published_, request.body, mine);
     if (!published_.unique()) published_ = Payload::copy_of(published_.view(dtype_));
     in_blocks([&](int64_t at, int64_t n) {
-      const ConstVecView part = d.view(dtype_).slice(at, n);
+      const ConstVecView part = mine.view(dtype_).slice(at, n);
       accumulate(-1, part, published_.mutable_view(dtype_).slice(at, n));
       accumulate(1, part, pending_.mutable_view(dtype_).slice(at, n));
     });
     changed_ = 1;
     ++served_;
-    pending_moved_ += alpha * alpha * distance2;
-    return {Exchange::Answer::What::yes, d, alpha * alpha * distance2};
+    pending_moved_ += w.theirs * w.theirs * distance2;
+    return {Exchange::Answer::What::yes, theirs, distance2};
   }
 
   Status finish_exchanges(VecView theta) override {
@@ -125,17 +162,57 @@ class AsyncGossip final : public GossipScheme {
  private:
   size_t published_bytes() const { return static_cast<size_t>(size_) * size_of(dtype_); }
 
+  void miss() {
+    ++missed_;
+    if (!weighting_.fixed()) world_.publish([&] { weighting_.miss(); });
+  }
+
+  // Inside publish().
+  Weights score(Rank peer, int64_t round, double distance) {
+    distances_[peer] = distance;
+    std::vector<double> all;
+    for (const auto& [rank, d] : distances_) all.push_back(d);
+    const auto middle = all.begin() + std::ssize(all) / 2;
+    std::nth_element(all.begin(), middle, all.end());
+    return weighting_.contact(round, *middle, std::numeric_limits<double>::quiet_NaN());
+  }
+
+  // On the passive side. Of the pair, `mine` is the weight of who asked.
+  PairWeights weigh(const Message& request, double distance) {
+    const double alpha = options_.alpha;
+    if (weighting_.fixed()) return {alpha, alpha};
+    const int64_t round = round_at(Exchange::round_of(request));
+    const auto last = distances_.find(request.head.source);
+    const double jump = last == distances_.end() || !(last->second > 0) ? std::numeric_limits<double>::quiet_NaN()
+                                                                        : std::log(distance / last->second);
+    Weights own = score(request.head.source, round, distance);
+    const double theirs =
+        std::max(Exchange::value_of(request), weighting_.suspicion_of_partner(round, jump, own.score));
+    const PairWeights w = pair_weights(alpha, theirs, own.suspicion);
+    if (w.mine == alpha && w.theirs == alpha) return w;
+    own.worker = w.theirs, own.center = w.mine;
+    if (!*own.reason) own.reason = "the other worker's distance grows";
+    weighed_.push_back({round, distance, own});
+    return w;
+  }
+
   void take_answers(VecView theta) {
     for (Exchange::Outcome& o : exchange_.collect()) {
       note(o);
       const bool current = o.number == asked_;
       if (current) asked_ = -1;
       if (o.what != Exchange::Outcome::What::yes || !fits(o.body)) {
-        missed_ += current;
+        if (current) miss();
         continue;
       }
       add(1, o.body, theta);
-      moved_ += o.value;
+      if (weighting_.fixed()) {
+        moved_ += options_.alpha * options_.alpha * o.value;
+      } else {
+        const double moved = norm(on_device(o.body));
+        moved_ += moved * moved;
+        world_.publish([&] { score(o.peer, round_at(o.round), std::sqrt(o.value)); });
+      }
       exchanges_ += current;
     }
   }
@@ -148,11 +225,15 @@ class AsyncGossip final : public GossipScheme {
     moved_ += std::exchange(pending_moved_, 0.0);
   }
 
+  const WeightsLog log_;
   int64_t asked_ = -1;
 
   // Shared with the handlers.
-  Payload published_;  // theta after the last step, less what was given since
-  Payload pending_;    // what was given since
+  Weighting weighting_;
+  std::map<Rank, double> distances_;     // at the last exchange with each
+  std::vector<WeighedContact> weighed_;  // not yet in the log
+  Payload published_;                    // theta after the last step, less what was given since
+  Payload pending_;                      // what was given since
   int64_t changed_ = 0, served_ = 0;
   double pending_moved_ = 0;
 };

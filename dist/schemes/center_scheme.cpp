@@ -1,5 +1,7 @@
 #include "dist/schemes/center_scheme.h"
 
+#include <cmath>
+
 #include "dist/rules.h"
 #include "dist/schemes/schemes.h"
 #include "dist/schemes/state.h"
@@ -21,8 +23,10 @@ CenterScheme::CenterScheme(const SchemeOptions& options, World& world, int64_t s
       shards_{size, options.shard},
       measured_apart_(center_rule(options, size).measures_apart()),
       options_(options),
-      client_(world, options.workers, shards_, dtype, options.deadline),
-      known_(shards_.count()) {}
+      packing_(packing_of(options.wire)),
+      client_(world, options.workers, shards_, dtype, options.deadline, packing_),
+      known_(shards_.count()),
+      unsent_(packing_ == Packing::none ? Vec() : Vec::zeros(size, dtype)) {}
 
 Rank CenterScheme::seat() const {
   const auto ended = [&](Rank r) {
@@ -46,7 +50,7 @@ Status CenterScheme::take_over(ConstVecView theta) {
       download(part(theta, s), place.data);
   }
   server_ = std::make_unique<CenterServer>(world_, options_.workers, shards_, dtype_, fingerprint_,
-                                           center_rule(options_, shards_.size));
+                                           center_rule(options_, shards_.size), packing_);
   note(detail::concat("the center is gone: this worker, rank ", world_.rank(), ", takes it over, as it last saw it"));
   return server_->start(center.view());
 }
@@ -95,13 +99,6 @@ Status CenterScheme::start(VecView theta) {
   return adopted;
 }
 
-Status CenterScheme::finish(VecView) {
-  const Status left = client_.leave();
-  if (server_) SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
-  // With the center, only what it had not confirmed is lost.
-  return left.code() == StatusCode::peer_lost ? Status::Ok() : left;
-}
-
 Status CenterScheme::evaluation_point(ConstVecView theta, VecView out) {
   if (server_) {
     server_->snapshot(out);
@@ -122,6 +119,20 @@ Status CenterScheme::evaluation_point(ConstVecView theta, VecView out) {
   return Status::Ok();
 }
 
+Status CenterScheme::finish(VecView theta) {
+  double distance2 = 0;
+  bool all = true;
+  for (int s = 0; s < shards_.count(); ++s) {
+    all &= known_[s].size() > 0;
+    if (all) distance2 += squared_distance(part(theta, s), on_device(known_[s]));
+  }
+  if (all) counters_.distance = std::sqrt(distance2);
+  const Status left = client_.leave();
+  if (server_) SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
+  // With the center, only what it had not confirmed is lost.
+  return left.code() == StatusCode::peer_lost ? Status::Ok() : left;
+}
+
 SchemeCounters CenterScheme::counters() const {
   SchemeCounters c = counters_;
   c.resent = client_.resent();
@@ -134,6 +145,7 @@ SchemeState CenterScheme::save() const {
   client_.save(state);
   state.numbers["exchanges"] = counters_.exchanges;
   state.numbers["missed"] = counters_.missed;
+  if (unsent_.defined()) state.vectors["unsent"] = unsent_.clone();
   for (int s = 0; s < shards_.count(); ++s)
     if (known_[s].size() > 0) state.vectors["center." + std::to_string(s)] = Vec::copy_of(known_[s].view(dtype_));
   return state;
@@ -142,6 +154,7 @@ SchemeState CenterScheme::save() const {
 Status CenterScheme::load(const SchemeState& state) {
   SINEW_RETURN_IF_ERROR(client_.load(state));
   SINEW_RETURN_IF_ERROR(load_numbers(state, {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}}));
+  if (unsent_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "unsent", unsent_));
   for (int s = 0; s < shards_.count(); ++s) {
     auto found = state.vectors.find("center." + std::to_string(s));
     if (found == state.vectors.end()) continue;
@@ -162,6 +175,11 @@ std::pair<Payload, double> CenterScheme::difference(double factor, ConstVecView 
   const double distance2 = elastic_difference(factor, x, y, there.mutable_view());
   download(there.view(), d.data());
   return {std::move(d), distance2};
+}
+
+void CenterScheme::quantize(int shard, const Payload& difference) {
+  if (packing_ == Packing::none) return;
+  round_to_packing(packing_, difference.mutable_view(dtype_), part(unsent_.mutable_view(), shard));
 }
 
 ConstVecView CenterScheme::on_device(const Payload& payload) {

@@ -18,7 +18,7 @@ class CenterScheme : public Scheme {
   // Where results are measured on something that workers do not know, asks the center; unanswered within the deadline,
   // the newest that is known.
   Status evaluation_point(ConstVecView theta, VecView out) override;
-  Status finish(VecView) override;
+  Status finish(VecView theta) override;
   double take_external_write() override { return std::exchange(moved_, 0.0); }
   SchemeCounters counters() const override;
   SchemeState save() const override;
@@ -38,6 +38,9 @@ class CenterScheme : public Scheme {
   // factor (x - y) of the whole shard in host memory, as it is sent, and ||x - y||^2. y is in host memory when it comes
   // from a payload, else on the device of x.
   std::pair<Payload, double> difference(double factor, ConstVecView x, ConstVecView y);
+  // Rounds a difference that is sent. What rounding leaves waits for the shard's next one: c + what is sent and what
+  // waits have moved by all differences.
+  void quantize(int shard, const Payload& difference);
   // A message's numbers on the parameters' device; valid until the next call.
   ConstVecView on_device(const Payload& payload);
 
@@ -49,6 +52,7 @@ class CenterScheme : public Scheme {
   const Shards shards_;
   const bool measured_apart_;
   const SchemeOptions options_;
+  const Packing packing_;
   CenterClient client_;
   std::vector<Payload> known_;  // what the center last answered, by shard
   double moved_ = 0;            // of take_external_write()
@@ -64,6 +68,7 @@ class CenterScheme : public Scheme {
 
   Vec staging_;
   std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
+  Vec unsent_;  // of quantize()
 };
 
 // The rule of the center node that the scheme works with.

@@ -98,6 +98,7 @@ class Downpour final : public CenterScheme {
       const int64_t first = std::clamp<int64_t>(parameters_ - shards_.begin(s), 0, shards_.length(s));
       const VecView buffers = v.mutable_view(dtype_).slice(first, shards_.length(s) - first);
       axpby(1.0 / workers_, buffers, 0, buffers, buffers);
+      quantize(s, v);
       return std::move(v);
     });
   }

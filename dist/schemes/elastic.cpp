@@ -75,7 +75,10 @@ class Elastic final : public CenterScheme {
     Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
       known_[s] = c;
       auto [d, distance2] = own_difference(alpha_, theta, s);
-      refused = refused || d.size() == 0;
+      if (d.size() > 0)
+        quantize(s, d);
+      else
+        refused = true;
       pending_moved_ += alpha_ * alpha_ * distance2;
       pending_[s] = d;
       return std::move(d);
@@ -98,6 +101,7 @@ class Elastic final : public CenterScheme {
     std::vector<Payload> sent(known_.size());
     const bool pushed = w.center == 0 || client_.push([&](int s) {
       std::tie(sent[s], distance2[s]) = own_difference(w.center, theta, s);
+      if (sent[s].size() > 0) quantize(s, sent[s]);
       return sent[s];
     });
     if (!pushed) return false;

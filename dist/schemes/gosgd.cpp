@@ -2,6 +2,7 @@
 // first. After its own step it
 //   1. takes in what came: x = (a x + a_s x_s) / (a + a_s), a = a + a_s;
 //   2. in each round, with scheme.probability, halves a and sends (x, a) to another worker, drawn uniformly.
+// With scheme.wire rounded parameters are sent, and what rounding takes from one half is given to the other.
 // Nobody waits for anybody. Kept: the sum of all a (1, with what is in flight) and the sum of all a x.
 //
 // What a finished worker is sent comes back, and is taken in again. What is sent to a worker that dies is lost with it
@@ -42,7 +43,12 @@ class GoSgd final : public GossipScheme {
       return Status::Ok();
     }
     weight_ /= 2;
-    exchange_.ask(peer, group_step_, weight_, Payload::copy_of(theta));
+    const Payload sent = Payload::copy_of(theta);
+    if (packing_ != Packing::none) {
+      quantize(sent);
+      moved_ += blend(2, theta, -1, sent);
+    }
+    exchange_.ask(peer, group_step_, weight_, sent);
     return Status::Ok();
   }
 

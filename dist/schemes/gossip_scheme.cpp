@@ -34,7 +34,8 @@ GossipScheme::GossipScheme(const SchemeOptions& options, World& world, int64_t s
       size_(size),
       dtype_(dtype),
       device_(device),
-      exchange_(world, options.workers, options.deadline),
+      packing_(packing_of(options.wire)),
+      exchange_(world, options.workers, options.deadline, dtype, packing_),
       group_(world, options, dtype) {}
 
 Status GossipScheme::start(VecView theta) {
@@ -98,6 +99,7 @@ SchemeState GossipScheme::save() const {
   SchemeState state;
   exchange_.save(state);
   group_.save(state);
+  if (unsent_.defined()) state.vectors["unsent"] = unsent_.clone();
   const SchemeCounters c = counters();
   state.numbers["exchanges"] = c.exchanges;
   state.numbers["missed"] = c.missed;
@@ -109,6 +111,7 @@ SchemeState GossipScheme::save() const {
 Status GossipScheme::load(const SchemeState& state) {
   SINEW_RETURN_IF_ERROR(exchange_.load(state));
   group_.load(state);
+  if (auto unsent = state.vectors.find("unsent"); unsent != state.vectors.end()) unsent_ = unsent->second.clone();
   for (auto [name, field] :
        {std::pair{"exchanges", &exchanges_}, {"missed", &missed_}, {"refused", &refused_}, {"ahead", &ahead_}}) {
     auto found = state.numbers.find(name);
@@ -211,6 +214,22 @@ ConstVecView GossipScheme::on_device(const Payload& y) {
   if (!staging_.defined()) staging_ = Vec::empty(size_, dtype_, device_);
   upload(y.data(), staging_.mutable_view());
   return staging_.view();
+}
+
+Payload GossipScheme::rounded_copy(ConstVecView x) {
+  Payload copy = Payload::copy_of(x);
+  if (packing_ == Packing::none) return copy;
+  if (!unsent_.defined()) unsent_ = Vec::zeros(size_, dtype_);
+  quantize(copy, unsent_.mutable_view());
+  return copy;
+}
+
+void GossipScheme::quantize(const Payload& values, VecView residual) const {
+  if (packing_ == Packing::none) return;
+  in_blocks([&](int64_t at, int64_t n) {
+    round_to_packing(packing_, values.mutable_view(dtype_).slice(at, n),
+                     residual.size ? residual.slice(at, n) : VecView());
+  });
 }
 
 void GossipScheme::add(double a, const Payload& d, VecView theta) { accumulate(a, on_device(d), theta); }

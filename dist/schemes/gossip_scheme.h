@@ -84,6 +84,10 @@ class GossipScheme : public Scheme {
     constexpr int64_t kBlock = 1 << 14;
     for (int64_t at = 0; at < size_; at += kBlock) f(at, std::min(kBlock, size_ - at));
   }
+  // A host copy of x, rounded to what is sent. What rounding leaves waits for the next call.
+  Payload rounded_copy(ConstVecView x);
+  // In blocks, so that a handler may. residual: empty, or of all elements.
+  void quantize(const Payload& values, VecView residual = {}) const;
   // theta += a d.
   void add(double a, const Payload& d, VecView theta);
   // theta = a theta + b y. Returns by how much theta moved, squared.
@@ -96,6 +100,7 @@ class GossipScheme : public Scheme {
   const int64_t period_, size_;
   const DType dtype_;
   const Device device_;
+  const Packing packing_;
   Exchange exchange_;
   GossipGroup group_;
   int64_t exchanges_ = 0, missed_ = 0;
@@ -106,6 +111,7 @@ class GossipScheme : public Scheme {
   static constexpr double kNotFinite = -1;  // the value of a no
 
   Vec staging_;
+  Vec unsent_;  // of rounded_copy()
   bool settled_ = false, entered_ = false;
   bool suspect_ = false;          // an exchange of this worker was refused
   int64_t seen_refused_ = 0;      // by the last step

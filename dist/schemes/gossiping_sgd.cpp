@@ -4,7 +4,7 @@
 //   push  the one that is picked moves, at once for all that picked it, the set R:
 //         x_j = ((1 - beta) x_j + beta sum_R x_k) / (1 - beta + beta |R|)
 // beta = 1/2 gives the paper's averages. The x are those before the gradient; the move is applied after the optimizer.
-// The mean of all workers is not kept.
+// The mean of all workers is not kept. With scheme.wire what is sent carries on what rounding left of the last one.
 //
 // sync: every worker knows all picks, so who is pulled from sends at once; a worker waits for what it is to get, up to
 // the deadline, and equal bits come out in both worlds. async: a pull is answered from the last published parameters
@@ -51,10 +51,11 @@ class GossipingSgd final : public GossipScheme {
     if (sync_) sources_ = push_ ? pickers : picked;
     const bool silent = world_.suppressed(round);
     if (!sources_.empty() || !targets.empty() || (!push_ && !picked.empty())) snapshot_ = Payload::copy_of(theta);
+    const Payload sent = silent || targets.empty() ? Payload() : rounded_copy(theta);
     if (!push_ && !sync_) return silent ? skip(picked) : pull(picked);
     for (Rank r : targets)
       if (sync_ ? takes_part(r, group_step_) : reachable(r))
-        exchange_.ask(r, group_step_, 0, silent ? Payload() : snapshot_);
+        exchange_.ask(r, group_step_, 0, sent);
     if (silent) return skip(std::exchange(sources_, {}));
     return Status::Ok();
   }
@@ -156,7 +157,7 @@ class GossipingSgd final : public GossipScheme {
   // What pulls are answered with until the next step.
   void publish(ConstVecView theta) {
     if (sync_ || push_) return;
-    const Payload body = Payload::copy_of(theta);
+    const Payload body = rounded_copy(theta);
     world_.publish([&] { published_ = body; });
   }
 

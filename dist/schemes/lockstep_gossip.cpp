@@ -12,6 +12,9 @@
 // d = w (x_passive - x_active). The one moves by d and the other by -d, in ascending order of the peers: what a pair
 // does keeps the sum of all x to the last bit of each addition, and equal bits in both worlds.
 //
+// With scheme.wire the x that is sent carries on what rounding left of the last one; what rounding d leaves stays in
+// the parameters of both ends, and so is in their next difference.
+//
 // A pair of which one end is late by more than the deadline, dead, suppressed, or not finite does not exchange in this
 // round; it is counted.
 #include <algorithm>
@@ -69,6 +72,7 @@ class LockstepGossip final : public GossipScheme {
     if (!fits(snapshot_) || !fits(request.body)) return {What::no};
     const double distance2 = difference(duty->weight, snapshot_, request.body, duty->body);
     if (!std::isfinite(distance2)) return refuse();
+    quantize(duty->body);
     duty->state = Duty::State::met;
     duty->value = duty->weight * duty->weight * distance2;
     return {What::yes, duty->body, duty->value};
@@ -96,14 +100,17 @@ class LockstepGossip final : public GossipScheme {
     const int64_t round = round_at(step);
     const Links all = round < 0 ? Links() : links(step, round);
     if (all.empty()) return;
-    const Payload body = world_.suppressed(round) ? Payload() : Payload::copy_of(theta);
+    const bool silent = world_.suppressed(round);
+    const Payload own = silent ? Payload() : Payload::copy_of(theta);
+    const bool asks = std::any_of(all.begin(), all.end(), [&](const Link& l) { return l.peer > world_.rank(); });
+    const Payload body = silent || !asks || packing_ == Packing::none ? own : rounded_copy(theta);
     std::vector<Duty> duties;
     for (const Link& l : all)
       if (l.peer < world_.rank()) duties.push_back({.peer = l.peer, .weight = l.weight});
     world_.publish([&] {
       round_step_ = step;
       is_over_ = false;
-      snapshot_ = body;
+      snapshot_ = own;
       duties_ = std::move(duties);
       exchange_.reconsider();
     });

@@ -100,6 +100,7 @@ class PushSum final : public GossipScheme {
   void send(VecView x) {
     const bool silent = world_.suppressed(round_);
     double kept = 1;
+    std::vector<Payload> given;
     Payload body;
     double body_weight = 0;
     for (const Link& l : topology_.out(world_.rank(), round_)) {
@@ -111,13 +112,17 @@ class PushSum final : public GossipScheme {
         Vec share = Vec::empty(size_, dtype_, device_);
         axpby(l.weight, x, 0.0, x, share.mutable_view());
         body = Payload::copy_of(share.view());
+        quantize(body);
         body_weight = l.weight;
       }
       exchange_.ask(l.peer, round_, silent ? 0 : l.weight * weight_, body);
-      if (!silent) kept -= l.weight;
+      if (silent) continue;
+      kept -= l.weight;
+      if (packing_ != Packing::none) given.push_back(body);
     }
     if (kept == 1) return;
-    axpby(kept, x, 0.0, x, x);
+    if (given.empty()) axpby(kept, x, 0.0, x, x);
+    for (const Payload& g : given) add(-1, g, x);  // what rounding left of it stays here
     weight_ *= kept;
   }
 

@@ -17,6 +17,7 @@
 #include "core/fiber.h"
 #include "core/node_locals.h"
 #include "dist/own_faults.h"
+#include "dist/sim/compute_pool.h"
 #include "dist/sim/event_queue.h"
 #include "dist/sim/simulation.h"
 
@@ -50,6 +51,7 @@ struct Simulation::Impl {
 
   SimOptions options;
   bool touches_messages = false, has_slow = false;
+  std::unique_ptr<ComputePool> threads;  // where there are several
   EventQueue queue;
   std::vector<std::unique_ptr<SimNode>> nodes;
   Nanos now = 0;      // of the event being processed

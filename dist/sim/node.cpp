@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <optional>
 
 #include "core/philox.h"
 #include "dist/sim/engine.h"
@@ -67,12 +68,23 @@ void SimNode::move_to(Nanos end) {
 void SimNode::compute(const Cost& cost, const std::function<void()>& fn) {
   SINEW_CHECK(!handling_, "world", "compute() in a handler");
   if (dead()) return;
-  fn();
   const SimOptions& o = engine_.options;
+  std::optional<ComputePool::Job> job;
+  if (engine_.threads)
+    job.emplace(*engine_.threads, fn, locals_);
+  else
+    fn();
   RngKey key{o.seed, uint32_t(RngPurpose::compute), uint32_t(rank_), draws_++};
   double factor = 1 + o.jitter * (2 * uniform01(philox_u64(key, 0)) - 1);
   if (engine_.has_slow) factor *= plan_slowdown(o.faults, rank_, moment());
   advance(std::llround(cost.steps * static_cast<double>(o.step_cost) * factor));
+  if (!job) return;
+  // Whatever comes before the end of this computation happens first, and starts others.
+  if (state_ == State::running) {
+    wake_at(clock_);
+    block();
+  }
+  job->join();
 }
 
 void SimNode::sleep(Nanos duration) {

@@ -28,6 +28,9 @@ Simulation::Impl::Impl(SimOptions o, int count) : options(std::move(o)) {
   SINEW_CHECK(options.bandwidth > 0 && options.latency >= 0 && options.jitter >= 0 && options.jitter < 1 &&
                   options.step_cost >= 0 && options.service_cost >= 0 && options.detection >= 0,
               "simulation", "bandwidth must be above 0, times at least 0, jitter in [0, 1)");
+  SINEW_CHECK(options.threads >= 1 && options.threads <= 1024, "simulation", options.threads,
+              " threads; allowed are 1 to 1024");
+  if (options.threads > 1) threads = std::make_unique<ComputePool>(options.threads);
   for (Rank r = 0; r < count; ++r) nodes.push_back(std::make_unique<SimNode>(*this, r));
   touches_messages = plan_touches_messages(options.faults);
   for (const Fault& f : options.faults.faults) {

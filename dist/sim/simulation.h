@@ -5,6 +5,9 @@
 // run() returns when no event is left. It may be called again (with other mains): the nodes then go on together from
 // the latest time of any of them. That is a scheduled quiesce at a step boundary: nothing is in flight between two
 // runs, unread messages are discarded, and save() with load() into a new Simulation continues bit for bit.
+// With several threads the computations of nodes overlap as their virtual times do; everything else stays on the
+// calling thread. It pays from about 25 us of arithmetic a step on.
+//
 // A main that returns ok without leave() leaves its node behind as a passive one: alive, its handlers are served.
 // A main that returns an error counts as a death.
 //
@@ -33,6 +36,7 @@ struct SimOptions {
   double jitter = 0.1;                   // each cost is multiplied by a uniform draw from [1 - jitter, 1 + jitter]
   Nanos detection = 100 * kMillisecond;  // from a death until the others know
   bool always_yield = false;             // yield at every call; must not change any result
+  int threads = 1;                       // that run computations of different nodes at once; changes no result
   int restarts = 0;                      // of each killed node
   Nanos restart_delay = kSecond;
   FaultPlan faults = {};

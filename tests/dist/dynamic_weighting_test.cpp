@@ -98,7 +98,58 @@ TEST(DynamicWeighting, DefaultOrder) {
   EXPECT_EQ(trace_of(dynamic), trace_of(post));
 }
 
-Toy noisy(const std::string& rule, int workers = 3) {
+Toy noisy(const std::string& rule, int workers = 3);
+std::vector<NodeResult> run(const Toy& toy, SimOptions options = steady());
+void expect_same(const std::vector<NodeResult>& a, const std::vector<NodeResult>& b);
+
+// Pairs of gossip: weights that cannot differ give the bits of fixed ones; and of a worker that comes back with bad
+// parameters the others take less over, whichever end of an exchange it is.
+TEST(DynamicWeighting, GossipPairs) {
+  auto gossip = [](const std::string& rule) {
+    Toy toy = noisy(rule, 4);
+    toy.scheme.name = "elastic_gossip";
+    toy.scheme.mode = "async";
+    toy.scheme.alpha = 0.3;
+    return toy;
+  };
+  Toy endless = gossip("dynamic");
+  endless.scheme.weighting.kappa = INFINITY;
+  expect_same(run(endless), run(gossip("fixed")));
+
+  auto harm = [&](const std::string& rule, int64_t bad_step) {
+    Toy toy = gossip(rule);
+    toy.lr = 0.02;
+    toy.scheme.weighting.coefficients = {1};
+    int64_t logged = 0;
+    toy.scheme.on_weights = [&](const WeighedContact& contact) {
+      EXPECT_NE(std::string(contact.weights.reason), "");
+      ++logged;
+    };
+    double most = 0;
+    const auto nodes = in_simulation(steady())(4, [&](World& world) -> Result<Numbers> {
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      world.sleep(toy.stagger * world.rank());
+      for (int64_t k = 0; k < 60; ++k) {
+        if (world.rank() == 3 && k == bad_step) fill(worker.theta().mutable_view(), 100);
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+        for (double x : to_doubles(worker.theta().view()))
+          if (world.rank() < 3) most = std::max(most, std::abs(x));
+      }
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return Numbers{};
+    });
+    for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+    EXPECT_EQ(logged > 0, rule != "fixed");
+    return most;
+  };
+  for (int64_t bad_step : {40, 41, 42, 43, 44}) {
+    EXPECT_GT(harm("fixed", bad_step), 25);
+    EXPECT_LT(harm("dynamic", bad_step), 5);
+  }
+}
+
+Toy noisy(const std::string& rule, int workers) {
   Toy toy;
   toy.scheme.name = "easgd";
   toy.scheme.workers = workers;
@@ -113,7 +164,7 @@ Toy noisy(const std::string& rule, int workers = 3) {
   return toy;
 }
 
-std::vector<NodeResult> run(const Toy& toy, SimOptions options = steady()) {
+std::vector<NodeResult> run(const Toy& toy, SimOptions options) {
   auto nodes = simulate(
                    node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); }, std::move(options))
                    .nodes;

@@ -2,8 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "core/node_locals.h"
 #include "core/philox.h"
@@ -489,6 +493,76 @@ TEST(Simulation, AThousandNodes) {
   };
   SimulatedRun run = simulate(kNodes, body);
   for (Rank r = 0; r < kNodes; ++r) ASSERT_EQ(run.nodes[r].numbers, Numbers{10.0 * ((r + kNodes - 1) % kNodes)});
+}
+
+// Computations of different nodes run at once, each ends before its node goes on, and what one throws comes out of it.
+TEST(SimulationThreads, ComputationsOverlap) {
+  constexpr int kNodes = 6;
+  int threads = 3;
+  std::atomic<int> running = 0, most = 0;
+  std::vector<int> done(kNodes);
+  auto body = [&](World& world) -> Result<Numbers> {
+    for (int k = 0; k < 3; ++k) {
+      world.compute({}, [&] {
+        for (int seen = most, now = ++running; seen < now && !most.compare_exchange_weak(seen, now);) {
+        }
+        for (int wait = 0; most < threads && wait < 2000; ++wait)  // for the others, if they come
+          std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        --running;
+        ++done[world.rank()];
+      });
+      EXPECT_EQ(done[world.rank()], k + 1);
+    }
+    return Numbers{static_cast<double>(world.now())};
+  };
+  const SimulatedRun many = simulate(kNodes, body, {.threads = 3});
+  EXPECT_EQ(most, 3);
+  done.assign(kNodes, 0);
+  threads = 1;
+  const SimulatedRun one = simulate(kNodes, body);
+  for (int r = 0; r < kNodes; ++r) EXPECT_EQ(many.nodes[r].numbers, one.nodes[r].numbers);
+}
+
+TEST(SimulationThreads, WhatAComputationThrowsComesOut) {
+  const SimulatedRun run = simulate(2,
+                                    [](World& world) -> Result<Numbers> {
+                                      try {
+                                        world.compute({}, [&] {
+                                          if (world.rank() == 1) throw std::runtime_error("bad data");
+                                        });
+                                      } catch (const std::runtime_error& e) {
+                                        return make_status(StatusCode::data_error, e.what());
+                                      }
+                                      return Numbers{1};
+                                    },
+                                    {.threads = 2});
+  EXPECT_TRUE(run.nodes[0].finished);
+  EXPECT_EQ(run.nodes[1].status.message(), "bad data");
+}
+
+// A node that is killed in the middle of a computation waits for it before its memory goes.
+TEST(SimulationThreads, AKilledNodeWaitsForItsComputation) {
+  std::atomic<bool> alive = true;
+  struct Memory {
+    std::atomic<bool>& alive;
+    explicit Memory(std::atomic<bool>& a) : alive(a) {}
+    ~Memory() { alive = false; }
+  };
+  const SimulatedRun run = simulate(3,
+                                    [&](World& world) -> Result<Numbers> {
+                                      std::optional<Memory> memory;
+                                      if (world.rank() == 1) memory.emplace(alive);
+                                      world.compute({}, [&] {
+                                        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+                                        if (world.rank() == 1) {
+                                          EXPECT_TRUE(alive);
+                                        }
+                                      });
+                                      return Numbers{1};
+                                    },
+                                    {.threads = 2, .faults = parse_fault_plan("kill rank=1 at=3ms", "plan").value()});
+  EXPECT_FALSE(run.nodes[1].finished);
+  EXPECT_FALSE(alive);
 }
 
 }  // namespace

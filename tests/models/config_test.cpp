@@ -93,10 +93,9 @@ TEST(Config, DerivedDefaults) {
   EXPECT_EQ(four.options.scheme.update_order, "pre");
   const Status wrong =
       check_components(configured(flags({{"scheme", "allreduce", "-"}, {"scheme.weighting", "dynamic", "-"}})).options);
-  EXPECT_EQ(
-      wrong.message(),
-      "weighting = 'dynamic' with scheme allreduce; it is for easgd, eamsgd and easgd_sync with order jacobi, others "
-      "are fixed");
+  EXPECT_EQ(wrong.message(),
+            "weighting = 'dynamic' with scheme allreduce; it is for easgd, eamsgd, easgd_sync with order jacobi, "
+            "elastic_gossip with mode async and adpsgd; others are fixed");
   Configuration momentum = configured(flags({{"scheme", "mdownpour", "--scheme"}}));
   EXPECT_EQ(momentum.options.scheme.period, 1);
   EXPECT_EQ(momentum.options.scheme.outer_momentum, 0.99);

@@ -25,6 +25,9 @@ RunSummary example() {
           .virtual_seconds = 0,
           .exchanges = 372,
           .missed = 1,
+          .refused = 2,
+          .exchanges_lost = 3,
+          .consensus_distance = 0.25,
           .restarts = 1,
           .lost = {2, 3},
           .seed = 1,
@@ -34,9 +37,10 @@ RunSummary example() {
 TEST(RunSummary, JsonHasEveryPromisedFieldAndRoundTrips) {
   std::string text = summary_json(example());
   auto json = nlohmann::json::parse(text);
-  for (const char* field : {"test_accuracy", "test_loss", "evaluated", "scheme", "model", "data", "workers",
-                            "steps_per_worker", "samples_per_second", "bytes_sent", "wall_seconds", "virtual_seconds",
-                            "restarts", "lost", "seed", "parameters_sha256"})
+  for (const char* field :
+       {"test_accuracy", "test_loss", "evaluated", "scheme", "model", "data", "workers", "steps_per_worker",
+        "samples_per_second", "bytes_sent", "wall_seconds", "virtual_seconds", "restarts", "refused", "exchanges_lost",
+        "consensus_distance", "lost", "seed", "parameters_sha256"})
     EXPECT_TRUE(json.contains(field)) << field;
   EXPECT_EQ(json["test_accuracy"], 0.9812);
   EXPECT_EQ(json["lost"], (std::vector<int>{2, 3}));

@@ -57,6 +57,7 @@ inline constexpr Variant kVariants[] = {
     {"sgp", "sgp", "jacobi", 0.9},
     {"sgp_overlap", "sgp", "jacobi", 0, [](SchemeOptions& o) { o.overlap = 1, o.topology = "exponential"; }},
     {"adpsgd", "adpsgd"},
+    {"adpsgd_dynamic", "adpsgd", "jacobi", 0, nullptr, false, "dynamic"},
     {"gossip_pga", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.global_average_every = 5; }},
     {"downpour", "downpour", "jacobi", 0, nullptr, false},
     {"mdownpour", "mdownpour", "jacobi", 0, nullptr, false},
@@ -66,6 +67,15 @@ inline constexpr Variant kVariants[] = {
     {"dynamic", "easgd", "jacobi", 0, nullptr, false, "dynamic"},
     {"dynamic_sync", "easgd_sync", "jacobi", 0, nullptr, false, "dynamic"},
     {"oracle", "eamsgd", "jacobi", 0.9, nullptr, true, "oracle"},
+    {"easgd_int8", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
+    {"dynamic_bf16", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }, false, "dynamic"},
+    {"downpour_bf16", "downpour", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }, false},
+    {"mdownpour_int8", "mdownpour", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }, false},
+    {"elastic_gossip_int8", "elastic_gossip", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
+    {"adpsgd_int8", "adpsgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
+    {"gossiping_pull_int8", "gossiping_sgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8", o.mode = "async"; }},
+    {"gosgd_bf16", "gosgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }},
+    {"sgp_int8", "sgp", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
     {"tree", "easgd_tree"},
     {"local_sgd", "local_sgd", "jacobi", 0.9, nullptr, false},
     {"diloco", "local_sgd", "jacobi", 0, nullptr, false, "fixed", "nesterov"},
@@ -128,8 +138,9 @@ inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::stri
 }
 
 // With a learning rate of 0 only the elastic forces move anything: the sum over workers and center stays.
-inline void check_elastic_conserves(const Spawn& spawn, const std::string& scheme) {
+inline void check_elastic_conserves(const Spawn& spawn, const std::string& scheme, const std::string& wire = "f32") {
   Toy toy = common_toy(scheme);
+  toy.scheme.wire = wire;
   toy.lr = 0;
   toy.start_spread = 1;
   auto nodes = spawn(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); });

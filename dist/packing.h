@@ -1,0 +1,41 @@
+// Fewer bits for what workers exchange (scheme.wire): numbers are first rounded to values that a packed form holds
+// exactly, and then packed without loss. So both ends of an exchange compute with the same values, and what a scheme
+// conserves it conserves as with full precision.
+//
+//   bf16   2 bytes a number
+//   int8   1 byte a number and 2 bytes for each block of 256: v = q 2^e, |q| <= 127, e of the block
+//
+// What rounding leaves is not lost (error feedback: Seide et al., Interspeech 2014; Karimireddy et al.,
+// arXiv:1901.09847). Where a sender gives a value away it keeps the rest itself; otherwise the rest waits in a residual
+// and is added to what is sent next. Which of both, a scheme says at its top.
+//
+// Blocks with a number that is not finite are not rounded, and a message that no packed form holds is sent as it is:
+// packing never changes a value.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "dist/world.h"
+
+namespace sinew::dist {
+
+enum class Packing : uint32_t { none = 0, bf16 = 1, int8 = 2 };
+
+// "f32" is none: numbers as they are. REQUIRES: one of packing_names().
+Packing packing_of(const std::string& name);
+std::vector<std::string> packing_names();
+
+// values, in host memory, f32 or f64, become what the packed form holds nearest to values + residual; the residual what
+// is left. residual: empty, for none, or of the same length and type. With Packing::none nothing happens.
+void round_to_packing(Packing packing, VecView values, VecView residual = {});
+
+// Bytes of n packed numbers of the given type.
+size_t packed_bytes(Packing packing, int64_t n, DType dtype);
+
+// Sends the numbers of `body` packed, if the form holds them; Head::packing says what was done.
+void send_packed(World& world, Rank to, Head head, const Payload& body, Packing packing, DType dtype);
+// The message with its numbers as they were. One that is not as packed by send_packed gets an empty body.
+Message unpacked(const Message& message, DType dtype);
+
+}  // namespace sinew::dist
