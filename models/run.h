@@ -30,7 +30,7 @@ struct RunSummary {
   double samples_per_second = 0;  // trained, all workers together, by the wall clock
   int64_t bytes_sent = 0;         // all nodes together, over all their lives
   double wall_seconds = 0;
-  double virtual_seconds = 0;         // 0 in a real run
+  double virtual_seconds = 0;                                          // 0 in a real run
   int64_t exchanges = 0, missed = 0, refused = 0, exchanges_lost = 0;  // all nodes together (dist::SchemeCounters)
   // sqrt of the mean over the workers of ||x_i - z||^2 at the end, z the average, or the center as each last saw it;
   // NaN where nothing is shared.
