@@ -58,7 +58,7 @@ job() {
   ranks=()
   for host in "${hosts[@]}"; do
     RANK=$rank WORLD_SIZE=${#hosts[@]} MASTER_ADDR=10.213.7.1 MASTER_PORT=29600 SINEW_SECRET=hosts \
-      ip netns exec "$net-$host" "$program" train --data.train_size 2000 --model.hidden 32 --batch 16 --threads 1 \
+      ip netns exec "$net-$host" "$program" train --data.train_size 2000 --model.hidden 32 --batch 16 --train.threads 1 \
       --run.network cable --log.progress none --out "$folder/$run" "$@" >"$folder/$run-$rank.out" 2>&1 &
     ranks[rank]=$!
     rank=$((rank + 1))
@@ -71,12 +71,13 @@ complain() {
 }
 expect() { grep -q "$2" "$folder/$1" || complain "$1 lacks $2"; }
 nobody_lost() { grep -A1 '"lost"' "$folder/$1/summary.json" | tr -d ' \n' | grep -q '"lost":\[\]' || complain "$1 lost a rank"; }
+lines() { cat "$folder/$1/metrics.jsonl" 2>/dev/null | wc -l; }
 # Until the job has written N lines of metrics more.
 trains() {
   local before now
-  before=$(wc -l <"$folder/$1/metrics.jsonl" 2>/dev/null || echo 0)
+  before=$(lines "$1")
   for _ in $(seq 900); do
-    now=$(wc -l <"$folder/$1/metrics.jsonl" 2>/dev/null || echo 0)
+    now=$(lines "$1")
     [ "$now" -ge $((before + $2)) ] && return
     sleep 0.1
   done

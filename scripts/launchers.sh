@@ -31,7 +31,7 @@ trap cleanup EXIT
 
 data=(--model mlp --model.hidden 32 --data.train_size 2000 --batch 16 --steps 2000)
 [ -z "${SINEW_DATA:-}" ] || data=(--data mnist --data.dir "$SINEW_DATA/mnist" --model mlp --model.hidden 128 --batch 64 --steps 1000)
-job() { echo "$program" train --scheme easgd --workers 3 "${data[@]}" --threads 1 --log.progress none --out "$folder/$1"; }
+job() { echo "$program" train --scheme easgd --workers 3 "${data[@]}" --train.threads 1 --log.progress none --out "$folder/$1"; }
 
 complain() {
   echo "FAILED: $*"
@@ -49,7 +49,7 @@ report() {
 kill_rank() {
   local pid
   for _ in $(seq 300); do
-    [ "$(wc -l <"$folder/$1/metrics.jsonl" 2>/dev/null || echo 0)" -ge 3 ] && break
+    [ "$(cat "$folder/$1/metrics.jsonl" 2>/dev/null | wc -l)" -ge 3 ] && break
     sleep 0.1
   done
   for pid in $(pgrep -f -- "--out $folder/$1"); do

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 MLP = ["--model", "mlp", "--model.hidden", "256", "--workers", "4", "--epochs", "1", "--batch", "64", "--seed", "1",
-       "--data.sharding", "full", "--threads", "1", "--log.progress", "none"]
+       "--data.sharding", "full", "--train.threads", "1", "--log.progress", "none"]
 MOMENTUM = ["--optim", "momentum", "--lr", "0.05"]
 SGD = ["--optim", "sgd", "--lr", "0.2"]
 NAG = ["--optim", "nag", "--lr", "0.05"]
