@@ -16,6 +16,7 @@ MLP = ["--model", "mlp", "--model.hidden", "256", "--workers", "4", "--epochs", 
        "--data.sharding", "full", "--train.threads", "1", "--log.progress", "none"]
 MOMENTUM = ["--optim", "momentum", "--lr", "0.05"]
 SGD = ["--optim", "sgd", "--lr", "0.2"]
+DOWNPOUR = ["--optim", "sgd", "--lr", "0.1", "--scheme.period", "1"]
 NAG = ["--optim", "nag", "--lr", "0.05"]
 
 # name, settings, whether it is in lockstep
@@ -31,10 +32,10 @@ SCHEMES = [
     ("easgd_sync", MOMENTUM + ["--scheme.order", "gauss_seidel"], True),
     ("easgd_tree", MOMENTUM + ["--scheme.fan_out", "2"], False),
     ("easgd", MOMENTUM + ["--scheme.wire", "int8"], False),
-    ("downpour", ["--optim", "sgd", "--lr", "0.05", "--scheme.period", "10"], False),
-    ("adownpour", ["--optim", "sgd", "--lr", "0.05", "--scheme.period", "10"], False),
-    ("mvadownpour", ["--optim", "sgd", "--lr", "0.05", "--scheme.period", "10"], False),
-    ("mdownpour", ["--optim", "sgd", "--lr", "0.002", "--scheme.outer_momentum", "0.9"], False),
+    ("downpour", DOWNPOUR, False),
+    ("adownpour", DOWNPOUR, False),
+    ("mvadownpour", DOWNPOUR + ["--scheme.average_rate", "0.01"], False),
+    ("mdownpour", ["--optim", "sgd", "--lr", "0.01", "--scheme.outer_momentum", "0.9"], False),
     ("local_sgd", MOMENTUM, True),
     ("local_sgd", MOMENTUM + ["--preset", "diloco", "--optim", "adamw", "--lr", "0.001"], True),
     ("elastic_gossip", MOMENTUM + ["--scheme.probability", "0.25", "--scheme.period", "1"], True),
@@ -89,7 +90,7 @@ def main():
             apart = s["consensus_distance"]
             print(f"| {label(name, settings)} | {world} | {s['test_accuracy']:.4f} | {s['evaluated']} "
                   f"| {s['bytes_sent'] / 4e6:.1f} | {'' if apart is None else f'{apart:.3g}'} | {s['wall_seconds']:.1f} "
-                  f"| {s['virtual_seconds'] or ''} | {s['exchanges_lost']}, {s['missed']} |", flush=True)
+                  f"| {s['virtual_seconds'] and round(s['virtual_seconds'], 2) or ''} | {s['exchanges_lost']}, {s['missed']} |", flush=True)
         if lockstep and len(parameters) == 2:
             if parameters[0] == parameters[1]:
                 equal += 1

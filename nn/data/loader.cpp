@@ -5,6 +5,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "core/kernel_api.h"
@@ -17,7 +18,7 @@ struct Loader::Impl {
   // What is shuffled together and then used up: an epoch of the shard, or the chunks of one request.
   struct Round {
     int64_t number = -1;
-    std::vector<int64_t> order;
+    std::vector<uint32_t> order;  // 4 bytes a sample: a simulation has thousands of loaders
   };
   using RoundPtr = std::shared_ptr<const Round>;
 
@@ -29,7 +30,9 @@ struct Loader::Impl {
 
   DatasetPtr data;
   LoaderOptions options;
-  Shard shard;
+  std::vector<int64_t> validation;
+  std::vector<uint32_t> training;  // empty: all samples
+  int64_t training_size = 0;
   std::unique_ptr<const Chunks> chunks;  // with Order::chunks
   int64_t batch = 0, per_epoch = 0, per_round = 0;
 
@@ -48,7 +51,15 @@ struct Loader::Impl {
   RoundPtr make_round(int64_t number) const {
     auto made = std::make_shared<Round>();
     made->number = number;
-    made->order = chunks ? chunks->request(number * options.workers + options.worker) : shard.training;
+    if (chunks) {
+      const std::vector<int64_t> request = chunks->request(number * options.workers + options.worker);
+      made->order.assign(request.begin(), request.end());
+    } else if (training.empty()) {
+      made->order.resize(static_cast<size_t>(training_size));
+      std::iota(made->order.begin(), made->order.end(), 0u);
+    } else {
+      made->order = training;
+    }
     if (options.shuffle)
       shuffle(made->order, {.seed = options.seed,
                             .purpose = static_cast<uint32_t>(RngPurpose::shuffle),
@@ -69,8 +80,8 @@ struct Loader::Impl {
     const RoundPtr current = round_of(number);
     const Draw draw{.seed = options.seed,
                     .pass = static_cast<uint64_t>(chunks ? number * options.workers + options.worker : number)};
-    return read_batch(*data, std::span(current->order).subspan(static_cast<size_t>(first), static_cast<size_t>(batch)),
-                      options.device, &draw);
+    const auto begin = current->order.begin() + first;
+    return read_batch(*data, std::vector<int64_t>(begin, begin + batch), options.device, &draw);
   }
 
   // REQUIRES: mutex held.
@@ -133,7 +144,11 @@ struct Loader::Impl {
 
 Loader::Loader(DatasetPtr data, const LoaderOptions& options) : impl_(std::make_unique<Impl>()) {
   SINEW_CHECK(data != nullptr, "loader", "no data set");
-  impl_->shard = shard_of(*data, options);
+  SINEW_CHECK(data->size() <= UINT32_MAX, "loader", data->size(), " samples; allowed are fewer than 2^32");
+  Shard shard = shard_of(*data, options);
+  impl_->validation = std::move(shard.validation);
+  impl_->training_size = std::ssize(shard.training);
+  if (impl_->training_size < data->size()) impl_->training.assign(shard.training.begin(), shard.training.end());
   impl_->data = std::move(data);
   impl_->options = options;
   impl_->batch = std::min(options.batch, shard_size());
@@ -141,7 +156,7 @@ Loader::Loader(DatasetPtr data, const LoaderOptions& options) : impl_(std::make_
   if (options.order == Order::chunks) {
     impl_->batch = options.batch;
     impl_->per_epoch = std::max<int64_t>(1, shard_size() / options.batch);
-    impl_->chunks = std::make_unique<Chunks>(impl_->shard.training, options);
+    impl_->chunks = std::make_unique<Chunks>(std::move(shard.training), options);
     impl_->per_round = options.chunk * options.chunk_loaders / options.batch;
   }
 }
@@ -155,9 +170,9 @@ Loader::~Loader() {
   for (std::thread& thread : impl_->threads) thread.join();
 }
 
-int64_t Loader::shard_size() const { return static_cast<int64_t>(impl_->shard.training.size()); }
+int64_t Loader::shard_size() const { return impl_->training_size; }
 int64_t Loader::batches_per_epoch() const { return impl_->per_epoch; }
-const std::vector<int64_t>& Loader::validation_indices() const { return impl_->shard.validation; }
+const std::vector<int64_t>& Loader::validation_indices() const { return impl_->validation; }
 Batch Loader::next() { return impl_->next(); }
 
 void Loader::seek(int64_t step) {

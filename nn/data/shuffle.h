@@ -10,7 +10,8 @@
 namespace sinew::nn {
 
 // The draw of a position is off uniform by less than values.size() / 2^32.
-inline void shuffle(std::vector<int64_t>& values, const RngKey& key) {
+template <class Index>
+void shuffle(std::vector<Index>& values, const RngKey& key) {
   PhiloxBlock block{};
   for (size_t i = values.size(), word = 0; i > 1; --i, ++word) {
     if (word % 4 == 0) block = philox_block(key, word / 4);
