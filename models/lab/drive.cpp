@@ -36,6 +36,7 @@ class Run {
       world.report_step(k);
       if (p_.begin) p_.begin(r, k, x);
       SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
+      if (p_.loss) scheme->observe(p_.loss(r, k, x));
       move.assign(x.size(), 0.0);
       if (p_.move) world.compute({p_.in_turn ? 0.0 : 1.0}, [&] { p_.move(r, k, x, move); });  // a turn is short
       axpby(-1, move, 1, x, x);

@@ -4,7 +4,8 @@
 // Schemes treat all elements of a vector alike, so one run can hold many independent copies of a problem, one an
 // element. Step k of worker r is
 //
-//   begin(r, k, x)   scheme.before_step   x -= move(r, k, x)   scheme.after_step   seen(r, k, x, scheme)
+//   begin(r, k, x)   scheme.before_step   scheme.observe(loss(r, k, x))   x -= move(r, k, x)   scheme.after_step
+//   seen(r, k, x, scheme)
 //
 // where the hooks that are not given do nothing. All run on one thread; hooks may write to what they capture.
 //
@@ -36,6 +37,7 @@ struct Problem {
   std::function<void(dist::Rank, Values& x)> place;  // after the scheme has met: where this worker's x really is
   std::function<Status(dist::Rank, const Values& x, dist::Scheme&)> prepare;  // after that, once
   std::function<void(dist::Rank, int64_t step, Values& x)> begin;
+  std::function<double(dist::Rank, int64_t step, const Values& x)> loss;
   std::function<void(dist::Rank, int64_t step, const Values& x, Values& move)> move;  // move comes in as zeros
   std::function<void(dist::Rank, int64_t step, const Values& x, dist::Scheme&)> seen;
   // What the scheme is measured on: in turn, the center after each round; else what worker 0 knows after its step.

@@ -354,13 +354,12 @@ TEST_F(CliTest, Lab) {
   expect_error(2, "lab: there is no 'stabilty'; did you mean stability?", {"lab", "stabilty"});
   expect_error(2, "lab: there is no 'x'; `sinew lab` lists all", {"lab", "x"});
   expect_error(2, "lab: one at a time; type sinew lab moments", {"lab", "moments", "gossip"});
-  EXPECT_EQ(run({"lab", "double_well", "--out", "pictures/well", "--seed", "3"}), 0) << err_.str();
-  EXPECT_NE(out_.str().find("is left"), std::string::npos) << out_.str();
-  EXPECT_NE(out_.str().find("wrote pictures/well/double_well.svg\nwrote pictures/well/double_well.json\n"),
-            std::string::npos);
-  EXPECT_EQ(nlohmann::json::parse(std::ifstream("pictures/well/double_well.json"))["seed"], 3);
+  EXPECT_EQ(run({"lab", "sinc", "--out", "pictures/sinc", "--seed", "3"}), 0) << err_.str();
+  EXPECT_NE(out_.str().find("LGD"), std::string::npos) << out_.str();
+  EXPECT_NE(out_.str().find("wrote pictures/sinc/sinc.svg\nwrote pictures/sinc/sinc.json\n"), std::string::npos);
+  EXPECT_EQ(nlohmann::json::parse(std::ifstream("pictures/sinc/sinc.json"))["seed"], 3);
   std::string svg;
-  std::getline(std::ifstream("pictures/well/double_well.svg"), svg);
+  std::getline(std::ifstream("pictures/sinc/sinc.svg"), svg);
   EXPECT_EQ(svg.find("<svg "), 0u);
 }
 

@@ -1,0 +1,82 @@
+// The LSGD specification, section 7.1 and 7.2: golden experiments A and B, on the schemes.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "models/lab/completion.h"
+#include "models/lab/sinc.h"
+
+namespace sinew::train::lab {
+namespace {
+
+SincPath path_of(const std::string& scheme, double pull = 0.1) {
+  Result<SincPath> path = sinc_path(scheme, pull, 400);
+  EXPECT_TRUE(path.ok()) << path.status().message();
+  return path.ok() ? std::move(*path) : SincPath{};
+}
+
+TEST(LabSinc, GoldenExperimentA) {
+  const SincPath alone = path_of("local"), elastic = path_of("easgd_sync"), leaders = path_of("lgd");
+  // f of the rings at r = 23.5, 19.5, 7.5 and 23.5; two workers are still on their way to theirs after 100 steps.
+  constexpr double kAlone[] = {-0.0090, -0.0121, -0.0425, -0.0135},
+                   kOwnRing[] = {-0.01354, -0.01632, -0.04248, -0.01354};
+  for (size_t r = 0; r < kSincWorkers; ++r) {
+    EXPECT_NEAR(alone.values(100)[r], kAlone[r], 6e-5) << r;
+    EXPECT_NEAR(alone.values(400)[r], kOwnRing[r], 6e-5) << "each stays in its ring: " << r;
+    EXPECT_NEAR(elastic.values(100)[r], -0.0912, 6e-5) << r;
+    EXPECT_NEAR(elastic.values(400)[r], -0.091325, 6e-7) << r;
+    EXPECT_NEAR(leaders.values(100)[r], -0.2172, 6e-5) << r;
+    EXPECT_NEAR(leaders.values(400)[r], -0.217234, 6e-7) << r;
+  }
+}
+
+// T2: a pull leaves the leader as it is, so until another one leads its path is that of gradient descent alone.
+TEST(LabSinc, TheLeadersPathIsItsOwn) {
+  const SincPath alone = path_of("local"), leaders = path_of("lgd");
+  size_t steps = 0;
+  for (size_t first = 0; steps < 400; ++steps) {
+    const auto f = leaders.values(steps);
+    const size_t leader = static_cast<size_t>(std::min_element(f.begin(), f.end()) - f.begin());
+    if (steps == 0) first = leader;
+    ASSERT_EQ(leaders.x[first][steps], alone.x[first][steps]) << steps;
+    ASSERT_EQ(leaders.y[first][steps], alone.y[first][steps]) << steps;
+    if (leader != first) break;
+  }
+  EXPECT_GT(steps, 0u);
+  EXPECT_LT(steps, 400u) << "another one leads in the end";
+}
+
+TEST(LabSinc, WithoutAPullAllAreAlone) {
+  const SincPath alone = path_of("local");
+  for (const char* scheme : {"easgd_sync", "lgd"}) {
+    const SincPath path = path_of(scheme, 0);
+    EXPECT_EQ(path.x, alone.x) << scheme;
+    EXPECT_EQ(path.y, alone.y) << scheme;
+  }
+}
+
+// Leaders and independent workers reach the solution, at a rate that depends on ||U||^2 and so on the seed; elastic
+// averaging stays at its plateau, whatever the number of rows.
+TEST(LabCompletion, GoldenExperimentB) {
+  const Completion small;  // d = 100, rank 1, eta = 0.005, lambda = 0.2, eight workers
+  for (uint64_t seed : {1, 2, 3}) {
+    const Result<Values> alone = best_of_workers(small, "local", 61, seed),
+                         leaders = best_of_workers(small, "lgd", 61, seed);
+    ASSERT_TRUE(alone.ok() && leaders.ok());
+    EXPECT_GT(leaders->at(0), 1000) << seed;
+    EXPECT_EQ(leaders->at(0), alone->at(0)) << seed;
+    for (int64_t k : {20, 30, 40})
+      EXPECT_NEAR(leaders->at(static_cast<size_t>(k)) / alone->at(static_cast<size_t>(k)), 1, 0.1) << seed << " " << k;
+    EXPECT_LT(leaders->at(60), 1e-12) << seed;
+  }
+  const Completion large{.rows = 300, .rank = 1, .eta = 5e-3 / 3};
+  const Result<Values> elastic = best_of_workers(large, "easgd_sync", 50, 1);
+  ASSERT_TRUE(elastic.ok());
+  EXPECT_DOUBLE_EQ(completion_plateau(large), 0.0125);
+  EXPECT_NEAR(elastic->at(33), 0.0125, 0.2 * 0.0125);
+  EXPECT_NEAR(elastic->at(49), 0.0125, 0.2 * 0.0125);
+}
+
+}  // namespace
+}  // namespace sinew::train::lab
