@@ -112,6 +112,8 @@ class CenterClient {
   Status leave();
 
   int64_t resent() const { return resent_; }
+  // Of the center, as last seen: additions so far.
+  int64_t version() const { return version_; }
   // Exchanges of which a difference was lost with a center.
   int64_t lost_count() const { return lost_count_; }
   int64_t unconfirmed() const;
@@ -145,7 +147,7 @@ class CenterClient {
   const Packing packing_;
   std::function<Payload(int shard)> seed_;
   uint64_t fingerprint_ = 0;
-  int64_t life_ = 0, next_ = 0, resent_ = 0, lost_count_ = 0;
+  int64_t life_ = 0, next_ = 0, resent_ = 0, lost_count_ = 0, version_ = 0;
   double others_;
   std::vector<std::vector<Sent>> unconfirmed_;  // by shard, by exchange
 };

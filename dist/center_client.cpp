@@ -149,6 +149,7 @@ Result<bool> CenterClient::pull_once(const Use& use, Wanted wanted) {
                          r.message.body.size(), " bytes; start all with the same configuration");
     if (std::exchange(got[s], 1)) continue;
     --missing;
+    version_ = r.message.head.arg[1];
     others_ = std::bit_cast<double>(r.message.head.arg[3]);
     confirm(static_cast<int>(s), low, static_cast<uint64_t>(r.message.head.arg[2]));
     use(static_cast<int>(s), r.message.body);

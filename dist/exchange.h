@@ -66,6 +66,8 @@ class Exchange {
   int64_t ask(Rank peer, int64_t round, double value, Payload body);
   // Inside publish(), for `ready` of wait(): whether an answer may still come before long.
   bool pending(int64_t number) const;
+  // Of the next exchange that is opened.
+  int64_t next_number() const { return next_; }
   bool is_open(int64_t number) const { return open_.count(number) > 0; }
   // Inside publish(): whether nothing new will come from there before long: the peer was lost when wait() last looked,
   // has said that it is done, or is silent.

@@ -34,7 +34,7 @@ void GossipGroup::listen() {
 void GossipGroup::on_ask(const Message& m) {
   const Asked asked{m.head.source, m.head.request};
   const bool same = static_cast<uint64_t>(m.head.arg[0]) == fingerprint_;
-  if (!same || m.head.arg[1] == nothing) return answer(asked, -1, {});
+  if (!same || m.head.arg[1] == nothing) return answer(asked, step_, {});
   if (is_settled_) return answer(asked, step_, settled_);
   std::vector<Asked>& list = m.head.arg[1] == final ? final_ : now_;
   std::erase_if(list, [&](const Asked& a) { return a.rank == asked.rank; });
@@ -98,6 +98,11 @@ Result<int64_t> GossipGroup::adopt(VecView theta, Rank first, Nanos limit) {
     return r.message.head.arg[1];
   }
   return int64_t{-1};
+}
+
+int64_t GossipGroup::step_of(Rank peer) {
+  const Received r = ask(peer, nothing, deadline_ / 4 + 1);
+  return r.ok() ? r.message.head.arg[1] : -1;
 }
 
 void GossipGroup::serve(int64_t step, ConstVecView theta, const std::function<void()>& also) {

@@ -3,7 +3,7 @@
 //
 // Messages (arguments in Head::arg)
 //   gossip_parameters  request  fingerprint, wanted: 0 nothing, 1 parameters of now, 2 final ones
-//   gossip_answer      reply    fingerprint, the step that they are of; body: parameters
+//   gossip_answer      reply    fingerprint, the step that they are of, or that it is at; body: parameters
 //   gossip_average     one way  body: the average
 #pragma once
 
@@ -28,6 +28,8 @@ class GossipGroup {
   // Takes over the parameters of the first live worker that answers, beginning with `first` (else the one after this
   // one), and tells its step; -1: there is none within `limit`, and theta stays as it is.
   Result<int64_t> adopt(VecView theta, Rank first = kAnyRank, Nanos limit = INT64_MAX);
+  // The step that the peer is at, at once; -1: it does not answer.
+  int64_t step_of(Rank peer);
   // The step of the parameters that start() took over; -1: it took none.
   int64_t adopted_step() const { return adopted_; }
   // At the beginning of a step: answers who asked for parameters. `also` runs inside the one publish() of it.

@@ -34,7 +34,7 @@ using Rank = int32_t;
 inline constexpr Rank kAnyRank = -1;
 using Nanos = int64_t;
 inline constexpr Nanos kMicrosecond = 1000, kMillisecond = 1000 * 1000, kSecond = 1000 * 1000 * 1000;
-inline constexpr Nanos kStop = kSecond / 2;  // World::stops()
+inline constexpr Nanos kStop = kSecond;  // World::stops()
 
 // Shared immutable bytes of a message, 64-byte aligned (so that vectorised loops give the same bits in both worlds).
 // A borrowed payload, which only a Taker may get, lies in the transport's buffer instead: valid during the call, and at
@@ -225,7 +225,7 @@ class World {
   // not restart it, however it ends. The goodbye comes after all that was sent before.
   virtual void leave() = 0;
   virtual TrafficCounters traffic() const = 0;
-  // How often so far this node was stopped for half a second or longer: by SIGSTOP, a starved machine, a fault plan's
+  // How often so far this node was stopped for a second or longer: by SIGSTOP, a starved machine, a fault plan's
   // pause. What it waited for in vain meanwhile says nothing about others.
   virtual int64_t stops() const = 0;
 

@@ -78,6 +78,7 @@ class AsyncGossip final : public GossipScheme {
     SINEW_RETURN_IF_ERROR(heal(theta));
     std::vector<WeighedContact> weighed;
     world_.publish([&] {
+      if (take_adopted()) fill(pending_.mutable_view(dtype_), 0);
       take_pending(theta);
       weighed.swap(weighed_);
       if (!published_.unique()) published_ = Payload::allocate(published_.size());
@@ -128,7 +129,7 @@ class AsyncGossip final : public GossipScheme {
 
  protected:
   Exchange::Answer decide(const Message& request) override {
-    if (published_.size() == 0) return {};  // it has not begun
+    if (published_.size() == 0 || was_stopped()) return {};  // it has not begun, or is not where it was
     if (!fits(request.body)) return {};
     Payload mine, theirs;
     const double alpha = options_.alpha, distance2 = difference(alpha, published_, request.body, theirs);
@@ -201,7 +202,7 @@ class AsyncGossip final : public GossipScheme {
       note(o);
       const bool current = o.number == asked_;
       if (current) asked_ = -1;
-      if (o.what != Exchange::Outcome::What::yes || !fits(o.body)) {
+      if (o.what != Exchange::Outcome::What::yes || !fits(o.body) || is_of_before(o)) {
         if (current) miss();
         continue;
       }

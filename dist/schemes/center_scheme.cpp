@@ -39,6 +39,12 @@ Rank CenterScheme::seat() const {
   return world_.rank();
 }
 
+bool CenterScheme::is_majority() const {
+  int here = 0;
+  for (Rank r = 0; r < options_.workers; ++r) here += r == world_.rank() || world_.peer(r) != PeerState::gone;
+  return 2 * here > options_.workers + 1;
+}
+
 Status CenterScheme::take_over(ConstVecView theta) {
   if (server_) return Status::Ok();
   Vec center = Vec::empty(shards_.size, dtype_);
@@ -59,6 +65,7 @@ Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
   const Rank center = seat();
   if (center == client_.center()) return false;  // it is dead, and may come back
+  if (!is_majority()) return complete;
   note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
   client_.move_to(center);
   if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
@@ -85,7 +92,7 @@ Status CenterScheme::start(VecView theta) {
   Status adopted;
   do {
     if (const Rank center = seat(); center != client_.center()) client_.move_to(center);
-    if (client_.center() == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
+    if (client_.center() == world_.rank() && is_majority()) SINEW_RETURN_IF_ERROR(take_over(theta));
     adopted = adopt();
     if (adopted.code() == StatusCode::peer_lost) world_.sleep(kLook);  // the center may be on its way back
   } while (adopted.code() == StatusCode::peer_lost && deadline.left() > 0);

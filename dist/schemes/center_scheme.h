@@ -29,6 +29,7 @@ class CenterScheme : public Scheme {
 
   // To be called with what the client says: a center that is lost is a missed exchange. When it is gone for good, the
   // lowest worker that is not takes it over, from what it has last seen of it; the others find it by the same rule.
+  // Where less than a majority of all nodes is left, the center may live on another side: peer_lost.
   Result<bool> go_on(Result<bool> complete, ConstVecView theta);
 
   template <class View>
@@ -61,6 +62,8 @@ class CenterScheme : public Scheme {
  private:
   // The node that is the center, or becomes it.
   Rank seat() const;
+  // Of all nodes, more than half are not gone: no other side has a center.
+  bool is_majority() const;
   Status take_over(ConstVecView theta);
   void note(const std::string& text) const {
     if (options_.on_note) options_.on_note(text);

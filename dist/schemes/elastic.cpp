@@ -22,6 +22,9 @@
 namespace sinew::dist {
 namespace {
 
+// So many exchanges of each other worker behind, parameters are of no use to them.
+constexpr int64_t kStale = 10;
+
 class Elastic final : public CenterScheme {
  public:
   Elastic(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
@@ -29,6 +32,7 @@ class Elastic final : public CenterScheme {
         alpha_(moving_rate(options)),
         post_(moves_first(options)),
         shares_scores_(options.weighting.peers),
+        workers_(options.workers),
         parameters_(parameters_of(options, size)),
         weighting_(options.weighting, alpha_, parameters_),
         log_(options.on_weights),
@@ -44,7 +48,12 @@ class Elastic final : public CenterScheme {
       ++counters_.missed;
       return Status::Ok();
     }
-    Result<bool> complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta), theta);
+    Result<bool> complete = false;
+    if (const int64_t stops = world_.stops(); stops != std::exchange(stops_, stops)) {
+      complete = go_on(come_back(), theta);
+      if (!complete.ok()) return complete.status();
+    }
+    if (!*complete) complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta), theta);
     if (!complete.ok()) return complete.status();
     if (!*complete) weighting_.miss();
     ++(*complete ? counters_.exchanges : counters_.missed);
@@ -69,6 +78,18 @@ class Elastic final : public CenterScheme {
   }
 
  private:
+  // After it was stopped: true when the others went on so far that it takes over the center.
+  Result<bool> come_back() {
+    const int64_t before = client_.version();
+    Result<bool> complete = client_.pull([&](int s, const Payload& c) { known_[s] = c; });
+    if (complete.ok() && *complete) {
+      adopts_ = client_.version() - before > kStale * workers_ * shards_.count();
+      if (adopts_) weighting_.miss();
+      return adopts_;
+    }
+    return complete;
+  }
+
   Result<bool> exchange(ConstVecView theta) {
     bool refused = false;
     worker_weight_ = alpha_;
@@ -83,6 +104,8 @@ class Elastic final : public CenterScheme {
       pending_[s] = d;
       return std::move(d);
     });
+    // What is not finite cannot be pulled back: this worker takes over the center.
+    adopts_ = refused && complete.ok() && *complete;
     return complete.ok() ? Result<bool>(*complete && !refused) : complete;
   }
 
@@ -144,6 +167,8 @@ class Elastic final : public CenterScheme {
 
   const double alpha_;
   const bool post_, shares_scores_;
+  const int workers_;
+  int64_t stops_ = 0;  // of the world, as last seen
   const int64_t parameters_;
   Weighting weighting_;
   const WeightsLog log_;

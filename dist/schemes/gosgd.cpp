@@ -88,6 +88,10 @@ class GoSgd final : public GossipScheme {
       ++missed_;
       note(o);
       if (o.what != Exchange::Outcome::What::no) continue;
+      if (is_of_before(o)) {
+        weight_ += o.asked;
+        continue;
+      }
       if (was_refused(o))
         weight_ += o.asked;  // it sent what nobody wants
       else

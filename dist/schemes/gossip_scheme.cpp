@@ -7,6 +7,12 @@
 #include <utility>
 
 namespace sinew::dist {
+namespace {
+
+// So many rounds behind the others, parameters are of no use to them.
+constexpr int64_t kStale = 10;
+
+}  // namespace
 
 TopologyOptions topology_options(const SchemeOptions& o) {
   const Collision collision = o.collision == "matching" ? Collision::matching
@@ -47,6 +53,7 @@ int64_t GossipScheme::enter(int64_t step, ConstVecView theta) {
   if (!std::exchange(entered_, true) && group_.adopted_step() >= 0)
     ahead_ = std::max<int64_t>(ahead_, group_.adopted_step() - step);
   step_ = step + ahead_;
+  returning_ = was_stopped();
   group_.serve(step_, theta, [this] {
     suspect_ |= std::exchange(seen_refused_, refused_) != refused_;
     group_at_ = step_;
@@ -63,8 +70,34 @@ Exchange::Answer GossipScheme::refuse() {
 }
 
 Status GossipScheme::heal(VecView theta) {
+  if (std::exchange(returning_, false) || was_stopped()) {
+    stops_ = world_.stops();
+    SINEW_RETURN_IF_ERROR(come_back(theta));
+  }
   if (!std::exchange(suspect_, false) || all_finite(theta)) return Status::Ok();
-  return group_.adopt(theta).status();
+  return adopt(theta);
+}
+
+// Asks the first one that answers where it is.
+Status GossipScheme::come_back(VecView theta) {
+  for (int i = 1; i < options_.workers; ++i) {
+    const Rank peer = (world_.rank() + i) % options_.workers;
+    const PeerState state = world_.peer(peer);
+    if ((is_lost(state) && state != PeerState::left) || exchange_.silent(peer)) continue;
+    const int64_t there = group_.step_of(peer);
+    if (there >= 0) return there - step_ > kStale * period_ ? adopt(theta) : Status::Ok();
+  }
+  return Status::Ok();
+}
+
+Status GossipScheme::adopt(VecView theta) {
+  Result<int64_t> step = group_.adopt(theta);
+  if (!step.ok() || *step < 0) return step.status();
+  adopted_ = true;
+  first_number_ = exchange_.next_number();
+  ++forgotten_;
+  if (*step > step_) catch_up(*step);
+  return Status::Ok();
 }
 
 void GossipScheme::catch_up(int64_t group_step) {
@@ -91,6 +124,7 @@ double GossipScheme::take_external_write() { return std::exchange(moved_, 0.0); 
 SchemeCounters GossipScheme::counters() const {
   SchemeCounters c{
       .exchanges = exchanges_, .missed = missed_, .resent = exchange_.resent(), .lost = exchange_.lost_count()};
+  c.lost += forgotten_;
   world_.publish([&] { c.refused = refused_; });
   return c;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <utility>
 #include <vector>
 
 #include "dist/exchange.h"
@@ -50,15 +52,24 @@ class GossipScheme : public Scheme {
   // Another worker is at this step of the group and does not wait for who is behind: the next step is not before it.
   void catch_up(int64_t group_step);
   // The number of the round at a step of the group, or -1: every `period` steps there is one.
-  int64_t round_at(int64_t step) const { return (step + 1) % period_ == 0 ? (step + 1) / period_ - 1 : -1; }
+  // There is none for a worker that has just been stopped, until heal() knows where the others are.
+  int64_t round_at(int64_t step) const {
+    return (step + 1) % period_ == 0 && !returning_ ? (step + 1) / period_ - 1 : -1;
+  }
   // On the passive side: parameters that are not finite were refused; the answer tells the other end.
   Exchange::Answer refuse();
   static bool was_refused(const Exchange::Outcome& o) {
     return o.what == Exchange::Outcome::What::no && o.value == kNotFinite;
   }
   void note(const Exchange::Outcome& o) { suspect_ |= was_refused(o); }
-  // At the end of a step: a worker whose own parameters are not finite takes over another one's.
+  // At the end of a step: a worker whose own parameters are not finite takes over another one's; so does one that was
+  // stopped while the others went on far from where it is.
   Status heal(VecView theta);
+  // Whether heal() has taken over another one's since the last call. What was agreed on before is of the old ones.
+  bool take_adopted() { return std::exchange(adopted_, false); }
+  // From handlers too: what this worker has published may be of long ago.
+  bool was_stopped() const { return world_.stops() != stops_; }
+  bool is_of_before(const Exchange::Outcome& o) const { return o.number < first_number_; }
   bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)) && !exchange_.done(peer); }
   // In lockstep: whether to send to this worker. One that is silent is only asked now and then whether it is back.
   bool takes_part(Rank peer, int64_t round);
@@ -110,8 +121,16 @@ class GossipScheme : public Scheme {
  private:
   static constexpr double kNotFinite = -1;  // the value of a no
 
+  Status come_back(VecView theta);
+  Status adopt(VecView theta);
+
   Vec staging_;
   Vec unsent_;  // of rounded_copy()
+  bool adopted_ = false;
+  int64_t first_number_ = 0;       // of an exchange with the present parameters
+  std::atomic<int64_t> stops_{0};  // of the world, as last seen
+  bool returning_ = false;         // from a stop
+  int64_t forgotten_ = 0;          // parameters that were given up
   bool settled_ = false, entered_ = false;
   bool suspect_ = false;          // an exchange of this worker was refused
   int64_t seen_refused_ = 0;      // by the last step

@@ -111,7 +111,7 @@ class GossipingSgd final : public GossipScheme {
  protected:
   Exchange::Answer decide(const Message& request) override {
     if (sync_ || push_) return accept(mailbox_, request);
-    if (published_.size() == 0) return {};
+    if (published_.size() == 0 || was_stopped()) return {};
     return {Exchange::Answer::What::yes, published_};
   }
 

@@ -209,7 +209,7 @@ class LockstepGossip final : public GossipScheme {
 
   // An answer after the deadline: the passive end has moved, so this one does.
   void take_late(const Exchange::Outcome& o, VecView theta) {
-    if (o.what != Exchange::Outcome::What::yes || !fits(o.body)) return;
+    if (o.what != Exchange::Outcome::What::yes || !fits(o.body) || is_of_before(o)) return;
     add(1, o.body, theta);
     moved_ += o.value;
   }

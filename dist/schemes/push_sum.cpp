@@ -150,7 +150,7 @@ class PushSum final : public GossipScheme {
       if (o.what == Exchange::Outcome::What::yes) continue;
       ++missed_;
       note(o);
-      if (o.what != Exchange::Outcome::What::no || !fits(o.sent)) continue;
+      if (o.what != Exchange::Outcome::What::no || !fits(o.sent) || is_of_before(o)) continue;
       add(1, o.sent, x);
       weight_ += o.asked;
     }

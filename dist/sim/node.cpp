@@ -276,7 +276,7 @@ void SimNode::leave() {
 
 int64_t SimNode::stops() const {
   return std::count_if(pauses_.begin(), pauses_.end(), [this](const auto& pause) {
-    return pause.second <= clock_ && pause.second - pause.first >= kStop;
+    return pause.second <= now() && pause.second - pause.first >= kStop;
   });
 }
 

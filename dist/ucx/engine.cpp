@@ -113,10 +113,10 @@ void Engine::stop() {
 Clock::time_point Engine::run_timers() {
   auto now = Clock::now();
   // This process itself was stopped or starved: nobody else's silence can be judged.
-  if (now - last_timers_.load() > std::chrono::nanoseconds(kStop)) {
+  const auto asleep = now - last_timers_.load();
+  if (asleep > std::chrono::nanoseconds(kSecond) / 2)
     for (Link& link : links_) link.last_heard = now;
-    ++stops_;
-  }
+  if (asleep > std::chrono::nanoseconds(kStop)) ++stops_;
   last_timers_ = now;
 
   if (now >= next_heartbeat_) {

@@ -323,7 +323,7 @@ TEST(ElasticGossip, AWorkerThatWasStoppedCatchesUp) {
     missed[world.rank()] = worker.scheme().counters().missed;
     return to_doubles(worker.theta().view());
   };
-  SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 at=205ms for=1s")});
+  SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 at=205ms for=900ms")});
   double sum = 0;
   for (Rank r = 0; r < kGossipWorkers; ++r) {
     ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
@@ -332,6 +332,39 @@ TEST(ElasticGossip, AWorkerThatWasStoppedCatchesUp) {
     sum += run.nodes[r].numbers[0];
   }
   EXPECT_NEAR(sum, 1 + 2 + 3 + 4, 1e-12);
+}
+
+// One that was stopped for so long that its parameters are of no use takes over another one's: where the others have
+// drawn together without it, they stay.
+TEST(Gossip, AWorkerThatWasStoppedForLongAdopts) {
+  for (const GossipCase& c : {kLockstepGossip[0], kLockstepGossip[4], kLockstepGossip[6], kAsynchronousGossip[0],
+                              kAsynchronousGossip[1], kAsynchronousGossip[3], kAsynchronousGossip[4]}) {
+    Toy toy = still_toy(
+        c.name, c.more ? c.more : [](SchemeOptions&) {});
+    toy.scheme.seed = 5;
+    toy.steps = 1000;
+    Numbers before(kGossipWorkers), after(kGossipWorkers);
+    int64_t lost = 0;
+    auto body = [&](World& world) -> Result<Numbers> {
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      if (world.rank() == 2) fill(worker.theta().mutable_view(), 100);  // the others' are 1, 2 and 4
+      for (int64_t k = 0; k < toy.steps; ++k) {
+        SINEW_RETURN_IF_ERROR(worker.step(k));
+        double& place = world.now() < 6 * kSecond ? before[world.rank()] : after[world.rank()];
+        place = to_doubles(worker.theta().view())[0];
+      }
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      if (world.rank() == 2) lost = worker.scheme().counters().lost;
+      return Numbers{};
+    };
+    SimulatedRun run = simulate(kGossipWorkers, body, {.faults = plan("pause rank=2 step=0 for=6s")});
+    for (Rank r = 0; r < kGossipWorkers; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << c.name << ": " << run.nodes[r].status.message();
+      EXPECT_LT(after[r], 10) << c.name << ", rank " << r << ", was " << before[r];
+    }
+    EXPECT_GT(lost, 0) << c.name;
+  }
 }
 
 // Who was waited for up to the deadline once is not waited for again, until it is heard of; then it takes part again.

@@ -242,6 +242,33 @@ TEST(Scheme, WithoutRestartsTheOthersFinish) {
   for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
 }
 
+// A worker that was stopped for so long that its parameters are of no use takes over the center.
+TEST(Scheme, AWorkerThatWasStoppedForLongAdoptsTheCenter) {
+  for (const char* weighting : {"fixed", "dynamic"}) {
+    Toy toy;
+    toy.scheme = {.name = "easgd", .workers = 3, .period = 1, .shard = 5, .deadline = kSecond};
+    toy.scheme.weighting.rule = weighting;
+    toy.size = 12;
+    toy.steps = 700;
+    toy.lr = 0;
+    toy.start_spread = 1;
+    auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() != 2) return toy_run(world, toy);
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      fill(worker.theta().mutable_view(), 100);
+      for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    };
+    SimulatedRun run = simulate(4, body, {.faults = plan("pause rank=2 step=0 for=4s")});
+    for (Rank r = 0; r < 4; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+      for (double v : run.nodes[r].numbers) EXPECT_LT(v, 3) << weighting << ", rank " << r;
+    }
+  }
+}
+
 // The center dies, comes back, is gone for good; so does the worker that has taken it over. The others find the new
 // one.
 TEST(Scheme, SomebodyTakesADeadCentersPlace) {
@@ -350,7 +377,7 @@ TEST(Scheme, NonFiniteDifferencesAreRefused) {
     });
     for (size_t r = 0; r < nodes.size(); ++r) {
       ASSERT_TRUE(nodes[r].finished) << scheme << " rank " << r << ": " << nodes[r].status.message();
-      if (r == 1) continue;
+      if (r == 1 && scheme == std::string("easgd_sync")) continue;  // others adopt the center
       for (double v : nodes[r].numbers) ASSERT_TRUE(std::isfinite(v)) << scheme << " " << order << " rank " << r;
     }
   }

@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""The failure matrix on real processes: each scheme through each fault, against the same run without one.
+
+  scripts/failure_matrix.py                                  # all rows, 3 seeds: about half an hour
+  scripts/failure_matrix.py --schemes easgd,gosgd --rows 1,2 --seeds 1
+
+Rows are numbered as in the dynamic-weighting specification, section 4.2. What a table says, worst of the seeds:
+  exit     the run's exit code; `restarts` and `lost` as its summary has them
+  stall    the longest time without a report of a step from the workers that the fault does not hit, s
+  back     the longest time without one from the worker that it hits, s; less the pause's own length
+  loss     test accuracy without the fault less that with it, mean over the seeds
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
+TRACE = 'seconds,event,rank'
+NEVER = '-'
+
+
+def rows(o):
+    """(row, what happens, plan, the rank that is hit or None, more options, seconds of a pause)"""
+    hit, center, at = 1, o.workers, o.at
+    others = [r for r in range(o.workers) if r != hit]
+    span = f'after={at}s until={at + o.window}s'
+    kills = '\n'.join(f'kill rank={r} at={at}s' for r in range(1, o.workers))
+    return [
+        ('1', 'kill -9 a worker', f'kill rank={hit} at={at}s', hit, [], 0),
+        ('2', f'SIGSTOP for {o.pause} s', f'pause rank={hit} at={at}s for={o.pause}s', hit, [], o.pause),
+        ('2b', f'cut off for {o.window} s', f'partition ranks={hit} {span}', hit, [], 0),
+        ('3', 'suppression 1/3', 'suppress rank=* probability=0.3333', None, [], 0),
+        ('4', 'its messages are lost', f'drop from={hit} {span}', hit, [], 0),
+        ('4b', 'messages to it are lost', f'drop to={hit} {span}', hit, [], 0),
+        ('5', 'duplicates, reordered', 'duplicate probability=0.2\nreorder probability=0.2 by=20ms', None, [], 0),
+        ('6', 'delay U(0, 30 ms)', 'delay by=0s jitter=30ms', None, [], 0),
+        ('7', 'rejoins, twice', f'kill rank={hit} at={at}s\nkill rank={hit} at={at + 3}s', hit, [], 0),
+        ('8', 'the center is killed', f'kill rank={center} at={at}s', None, [], 0),
+        ('8b', 'the same, for good', f'kill rank={center} at={at}s', None, ['--run.restarts', '0'], 0),
+        ('9', 'NaN in a worker', f'corrupt rank={hit} at={at}s value=nan', hit, ['--train.nonfinite', 'skip'], 0),
+        ('9b', 'noise in a worker', f'corrupt rank={hit} at={at}s sigma=1', hit, [], 0),
+        ('10', 'all workers but one', kills, None, ['--run.restarts', '0'], 0),
+        ('11', 'a trace of outages', 'trace file=trace.csv as=kill', None, ['--run.restarts', '20'], 0),
+        ('12', 'a worker 5 times slower', f'slow rank={hit} factor=5', hit, [], 0),
+    ]
+
+
+def write_trace(path, o):
+    lines = ['# ' + TRACE]
+    for i in range(4):
+        t = o.at + 2.5 * i
+        lines += [f'{t},down,{i % o.workers}', f'{t + 1},up,{i % o.workers}']
+    open(path, 'w').write('\n'.join(lines) + '\n')
+
+
+def run(o, folder, scheme, seed, plan, more):
+    """Exit code, summary, and for each rank the times at which it reported."""
+    out = os.path.join(folder, 'run')
+    shutil.rmtree(out, ignore_errors=True)
+    command = [o.program, 'train', '--workers', str(o.workers), '--steps', str(o.steps), '--seed', str(seed), '--out', out,
+               '--data.train_size', '4000', '--model.hidden', '64', '--batch', '16', '--scheme.deadline', '3s',
+               '--run.grace', '60s', '--log.progress', 'none'] + scheme_options(scheme) + more + o.more.split()
+    if plan:
+        path = os.path.join(folder, 'fault.plan')
+        open(path, 'w').write(plan + '\n')
+        command += ['--fault.plan', path]
+    times, metrics, rest = {}, os.path.join(out, 'metrics.jsonl'), ''
+    with open(os.path.join(folder, 'log'), 'w') as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+        begin, file = time.monotonic(), None
+        while True:
+            ended = process.poll() is not None
+            if file is None and os.path.exists(metrics):
+                file = open(metrics)
+            lines = (rest + file.read()).split('\n') if file else ['']
+            rest = lines.pop()
+            for line in lines:
+                record = json.loads(line)
+                if record['measured'] == 'own' and 'loss' in record:
+                    times.setdefault(record['worker'], []).append(time.monotonic() - begin)
+            if ended:
+                break
+            if time.monotonic() - begin > o.limit:
+                process.terminate()
+                process.wait()
+                return 'limit', {}, times
+            time.sleep(0.01)
+    summary = os.path.join(out, 'summary.json')
+    return process.returncode, json.load(open(summary)) if os.path.exists(summary) else {}, times
+
+
+def scheme_options(scheme):
+    presets = os.path.join(ROOT, 'models', 'presets')
+    if os.path.exists(os.path.join(presets, scheme + '.toml')):
+        return ['--preset', scheme]
+    return ['--scheme', scheme]
+
+
+def longest_silence(times, ranks):
+    silences = [later - earlier for r in ranks for earlier, later in zip(times.get(r, []), times.get(r, [])[1:])]
+    return max(silences, default=0)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('--program', default=os.path.join(ROOT, 'build/dev/models/sinew'))
+    p.add_argument('--schemes', default='easgd,deahes,elastic_gossip,gosgd')
+    p.add_argument('--rows', default='', help='such as 1,2,8; default: all')
+    p.add_argument('--seeds', type=int, default=3)
+    p.add_argument('--workers', type=int, default=4)
+    p.add_argument('--steps', type=int, default=6000)
+    p.add_argument('--at', type=float, default=2, help='seconds after the start of the processes')
+    p.add_argument('--pause', type=float, default=6)
+    p.add_argument('--window', type=float, default=3, help='seconds for which links are cut')
+    p.add_argument('--limit', type=float, default=300, help='seconds for a run')
+    p.add_argument('--more', default='', help='further options of sinew train')
+    o = p.parse_args()
+    if not os.access(o.program, os.X_OK):
+        sys.exit(f'no program {o.program}: build the target sinew_program, or name another one')
+    chosen = set(o.rows.split(',')) if o.rows else None
+    folder = tempfile.mkdtemp()
+    write_trace(os.path.join(folder, 'trace.csv'), o)
+    bad = 0
+    print('| scheme | row | what happens | exit | restarts | lost | stall | back | loss |')
+    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- |')
+    try:
+        for scheme in o.schemes.split(','):
+            whole, usual = {}, 0
+            for seed in range(1, o.seeds + 1):
+                code, summary, times = run(o, folder, scheme, seed, '', [])
+                if code != 0:
+                    sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
+                whole[seed] = summary['test_accuracy']
+                usual = max(usual, longest_silence(times, range(o.workers)))
+            print(f'| {scheme} | | none: accuracy {sum(whole.values()) / len(whole):.4f} | 0 | 0 | [] | {usual:.2f} | | |',
+                  flush=True)
+            for row, what, plan, hit, more, pause in rows(o):
+                if chosen and row not in chosen:
+                    continue
+                if row in ('8', '8b') and 'gos' in scheme:
+                    print(f'| {scheme} | {row} | {what} | cannot apply: it has no center | | | | | |', flush=True)
+                    continue
+                codes, restarts, lost, stall, back, losses = set(), 0, set(), 0, 0, []
+                for seed in whole:
+                    code, summary, times = run(o, folder, scheme, seed, plan, more)
+                    codes.add(code)
+                    restarts += summary.get('restarts', 0)
+                    lost.update(summary.get('lost', []))
+                    alive = [r for r in range(o.workers) if r != hit and r not in summary.get('lost', [])]
+                    stall = max(stall, longest_silence(times, alive))
+                    if hit is not None:
+                        back = max(back, longest_silence(times, [hit]) - pause)
+                    losses.append(whole[seed] - summary.get('test_accuracy', 0))
+                bad += codes != {0}
+                print(f'| {scheme} | {row} | {what} | {",".join(map(str, sorted(codes, key=str)))} | {restarts} | {sorted(lost)} '
+                      f'| {stall:.2f} | {f"{back:.2f}" if hit is not None else NEVER} '
+                      f'| {sum(losses) / len(losses):+.4f} |', flush=True)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(1 if bad else 0)
+
+
+main()
