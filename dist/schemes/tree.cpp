@@ -207,6 +207,8 @@ class TreeLeaf final : public Scheme {
     const double distance2 = elastic_difference(alpha_, theta, parent_.view(), difference_.mutable_view());
     if (!std::isfinite(distance2)) {
       ++counters_.missed;
+      // A worker whose own parameters are not finite takes over what came from above.
+      if (all_finite(parent_.view())) copy(parent_.view(), theta);
       return Status::Ok();
     }
     // With alpha == 0 nothing moves; adding zeros would still turn -0 into 0.

@@ -107,23 +107,16 @@ TEST(UcxFaults, DuplicatesReordersPartsCorrupts) {
 
 // By the clock, which the communication thread looks at while this one sleeps.
 SINEW_PROCESS_BODY(timed_pause) {
-  auto world = join(process, "pause rank=0 at=100ms for=400ms\n");
-  Nanos longest = 0;
-  for (Nanos last = world->now(); last < 600 * kMillisecond;) {
-    world->sleep(kMillisecond);
-    longest = std::max(longest, world->now() - last);
-    last = world->now();
-  }
-  process.check(longest >= 350 * kMillisecond, "paused");
+  auto world = join(process, "pause rank=0 at=100ms for=1200ms\n");
+  while (world->now() < 1500 * kMillisecond) world->sleep(kMillisecond);
+  process.check(world->stops() >= 1, "stopped for more than a second");
   world->leave();
   return 0;
 }
 
 TEST(UcxFaults, GoesOnAfterATimedPause) {
-  for (int i = 0; i < 2; ++i) {
-    ProcessGroup group("timed_pause", 1);
-    EXPECT_TRUE(group.wait_all());
-  }
+  ProcessGroup group("timed_pause", 1);
+  EXPECT_TRUE(group.wait_all());
 }
 
 }  // namespace
