@@ -166,8 +166,18 @@ TEST_F(Program, ASignalToASingleProcessIsACancelledRun) {
     }
 }
 
-TEST_F(ProgramWithUcx, AllreduceEndsWhenAWorkerIsKilled) {
-  auto run = start(run_of("allreduce", "run", {"--steps", "1000000"}));
+TEST_F(ProgramWithUcx, AllreduceGoesOnWithoutAKilledWorker) {
+  auto run = start(run_of("allreduce", "run", {"--steps", "3000"}));
+  const int pid = pid_at_step("run", 0, 100, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("lost"), Json({0}));
+  EXPECT_GT(summary("run").at("test_accuracy"), 0.5);
+}
+
+TEST_F(ProgramWithUcx, LeadersInLockstepEndWhenAWorkerIsKilled) {
+  auto run = start(run_of("lsgd", "run", {"--steps", "1000000"}));
   const int pid = pid_at_step("run", 0, 100, *run);
   ASSERT_GT(pid, 0) << run->output();
   kill(pid, SIGKILL);
