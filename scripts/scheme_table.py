@@ -48,11 +48,16 @@ SCHEMES = [
     ("dpsgd", ["--optim", "qgm", "--lr", "0.05", "--scheme.period", "4"], True),
     ("sgp", MOMENTUM + ["--scheme.period", "4"], True),
     ("adpsgd", MOMENTUM + ["--scheme.period", "4"], False),
+    ("lgd", ["--optim", "sgd", "--lr", "0.3"], True),
+    ("lsgd", MOMENTUM, True),
+    ("lsgd", MOMENTUM + ["--scheme.groups", "2"], True),
+    ("lsgd", MOMENTUM + ["--scheme.mode", "async"], False),
+    ("admm", ["--optim", "sgd", "--lr", "0.1", "--scheme.period", "1"], False),
     ("easgd", ["--preset", "eahes", "--optim.hessian_every", "4"], False),
     ("easgd", ["--preset", "deahes", "--optim.hessian_every", "4"], False),
 ]
 # Settings that are words of a name in the table.
-LABELS = ("--scheme.order", "--scheme.mode", "--scheme.direction", "--scheme.topology", "--scheme.wire", "--preset")
+LABELS = ("--scheme.order", "--scheme.mode", "--scheme.groups", "--scheme.direction", "--scheme.topology", "--scheme.wire", "--preset")
 
 
 def label(name, settings):
