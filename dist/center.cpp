@@ -99,6 +99,13 @@ bool CenterServer::seeded() const {
   return std::none_of(unseeded_.begin(), unseeded_.end(), [](char unseeded) { return unseeded; });
 }
 
+bool CenterServer::has_enough() const {
+  int count = 0;
+  for (Rank r = 0; r < workers_ && required_ > 0; ++r)
+    count += lives_[r] > 0 || (r != world_.rank() && world_.peer(r) == PeerState::left);
+  return count >= required_;
+}
+
 bool CenterServer::has_result() {
   bool has = false;
   world_.publish([&] { has = seeded(); });
@@ -198,6 +205,7 @@ double CenterServer::median_of_others(Rank rank) const {
 void CenterServer::on_fetch(const Message& m) {
   Book* b = book(m, m.head.arg[1], m.head.arg[0]);
   if (!b) return reply(m, Tag::center_part, {-1}, {});
+  if (!has_enough()) return reply(m, Tag::center_part, {-2}, {});
   if (!seeded()) return;
   const std::vector<uint64_t> mask = masks(*b);
   const int64_t others = std::bit_cast<int64_t>(median_of_others(m.head.source));

@@ -27,7 +27,8 @@
 //   center_seed   one way  shard, life; body: as last seen, or empty: as at the start
 //   center_fetch  request  lowest unconfirmed exchange, life, Wanted       -> center_part shard, version, mask,
 //                                                                             median score of the others; body.
-//                                                                             shard -1: join first
+//                                                                             shard -1: join first;
+//                                                                             -2: too few have joined
 //   center_add    one way  shard, exchange, life, lowest unconfirmed; body: d. A d that is not finite counts as applied
 //                          but moves nothing
 //   center_score  one way  life, score of dynamic weighting (the bits of a double, as the median above)
@@ -164,6 +165,9 @@ class CenterServer final : public CenterNode {
   Status start(ConstVecView initial) override;
   Result<bool> serve(Nanos slice) override;
   void snapshot(VecView out) override;
+  // Before start(): nobody is answered before so many workers have joined, or left. A worker that takes a center over
+  // knows so that no other side has one.
+  void require(int workers) { required_ = workers; }
   int64_t version() override;
   int64_t refused() override;
   bool has_result() override;
@@ -187,6 +191,7 @@ class CenterServer final : public CenterNode {
   void on_score(const Message& m);
   void on_seed(const Message& m);
   bool seeded() const;
+  bool has_enough() const;
   double median_of_others(Rank rank) const;
   Payload part(int shard, Wanted wanted);
   Payload rounded(int shard);
@@ -202,6 +207,7 @@ class CenterServer final : public CenterNode {
   const CenterRule rule_;
   const Packing packing_;
   bool listening_ = false;
+  int required_ = 0;
   std::vector<Payload> center_;
   std::vector<Payload> look_ahead_;        // c + momentum v, made when it is asked for
   std::vector<Vec> velocity_;              // v

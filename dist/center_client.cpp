@@ -139,10 +139,8 @@ Result<bool> CenterClient::pull_once(const Use& use, Wanted wanted) {
     if (silence) continue;
     r.message = unpacked(r.message, dtype_);
     const int64_t s = r.message.head.arg[0];
-    if (s == -1) {
-      forget();
-      return false;
-    }
+    if (s == -1) forget();
+    if (s == -1 || s == -2) return false;
     if (s < 0 || s >= shards_.count() ||
         r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
       return make_status(StatusCode::invalid_argument, "the center (rank ", center_, ") sent shard ", s, " of ",

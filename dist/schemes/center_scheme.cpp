@@ -57,17 +57,22 @@ Status CenterScheme::take_over(ConstVecView theta) {
   }
   server_ = std::make_unique<CenterServer>(world_, options_.workers, shards_, dtype_, fingerprint_,
                                            center_rule(options_, shards_.size), packing_);
+  server_->require((options_.workers + 1) / 2 + 1);
   note(detail::concat("the center is gone: this worker, rank ", world_.rank(), ", takes it over, as it last saw it"));
   return server_->start(center.view());
 }
 
 Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
+  if (complete.ok() && *complete) patience_.reset();
+  if (complete.ok() && patience_ && patience_->left() == 0)
+    return make_status(StatusCode::peer_lost, "the center is gone, and less than a majority of the workers is here");
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
   const Rank center = seat();
   if (center == client_.center()) return false;  // it is dead, and may come back
   if (!is_majority()) return complete;
   note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
   client_.move_to(center);
+  patience_.emplace(world_, 4 * options_.deadline);
   if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
   return false;
 }
@@ -90,12 +95,14 @@ Status CenterScheme::start(VecView theta) {
   };
   const Deadline deadline(world_, options_.deadline);
   Status adopted;
+  bool waits = false;
   do {
     if (const Rank center = seat(); center != client_.center()) client_.move_to(center);
     if (client_.center() == world_.rank() && is_majority()) SINEW_RETURN_IF_ERROR(take_over(theta));
     adopted = adopt();
-    if (adopted.code() == StatusCode::peer_lost) world_.sleep(kLook);  // the center may be on its way back
-  } while (adopted.code() == StatusCode::peer_lost && deadline.left() > 0);
+    waits = adopted.code() == StatusCode::peer_lost || adopted.code() == StatusCode::timeout;
+    if (waits) world_.sleep(kLook);  // the center may be on its way back, or others on theirs to this one
+  } while (waits && deadline.left() > 0);
   if (server_ && adopted.code() == StatusCode::timeout) {
     // Nobody is there that has seen a center: training begins anew.
     client_.on_seed([](int) { return Payload(); });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -70,6 +71,7 @@ class CenterScheme : public Scheme {
   }
 
   Vec staging_;
+  std::optional<Deadline> patience_;      // with a new center, until it answers
   std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
   Vec unsent_;  // of quantize()
 };
