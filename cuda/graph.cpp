@@ -37,7 +37,12 @@ const MixedKey* recorded_key(const RngKey& key) {
 void graph_begin() {
   auto graph = std::make_unique<StepGraph>();
   graph->places = static_cast<MixedKey*>(memory_allocate(kMaxRecordedKeys * sizeof(MixedKey), stream()));
-  record_begin(stream());
+  try {
+    record_begin(stream());
+  } catch (const Error&) {
+    memory_free(graph->places, stream());
+    throw;
+  }
   recorded = std::move(graph);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <thread>
 
+#include "core/bfloat16.h"
 #include "cuda/launch.h"
 #include "tests/cuda/support.h"
 
@@ -406,6 +407,51 @@ TEST_F(CudaEmulator, WrongAsynchronousCopies) {
   const std::string odd = error_of([&] { run(copy_to_odd_address, {1}, {1}, 0, x.data()); });
   EXPECT_CONTAINS(odd, "not aligned to 16 bytes");
   const std::string global = error_of([&] { run(copy_to_global, {1}, {1}, 0, x.data()); });
+  EXPECT_CONTAINS(global, "not shared");
+}
+
+// One product of ones (64 x 16 by 16 x 64), and what comes of it: every element is 16. kWait: before it is read;
+// kSpoil: the operand is written over before that.
+template <bool kWait, bool kSpoil>
+__global__ void product_of_ones(float* y) {
+  SINEW_DYNAMIC_SHARED(bfloat16, ones);  // rows of 128 bytes: both operands
+  for (int i = int(threadIdx.x); i < 4096; i += 128) ones[i] = bfloat16(1.0f);
+  proxy_fence();
+  block_sync();
+  float d[32] = {};
+  wgmma_fence();
+  wgmma<64, false, true>(d, matrix_descriptor(ones, 16, 1024), matrix_descriptor(ones, 8192, 1024));
+  wgmma_commit();
+  if (kSpoil)
+    for (int i = int(threadIdx.x); i < 4096; i += 128) ones[i] = bfloat16(2.0f);
+  if (kWait) wgmma_wait<0>();
+  for (int i = 0; i < 32; ++i) y[threadIdx.x * 32 + i] = d[i];
+  wgmma_wait<0>();
+}
+__global__ void product_nobody_waits_for() {
+  SINEW_DYNAMIC_SHARED(bfloat16, ones);
+  float d[32] = {};
+  wgmma<64, false, false>(d, matrix_descriptor(ones, 16, 1024), matrix_descriptor(ones, 16, 1024));
+  wgmma_commit();
+}
+__global__ void product_of_other_memory(const float* x) { matrix_descriptor(x, 16, 1024); }
+
+TEST_F(CudaEmulator, ProductsOfWarpgroups) {
+  const DeviceArray<float> y(128 * 32);
+  const std::vector<float> right(128 * 32, 16.0f);
+  in_all_orders([&] {
+    run(product_of_ones<true, false>, {1}, {128}, 8192, y.data());
+    EXPECT_EQ(y.read(), right);
+  });
+  emulate::options().lazy_copies = true;
+  run(product_of_ones<false, false>, {1}, {128}, 8192, y.data());
+  EXPECT_NE(y.read(), right) << "a result that nobody waited for";
+  run(product_of_ones<true, true>, {1}, {128}, 8192, y.data());
+  EXPECT_NE(y.read(), right) << "an operand that was written over";
+  const std::string waiting = error_of([&] { run(product_nobody_waits_for, {1}, {128}, 8192); });
+  emulate::options() = {};
+  EXPECT_CONTAINS(waiting, "ends before a wgmma");
+  const std::string global = error_of([&] { run(product_of_other_memory, {1}, {1}, 0, y.data()); });
   EXPECT_CONTAINS(global, "not shared");
 }
 
