@@ -30,7 +30,7 @@ std::vector<std::byte> values_of(const Buffer& b, uint32_t stream) {
   const int64_t period = std::min<int64_t>(b.n, 1 << 20);
   std::vector<std::byte> bytes(static_cast<size_t>(period) * size_of(b.dtype));
   const RngKey key{11, static_cast<uint32_t>(RngPurpose::test), stream, 0};
-  SINEW_DISPATCH_ALL(b.dtype, "values_of", {
+  SINEW_DISPATCH_ALL_AND_BF16(b.dtype, "values_of", {
     T* p = reinterpret_cast<T*>(bytes.data());
     for (int64_t i = 0; i < period; ++i)
       p[i] = static_cast<T>(b.low + (b.high - b.low) * uniform01(philox_u64(key, static_cast<uint64_t>(i))));
@@ -38,7 +38,8 @@ std::vector<std::byte> values_of(const Buffer& b, uint32_t stream) {
   return bytes;
 }
 
-// The arrays of a case on a device, those of f32 in the given type. Long arrays repeat their first 2^20 values.
+// The arrays of a case on a device, those of f32 in the given type, and with f64 those of bf16 too. Long arrays repeat
+// their first 2^20 values.
 class Arrays {
  public:
   Arrays(const Case& c, Device device, DType dtype = DType::f32) : case_(c), device_(device) {
@@ -51,7 +52,8 @@ class Arrays {
       void* data = storages_.back()->data();
       pointers_.data.push_back(data);
       std::vector<std::byte> first = values_of(c.buffers[i], stream++);
-      if (type(i) != c.buffers[i].dtype) first = widened(first);
+      if (type(i) != c.buffers[i].dtype)
+        first = c.buffers[i].dtype == DType::bf16 ? widened<bfloat16>(first) : widened<float>(first);
       size_t filled = first.size();
       t.upload(data, first.data(), filled);
       for (; filled < bytes; filled += std::min(filled, bytes - filled))
@@ -66,12 +68,15 @@ class Arrays {
  private:
   DType type(size_t i) const {
     const DType own = case_.buffers[i].dtype;
-    return own == DType::f32 ? pointers_.dtype : own;
+    return own == DType::f32 || (own == DType::bf16 && pointers_.dtype == DType::f64) ? pointers_.dtype : own;
   }
-  static std::vector<std::byte> widened(const std::vector<std::byte>& floats) {
-    std::vector<std::byte> doubles(2 * floats.size());
-    const float* from = reinterpret_cast<const float*>(floats.data());
-    std::copy(from, from + floats.size() / sizeof(float), reinterpret_cast<double*>(doubles.data()));
+  template <class T>
+  static std::vector<std::byte> widened(const std::vector<std::byte>& narrow) {
+    const size_t n = narrow.size() / sizeof(T);
+    std::vector<std::byte> doubles(n * sizeof(double));
+    const T* from = reinterpret_cast<const T*>(narrow.data());
+    std::transform(from, from + n, reinterpret_cast<double*>(doubles.data()),
+                   [](T x) { return static_cast<double>(static_cast<float>(x)); });
     return doubles;
   }
   const Case& case_;
@@ -90,7 +95,8 @@ std::string difference(const Case& c) {
     const std::vector<double> want = reference.read(i), got = there.read(i);
     double largest = 1e-3;
     for (double w : want) largest = std::max(largest, std::abs(w));
-    const double allowed = is_float(c.buffers[i].dtype) ? 2e-5 * largest : 0;
+    const DType type = c.buffers[i].dtype;
+    const double allowed = (type == DType::bf16 ? 1.0 / 256 + 2e-5 : is_float(type) ? 2e-5 : 0) * largest;
     for (size_t k = 0; k < want.size(); ++k)
       if (!(std::abs(got[k] - want[k]) <= allowed))
         return detail::concat("array ", i, " at ", k, " is ", got[k], ", in f64 ", want[k]);

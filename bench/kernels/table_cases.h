@@ -20,10 +20,11 @@ struct Buffer {
   double low = -1, high = 1;
   bool written = false;
 };
-// The arrays of a call, those of f32 in `dtype`: f64 for the reference.
+// The arrays of a call, those of f32 in `dtype`: f64 for the reference, where bf16 is f64 too.
 struct Pointers {
   std::vector<void*> data;
   DType dtype = DType::f32;
+  DType bf16() const { return dtype == DType::f64 ? DType::f64 : DType::bf16; }
   void* operator[](size_t i) const { return data[i]; }
 };
 
@@ -49,6 +50,7 @@ class CaseList {
     random();
     vectors();
     optimizers();
+    bf16();
   }
   std::vector<Case> take() { return std::move(cases_); }
 
@@ -109,6 +111,32 @@ class CaseList {
     add("strided_copy", "slice", {in(2 * rows * columns), out(rows * columns)}, 2,
         [=](const KernelTable& t, const Pointers& p) {
           t.strided_copy({p.dtype, 2, {rows, columns}, {2 * columns, 1}, {columns, 1}, p[0], p[1]});
+        });
+  }
+
+  // What a training step in bf16 spends its time in beside products; arrays are half as long in bytes.
+  void bf16() {
+    const int64_t n = n_, c = 64, rows = std::max<int64_t>(2, n / c);
+    const Buffer x = in(n, -1, 1, DType::bf16), y = out(n, DType::bf16);
+    add("cast", "f32_to_bf16", {in(n), y}, 1.5, [=](const KernelTable& t, const Pointers& p) {
+      t.cast({p.dtype, p.bf16(), n, p[0], p[1]});
+    });
+    add("unary", "relu_bf16", {x, y}, 1, [=](const KernelTable& t, const Pointers& p) {
+      t.unary({UnaryOp::relu, p.bf16(), n, p[0], p[1], 0, 0});
+    });
+    add("binary", "add_bf16", {x, x, y}, 1.5, [=](const KernelTable& t, const Pointers& p) {
+      t.binary({BinaryOp::add, p.bf16(), 1, {n}, {1}, {1}, p[0], p[1], p[2]});
+    });
+    const Buffer data = in(rows * c, -1, 1, DType::bf16), result = out(rows * c, DType::bf16);
+    const Buffer v = in(c), std = in(c, 0.5, 2);
+    add("batch_norm", "relu_64_bf16", {data, std, v, result, out(c), out(c), out(c)}, 1.5,
+        [=](const KernelTable& t, const Pointers& p) {
+          t.batch_norm({p.bf16(), true, rows, c, 1e-5, p[0], p[1], p[2], nullptr, p[3], p[4], p[5], p[6]});
+        });
+    add("batch_norm_grad", "relu_64_bf16", {data, data, std, v, v, std, result, out(c), out(c)}, 2.5,
+        [=](const KernelTable& t, const Pointers& p) {
+          t.batch_norm_grad(
+              {p.bf16(), true, rows, c, p[0], p[1], nullptr, p[2], p[3], p[4], p[5], p[6], p[7], p[8], nullptr});
         });
   }
 
