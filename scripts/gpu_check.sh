@@ -17,7 +17,7 @@
 #
 # Parts, and how long each may take (seconds):
 parts=(info build tests bench train torch sanitizer)
-declare -A limit=([info]=20 [build]=420 [tests]=100 [bench]=150 [train]=100 [torch]=170 [sanitizer]=70 [ptxas]=300)
+declare -A limit=([info]=20 [build]=420 [tests]=100 [bench]=180 [train]=100 [torch]=170 [sanitizer]=70 [ptxas]=300)
 # `ptxas` (registers and spills of every kernel; needs nvcc, no GPU) runs when it is named. All parts together end within
 # $GPU_CHECK_SECONDS (default 530); what does not fit any more is reported as not run.
 set -uo pipefail
