@@ -71,7 +71,7 @@ Status CenterServer::start(ConstVecView initial) {
 Result<bool> CenterServer::serve(Nanos slice) {
   return wait_for_workers(world_, workers_, slice, [this](Rank r) {
     bool left = r == world_.rank();  // a worker that took the center over, and is done itself
-    world_.publish([&] { left = left || left_[r]; });
+    world_.publish([&] { left = left || left_[r] || (only_members_ && lives_[r] == 0); });
     return left;
   });
 }

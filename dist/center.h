@@ -168,6 +168,8 @@ class CenterServer final : public CenterNode {
   // Before start(): nobody is answered before so many workers have joined, or left. A worker that takes a center over
   // knows so that no other side has one.
   void require(int workers) { required_ = workers; }
+  // From now on serve() waits for nobody who has not joined: who never spoke to this node is not known to be gone.
+  void expect_only_members() { only_members_ = true; }
   int64_t version() override;
   int64_t refused() override;
   bool has_result() override;
@@ -208,6 +210,7 @@ class CenterServer final : public CenterNode {
   const Packing packing_;
   bool listening_ = false;
   int required_ = 0;
+  bool only_members_ = false;  // the training side's
   std::vector<Payload> center_;
   std::vector<Payload> look_ahead_;        // c + momentum v, made when it is asked for
   std::vector<Vec> velocity_;              // v

@@ -11,6 +11,8 @@ namespace {
 
 // How often a worker that waits for a center looks whether it is back.
 constexpr Nanos kLook = 100 * kMillisecond;
+// Deadlines that a new center has until it answers, and after which nobody new is waited for.
+constexpr int kPatience = 4;
 
 }  // namespace
 
@@ -72,7 +74,7 @@ Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
   if (!is_majority()) return complete;
   note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
   client_.move_to(center);
-  patience_.emplace(world_, 4 * options_.deadline);
+  patience_.emplace(world_, kPatience * options_.deadline);
   if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
   return false;
 }
@@ -141,8 +143,21 @@ Status CenterScheme::finish(VecView theta) {
     if (all) distance2 += squared_distance(part(theta, s), on_device(known_[s]));
   }
   if (all) counters_.distance = std::sqrt(distance2);
+  // After a change of center, a word from the new one: only with a majority it answers.
+  while (patience_) {
+    const Result<bool> seen = go_on(client_.pull([&](int s, const Payload& c) { known_[s] = c; }), theta);
+    if (!seen.ok()) return seen.status();
+    if (patience_) world_.sleep(kLook);
+  }
   const Status left = client_.leave();
-  if (server_) SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
+  if (server_) {
+    const Result<bool> done = server_->serve(kPatience * options_.deadline);
+    if (!done.ok()) return done.status();
+    if (!*done) {
+      server_->expect_only_members();
+      SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
+    }
+  }
   // With the center, only what it had not confirmed is lost.
   return left.code() == StatusCode::peer_lost ? Status::Ok() : left;
 }
