@@ -73,7 +73,7 @@ class CenterScheme : public Scheme {
   Vec staging_;
   std::optional<Deadline> patience_;      // with a new center, until it answers
   std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
-  Vec unsent_;  // of quantize()
+  Vec unsent_;                            // of quantize()
 };
 
 // The rule of the center node that the scheme works with.

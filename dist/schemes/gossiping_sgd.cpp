@@ -54,8 +54,7 @@ class GossipingSgd final : public GossipScheme {
     const Payload sent = silent || targets.empty() ? Payload() : rounded_copy(theta);
     if (!push_ && !sync_) return silent ? skip(picked) : pull(picked);
     for (Rank r : targets)
-      if (sync_ ? takes_part(r, group_step_) : reachable(r))
-        exchange_.ask(r, group_step_, 0, sent);
+      if (sync_ ? takes_part(r, group_step_) : reachable(r)) exchange_.ask(r, group_step_, 0, sent);
     if (silent) return skip(std::exchange(sources_, {}));
     return Status::Ok();
   }
