@@ -49,7 +49,12 @@ void graph_begin() {
 void* graph_end(bool keep) {
   SINEW_CHECK(recorded != nullptr, "cuda", "this thread records no graph");
   std::unique_ptr<StepGraph> graph = std::move(recorded);
-  graph->work = record_end(stream(), keep);
+  try {
+    graph->work = record_end(stream(), keep);
+  } catch (const Error&) {
+    memory_free(graph->places, stream());
+    throw;
+  }
   if (!keep) {
     memory_free(graph->places, stream());
     return nullptr;

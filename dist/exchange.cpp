@@ -60,7 +60,7 @@ void Exchange::forget(Book& book) {
 }
 
 void Exchange::on_request(const Message& m) {
-  if (m.head.source >= workers_) return;
+  if (m.head.source < 0 || m.head.source >= workers_) return;
   silent_[static_cast<size_t>(m.head.source)] = 0;
   Book& book = books_[m.head.source];
   if (m.head.incarnation < book.incarnation) return;

@@ -38,7 +38,7 @@ void Membership::write(const Value& value, std::vector<int64_t>& numbers) {
   numbers.insert(numbers.end(), value.completed.begin(), value.completed.end());
 }
 
-bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& value) {
+bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& value) const {
   if (at >= numbers.size() || numbers[at] < 0) return false;
   const auto count = static_cast<size_t>(numbers[at]);
   if ((numbers.size() - at - 1) / 2 < count) return false;
@@ -46,7 +46,8 @@ bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& val
   const auto middle = begin + static_cast<std::ptrdiff_t>(count);
   value.members.assign(begin, middle);
   value.completed.assign(middle, middle + static_cast<std::ptrdiff_t>(count));
-  return true;
+  return std::all_of(value.members.begin(), value.members.end(),
+                     [&](Rank r) { return std::find(members_.begin(), members_.end(), r) != members_.end(); });
 }
 
 void Membership::send(Rank to, int64_t kind, int64_t epoch, int64_t ballot, const std::vector<int64_t>& numbers) {
@@ -106,6 +107,10 @@ class Membership::Reform {
         if (finishing_) return Formed{.over = true};
         return left_behind();
       }
+      // Who has left has finished, and with it everybody has given what was due.
+      if (finishing_ && std::any_of(members_.begin(), members_.end(),
+                                    [&](Rank r) { return r != me_ && world_.peer(r) == PeerState::left; }))
+        return Formed{.over = true};
       if (whole_.left() == 0 || !may_return())
         return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
                            members_.size(), " workers; it ends, and the others go on if they are more");
@@ -163,7 +168,7 @@ class Membership::Reform {
         stop_proposing(ballot);
         promised_ = ballot;
         if (message.head.arg[0] == kPropose) {
-          if (!read(numbers, 0, own_.accepted)) return;
+          if (!m_.read(numbers, 0, own_.accepted)) return;
           own_.accepted_ballot = ballot;
           return send(from, kAccept, ballot);
         }
@@ -174,7 +179,7 @@ class Membership::Reform {
       case kPromise: {
         if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 3) return;
         Promise promise{numbers[0], numbers[1], {}};
-        if (read(numbers, 2, promise.accepted)) promises_[from] = promise;
+        if (m_.read(numbers, 2, promise.accepted)) promises_[from] = promise;
         return;
       }
       case kAccept:
@@ -185,7 +190,7 @@ class Membership::Reform {
         return;
       case kDecided: {
         Value value;
-        if (read(numbers, 0, value)) decided_ = value;
+        if (m_.read(numbers, 0, value)) decided_ = value;
         return;
       }
       case kDone:

@@ -57,7 +57,7 @@ class Membership {
   void take(Message message);
   void send(Rank to, int64_t kind, int64_t epoch, int64_t ballot, const std::vector<int64_t>& numbers = {});
   static void write(const Value& value, std::vector<int64_t>& numbers);
-  static bool read(const std::vector<int64_t>& numbers, size_t at, Value& value);
+  bool read(const std::vector<int64_t>& numbers, size_t at, Value& value) const;
 
   World& world_;
   const Nanos deadline_;

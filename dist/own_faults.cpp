@@ -55,7 +55,7 @@ Nanos OwnFaults::next_timed() const {
   return next;
 }
 
-void corrupt(const Fault& fault, Rank rank, int64_t step, VecView theta) {
+void corrupt(const Fault& fault, uint64_t seed, Rank rank, int64_t step, VecView theta) {
   if (theta.size == 0) return;
   if (fault.sigma == 0) return fill(theta, fault.value);
   Vec noise = Vec::empty(theta.size, theta.dtype, theta.device);
@@ -63,7 +63,7 @@ void corrupt(const Fault& fault, Rank rank, int64_t step, VecView theta) {
       .random({RandomDist::normal,
                theta.dtype,
                theta.size,
-               {uint64_t(1), uint32_t(RngPurpose::fault), uint32_t(rank), static_cast<uint64_t>(step)},
+               {seed, uint32_t(RngPurpose::fault), uint32_t(rank), static_cast<uint64_t>(step)},
                noise.mutable_view().data,
                0,
                fault.sigma});

@@ -37,6 +37,6 @@ class OwnFaults {
 };
 
 // Writes what the fault says into the parameters.
-void corrupt(const Fault& fault, Rank rank, int64_t step, VecView theta);
+void corrupt(const Fault& fault, uint64_t seed, Rank rank, int64_t step, VecView theta);
 
 }  // namespace sinew::dist

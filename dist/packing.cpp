@@ -68,8 +68,11 @@ void round_all(Packing packing, T* v, T* residual, int64_t size) {
     }
     T* rest = residual + at;
     for (int64_t i = 0; i < n; ++i) wanted[i] = v[i] + rest[i];
-    std::copy(wanted, wanted + n, v);
-    round_block(packing, v, n);
+    T rounded[kBlock];
+    std::copy(wanted, wanted + n, rounded);
+    round_block(packing, rounded, n);
+    if (!range_of(wanted, n).finite || !range_of(rounded, n).finite) continue;  // beyond the largest number
+    std::copy(rounded, rounded + n, v);
     for (int64_t i = 0; i < n; ++i) rest[i] = wanted[i] - v[i];
   }
 }

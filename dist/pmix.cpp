@@ -7,6 +7,7 @@
 #include <dlfcn.h>
 #include <pmix.h>
 
+#include <charconv>
 #include <cstring>
 #include <string>
 
@@ -17,7 +18,7 @@ namespace sinew::dist {
 namespace {
 
 constexpr char kMeetingKey[] = "sinew.meeting";
-constexpr int kFenceSeconds = 60;
+constexpr int kTimeoutSeconds = 60;
 
 // The library, opened when a launcher asks for it: other runs need none.
 struct Library {
@@ -66,11 +67,11 @@ class Connection {
 
   // A number that the launcher tells of the job, or of this rank.
   Result<int> number(const char* key, bool of_job) {
-    Result<std::string> text = get(key, of_job ? PMIX_RANK_WILDCARD : self_.rank, false);
+    Result<std::string> text = get(key, of_job ? PMIX_RANK_WILDCARD : self_.rank);
     if (!text.ok()) return text.status();
     return std::atoi(text->c_str());
   }
-  Result<std::string> meeting() { return get(kMeetingKey, 0, true); }
+  Result<std::string> meeting() { return get(kMeetingKey, 0); }
 
   Status publish(std::string meeting) {
     pmix_value_t value;
@@ -88,14 +89,18 @@ class Connection {
     std::memset(info, 0, sizeof info);
     std::strncpy(info[0].key, PMIX_COLLECT_DATA, PMIX_MAX_KEYLEN);
     info[0].value.type = PMIX_BOOL, info[0].value.data.flag = true;
-    std::strncpy(info[1].key, PMIX_TIMEOUT, PMIX_MAX_KEYLEN);
-    info[1].value.type = PMIX_INT, info[1].value.data.integer = kFenceSeconds;
+    limit(info[1]);
     const pmix_proc_t all = process(PMIX_RANK_WILDCARD);
     if (pmix_status_t rc = library_.fence(&all, 1, info, 2); rc != PMIX_SUCCESS) return failed("PMIx_Fence", rc);
     return Status::Ok();
   }
 
  private:
+  static void limit(pmix_info_t& info) {
+    std::memset(&info, 0, sizeof info);
+    std::strncpy(info.key, PMIX_TIMEOUT, PMIX_MAX_KEYLEN);
+    info.value.type = PMIX_INT, info.value.data.integer = kTimeoutSeconds;
+  }
   pmix_proc_t process(pmix_rank_t rank) const {
     pmix_proc_t p = self_;
     p.rank = rank;
@@ -105,10 +110,12 @@ class Connection {
     return make_status(StatusCode::unavailable, what, " failed: ", library_.error(rc),
                        "; start sinew with mpirun, with srun --mpi=pmix, or with --workers N on its own");
   }
-  Result<std::string> get(const char* key, pmix_rank_t rank, bool wait) {
+  Result<std::string> get(const char* key, pmix_rank_t rank) {
     pmix_value_t* value = nullptr;
     const pmix_proc_t whose = process(rank);
-    if (pmix_status_t rc = library_.get(&whose, key, nullptr, 0, &value); rc != PMIX_SUCCESS) return failed(key, rc);
+    pmix_info_t info;
+    limit(info);
+    if (pmix_status_t rc = library_.get(&whose, key, &info, 1, &value); rc != PMIX_SUCCESS) return failed(key, rc);
     std::string text;
     switch (value->type) {
       case PMIX_STRING:
@@ -169,11 +176,17 @@ Result<std::optional<JobEnvironment>> read_pmix_environment() {
   if (job.world_size == 1) return std::optional<JobEnvironment>();
   Status status;
   if (job.rank == 0) {
-    if (const char* port = std::getenv("MASTER_PORT")) job.master_port = std::atoi(port);
-    Result<std::string> meeting = choose_meeting(local_size == job.world_size, job.master_port);
+    if (const char* port = std::getenv("MASTER_PORT")) {
+      const std::string text(port);
+      const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), job.master_port);
+      if (error != std::errc() || end != text.data() + text.size() || job.master_port < 0 || job.master_port > 65535)
+        status = make_status(StatusCode::invalid_argument, "environment variable MASTER_PORT='", text,
+                             "' must be a number from 0 to 65535; 0 takes any free one");
+    }
+    Result<std::string> meeting = status.ok() ? choose_meeting(local_size == job.world_size, job.master_port) : status;
     // The others wait at the fence: they are told, too.
-    status = pmix.publish(meeting.ok() ? *meeting : "-");
-    if (!meeting.ok()) status = meeting.status();
+    const Status published = pmix.publish(meeting.ok() ? *meeting : "-");
+    status = meeting.ok() ? published : meeting.status();
   }
   if (Status met = pmix.fence(); status.ok()) status = met;
   SINEW_RETURN_IF_ERROR(status);

@@ -45,16 +45,22 @@ StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, cons
   const KernelTable& table = kernels(batch.inputs.device());
   copy(batch.inputs.view(), batch_.inputs.output_view());
   copy(batch.labels.view(), batch_.labels.output_view());
-  table.graph_begin();
+  bool recording = false;
   try {
+    table.graph_begin();
+    recording = true;
     results_ = pass(batch_);
+    recording = false;
+    graph_ = table.graph_end(true);
   } catch (const Error&) {
-    table.graph_end(false);
+    if (recording) table.graph_end(false);
     reset();
     impossible_ = true;
     return pass(batch);  // an error that has nothing to do with recording comes again
+  } catch (...) {
+    if (recording) table.graph_end(false);
+    throw;
   }
-  graph_ = table.graph_end(true);
   step_ = step;
   table.graph_launch(graph_, 0);
   ++replays_;

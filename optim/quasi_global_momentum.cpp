@@ -25,6 +25,13 @@ class QuasiGlobalMomentum : public StatefulTransform {
     axpby(momentum_, vector(0), 1, u, u);
   }
 
+  // Parameters that were replaced are no movement, and what is not finite would stay in the average.
+  void on_external_write(double strength) override {
+    if (strength < 1) return;
+    fill(vector(0), 0);
+    last_lr_ = 0;
+  }
+
   void save(State& state) const override {
     StatefulTransform::save(state);
     state.numbers[name() + ".last_lr"] = last_lr_;

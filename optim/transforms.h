@@ -41,7 +41,8 @@ TransformPtr look_ahead_momentum(double momentum);
 
 // u = u + momentum m, where m follows the movement that the workers make together: after each step, and whatever mixed
 // theta with others', m = momentum m + (1 - momentum) (theta_before - theta_now) / lr. Lin, Karimireddy, Stich and
-// Jaggi, ICML 2021 (arXiv:2102.04761), QG-DSGDm without Nesterov's form. A worker alone has a damped heavy ball.
+// Jaggi, ICML 2021 (arXiv:2102.04761), QG-DSGDm without Nesterov's form. A worker alone has a damped heavy ball. When
+// theta is replaced (moved by its own length or more) m begins at 0 again.
 TransformPtr quasi_global_momentum(double momentum);
 
 // m = beta1 m + (1 - beta1) u; v = beta2 v + (1 - beta2) u^2;

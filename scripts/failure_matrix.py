@@ -94,7 +94,14 @@ def run(o, folder, scheme, seed, plan, more):
     return process.returncode, json.load(open(summary)) if os.path.exists(summary) else {}, times
 
 
+# What is not a preset and not in its default mode.
+SETTINGS = {'lsgd': ['--scheme', 'lsgd', '--scheme.mode', 'async'],
+            'elastic_gossip': ['--scheme', 'elastic_gossip', '--scheme.mode', 'async']}
+
+
 def scheme_options(scheme):
+    if scheme in SETTINGS:
+        return SETTINGS[scheme]
     presets = os.path.join(ROOT, 'models', 'presets')
     if os.path.exists(os.path.join(presets, scheme + '.toml')):
         return ['--preset', scheme]
@@ -109,7 +116,7 @@ def longest_silence(times, ranks):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--program', default=os.path.join(ROOT, 'build/dev/models/sinew'))
-    p.add_argument('--schemes', default='easgd,deahes,elastic_gossip,gosgd')
+    p.add_argument('--schemes', default='easgd,deahes,lsgd,elastic_gossip,gosgd')
     p.add_argument('--rows', default='', help='such as 1,2,8; default: all')
     p.add_argument('--seeds', type=int, default=3)
     p.add_argument('--workers', type=int, default=4)
@@ -142,7 +149,7 @@ def main():
             for row, what, plan, hit, more, pause in rows(o):
                 if chosen and row not in chosen:
                     continue
-                if row in ('8', '8b') and 'gos' in scheme:
+                if row in ('8', '8b') and ('gos' in scheme or scheme == 'lsgd'):
                     print(f'| {scheme} | {row} | {what} | cannot apply: it has no center | | | | | |', flush=True)
                     continue
                 codes, restarts, lost, stall, back, losses = set(), 0, set(), 0, 0, []

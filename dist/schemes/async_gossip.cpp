@@ -184,11 +184,13 @@ class AsyncGossip final : public GossipScheme {
     if (weighting_.fixed()) return {alpha, alpha};
     const int64_t round = round_at(Exchange::round_of(request));
     const auto last = distances_.find(request.head.source);
-    const double jump = last == distances_.end() || !(last->second > 0) ? std::numeric_limits<double>::quiet_NaN()
-                                                                        : std::log(distance / last->second);
+    const double jump = last == distances_.end() || !(last->second > 0 && distance > 0)
+                            ? std::numeric_limits<double>::quiet_NaN()
+                            : std::log(distance / last->second);
     Weights own = score(request.head.source, round, distance);
-    const double theirs =
-        std::max(Exchange::value_of(request), weighting_.suspicion_of_partner(round, jump, own.score));
+    const double said = Exchange::value_of(request);
+    const double theirs = std::max(said >= 0 && said <= 1 ? said : 1.0,  // else it is no suspicion at all
+                                   weighting_.suspicion_of_partner(round, jump, own.score));
     const PairWeights w = pair_weights(alpha, theirs, own.suspicion);
     if (w.mine == alpha && w.theirs == alpha) return w;
     own.worker = w.theirs, own.center = w.mine;

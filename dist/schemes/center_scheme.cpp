@@ -66,7 +66,8 @@ Status CenterScheme::take_over(ConstVecView theta) {
 
 Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
   if (complete.ok() && *complete) patience_.reset();
-  if (complete.ok() && patience_ && patience_->left() == 0)
+  // The others find a new center with their next exchange, so that one that fails says little.
+  if (patience_ && ++unanswered_ > 1 && patience_->left() == 0)
     return make_status(StatusCode::peer_lost, "the center is gone, and less than a majority of the workers is here");
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
   const Rank center = seat();
@@ -75,6 +76,7 @@ Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
   note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
   client_.move_to(center);
   patience_.emplace(world_, kPatience * options_.deadline);
+  unanswered_ = 0;
   if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
   return false;
 }
@@ -147,6 +149,7 @@ Status CenterScheme::finish(VecView theta) {
   while (patience_) {
     const Result<bool> seen = go_on(client_.pull([&](int s, const Payload& c) { known_[s] = c; }), theta);
     if (!seen.ok()) return seen.status();
+    SINEW_RETURN_IF_ERROR(world_.health());
     if (patience_) world_.sleep(kLook);
   }
   const Status left = client_.leave();

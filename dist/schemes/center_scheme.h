@@ -72,6 +72,7 @@ class CenterScheme : public Scheme {
 
   Vec staging_;
   std::optional<Deadline> patience_;      // with a new center, until it answers
+  int unanswered_ = 0;                    // exchanges since then
   std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
   Vec unsent_;                            // of quantize()
 };

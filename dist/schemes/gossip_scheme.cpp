@@ -80,7 +80,8 @@ Status GossipScheme::heal(VecView theta) {
 
 // Asks the first one that answers where it is.
 Status GossipScheme::come_back(VecView theta) {
-  for (int i = 1; i < options_.workers; ++i) {
+  const Deadline deadline(world_, options_.deadline);
+  for (int i = 1; i < options_.workers && deadline.left() > 0; ++i) {
     const Rank peer = (world_.rank() + i) % options_.workers;
     const PeerState state = world_.peer(peer);
     if ((is_lost(state) && state != PeerState::left) || exchange_.silent(peer)) continue;
@@ -91,9 +92,13 @@ Status GossipScheme::come_back(VecView theta) {
 }
 
 Status GossipScheme::adopt(VecView theta) {
+  const Vec before = Vec::copy_of(theta);
   Result<int64_t> step = group_.adopt(theta);
   if (!step.ok() || *step < 0) return step.status();
   adopted_ = true;
+  // Parameters that were not finite have moved by all that the new ones are.
+  const double moved2 = squared_distance(theta, before.view()), size = norm(theta);
+  moved_ += std::isfinite(moved2) ? moved2 : size * size;
   first_number_ = exchange_.next_number();
   ++forgotten_;
   if (*step > step_) catch_up(*step);
@@ -145,7 +150,11 @@ SchemeState GossipScheme::save() const {
 Status GossipScheme::load(const SchemeState& state) {
   SINEW_RETURN_IF_ERROR(exchange_.load(state));
   group_.load(state);
-  if (auto unsent = state.vectors.find("unsent"); unsent != state.vectors.end()) unsent_ = unsent->second.clone();
+  if (auto unsent = state.vectors.find("unsent"); unsent != state.vectors.end()) {
+    if (unsent->second.size() != size_ || unsent->second.dtype() != dtype_)
+      return make_status(StatusCode::data_error, "saved 'unsent' has ", unsent->second.size(), " elements");
+    unsent_ = unsent->second.clone();
+  }
   for (auto [name, field] :
        {std::pair{"exchanges", &exchanges_}, {"missed", &missed_}, {"refused", &refused_}, {"ahead", &ahead_}}) {
     auto found = state.numbers.find(name);

@@ -187,6 +187,7 @@ class LeaderAsync final : public LeaderScheme {
         const Received r = world_.receive({.tag = Tag::leader_answer, .request = request.id()}, next.left());
         if (!r.ok()) break;
         const int64_t* a = r.message.head.arg;
+        if (std::min(a[2], a[3]) < kAnyRank || std::max(a[2], a[3]) >= options_.workers) continue;  // no rank
         const Answer answer{static_cast<Ticket>(a[0]), a[1], static_cast<Rank>(a[2]), static_cast<Rank>(a[3])};
         silence = 0;
         if (answer.what == Ticket::wait) continue;

@@ -62,6 +62,8 @@ class LeaderSync final : public LeaderScheme {
     if (count == 0) return Status::Ok();
     if (finite[0] == 0) fill(out, 0);
     SINEW_RETURN_IF_ERROR(members_.all_reduce(out, false));
+    if (members_.size() != options_.workers)
+      return Status(StatusCode::peer_lost, "a worker was lost while the mean of all was taken");
     axpby(1.0 / count, out, 0.0, out, out);
     return Status::Ok();
   }

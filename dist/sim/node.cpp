@@ -250,7 +250,7 @@ void SimNode::report_step(int64_t step, VecView theta) {
   if (!faults_) faults_.emplace(engine_.options.faults, rank_, incarnation_, Moment{begun_ - 1, step_});
   step_ = step;
   for (const Fault& f : faults_->at_step(step, clock_)) {
-    if (f.kind == Fault::Kind::corrupt) corrupt(f, rank_, step, theta);
+    if (f.kind == Fault::Kind::corrupt) corrupt(f, engine_.options.faults.seed, rank_, step, theta);
     if (f.kind == Fault::Kind::kill) {
       Event e = make_event(clock_, rank_, Event::kill);
       kill_at_ = clock_;

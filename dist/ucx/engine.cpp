@@ -116,8 +116,8 @@ Clock::time_point Engine::run_timers() {
   const auto asleep = now - last_timers_.load();
   if (asleep > std::chrono::nanoseconds(kSecond) / 2)
     for (Link& link : links_) link.last_heard = now;
+  last_timers_ = now;  // first: until then stops() counts this one by itself
   if (asleep > std::chrono::nanoseconds(kStop)) ++stops_;
-  last_timers_ = now;
 
   if (now >= next_heartbeat_) {
     heartbeat(now);

@@ -16,7 +16,7 @@ void act(const Fault& fault) {
 }  // namespace
 
 FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation, Nanos age)
-    : rank_(rank), age_(age), faults_(plan, rank, incarnation, {incarnation > 0 ? age : -1, -1}) {}
+    : rank_(rank), seed_(plan.seed), age_(age), faults_(plan, rank, incarnation, {incarnation > 0 ? age : -1, -1}) {}
 
 Nanos FaultActor::on_time(Nanos now) {
   for (const Fault& fault : faults_.take_timed(now + age_)) act(fault);
@@ -27,7 +27,7 @@ Nanos FaultActor::on_time(Nanos now) {
 void FaultActor::on_step(int64_t step, Nanos now, VecView theta) {
   for (const Fault& fault : faults_.at_step(step, now + age_)) {
     act(fault);
-    if (fault.kind == Fault::Kind::corrupt) corrupt(fault, rank_, step, theta);
+    if (fault.kind == Fault::Kind::corrupt) corrupt(fault, seed_, rank_, step, theta);
   }
 }
 

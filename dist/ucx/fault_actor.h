@@ -18,6 +18,7 @@ class FaultActor {
 
  private:
   const Rank rank_;
+  const uint64_t seed_;
   const Nanos age_;
   OwnFaults faults_;
 };

@@ -271,9 +271,9 @@ TEST(OwnFaults, StrikeOnceOrByChance) {
   EXPECT_EQ(second.next_timed(), 4 * kSecond) << "not over yet";
 
   Vec theta = Vec::zeros(1000, DType::f32);
-  corrupt(plan.faults[2], 1, 3, theta.mutable_view());
+  corrupt(plan.faults[2], 1, 1, 3, theta.mutable_view());
   EXPECT_EQ(to_doubles(theta.view())[999], 7);
-  corrupt(plan.faults[5], 1, 3, theta.mutable_view());
+  corrupt(plan.faults[5], 1, 1, 3, theta.mutable_view());
   double sum2 = 0;
   for (double v : to_doubles(theta.view())) sum2 += (v - 7) * (v - 7);
   EXPECT_NEAR(sum2 / 1000, 1, 0.2);

@@ -112,6 +112,16 @@ TYPED_TEST(PackingOf, ExtremesSurvive) {
   }
 }
 
+// Rounded up, or with its residual, the largest number would be infinite, and the residual from then on.
+TYPED_TEST(PackingOf, NothingBecomesInfinite) {
+  for (Packing packing : {Packing::bf16, Packing::int8}) {
+    std::vector<TypeParam> largest(3, std::numeric_limits<TypeParam>::max()), residual(3, largest[0]), v = largest;
+    round_to_packing(packing, v, residual);
+    EXPECT_EQ(v, largest);
+    EXPECT_EQ(residual, largest);
+  }
+}
+
 TYPED_TEST(PackingOf, WhatRoundingLeavesComesLater) {
   constexpr int64_t kSize = 300, kRounds = 200;
   for (Packing packing : {Packing::bf16, Packing::int8}) {

@@ -143,7 +143,7 @@ void check_survivors(const std::vector<NodeResult>& nodes) {
 TEST(UcxScheme, OthersGoOnWithoutAKilledWorker) {
   for (const Variant& v : kVariants) {
     Toy toy = common_toy(v.name);
-    if (!needs_center(toy.scheme)) continue;
+    if (!needs_center(toy.scheme) || v.more) continue;  // the same on the wire, too, and once is enough
     toy.scheme.weighting.rule = v.weighting;
     toy.steps = 40;
     const auto nodes =

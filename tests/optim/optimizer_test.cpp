@@ -131,6 +131,18 @@ TEST(Optimizer, QuasiGlobalMomentumFollowsTheMixedParameters) {
   EXPECT_NEAR(run.step(gradient), 1.455965, 1e-14);
 }
 
+TEST(Optimizer, QuasiGlobalMomentumForgetsWhatReplacedParametersLeave) {
+  ScalarRun run(make_optimizer({.name = "qgm", .lr = 0.1, .momentum = 0.9}), 2);
+  const auto gradient = [](double x) { return 2 * x - 0.5; };
+  run.step(gradient);
+  run.x() = std::nan("");
+  run.step([](double) { return 0.0; });
+  run.x() = 1;
+  run.optimizer().on_external_write(1);
+  EXPECT_NEAR(run.step(gradient), 1 - 0.1 * 1.5, 1e-14) << "a plain step";
+  EXPECT_NEAR(run.step(gradient), 0.85 - 0.1 * (1.2 + 0.9 * 0.1 * 1.5), 1e-14);
+}
+
 // A named optimizer's chain with a link that cannot be fused.
 std::unique_ptr<Optimizer> unfused_twin(const OptimizerOptions& o) {
   std::vector<TransformPtr> chain;

@@ -75,6 +75,7 @@ inline constexpr Variant kVariants[] = {
     {"adpsgd_int8", "adpsgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
     {"gossiping_pull_int8", "gossiping_sgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8", o.mode = "async"; }},
     {"gosgd_bf16", "gosgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }},
+    {"admm_int8", "admm", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }, false},
     {"sgp_int8", "sgp", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }},
     {"tree", "easgd_tree"},
     {"local_sgd", "local_sgd", "jacobi", 0.9, nullptr, false},
