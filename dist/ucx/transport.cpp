@@ -197,11 +197,24 @@ void UcxTransport::send(Rank to, const WireHeader& header, Payload body) {
   send->owner = this;
   send->header = header;
   send->body = std::move(body);
+  ++sends_in_flight_;
+  if (inside_)
+    held_.emplace_back(to, std::move(send));
+  else
+    submit(to, std::move(send));
+}
+
+void UcxTransport::submit_held() {
+  for (auto& [to, send] : held_) submit(to, std::move(send));
+  held_.clear();
+}
+
+void UcxTransport::submit(Rank to, std::unique_ptr<Send> send) {
+  if (!connected(to)) return on_sent(nullptr, UCS_OK, send.release());
   ucp_request_param_t parameters{};
   parameters.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA;
   parameters.cb.send = on_sent;
   parameters.user_data = send.get();
-  ++sends_in_flight_;
   ucs_status_ptr_t request = ucp_am_send_nbx(endpoints_[static_cast<size_t>(to)]->handle, kMessageId, &send->header,
                                              sizeof send->header, send->body.data(), send->body.size(), &parameters);
   Send* pending = send.release();
@@ -282,7 +295,14 @@ void UcxTransport::on_error(void* user, ucp_ep_h, ucs_status_t status) {
 
 bool UcxTransport::progress() {
   bool any = false;
-  for (int i = 0; i < kProgressCalls && ucp_worker_progress(worker_); ++i) any = true;
+  for (int i = 0; i < kProgressCalls; ++i) {
+    inside_ = true;
+    const bool more = ucp_worker_progress(worker_) > 0;
+    inside_ = false;
+    submit_held();
+    if (!more) break;
+    any = true;
+  }
   if (!closing_.empty()) sweep();
   if (!error_seen_) return any;
   error_seen_ = false;  // endpoints are closed here, not inside UCX's callback

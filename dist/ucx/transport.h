@@ -43,7 +43,9 @@ class UcxTransport {
   void disconnect(Rank peer);
   bool connected(Rank peer) const { return endpoints_[static_cast<size_t>(peer)] != nullptr; }
 
-  // The body is held until UCX has sent it. REQUIRES: connected(to).
+  // The body is held until UCX has sent it. What a handler sends goes out when UCX's progress has returned: a send that
+  // finds its peer dead closes that connection, and UCX 1.13 ends the process when the same progress then comes to the
+  // closed one's events. REQUIRES: connected(to).
   void send(Rank to, const WireHeader& header, Payload body);
   size_t sends_in_flight() const { return sends_in_flight_; }
 
@@ -63,6 +65,8 @@ class UcxTransport {
   Status start(const std::string& network_device);
   void close(std::unique_ptr<Endpoint> endpoint, bool force);
   void sweep();
+  void submit(Rank to, std::unique_ptr<Send> send);
+  void submit_held();
   bool settle(std::chrono::steady_clock::time_point deadline);
 
   static ucs_status_t on_message(void* self, const void* header, size_t header_size, void* data, size_t size,
@@ -81,7 +85,9 @@ class UcxTransport {
   std::string address_;
   std::vector<std::unique_ptr<Endpoint>> endpoints_;  // by peer
   std::vector<std::unique_ptr<Endpoint>> closing_;
-  std::vector<std::unique_ptr<Send>> idle_sends_;  // recycled
+  std::vector<std::unique_ptr<Send>> idle_sends_;             // recycled
+  std::vector<std::pair<Rank, std::unique_ptr<Send>>> held_;  // sent by handlers, in order
+  bool inside_ = false;                                       // of UCX's progress
   size_t sends_in_flight_ = 0;
   bool error_seen_ = false;
 };
