@@ -85,17 +85,29 @@ Status GossipGroup::start(VecView theta) {
 
 Result<int64_t> GossipGroup::adopt(VecView theta, Rank first, Nanos limit) {
   if (first == kAnyRank) first = world_.rank() + 1;
-  const Deadline deadline(world_, limit);
-  for (int i = 0; i < workers_ && deadline.left() > 0; ++i) {
-    const Rank peer = (first + i) % workers_;
-    if (peer == world_.rank()) continue;
-    if (is_lost(world_.peer(peer)) && world_.peer(peer) != PeerState::left) continue;
-    const Received r = ask(peer, now, std::min(deadline_, deadline.left()));
-    if (!r.ok()) continue;
-    SINEW_RETURN_IF_ERROR(check(peer, r.message));
-    if (r.message.body.size() != theta.bytes() || !all_finite(r.message.body.view(dtype_))) continue;
-    upload(r.message.body.data(), theta);
-    return r.message.head.arg[1];
+  const Deadline deadline(world_, std::min(limit, deadline_));
+  Request request(world_);
+  Head head{.tag = Tag::gossip_parameters, .request = request.id()};
+  head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = now;
+  std::vector<char> unfit(static_cast<size_t>(workers_));
+  for (bool any = true; std::exchange(any, false);) {
+    for (int i = 0; i < workers_ && deadline.left() > 0; ++i) {
+      const Rank peer = (first + i) % workers_;
+      if (peer == world_.rank() || unfit[static_cast<size_t>(peer)] || is_lost(world_.peer(peer))) continue;
+      any = true;
+      world_.send(peer, head);
+      // Who has been asked before may answer, too.
+      const Received r = world_.receive({.tag = Tag::gossip_answer, .request = request.id()},
+                                        std::min(deadline.left(), deadline_ / 8 + 1));
+      if (!r.ok()) continue;
+      SINEW_RETURN_IF_ERROR(check(r.message.head.source, r.message));
+      if (r.message.body.size() != theta.bytes() || !all_finite(r.message.body.view(dtype_))) {
+        unfit[static_cast<size_t>(r.message.head.source)] = 1;
+        continue;
+      }
+      upload(r.message.body.data(), theta);
+      return r.message.head.arg[1];
+    }
   }
   return int64_t{-1};
 }

@@ -2,10 +2,10 @@
 // A round is an election by the ticket server; then each worker asks the leader of its group for its parameters, and in
 // every ratio-th round the leader of all. Everything happens after the optimizer (Algorithm 1).
 //
-// A worker waits for one ticket and the round that may follow no longer than `deadline`. A server that is silent for
-// half of that is not asked for some periods, but the next one; then it is given less time. Who waits in vain takes its
-// next step without a ticket. Who has missed a round takes over the last leader's parameters, as does one whose
-// parameters are not finite, which never leads.
+// A worker waits for one ticket, and the round or the parameters that may follow, no longer than `deadline`. A server
+// that is silent for half of that is not asked for some periods, but the next one; then it is given less time. Who
+// waits in vain takes its next step without a ticket. Who has missed a round takes over the last leader's parameters,
+// as does one whose parameters are not finite, which never leads.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
@@ -66,8 +66,8 @@ class LeaderAsync final : public LeaderScheme {
       answer = query(join_head(loss), deadline, theta);
       if (answer.what == Ticket::decided) return round(answer, loss, suppressed, deadline, theta);
     }
-    if (answer.what == Ticket::behind) return adopt(answer.local, answer.round, options_.deadline, theta);
-    if (answer.what == Ticket::alone) return look_for_others(theta);
+    if (answer.what == Ticket::behind) return adopt(answer.local, answer.round, deadline.left(), theta);
+    if (answer.what == Ticket::alone) return look_for_others(deadline, theta);
     if (answer.what == Ticket::go) return Status::Ok();
     ++counters_.missed;
     end_round(round_, nullptr);
@@ -256,12 +256,16 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   // This worker has missed rounds before this one: its parameters are old. It takes over those of `first`, or of
-  // another one that is there.
+  // another one that is there; until one answers, it is behind and asks again after the next step.
   Status adopt(Rank first, int64_t round, Nanos limit, VecView theta) {
     end_round(round - 1, nullptr);
     const Vec before = Vec::copy_of(theta);
     const Result<int64_t> adopted = group_.adopt(theta, first, limit);
     if (!adopted.ok()) return adopted.status();
+    if (*adopted < 0) {
+      ++counters_.missed;
+      return world_.health();
+    }
     if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
     running_.clear();
     ++counters_.missed;
@@ -270,13 +274,14 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   // Too few are here for a round, as it seems: the others may have gone on, and be done. Asks now and then.
-  Status look_for_others(VecView theta) {
+  Status look_for_others(const Deadline& deadline, VecView theta) {
     if (lonely_++ % (8 * period_) != 0) return Status::Ok();
+    const Nanos limit = options_.deadline / 8;
     Vec theirs = Vec::copy_of(theta);
-    const Result<int64_t> round = group_.adopt(theirs.mutable_view(), kAnyRank, options_.deadline / 8);
+    const Result<int64_t> round = group_.adopt(theirs.mutable_view(), kAnyRank, std::min(limit, deadline.left()));
     if (!round.ok()) return round.status();
     if (*round >= 0) std::fill(silent_.begin(), silent_.end(), char{0});
-    return *round > round_ ? adopt(kAnyRank, *round, options_.deadline / 8, theta) : Status::Ok();
+    return *round > round_ ? adopt(kAnyRank, *round, std::min(limit, deadline.left()), theta) : Status::Ok();
   }
 
   void begin_round(int64_t round, int64_t steps) { round_ = round, steps_ = steps; }

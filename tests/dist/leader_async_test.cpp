@@ -134,6 +134,46 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
   }
 }
 
+// A worker is stopped at any moment of the protocol, in half of the runs the one that serves, in others the leader;
+// with messages lost and late in some. No step of another one takes longer than the deadline, its own cost, and a look
+// around.
+TEST(LeaderAsync, NoStepTakesLongerThanTheDeadline) {
+  for (uint64_t seed = 1; seed <= 200; ++seed) {
+    uint64_t draws = 0;
+    const auto draw = [&](uint64_t end) { return philox_u64({seed, uint32_t(RngPurpose::test), 3, 0}, draws++) % end; };
+    const Rank stopped = draw(2) ? 0 : static_cast<Rank>(draw(4)), leader = static_cast<Rank>(draw(4));
+    std::string text = sinew::detail::concat("pause rank=", stopped, " at=", 100'000 + draw(400'000),
+                                             "us for=", 300 + draw(3000), "ms\n");
+    if (draw(4) == 0) text += "drop probability=0.03\n";
+    if (draw(4) == 0) text += "delay probability=0.2 by=40ms\n";
+    Toy toy = toy_with(without_clock(4, 1 + static_cast<int64_t>(draw(4))), 0);
+    toy.scheme.groups = draw(2) ? "2" : "";
+    toy.steps = 150;
+    std::vector<Nanos> longest(4);
+    SimOptions options{.seed = seed, .latency = kMillisecond, .faults = plan(text)};
+    options.faults.seed = seed;
+    const auto nodes =
+        simulate(
+            4,
+            [&](World& world) {
+              const auto rank = static_cast<size_t>(world.rank());
+              return run_with(world, toy, led_by(leader), [&, before = world.now()](ToyWorker&, int64_t) mutable {
+                longest[rank] = std::max(longest[rank], world.now() - before);
+                before = world.now();
+              });
+            },
+            options)
+            .nodes;
+    for (Rank r = 0; r < 4; ++r) {
+      EXPECT_TRUE(nodes[r].finished) << "seed " << seed << ": " << nodes[r].status.message();
+      if (r != stopped) {
+        EXPECT_LE(longest[r], toy.scheme.deadline + 20 * kMillisecond) << "seed " << seed << " rank " << r << "\n"
+                                                                       << text;
+      }
+    }
+  }
+}
+
 // Whatever goes wrong, all that live finish with parameters that are finite, and the run repeats bit for bit.
 TEST(LeaderAsync, RandomFaults) {
   for (uint64_t seed = 1; seed <= 30; ++seed) {
