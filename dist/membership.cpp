@@ -59,11 +59,15 @@ void Membership::send(Rank to, int64_t kind, int64_t epoch, int64_t ballot, cons
 void Membership::take(Message message) {
   const int64_t kind = message.head.arg[0], epoch = message.head.arg[1];
   if (epoch >= epoch_) return waiting_.push_back(std::move(message));
+  if (kind != kDecided && kind != kDone) tell(message.head.source, epoch);
+}
+
+void Membership::tell(Rank rank, int64_t epoch) {
   auto decided = decided_.find(epoch);
-  if (kind == kDecided || kind == kDone || decided == decided_.end()) return;
+  if (decided == decided_.end()) return;
   std::vector<int64_t> numbers;
   write(decided->second, numbers);
-  send(message.head.source, kDecided, epoch, 0, numbers);
+  send(rank, kDecided, epoch, 0, numbers);
 }
 
 bool Membership::is_asked() {
@@ -73,6 +77,9 @@ bool Membership::is_asked() {
 
 void Membership::finish() {
   finished_ = true;
+  for (Rank r : members_)
+    if (r != world_.rank()) send(r, kDone, epoch_, 0);
+  for (const auto& [rank, epoch] : left_behind_) tell(rank, epoch);
   world_.on(Tag::sync, [this](const Message& m) {
     if (m.head.arg[0] == kDone) return;
     if (m.head.arg[1] < epoch_) return take(m);
@@ -96,10 +103,16 @@ class Membership::Reform {
   Result<Formed> run() {
     for (;;) {
       SINEW_RETURN_IF_ERROR(world_.health());
-      while (!m_.waiting_.empty() && !decided_ && !over_) {
-        const Message message = std::move(m_.waiting_.front());
+      // States first: what those that have left had sent is here then.
+      const bool hopeless = whole_.left() == 0 || !may_return();
+      (void)m_.is_asked();
+      for (size_t n = m_.waiting_.size(); n > 0 && !decided_ && !over_; --n) {
+        Message message = std::move(m_.waiting_.front());
         m_.waiting_.pop_front();
-        if (message.head.arg[1] == m_.epoch_) handle(message);
+        if (message.head.arg[1] == m_.epoch_)
+          handle(message);
+        else
+          m_.waiting_.push_back(std::move(message));
       }
       if (!decided_ && !over_) drive();
       if (decided_) return conclude();
@@ -107,11 +120,7 @@ class Membership::Reform {
         if (finishing_) return Formed{.over = true};
         return left_behind();
       }
-      // Who has left has finished, and with it everybody has given what was due.
-      if (finishing_ && std::any_of(members_.begin(), members_.end(),
-                                    [&](Rank r) { return r != me_ && world_.peer(r) == PeerState::left; }))
-        return Formed{.over = true};
-      if (whole_.left() == 0 || !may_return())
+      if (hopeless)
         return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
                            members_.size(), " workers; it ends, and the others go on if they are more");
       Received r = world_.receive({.tag = Tag::sync}, std::min(kLook, whole_.left()));
@@ -149,11 +158,13 @@ class Membership::Reform {
 
   // ---- as one of those that accept ----
 
-  // Another one proposes. It may have to wait for those that are silent.
-  void stop_proposing(int64_t ballot) {
+  // Another one proposes. It may have to wait for those that are silent; one that only repeats itself hears nothing.
+  void stop_proposing(int64_t ballot, bool proposed = false) {
     highest_ = std::max(highest_, ballot);
     proposing_ = false;
-    next_try_ = elapsed() + patience_ + patience_ / 4;
+    const int64_t progress = 2 * ballot + proposed;
+    if (progress > progress_) next_try_ = elapsed() + patience_ + patience_ / 4;
+    progress_ = std::max(progress_, progress);
   }
 
   void handle(const Message& message) {
@@ -165,7 +176,7 @@ class Membership::Reform {
       case kPrepare:
       case kPropose: {
         if (ballot < promised_) return send(from, kRefuse, promised_);
-        stop_proposing(ballot);
+        stop_proposing(ballot, message.head.arg[0] == kPropose);
         promised_ = ballot;
         if (message.head.arg[0] == kPropose) {
           if (!m_.read(numbers, 0, own_.accepted)) return;
@@ -255,8 +266,16 @@ class Membership::Reform {
     const Value& value = *decided_;
     m_.decided_[m_.epoch_++] = value;
     m_.members_ = value.members;
-    m_.waiting_.clear();
-    if (std::find(value.members.begin(), value.members.end(), me_) == value.members.end()) return left_behind();
+    std::erase_if(m_.waiting_, [&](const Message& m) { return m.head.arg[1] < m_.epoch_; });
+    const auto stays = [&](Rank r) {
+      return std::find(value.members.begin(), value.members.end(), r) != value.members.end();
+    };
+    if (!stays(me_)) return left_behind();
+    for (Rank r : members_) {
+      if (stays(r)) continue;
+      m_.left_behind_.emplace_back(r, m_.epoch_ - 1);
+      m_.tell(r, m_.epoch_ - 1);
+    }
     Formed formed;
     formed.completed = *std::max_element(value.completed.begin(), value.completed.end());
     for (size_t i = 0; i < value.members.size(); ++i) {
@@ -276,7 +295,7 @@ class Membership::Reform {
   const bool finishing_;
   const Nanos patience_;
   const Deadline whole_;
-  int64_t promised_ = -1, highest_ = -1;
+  int64_t promised_ = -1, highest_ = -1, progress_ = -1;
   Promise own_;
   std::optional<Value> decided_;
   bool over_ = false;

@@ -13,6 +13,7 @@
 
 #include <deque>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "dist/world.h"
@@ -44,7 +45,8 @@ class Membership {
   // Within 4 deadlines. completed: rounds of this member; finishing: it waits only for the others to finish. peer_lost:
   // this member is not among the majority.
   Result<Formed> reform(int64_t completed, bool finishing);
-  // This member needs the others no more. Who asks is told so.
+  // This member needs the others no more. All are told so, and who was left behind that once more: when they learn it
+  // this member may have left, and nobody may take its own last round for that of all without a word from another one.
   void finish();
 
  private:
@@ -55,6 +57,8 @@ class Membership {
   class Reform;
   // Answers what is about an earlier epoch, and keeps what is about this one or a later one.
   void take(Message message);
+  // How that epoch ended, if this member knows.
+  void tell(Rank rank, int64_t epoch);
   void send(Rank to, int64_t kind, int64_t epoch, int64_t ballot, const std::vector<int64_t>& numbers = {});
   static void write(const Value& value, std::vector<int64_t>& numbers);
   bool read(const std::vector<int64_t>& numbers, size_t at, Value& value) const;
@@ -63,7 +67,8 @@ class Membership {
   const Nanos deadline_;
   std::vector<Rank> members_;
   int64_t epoch_ = 0;
-  std::map<int64_t, Value> decided_;  // by the epoch that it ended
+  std::map<int64_t, Value> decided_;                   // by the epoch that it ended
+  std::vector<std::pair<Rank, int64_t>> left_behind_;  // at the end of that epoch
   std::deque<Message> waiting_;
   bool finished_ = false;
 };

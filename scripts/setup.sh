@@ -10,7 +10,8 @@
 set -euo pipefail
 
 needed=(g++ cmake ninja-build pkg-config nlohmann-json3-dev libtomlplusplus-dev libgtest-dev)
-optional=(ccache libdnnl-dev libucx-dev libpmix-dev libssl-dev zlib1g-dev libpng-dev libjpeg-dev libbenchmark-dev)
+optional=(ccache libdnnl-dev libucx-dev libpmix-dev libssl-dev zlib1g-dev libpng-dev libjpeg-dev libbenchmark-dev
+  librapidcheck-dev)
 print_only=""
 for argument in "$@"; do
   case $argument in

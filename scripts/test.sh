@@ -44,7 +44,7 @@ floor=$(awk -v key="$key" '$1 == key { print $2 }' "$counts")
 if [ -n "$record" ]; then
   { awk '/^#/' "$counts"; { awk -v key="$key" '!/^#/ && $1 != key' "$counts"; echo "$key $ran"; } | sort; } >"$counts.tmp"
   mv "$counts.tmp" "$counts"
-elif [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|ZLIB|PNG|JPEG)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
+elif [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|ZLIB|PNG|JPEG|RAPIDCHECK)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
   echo "not compared with $counts: this build is without some optional parts ($off)"
 elif [ -z "$floor" ]; then
   echo "no number of tests recorded for $key: scripts/test.sh --record writes it"

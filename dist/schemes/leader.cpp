@@ -131,7 +131,11 @@ LeaderScheme::LeaderScheme(const SchemeOptions& o, World& world, int64_t size, D
       local_(Vec::zeros(size, dtype, device)) {
   SINEW_CHECK(o.leader != "probe_batch" || o.probe, "make_scheme",
               "leader = probe_batch needs SchemeOptions::probe, the loss of that batch");
-  if (has_proximal()) global_ = Vec::zeros(size, dtype, device);
+  if (has_proximal()) keep_global();
+}
+
+void LeaderScheme::keep_global() {
+  if (!global_.defined()) global_ = Vec::zeros(local_.size(), dtype_, local_.device());
 }
 
 int64_t LeaderScheme::own_group() const {

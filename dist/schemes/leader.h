@@ -63,9 +63,12 @@ class LeaderScheme : public Scheme {
   double loss_at(ConstVecView x);
   // x moves toward the leader's parameters, which are in `leader`. The leader itself stays, and leaves its x there.
   void follow(double strength, bool leads, Vec& leader, VecView x);
-  // The parameters of a round's leaders; one vector where nobody needs both.
+  // The parameters of a round's leaders; one vector until somebody needs both.
   Vec& local() { return local_; }
   Vec& global() { return global_.defined() ? global_ : local_; }
+  void keep_global();
+  // Before local() and global() are written by what may fail.
+  void forget_anchor(bool local, bool global) { has_anchor_ &= !local, has_global_ &= !global; }
   // After the pulls of a round that have filled local(), and with `global` global(): what the next steps are drawn to.
   void set_anchor(bool global);
   // After a local step.

@@ -1,14 +1,18 @@
 // LGD, and LSGD with every worker taking exactly `period` steps between rounds (dist/schemes/leader.h). A round is an
 // all-gather of the losses, then a broadcast of the leader's parameters in each group, then, in every ratio-th round,
-// one of the best leader's to all. Equal bits in both worlds.
+// one of the best leader's to all; leaders are not moved, so all of it is of the parameters before the round. Workers
+// move when all have everything (Lockstep::together). Equal bits in both worlds.
 //
 //   lsgd  the pulls follow the optimizer (Algorithm 1); losses are the running means of the steps so far
 //   lgd   everything is taken at the x before the gradient: with the exact f and its gradient at that x,
 //         x <- x - lambda (x - leader) - step(x), the leader also as it was; the loss is that of this step's batch
 //
-// A suppressed worker cannot lead and does not move, but takes part. A dead member ends the others with peer_lost.
+// A suppressed worker cannot lead and does not move, but takes part. When a member is lost in a round, the others elect
+// again and nobody follows the lost one; its group is what is left of it.
+#include <algorithm>
 #include <limits>
 #include <optional>
+#include <utility>
 
 #include "dist/rules.h"
 #include "dist/schemes/leader.h"
@@ -29,7 +33,9 @@ class LeaderSync final : public LeaderScheme {
 
   Status start(VecView) override {
     SINEW_RETURN_IF_ERROR(members_.start(options_.fingerprint));
-    return meet();
+    const std::vector<int64_t> own{own_group()};
+    group_of_.assign(static_cast<size_t>(options_.workers), -1);
+    return members_.gather(own, group_of_);
   }
 
   Status before_step(int64_t step, VecView theta) override {
@@ -52,25 +58,23 @@ class LeaderSync final : public LeaderScheme {
     return Status::Ok();
   }
 
-  // The mean over all workers, but for those that are not finite.
+  Status finish(VecView theta) override {
+    mean_ = Vec::zeros(theta.size, dtype_, theta.device);
+    SINEW_RETURN_IF_ERROR(take_mean(theta, mean_.mutable_view()));
+    finished_ = true;
+    return members_.finish();
+  }
+
   Status evaluation_point(ConstVecView theta, VecView out) override {
-    std::vector<double> finite{all_finite(theta) ? 1.0 : 0.0}, all(static_cast<size_t>(options_.workers));
-    SINEW_RETURN_IF_ERROR(members_.all_gather(finite, all));
-    double count = 0;
-    for (double f : all) count += f;
-    copy(theta, out);
-    if (count == 0) return Status::Ok();
-    if (finite[0] == 0) fill(out, 0);
-    SINEW_RETURN_IF_ERROR(members_.all_reduce(out, false));
-    if (members_.size() != options_.workers)
-      return Status(StatusCode::peer_lost, "a worker was lost while the mean of all was taken");
-    axpby(1.0 / count, out, 0.0, out, out);
+    if (!finished_) return take_mean(theta, out);
+    copy(mean_.view(), out);
     return Status::Ok();
   }
 
   SchemeState save() const override {
     SchemeState state = LeaderScheme::save();
     state.vectors["groups"] = Vec::copy_of(ConstVecView(group_of_));
+    members_.save(state);
     return state;
   }
   Status load(const SchemeState& state) override {
@@ -79,28 +83,37 @@ class LeaderSync final : public LeaderScheme {
       return make_status(StatusCode::data_error, "the saved scheme has no groups of ", options_.workers, " workers");
     group_of_.resize(static_cast<size_t>(options_.workers));
     download(groups->second.view(), group_of_.data());
-    form_group();
+    members_.load(state);
     return LeaderScheme::load(state);
   }
 
  private:
   bool is_round(int64_t step) const { return (step + 1) % period_ == 0; }
+  const std::vector<Rank>& everybody() const { return members_.membership().members(); }
 
-  // Learns the others' groups.
-  Status meet() {
-    const std::vector<int64_t> own{own_group()};
-    group_of_.resize(static_cast<size_t>(options_.workers));
-    SINEW_RETURN_IF_ERROR(members_.all_gather(own, group_of_));
-    form_group();
+  // The mean over all members, but for those that are not finite.
+  Status take_mean(ConstVecView theta, VecView out) {
+    Vec sum = Vec::zeros(theta.size + 1, dtype_, theta.device);  // and of how many
+    if (all_finite(theta)) {
+      copy(theta, sum.mutable_view().slice(0, theta.size));
+      fill(sum.mutable_view().slice(theta.size, 1), 1);
+    }
+    SINEW_RETURN_IF_ERROR(members_.all_reduce(sum.mutable_view(), false));
+    const double count = to_doubles(sum.view().slice(theta.size, 1))[0];
+    copy(theta, out);
+    if (count > 0) axpby(1.0 / count, sum.view().slice(0, theta.size), 0.0, out, out);
     return Status::Ok();
   }
+
+  // This worker's group, of those that are there in this epoch.
   void form_group() {
+    epoch_ = members_.membership().epoch();
     mates_.clear();
-    for (Rank r = 0; r < options_.workers; ++r)
+    for (Rank r : everybody())
       if (group_of_[static_cast<size_t>(r)] == group_of_[static_cast<size_t>(world_.rank())]) mates_.push_back(r);
-    one_group_ = static_cast<int>(mates_.size()) == options_.workers;
-    constexpr uint64_t kEpoch = 1 << 20;  // apart from the collectives of all
-    if (!one_group_) group_.emplace(world_, mates_, options_.deadline, kEpoch);
+    one_group_ = mates_.size() == everybody().size();
+    group_.reset();
+    if (!one_group_) group_.emplace(members_.part(mates_)), keep_global();
   }
 
   // The pulls at x, which is theta, or for lgd what it was before the gradient.
@@ -108,19 +121,11 @@ class LeaderSync final : public LeaderScheme {
     LeaderRound r{.round = (step + 1) / period_ - 1, .steps = period_};
     const bool suppressed = world_.suppressed(r.round);
     r.loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(x);
-    std::vector<double> own{r.loss}, losses(static_cast<size_t>(options_.workers)), of_mates;
-    SINEW_RETURN_IF_ERROR(members_.all_gather(own, losses));
-    for (Rank mate : mates_) of_mates.push_back(losses[static_cast<size_t>(mate)]);
+    SINEW_RETURN_IF_ERROR(members_.together([&](Communicator& all) { return elect_and_receive(all, x, r); }));
     moves_ = false;
-    if (const int leader = elect(of_mates); leader >= 0) {
-      r.local = mates_[static_cast<size_t>(leader)];
-      SINEW_RETURN_IF_ERROR(
-          pull(r.local, one_group_ ? r.local : leader, !one_group_, options_.pull, local(), suppressed, x));
-    }
-    const bool global = !one_group_ && (r.round + 1) % ratio_ == 0;
-    if (const int leader = global ? elect(losses) : -1; leader >= 0) {
-      r.global = leader;
-      SINEW_RETURN_IF_ERROR(pull(leader, leader, false, options_.pull_global, this->global(), suppressed, x));
+    if (!suppressed) {
+      pull(r.local, options_.pull, local(), x);
+      pull(r.global, options_.pull_global, global(), x);
     }
     if (r.local != kAnyRank) set_anchor(r.global != kAnyRank);
     if (suppressed) r.local = r.global = kAnyRank;
@@ -128,24 +133,43 @@ class LeaderSync final : public LeaderScheme {
     return Status::Ok();
   }
 
-  Status pull(Rank leader, int root, bool in_group, double strength, Vec& from, bool suppressed, VecView x) {
+  Status elect_and_receive(Communicator& all, VecView x, LeaderRound& r) {
+    if (epoch_ != members_.membership().epoch()) form_group();
+    const std::vector<double> own{r.loss};
+    std::vector<double> losses(everybody().size()), of_mates;
+    SINEW_RETURN_IF_ERROR(all.all_gather(own, losses));
+    for (size_t i = 0; i < losses.size(); ++i)
+      if (std::find(mates_.begin(), mates_.end(), everybody()[i]) != mates_.end()) of_mates.push_back(losses[i]);
+    const int best_mate = elect(of_mates), best = elect(losses);
+    r.local = best_mate < 0 ? kAnyRank : mates_[static_cast<size_t>(best_mate)];
+    const bool has_global = !one_group_ && best >= 0 && (r.round + 1) % ratio_ == 0;
+    r.global = has_global ? everybody()[static_cast<size_t>(best)] : kAnyRank;
+    forget_anchor(r.local != kAnyRank, has_global);
+    if (r.local != kAnyRank)
+      SINEW_RETURN_IF_ERROR(
+          (one_group_ ? all : *group_).broadcast(r.local == world_.rank() ? x : local().mutable_view(), best_mate));
+    if (!has_global) return Status::Ok();
+    return all.broadcast(r.global == world_.rank() ? x : global().mutable_view(), best);
+  }
+
+  void pull(Rank leader, double strength, Vec& from, VecView x) {
+    if (leader == kAnyRank) return;
     const bool leads = leader == world_.rank();
-    const VecView message = leads ? x : from.mutable_view();
-    SINEW_RETURN_IF_ERROR(in_group ? group_->broadcast(message, root) : members_.broadcast(message, root));
-    if (suppressed) return Status::Ok();
     follow(strength, leads, from, x);
     moves_ |= !leads && strength > 0;
-    return Status::Ok();
   }
 
   const bool batch_;
   Lockstep members_;
   std::vector<int64_t> group_of_;      // by rank
-  std::vector<Rank> mates_;            // of this worker's group
+  int64_t epoch_ = -1;                 // of what follows
+  std::vector<Rank> mates_;            // of this worker's group, in ascending order
   std::optional<Communicator> group_;  // of several groups
   bool one_group_ = true;
   bool moves_ = false;  // this round moves this worker
   Vec old_, moved_to_;  // of lgd: x before the gradient, and where the pulls take it
+  bool finished_ = false;
+  Vec mean_;  // then
 };
 
 }  // namespace

@@ -36,8 +36,9 @@ Status Lockstep::start(uint64_t fingerprint) {
   if (world_.incarnation() > 0)
     return make_status(StatusCode::peer_lost, "rank ", world_.rank(),
                        " was restarted, but a synchronous scheme cannot take a worker back");
-  std::vector<int64_t> all(size()), mine{static_cast<int64_t>(fingerprint)};
-  SINEW_RETURN_IF_ERROR(communicator_->all_gather(mine, all));
+  const std::vector<int64_t> mine{static_cast<int64_t>(fingerprint)};
+  std::vector<int64_t> all(membership_.members().size(), mine[0]);
+  SINEW_RETURN_IF_ERROR(gather(mine, all));
   for (size_t r = 0; r < all.size(); ++r)
     if (all[r] != mine[0])
       return make_status(StatusCode::invalid_argument, "ranks ", world_.rank(), " and ", r,
@@ -45,18 +46,49 @@ Status Lockstep::start(uint64_t fingerprint) {
   return Status::Ok();
 }
 
-Status Lockstep::all_reduce(VecView x, bool average) { return round(x, average, false); }
+Status Lockstep::all_reduce(VecView x, bool average) {
+  return round(x, [&](Communicator& members) { return members.all_reduce(x, average); });
+}
+
+Status Lockstep::gather(ConstVecView own, VecView all) {
+  return round(all, [&](Communicator& members) {
+    Vec given = Vec::empty(own.size * members.size(), own.dtype);
+    SINEW_RETURN_IF_ERROR(members.all_gather(own, given.mutable_view()));
+    for (int i = 0; i < members.size(); ++i)
+      copy(given.view().slice(own.size * i, own.size),
+           all.slice(own.size * membership_.members()[static_cast<size_t>(i)], own.size));
+    return Status::Ok();
+  });
+}
+
+Status Lockstep::together(const Attempt& attempt) {
+  return round(VecView(), [&](Communicator& members) {
+    SINEW_RETURN_IF_ERROR(attempt(members));
+    // Who has heard of all that they have come so far goes on, and then so can they.
+    const std::vector<int64_t> done{1};
+    std::vector<int64_t> all(static_cast<size_t>(members.size()));
+    return members.all_gather(done, all);
+  });
+}
 
 Status Lockstep::finish() {
   double token = 0;
-  SINEW_RETURN_IF_ERROR(round(VecView(&token, 1, DType::f64), false, true));
+  const VecView x(&token, 1, DType::f64);
+  SINEW_RETURN_IF_ERROR(round(
+      x, [&](Communicator& members) { return members.all_reduce(x); }, true));
   membership_.finish();
   return Status::Ok();
 }
 
-Status Lockstep::round(VecView x, bool average, bool finishing) {
+Communicator Lockstep::part(std::vector<Rank> ranks) {
+  constexpr uint64_t kParts = 1 << 20;  // apart from the collectives of all
+  return {world_, std::move(ranks), deadline_, kParts + static_cast<uint64_t>(membership_.epoch()),
+          [this] { return membership_.is_asked(); }};
+}
+
+Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
   if (membership_.members().size() > 1) keep(x, given_);
-  for (Status status = communicator_->all_reduce(x, average);;) {
+  for (Status status = attempt(*communicator_);;) {
     if (status.ok()) {
       ++completed_;
       if (membership_.members().size() > 1) keep(x, result_);
@@ -68,15 +100,15 @@ Status Lockstep::round(VecView x, bool average, bool finishing) {
     if (formed->over) return Status::Ok();
     form();
     if (completed_ < formed->completed) {
-      status = fetch_result(formed->holder, x);
+      status = x.size > 0 ? fetch_result(formed->holder, x) : Status::Ok();
       continue;
     }
-    if (formed->holder == world_.rank())
+    if (formed->holder == world_.rank() && result_.size() > 0)
       for (Rank r : formed->behind)
         world_.send(r, {.tag = Tag::sync_result, .request = static_cast<uint64_t>(membership_.epoch())},
                     Payload::copy_of(result_.view()));
     copy(given_.view(), x);
-    status = communicator_->all_reduce(x, average);
+    status = attempt(*communicator_);
   }
 }
 

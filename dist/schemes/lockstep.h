@@ -1,13 +1,16 @@
 // What the synchronous schemes share: the group of workers, in lockstep.
 //
-// A round is an all-reduce. When a member is lost or silent in it, the others re-form (dist/membership.h) and go on:
-// with the round's result if one of them has it, or else they do the round again among themselves. So each round adds
-// what each member gave to it once, or not at all, and has the same result on all members. Only one that is left
-// behind, and ends, may have come to the end of a last round that the others did again without it.
+// A round is an all-reduce, a gathering, or several collectives together. When a member is lost or silent in it, the
+// others re-form (dist/membership.h) and go on: with the round's result if one of them has it, or else they do the
+// round again among themselves. So each round adds what each member gave to it once, or not at all, and has the same
+// result on all members. Only one that is left behind, and ends, may have come to the end of a last round that the
+// others did again without it.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <vector>
 
 #include "dist/communicator.h"
 #include "dist/membership.h"
@@ -18,23 +21,36 @@ namespace sinew::dist {
 class Lockstep {
  public:
   Lockstep(World& world, const SchemeOptions& options);
-  // Meets the others. invalid_argument when they work on something else.
+  // Meets the others, or those that come within the deadline where they are the majority. invalid_argument when they
+  // work on something else.
   Status start(uint64_t fingerprint);
-  // The sum, or the mean, over the members that took part. peer_lost: this worker is not among the majority.
+
+  // Rounds. peer_lost: this worker is not among the majority.
+  // The sum, or the mean, over the members that took part.
   Status all_reduce(VecView x, bool average);
+  // What member r gives as `own` comes to place r of `all`, which has one for each worker; that of a worker that is no
+  // member stays. In host memory.
+  Status gather(ConstVecView own, VecView all);
+  // Collectives of the members, or of parts of them, with what they give: `attempt` is called again after each loss,
+  // and on return has succeeded on all members in the same epoch. Before that nothing that it got may be used. Costs
+  // one all-gather of a number more.
+  using Attempt = std::function<Status(Communicator& members)>;
+  Status together(const Attempt& attempt);
   // Once, when no round will follow: until then a worker may need what this one knows.
   Status finish();
+
   int size() const { return communicator_->size(); }
-  // Of all workers; peer_lost when one is lost: the group does not re-form for these.
-  Status all_gather(ConstVecView in, VecView out) { return communicator_->all_gather(in, out); }
-  Status broadcast(VecView x, Rank root) { return communicator_->broadcast(x, root); }
+  // For an attempt in this epoch: collectives of some members, this one among them, that no other part has.
+  Communicator part(std::vector<Rank> ranks);
   const Membership& membership() const { return membership_; }
   void save(SchemeState& state) const;
   void load(const SchemeState& state);
 
  private:
   void form();
-  Status round(VecView x, bool average, bool finishing);
+  // `attempt` makes the round's result of x, in place; x may be empty where whoever comes to the end knows that all
+  // others can without it.
+  Status round(VecView x, const Attempt& attempt, bool finishing = false);
   // The result of the round that the holder has completed. Not ok: it does not come.
   Status fetch_result(Rank holder, VecView x);
 

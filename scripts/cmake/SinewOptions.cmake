@@ -1,9 +1,8 @@
 # Options, compiler settings and third-party packages. find_package only: nothing is ever downloaded.
 #
-# For the folders' CMakeLists: SINEW_HAVE_{ONEDNN,UCX,ZLIB,PNG,JPEG} say what was found; the targets are DNNL::dnnl,
-# ucx::ucp and ucx::ucs, OpenSSL::Crypto (with UCX), ZLIB::ZLIB, PNG::PNG, JPEG::JPEG,
-# OpenMP::OpenMP_CXX,
-# nlohmann_json::nlohmann_json.
+# For the folders' CMakeLists: SINEW_HAVE_{ONEDNN,UCX,ZLIB,PNG,JPEG,RAPIDCHECK} say what was found; the targets are
+# DNNL::dnnl, ucx::ucp and ucx::ucs, OpenSSL::Crypto (with UCX), ZLIB::ZLIB, PNG::PNG, JPEG::JPEG, OpenMP::OpenMP_CXX,
+# nlohmann_json::nlohmann_json, rapidcheck (tests).
 
 # sinew_switch(NAME default help value...): a cache variable that takes one of the values only.
 function(sinew_switch name default help)
@@ -21,6 +20,7 @@ sinew_switch(SINEW_ONEDNN AUTO "oneDNN as the CPU's fast path" AUTO ON OFF)
 sinew_switch(SINEW_UCX AUTO "UCX transport between real processes" AUTO ON OFF)
 sinew_switch(SINEW_PMIX AUTO "Ranks from mpirun and srun (with UCX; the library is opened at run time)" AUTO ON OFF)
 sinew_switch(SINEW_IMAGES AUTO "zlib, libpng and libjpeg, to read compressed data sets and images" AUTO ON OFF)
+sinew_switch(SINEW_RAPIDCHECK AUTO "RapidCheck, for tests of properties" AUTO ON OFF)
 sinew_switch(SINEW_CUDA OFF "CUDA backend; EMULATE runs its kernels on the CPU" OFF ON EMULATE)
 set(SINEW_CPU_ISAS "v2;v3;v4" CACHE STRING "x86-64 levels the CPU kernels are compiled for; the best is picked at run time")
 set(SINEW_SANITIZE "" CACHE STRING "Sanitizers, comma separated: address,undefined or thread")
@@ -145,6 +145,10 @@ endif()
 sinew_find(SINEW_HAVE_ZLIB SINEW_IMAGES ZLIB)
 sinew_find(SINEW_HAVE_PNG SINEW_IMAGES PNG)
 sinew_find(SINEW_HAVE_JPEG SINEW_IMAGES JPEG)
+set(SINEW_HAVE_RAPIDCHECK OFF)
+if(SINEW_TESTS)
+  sinew_find(SINEW_HAVE_RAPIDCHECK SINEW_RAPIDCHECK rapidcheck)
+endif()
 
 if(SINEW_CUDA STREQUAL "ON")
   if(NOT CMAKE_CUDA_COMPILER)
@@ -171,7 +175,7 @@ endif()
 # Printed at the end of the configure step and kept in <build>/features.txt for the scripts.
 function(sinew_print_summary)
   set(features)
-  foreach(feature IN ITEMS ONEDNN UCX PMIX ZLIB PNG JPEG)
+  foreach(feature IN ITEMS ONEDNN UCX PMIX ZLIB PNG JPEG RAPIDCHECK)
     if(SINEW_HAVE_${feature})
       list(APPEND features "${feature}=ON")
     else()

@@ -214,9 +214,9 @@ TEST(LeaderAsync, RandomFaults) {
   }
 }
 
-// Heads of 64 bytes, N parameters of b bytes. In lockstep a worker sends, in a round, p - 1 losses, and its leader's
-// parameters unless it is the last of the chain; in all (p - 1) p (64 + 8) + (p - 1) (64 + b N), twice the second with
-// a global pull, less what groups of their own save.
+// Heads of 64 bytes, N parameters of b bytes. In lockstep a worker sends, in a round, p - 1 losses, its leader's
+// parameters unless it is the last of the chain, and p - 1 times that all have everything; in all
+// 2 (p - 1) p (64 + 8) + (p - 1) (64 + b N), twice the second with a global pull, less what groups of their own save.
 TEST(LeaderTraffic, OfARoundInLockstep) {
   struct Case {
     const char* groups;
@@ -232,8 +232,8 @@ TEST(LeaderTraffic, OfARoundInLockstep) {
       for (const NodeOutcome& o : report.nodes)
         bytes[rounds / 4] += o.traffic.bytes_sent, messages[rounds / 4] += o.traffic.messages_sent;
     }
-    EXPECT_EQ(bytes[1] - bytes[0], 2 * 4 * 3 * (64 + 8) + c.vectors * (64 + 8 * 1000)) << c.groups;
-    EXPECT_EQ(messages[1] - messages[0], 2 * 4 * 3 + c.vectors) << c.groups;
+    EXPECT_EQ(bytes[1] - bytes[0], 2 * 2 * 4 * 3 * (64 + 8) + c.vectors * (64 + 8 * 1000)) << c.groups;
+    EXPECT_EQ(messages[1] - messages[0], 2 * 2 * 4 * 3 + c.vectors) << c.groups;
   }
 }
 

@@ -124,9 +124,10 @@ constexpr Round kRounds[] = {
     {"local_sgd", kRing, 6},
     {"local_sgd", kRing, 6, [](SchemeOptions& o) { o.outer = "nesterov"; }},
     {"local", kRing, 6, [](SchemeOptions& o) { o.global_average_every = 1; }},
-    // All losses to all, 3 p messages of 8 bytes, and the leader's parameters along a chain.
-    {"lsgd", 4 * 3 + 3, 3, nullptr, 4 * 3 * 8},
-    {"lgd", 4 * 3 + 3, 3, nullptr, 4 * 3 * 8},
+    // All losses to all and, at the end, that all are done, 3 p messages of 8 bytes each; the leader's parameters along
+    // a chain.
+    {"lsgd", 2 * 4 * 3 + 3, 3, nullptr, 2 * 4 * 3 * 8},
+    {"lgd", 2 * 4 * 3 + 3, 3, nullptr, 2 * 4 * 3 * 8},
     {"easgd", 4 * 3, 4 * 2},
     {"eamsgd", 4 * 3, 4 * 2},
     {"downpour", 4 * 3, 4 * 2},

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <csignal>
 #include <tuple>
 
 #include "dist/communicator.h"
@@ -228,25 +229,55 @@ TEST(UcxScheme, AKilledWorkerComesBackAndAdoptsTheCenter) {
 }
 
 TEST(UcxScheme, SynchronousSchemesSurviveADeath) {
-  for (const char* scheme : {"allreduce", "easgd_sync", "local_sgd"}) {
+  for (const char* scheme : kInLockstep) {
     Toy toy = common_toy(scheme, "jacobi", 4);
     toy.steps = 100;
     const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return toy_run(w, toy); });
     check_survivors(nodes);
-    EXPECT_EQ(nodes[0].numbers == nodes[3].numbers, toy.scheme.name != "easgd_sync") << scheme;
+    const bool equal = toy.scheme.name == "allreduce" || toy.scheme.name == "local_sgd";
+    EXPECT_EQ(nodes[0].numbers == nodes[3].numbers, equal) << scheme;
+  }
+}
+
+// Killed before it has joined, or after it; or it comes too late.
+TEST(UcxScheme, TheOthersBeginWithoutOneThatIsLost) {
+  for (const char* scheme : kInLockstep) {
+    check_begins_without_one(in_processes({.faults = *parse_fault_plan("kill rank=1 at=0ms\n", "plan")}), scheme);
+    check_begins_without_one(in_processes(), scheme, [](World& world) {
+      if (world.rank() == 0) std::raise(SIGKILL);
+    });
+  }
+  check_begins_without_one(in_processes(), "lsgd", [](World& world) {
+    if (world.rank() == 2) world.sleep(5 * kSecond);
+  });
+}
+
+// A leader is killed or stopped between two rounds, or somewhere in one; or another worker is.
+TEST(UcxLeader, AnotherOneIsElectedInLockstep) {
+  for (const auto& [scheme, faults, leader, lost, steps] : {std::tuple{"lsgd", "kill rank=1 step=9\n", 1, 1, 24},
+                                                            {"lsgd", "kill rank=2 step=8\n", 1, 2, 24},
+                                                            {"lsgd", "pause rank=1 step=9 for=4s\n", 1, 1, 24},
+                                                            {"lsgd", "kill rank=1 at=600ms\n", 1, 1, 1000},
+                                                            {"lgd", "kill rank=1 step=9\n", 1, 1, 24},
+                                                            {"lgd", "kill rank=0 at=650ms\n", 1, 0, 1000}}) {
+    SCOPED_TRACE(sinew::detail::concat(scheme, ": ", faults));
+    check_leaders_survive(in_processes({.faults = *parse_fault_plan(faults, "plan")}), scheme, "0,1,4/2,3", leader,
+                          lost, steps, steps > 100 ? kMillisecond : 0);
   }
 }
 
 // Half of the members, without the lowest rank, do not go on; the others do.
 TEST(UcxScheme, OnlyOneSideOfAPartitionGoesOn) {
-  Toy toy = common_toy("allreduce", "jacobi", 4);
-  toy.steps = 20;
-  toy.scheme.deadline = kSecond;
-  const auto plan = parse_fault_plan("partition ranks=1,2 after_step=5\n", "plan");
-  ASSERT_TRUE(plan.ok());
-  const auto nodes = in_processes({.faults = *plan})(4, [&](World& w) { return toy_run(w, toy); });
-  for (size_t r : {size_t{0}, size_t{3}}) EXPECT_TRUE(nodes[r].finished) << nodes[r].status.message();
-  for (size_t r : {size_t{1}, size_t{2}}) EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
+  for (const char* scheme : {"allreduce", "lsgd"}) {
+    Toy toy = common_toy(scheme, "jacobi", 4);
+    toy.steps = 20;
+    toy.scheme.deadline = kSecond;
+    const auto plan = parse_fault_plan("partition ranks=1,2 after_step=5\n", "plan");
+    ASSERT_TRUE(plan.ok());
+    const auto nodes = in_processes({.faults = *plan})(4, [&](World& w) { return toy_run(w, toy); });
+    for (size_t r : {size_t{0}, size_t{3}}) EXPECT_TRUE(nodes[r].finished) << nodes[r].status.message();
+    for (size_t r : {size_t{1}, size_t{2}}) EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
+  }
 }
 
 // The center is killed for good, or comes back; with a learning rate of 0 the workers still draw together.

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "dist/schemes/leader.h"
 #include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
@@ -64,6 +65,66 @@ inline Toy toy_with(const SchemeOptions& scheme, double lr = 0.1) {
 // The rank given here always leads.
 inline Losses led_by(Rank leader) {
   return [leader](Rank r, int64_t) { return r == leader ? 0.5 : 1.0 + r; };
+}
+
+// Five workers in lockstep, one of which is lost on the way as the spawn's faults say. The others elect the same
+// leaders in every round, their own group's and that of all, end at the same mean, and the lost one leads nobody at the
+// end.
+inline void check_leaders_survive(const Spawn& spawn, const std::string& scheme, const std::string& groups, Rank leader,
+                                  Rank lost, int64_t steps = 24, Nanos pause = 0) {
+  Toy toy = toy_with(leaders(scheme, 5, [&](SchemeOptions& o) {
+    o.groups = groups, o.period = scheme == "lgd" ? 1 : 2;
+    o.proximal = scheme == "lgd" ? 0 : 0.2;
+    o.deadline = kSecond;
+  }));
+  toy.steps = steps;
+  constexpr size_t kOfRound = 3;
+  const auto nodes = spawn(5, [&](World& world) -> Result<Numbers> {
+    Toy own = toy;
+    Numbers rounds;
+    own.scheme.on_round = [&](const LeaderRound& r) {
+      for (double v : {double(r.round), double(r.local), double(r.global)}) rounds.push_back(v);
+    };
+    ToyWorker worker(own, world);
+    worker.loss = [&](int64_t k) { return led_by(leader)(world.rank(), k); };
+    SINEW_RETURN_IF_ERROR(worker.start());
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      if (pause > 0) world.sleep(pause);
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    Vec mean = Vec::zeros(toy.size, toy.dtype);
+    SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), mean.mutable_view()));
+    const Numbers point = to_doubles(mean.view());
+    rounds.insert(rounds.begin(), point.begin(), point.end());
+    return rounds;
+  });
+  const std::vector<int64_t> group_of = leader_groups(groups, 5).value();
+  const size_t first = static_cast<size_t>(toy.size), rounds = static_cast<size_t>(steps / toy.scheme.period);
+  const NodeResult& other = nodes[lost == 0 ? 1 : 0];
+  for (Rank r = 0; r < 5; ++r) {
+    const NodeResult& node = nodes[static_cast<size_t>(r)];
+    EXPECT_EQ(node.finished, r != lost) << scheme << " rank " << r << ": " << node.status.message();
+    if (!node.finished) continue;
+    ASSERT_EQ(node.numbers.size(), first + kOfRound * rounds) << scheme << " rank " << r;
+    for (size_t i = 0; i < first; ++i) ASSERT_EQ(node.numbers[i], other.numbers[i]) << scheme << " rank " << r;
+    // Whom the workers of its group have followed; and all.
+    for (Rank q = 0; q < r; ++q)
+      for (size_t k = 0; k < rounds && nodes[static_cast<size_t>(q)].finished; ++k) {
+        const size_t at = first + kOfRound * k;
+        const Numbers& theirs = nodes[static_cast<size_t>(q)].numbers;
+        ASSERT_EQ(node.numbers[at], theirs[at]);
+        ASSERT_EQ(node.numbers[at + 2], theirs[at + 2]) << scheme << " ranks " << q << ", " << r << " round " << k;
+        if (group_of[static_cast<size_t>(q)] == group_of[static_cast<size_t>(r)]) {
+          ASSERT_EQ(node.numbers[at + 1], theirs[at + 1]) << scheme << " ranks " << q << ", " << r << " round " << k;
+        }
+      }
+    Rank expected = kAnyRank;
+    for (Rank q = 4; q >= 0; --q)
+      if (q != lost && group_of[static_cast<size_t>(q)] == group_of[static_cast<size_t>(r)] && expected != leader)
+        expected = q;
+    EXPECT_EQ(node.numbers[first + kOfRound * (rounds - 1) + 1], expected) << scheme << " rank " << r;
+  }
 }
 
 }  // namespace sinew::dist::testing

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <string>
 
 #include "tests/support/toy_training.h"
@@ -136,6 +137,27 @@ inline void check_lockstep_equals_simulation(const Spawn& spawn, const std::stri
       ASSERT_EQ(nodes[r].numbers, expected[r].numbers) << "rank " << r;
     }
   }
+}
+
+inline constexpr const char* kInLockstep[] = {"allreduce", "easgd_sync", "local_sgd", "lsgd", "lgd"};
+
+// One of four workers is lost before they have met, as the spawn's faults or `before` say. The others train without it.
+inline void check_begins_without_one(const Spawn& spawn, const std::string& scheme,
+                                     const std::function<void(World&)>& before = {}) {
+  Toy toy = common_toy(scheme, "jacobi", 4);
+  toy.scheme.deadline = kSecond;
+  int finished = 0;
+  std::string message;
+  for (const NodeResult& node : spawn(4, [&](World& world) {
+         if (before) before(world);
+         return toy_run(world, toy);
+       })) {
+    finished += node.finished;
+    if (node.finished) continue;
+    EXPECT_TRUE(node.status.ok() || node.status.code() == StatusCode::peer_lost) << node.status.message();
+    message += node.status.message() + "\n";
+  }
+  EXPECT_EQ(finished, 3) << scheme << message;
 }
 
 // With a learning rate of 0 only the elastic forces move anything: the sum over workers and center stays.
