@@ -194,6 +194,13 @@ bool Exchange::silent(Rank peer) const {
   return silent;
 }
 
+std::vector<Rank> Exchange::owing(int64_t before) const {
+  std::vector<Rank> peers;
+  for (const auto& [number, open] : open_)
+    if (open.round < before && !lost(open.peer)) peers.push_back(open.peer);
+  return peers;
+}
+
 bool Exchange::has_open(Rank peer) const {
   bool found = false;
   if (outstanding_ == 0) return false;

@@ -81,6 +81,8 @@ class Exchange {
   void miss(Rank peer) { silent_[static_cast<size_t>(peer)] |= !was_stopped_; }
   void miss(const std::vector<int64_t>& numbers);
   bool silent(Rank peer) const;
+  // Inside publish(): who was asked before that round and has not answered yet, but for those that are lost().
+  std::vector<Rank> owing(int64_t before) const;
   // Inside publish(): the largest value that came with an answer.
   double largest_answer() const { return largest_answer_; }
   // Whether the peer has said that it makes no more exchanges.

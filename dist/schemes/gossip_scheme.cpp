@@ -190,13 +190,15 @@ bool GossipScheme::takes_part(Rank peer, int64_t round) {
   return false;
 }
 
-void GossipScheme::wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round) {
-  if (sources.empty()) return;
+void GossipScheme::wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round,
+                                 int64_t asked_before) {
   const auto came = [&](Rank r) { return mailbox.has_come_to(r, round); };
   const bool all = exchange_.wait(Deadline(world_, options_.deadline), sources, [&] {
     // The others are further than this step, and wait for nothing of it.
     const bool behind = exchange_.largest_answer() > static_cast<double>(step_ + 1);
-    return behind || std::all_of(sources.begin(), sources.end(), [&](Rank r) { return came(r) || exchange_.lost(r); });
+    return behind ||
+           (std::all_of(sources.begin(), sources.end(), [&](Rank r) { return came(r) || exchange_.lost(r); }) &&
+            exchange_.owing(asked_before).empty());
   });
   world_.publish([&] {
     for (Rank r : sources) {
@@ -204,6 +206,8 @@ void GossipScheme::wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sour
       mailbox.miss(r, round);
       if (!all) exchange_.miss(r);
     }
+    if (all) return;
+    for (Rank r : exchange_.owing(asked_before)) exchange_.miss(r);
   });
 }
 

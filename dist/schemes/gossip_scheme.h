@@ -73,9 +73,9 @@ class GossipScheme : public Scheme {
   bool reachable(Rank peer) const { return !is_lost(world_.peer(peer)) && !exchange_.done(peer); }
   // In lockstep: whether to send to this worker. One that is silent is only asked now and then whether it is back.
   bool takes_part(Rank peer, int64_t round);
-  // In lockstep, waits up to the deadline for the mail of this round from the sources. What has not come then is
-  // missed.
-  void wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round);
+  // In lockstep, waits up to the deadline for the mail of this round from the sources, and for the answers of those
+  // that this worker has asked in rounds before `asked_before`. What has not come then is missed.
+  void wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sources, int64_t round, int64_t asked_before = 0);
   bool fits(const Payload& body) const { return body.size() == static_cast<size_t>(size_) * size_of(dtype_); }
   // d = a (x - y) in blocks, so that a handler never starts a team of threads. Returns ||x - y||^2.
   double difference(double a, const Payload& x, const Payload& y, Payload& d) const;

@@ -12,6 +12,10 @@
 // in exactly that. overlap = 0: this round's. With more, nothing waits for a link (the paper's overlap SGP, with a
 // fixed delay in place of a longest one, so that both worlds give equal bits). What comes late is taken in late. What a
 // worker that is lost should get is kept, what it does not take is taken back.
+//
+// Steps are divided by w, which must not go to 0 while shares wait for a worker that is stopped, restarts or is slow.
+// So a worker also waits for the answers to what it has sent in earlier rounds, sends nothing to who does not answer,
+// and with a w below a quarter (of 1 + overlap) nothing at all: the column of P is then that of 1.
 #include <bit>
 #include <utility>
 
@@ -27,6 +31,7 @@ class PushSum final : public GossipScheme {
       : GossipScheme(o, world, size, dtype, device),
         combine_after_(o.name == "sgp" || o.mixing == "atc"),
         overlap_(o.overlap),
+        least_(0.25 / static_cast<double>(1 + o.overlap)),
         topology_(topology_options(o)),
         mailbox_(o.workers) {}
 
@@ -53,7 +58,7 @@ class PushSum final : public GossipScheme {
       if (weight_ != 1) accumulate(weight_ - 1, before_.view(), theta);
       if (round_ >= 0) send(theta);
     }
-    if (round_ >= 0) wait(round_ - overlap_);
+    if (round_ >= 0) wait(round_ - overlap_, round_);
     take_in(last_round_ - overlap_, theta);
     divide(theta);
     SINEW_RETURN_IF_ERROR(heal(theta));
@@ -98,7 +103,7 @@ class PushSum final : public GossipScheme {
 
   // Divides (x, w) among the neighbours and itself.
   void send(VecView x) {
-    const bool silent = world_.suppressed(round_);
+    const bool silent = world_.suppressed(round_) || weight_ < least_;
     double kept = 1;
     std::vector<Payload> given;
     Payload body;
@@ -126,11 +131,11 @@ class PushSum final : public GossipScheme {
     weight_ *= kept;
   }
 
-  void wait(int64_t round) {
-    if (round < 0) return;
+  void wait(int64_t round, int64_t asked_before = 0) {
     std::vector<Rank> sources;
-    for (const Link& l : topology_.in(world_.rank(), round)) sources.push_back(l.peer);
-    wait_for_mail(mailbox_, sources, round);
+    if (round >= 0)
+      for (const Link& l : topology_.in(world_.rank(), round)) sources.push_back(l.peer);
+    wait_for_mail(mailbox_, sources, round, asked_before);
     world_.publish([&] {
       missed_ += std::count_if(sources.begin(), sources.end(), [&](Rank r) { return !mailbox_.has_come_to(r, round); });
     });
@@ -162,6 +167,7 @@ class PushSum final : public GossipScheme {
 
   const bool combine_after_;
   const int64_t overlap_;
+  const double least_;  // weight to send with
   const Topology topology_;
   double weight_ = 1;
   int64_t round_ = -1, last_round_ = -1;

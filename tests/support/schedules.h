@@ -89,8 +89,8 @@ struct Schedules {
   int most_workers = 9;
   std::vector<Trouble::Kind> kinds = {Trouble::kill,  Trouble::pause,   Trouble::partition, Trouble::drop,
                                       Trouble::delay, Trouble::reorder, Trouble::duplicate};
-  int last = 200;      // milliseconds, when something may begin
-  int longest = 2000;  // milliseconds
+  int first = 0, last = 200;  // milliseconds, when something may begin
+  int longest = 2000;         // milliseconds
   int most_percent = 40;
 };
 
@@ -99,7 +99,7 @@ struct Schedules {
 inline rc::Gen<Schedule> any_schedule(const Schedules& s) {
   namespace gen = rc::gen;
   const auto trouble = gen::map(
-      gen::tuple(gen::elementOf(s.kinds), gen::inRange(0, 9), gen::inRange(0, 9), gen::inRange(0, s.last),
+      gen::tuple(gen::elementOf(s.kinds), gen::inRange(0, 9), gen::inRange(0, 9), gen::inRange(s.first, s.last),
                  gen::oneOf(gen::inRange(0, 60), gen::inRange(0, s.longest)), gen::inRange(1, s.most_percent + 1)),
       [](const std::tuple<Trouble::Kind, int, int, int, int, int>& t) {
         const auto& [kind, rank, other, at, length, percent] = t;
