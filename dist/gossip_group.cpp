@@ -78,6 +78,7 @@ Status GossipGroup::start(VecView theta) {
     return r.ok() ? check(before, r.message) : Status::Ok();  // who is late or lost is so for the exchanges too
   }
   Result<int64_t> step = adopt(theta);
+  for (int more = workers_ - 2; more > 0 && step.ok() && *step < 0; --more) step = adopt(theta);  // nobody waits for it
   if (!step.ok()) return step.status();
   adopted_ = *step;
   return Status::Ok();
