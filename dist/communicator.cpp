@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstring>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace sinew::dist {
@@ -28,6 +29,14 @@ Status staged(VecView x, const Collective& collective) {
   SINEW_RETURN_IF_ERROR(collective(host.mutable_view()));
   upload(host.view().data, x);
   return Status::Ok();
+}
+
+// Whole blocks of the packed forms.
+int64_t chunk_elements(VecView v) { return kChunkBytes / static_cast<int64_t>(size_of(v.dtype)); }
+int64_t chunks(VecView part) { return (part.size + chunk_elements(part) - 1) / chunk_elements(part); }
+VecView chunk(VecView part, int64_t k) {
+  const int64_t n = chunk_elements(part);
+  return part.slice(k * n, std::min(n, part.size - k * n));
 }
 
 }  // namespace
@@ -59,26 +68,8 @@ class Communicator::Pass {
   Status run() {
     const int64_t window = missing_ == 0 ? own_ : std::min(own_, kWindow);
     while (sent_ < window) send_own();
-    std::optional<Deadline> deadline(std::in_place, c_.world_, c_.deadline_);
-    const Match match{.tag = Tag::collective, .source = previous(), .request = round_};
-    while (missing_ > 0) {
-      const int64_t before = missing_;
-      const auto what = c_.world_.receive_each(match, std::min(kLook, deadline->left()),
-                                               [this](const Message& message) { return take(message); });
-      if (what == Received::What::message) break;
-      if (missing_ != before) deadline.emplace(c_.world_, c_.deadline_);
-      // A member that left is done with this collective too, unless something is due from itself.
-      for (Rank member : c_.members_)
-        if (PeerState s = c_.world_.peer(member); s == PeerState::dead || s == PeerState::gone)
-          return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
-      if (what == Received::What::peer_lost)
-        return make_status(StatusCode::peer_lost, "collective: rank ", previous(), " has left");
-      if (c_.interrupted_ && c_.interrupted_())
-        return make_status(StatusCode::peer_lost, "collective: the members re-form");
-      if (deadline->left() == 0)
-        return make_status(StatusCode::timeout, "collective: nothing from rank ", previous(), " for ",
-                           static_cast<double>(c_.deadline_) * 1e-9, " s");
-    }
+    SINEW_RETURN_IF_ERROR(
+        c_.collect(previous(), round_, missing_, [this](const Message& message) { return take(message); }));
     return status_;
   }
 
@@ -92,12 +83,6 @@ class Communicator::Pass {
     const int64_t begin = plan_.x.size * s / p;
     return plan_.x.slice(begin, plan_.x.size * (s + 1) / p - begin);
   }
-  int64_t chunk_elements() const { return kChunkBytes / static_cast<int64_t>(size_of(plan_.x.dtype)); }
-  int64_t chunks(VecView part) const { return (part.size + chunk_elements() - 1) / chunk_elements(); }
-  VecView chunk(VecView part, int64_t k) const {
-    return part.slice(k * chunk_elements(), std::min(chunk_elements(), part.size - k * chunk_elements()));
-  }
-
   void send(int hop, int64_t k, Payload body) {
     Head head{.tag = Tag::collective, .request = round_};
     head.arg[0] = hop;
@@ -166,6 +151,120 @@ class Communicator::Pass {
   Status status_;
 };
 
+// The all-reduce with rounded numbers. Each member owns a segment, which falls into chunks as in a Pass. Members send
+// their rounded chunks to the owner, which adds them up in one fixed order, rounds the sum and sends it to all.
+class Communicator::PackedPass {
+ public:
+  PackedPass(Communicator& owner, VecView x, VecView residual, Packing packing, double scale)
+      : c_(owner), x_(x), residual_(residual), packing_(packing), scale_(scale), round_(++owner.round_) {
+    const int64_t p = c_.size();
+    waiting_.resize(static_cast<size_t>(chunks(part(c_.index_, x_))));
+    for (std::vector<Message>& given : waiting_) given.resize(static_cast<size_t>(p));
+    added_.resize(waiting_.size(), 1);
+    came_.resize(static_cast<size_t>(p));
+    missing_ = static_cast<int64_t>(waiting_.size()) * (p - 1);
+    for (int member = 0; member < p; ++member) {
+      came_[static_cast<size_t>(member)].resize(static_cast<size_t>(chunks(part(member, x_))));
+      if (member != c_.index_) missing_ += chunks(part(member, x_));
+    }
+  }
+
+  Status run() {
+    for (int place = 1; place < c_.size(); ++place) {
+      const int member = (c_.index_ + place) % c_.size();
+      const VecView mine = part(member, x_);
+      round_to_packing(packing_, mine, part(member, residual_));
+      for (int64_t k = 0; k < chunks(mine); ++k) {
+        Head head = head_of(kGiven, k);
+        Payload body = packed(head, chunk(mine, k), packing_);
+        c_.world_.send(c_.members_[static_cast<size_t>(member)], head, std::move(body));
+      }
+    }
+    SINEW_RETURN_IF_ERROR(
+        c_.collect(kAnyRank, round_, missing_, [this](const Message& message) { return take(message); }));
+    return status_;
+  }
+
+ private:
+  enum Kind : int64_t { kGiven = 0, kSum = 1 };
+
+  VecView part(int member, VecView v) const {
+    const int64_t p = c_.size(), begin = v.size * member / p;
+    return v.slice(begin, v.size * (member + 1) / p - begin);
+  }
+  Head head_of(Kind kind, int64_t k) const {
+    Head head{.tag = Tag::collective, .request = round_};
+    head.arg[0] = kind, head.arg[1] = k;
+    return head;
+  }
+
+  bool take(const Message& message) {
+    const auto from = std::find(c_.members_.begin(), c_.members_.end(), message.head.source);
+    const int member = static_cast<int>(from - c_.members_.begin());
+    const int64_t kind = message.head.arg[0], k = message.head.arg[1];
+    const bool sums = kind == kSum;
+    if (from == c_.members_.end() || member == c_.index_ || (kind != kGiven && !sums) || k < 0 ||
+        k >= chunks(part(sums ? member : c_.index_, x_)) || message.body.size() == 0)
+      return fail(message);
+    if (sums) {
+      std::vector<bool>& came = came_[static_cast<size_t>(member)];
+      if (came[static_cast<size_t>(k)]) return false;  // a second time
+      came[static_cast<size_t>(k)] = true;
+      const VecView x = chunk(part(member, x_), k);
+      const Message sum = unpacked(message, x.dtype);
+      if (sum.body.size() != x.bytes()) return fail(message);
+      std::memcpy(x.data, sum.body.data(), x.bytes());
+      scale(x);
+      return --missing_ == 0;
+    }
+    std::vector<Message>& given = waiting_[static_cast<size_t>(k)];
+    int& added = added_[static_cast<size_t>(k)];
+    const int place = (member - c_.index_ + c_.size()) % c_.size();
+    if (place < added || given[static_cast<size_t>(place)].body.size() > 0) return false;  // a second time
+    given[static_cast<size_t>(place)] = message;
+    --missing_;
+    const VecView x = chunk(part(c_.index_, x_), k);
+    while (added < c_.size() && given[static_cast<size_t>(added)].body.size() > 0) {
+      const Message next = unpacked(std::exchange(given[static_cast<size_t>(added)], {}), x.dtype);
+      if (next.body.size() != x.bytes()) return fail(message);
+      axpby(1.0, x, 1.0, next.body.view(x.dtype), x);
+      ++added;
+    }
+    if (added == c_.size()) send_sum(k, x);
+    return missing_ == 0;
+  }
+
+  void send_sum(int64_t k, VecView x) {
+    round_to_packing(packing_, x, chunk(part(c_.index_, residual_), k));
+    Head head = head_of(kSum, k);
+    const Payload body = packed(head, x, packing_);
+    for (Rank member : c_.members_)
+      if (member != c_.world_.rank()) c_.world_.send(member, head, body);
+    scale(x);
+  }
+
+  void scale(VecView x) const {
+    if (scale_ != 1) axpby(scale_, x, 0.0, x, x);
+  }
+
+  bool fail(const Message& message) {
+    status_ = make_status(StatusCode::invalid_argument, "collective: rank ", message.head.source, " sent ",
+                          message.body.size(), " bytes that do not fit in; all members must call the same operations");
+    return true;
+  }
+
+  Communicator& c_;
+  const VecView x_, residual_;
+  const Packing packing_;
+  const double scale_;
+  const uint64_t round_;
+  std::vector<std::vector<Message>> waiting_;  // by chunk of the own segment and place after this member
+  std::vector<int> added_;                     // by chunk of the own segment: members that its sum has so far
+  std::vector<std::vector<bool>> came_;        // by owner and chunk: sums
+  int64_t missing_ = 0;
+  Status status_;
+};
+
 Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch,
                            std::function<bool()> interrupted)
     : world_(world),
@@ -178,6 +277,28 @@ Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadli
   index_ = static_cast<int>(me - members_.begin());
 }
 
+Status Communicator::collect(Rank source, uint64_t round, const int64_t& missing, const Taker& take) {
+  const std::string from = source == kAnyRank ? "the other members" : detail::concat("rank ", source);
+  const Match match{.tag = Tag::collective, .source = source, .request = round};
+  std::optional<Deadline> deadline(std::in_place, world_, deadline_);
+  while (missing > 0) {
+    const int64_t before = missing;
+    const auto what = world_.receive_each(match, std::min(kLook, deadline->left()), take);
+    if (what == Received::What::message) break;
+    if (missing != before) deadline.emplace(world_, deadline_);
+    // A member that left is done with this collective too, unless something is due from itself.
+    for (Rank member : members_)
+      if (PeerState s = world_.peer(member); s == PeerState::dead || s == PeerState::gone)
+        return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
+    if (what == Received::What::peer_lost) return make_status(StatusCode::peer_lost, "collective: ", from, " has left");
+    if (interrupted_ && interrupted_()) return make_status(StatusCode::peer_lost, "collective: the members re-form");
+    if (deadline->left() == 0)
+      return make_status(StatusCode::timeout, "collective: nothing from ", from, " for ",
+                         static_cast<double>(deadline_) * 1e-9, " s");
+  }
+  return Status::Ok();
+}
+
 Status Communicator::all_reduce(VecView x, bool average) {
   SINEW_CHECK(is_float(x.dtype), "all_reduce", "needs f32 or f64, got ", to_string(x.dtype));
   const int p = size();
@@ -186,6 +307,23 @@ Status Communicator::all_reduce(VecView x, bool average) {
   // Once around to add up: member j's segment is complete at j - 1, which keeps it; once more for the others.
   return Pass(*this, {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0})
       .run();
+}
+
+Status Communicator::all_reduce_packed(VecView x, bool average, Packing packing, VecView residual) {
+  if (packing == Packing::none) return all_reduce(x, average);
+  SINEW_CHECK(
+      is_float(x.dtype) && residual.size == x.size && residual.dtype == x.dtype && residual.device == Device::cpu,
+      "all_reduce_packed", "needs f32 or f64 and a residual alike in host memory, got ", x.size, " ",
+      to_string(x.dtype), " and ", residual.size, " ", to_string(residual.dtype));
+  if (x.size == 0) return Status::Ok();
+  if (x.device != Device::cpu)
+    return staged(x, [&](VecView host) { return all_reduce_packed(host, average, packing, residual); });
+  if (size() == 1) {  // nothing is rounded
+    axpby(1.0, x, 1.0, residual, x);
+    fill(residual, 0);
+    return Status::Ok();
+  }
+  return PackedPass(*this, x, residual, packing, average ? 1.0 / size() : 1.0).run();
 }
 
 Status Communicator::broadcast(VecView x, int root) {

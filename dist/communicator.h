@@ -2,7 +2,9 @@
 //
 // All members call the same operations in the same order. Results are bit-identical on every member: the ring
 // all-reduce adds each chunk in one fixed order of ranks and then distributes the sum.
-// Bytes sent per member: all_reduce 2 (p-1)/p n, all_gather (p-1) n, broadcast n per hop of a chain.
+// Bytes sent per member: all_reduce 2 (p-1)/p n, all_gather (p-1) n, broadcast n per hop of a chain. all_reduce_packed
+// as all_reduce, of the packed numbers: partial sums do not fit a packed form, so nothing goes around a ring; each
+// member sends every segment straight to the one that adds it up, and that one sends the sum straight to all.
 //
 // Errors: peer_lost when a member died, timeout when a step took longer than the deadline; the vector is then
 // undefined on this member.
@@ -11,6 +13,7 @@
 #include <functional>
 #include <vector>
 
+#include "dist/packing.h"
 #include "dist/world.h"
 
 namespace sinew::dist {
@@ -29,6 +32,11 @@ class Communicator {
   // Vectors of a device go through host memory, whole.
   // In place. Sum; or mean when `average`.
   Status all_reduce(VecView x, bool average = false);
+  // As all_reduce, with rounded numbers: each member rounds what it gives, and who adds a segment up rounds the sum.
+  // residual, in host memory, of x's size and type: what rounding has left on this member so far, which x carries on,
+  // and then what it leaves. The members' x + residual before have the sum of the result (times p, of a mean) and the
+  // residuals after, to the rounding of their type. Not ok: both are undefined.
+  Status all_reduce_packed(VecView x, bool average, Packing packing, VecView residual);
   // From members[root] to all.
   Status broadcast(VecView x, int root = 0);
   // out has size() * in.size() elements, by member index.
@@ -37,6 +45,9 @@ class Communicator {
 
  private:
   class Pass;
+  class PackedPass;
+  // Gives `take` what comes in for a collective, until nothing is missing or `take` has failed.
+  Status collect(Rank source, uint64_t round, const int64_t& missing, const Taker& take);
   World& world_;
   std::vector<Rank> members_;
   Nanos deadline_;

@@ -95,7 +95,7 @@ struct LaunchOptions {
   std::vector<std::string> argv;  // argv[0]: the program
   int processes = 1;
   int max_restarts = 3;         // per rank
-  std::vector<Rank> essential;  // ranks whose death ends the job (a tree's root)
+  std::vector<Rank> essential;  // ranks whose death ends the job (admm's center)
   std::vector<Rank> servers;    // ranks that only serve others: when nobody else finishes, nobody has (the center)
   bool restartable = true;      // false: synchronous schemes that cannot take a worker back
   std::vector<int> fatal_exit_codes;  // a death with these ends the job (bad usage, bad data, non-finite loss)

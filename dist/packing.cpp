@@ -140,6 +140,22 @@ int64_t unpacked_count(Packing packing, size_t bytes) {
   return rest == 0 ? whole * kBlock : rest > 2 ? whole * kBlock + rest - 2 : -1;
 }
 
+// Empty, and head.packing 0, when the numbers are not of that form.
+Payload try_packed(Head& head, ConstVecView v, Packing packing) {
+  head.packing = 0;
+  if (packing == Packing::none || v.size == 0) return {};
+  Payload body = Payload::allocate(packed_bytes(packing, v.size, v.dtype));
+  auto* out = static_cast<unsigned char*>(body.data());
+  bool exact = false;
+  SINEW_DISPATCH_FLOAT(v.dtype, "packed", {
+    const auto* in = static_cast<const T*>(v.data);
+    exact = packing == Packing::bf16 ? pack_bf16(in, v.size, out) : pack_int8(in, v.size, out);
+  });
+  if (!exact) return {};
+  head.packing = static_cast<uint32_t>(packing);
+  return body;
+}
+
 }  // namespace
 
 Packing packing_of(const std::string& name) {
@@ -165,19 +181,14 @@ void round_to_packing(Packing packing, VecView values, VecView residual) {
   });
 }
 
+Payload packed(Head& head, ConstVecView values, Packing packing) {
+  Payload body = try_packed(head, values, packing);
+  return head.packing == 0 ? Payload::copy_of(values) : body;
+}
+
 void send_packed(World& world, Rank to, Head head, const Payload& body, Packing packing, DType dtype) {
-  if (packing == Packing::none || body.size() == 0) return world.send(to, head, body);
-  const ConstVecView v = body.view(dtype);
-  Payload packed = Payload::allocate(packed_bytes(packing, v.size, dtype));
-  auto* out = static_cast<unsigned char*>(packed.data());
-  bool exact = false;
-  SINEW_DISPATCH_FLOAT(dtype, "send_packed", {
-    const auto* in = static_cast<const T*>(v.data);
-    exact = packing == Packing::bf16 ? pack_bf16(in, v.size, out) : pack_int8(in, v.size, out);
-  });
-  if (!exact) return world.send(to, head, body);
-  head.packing = static_cast<uint32_t>(packing);
-  world.send(to, head, std::move(packed));
+  Payload smaller = try_packed(head, body.view(dtype), packing);
+  world.send(to, head, head.packing == 0 ? body : std::move(smaller));
 }
 
 Message unpacked(const Message& message, DType dtype) {

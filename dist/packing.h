@@ -33,7 +33,10 @@ void round_to_packing(Packing packing, VecView values, VecView residual = {});
 // Bytes of n packed numbers of the given type.
 size_t packed_bytes(Packing packing, int64_t n, DType dtype);
 
-// Sends the numbers of `body` packed, if the form holds them; Head::packing says what was done.
+// The body of a message with these numbers, from host memory, f32 or f64: packed if the form holds them, else as they
+// are; head.packing says which.
+Payload packed(Head& head, ConstVecView values, Packing packing);
+// Sends the numbers of `body` packed, if the form holds them, else the body itself.
 void send_packed(World& world, Rank to, Head head, const Payload& body, Packing packing, DType dtype);
 // The message with its numbers as they were. One that is not as packed by send_packed gets an empty body.
 Message unpacked(const Message& message, DType dtype);

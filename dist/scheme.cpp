@@ -144,9 +144,7 @@ bool takes_workers_back(const SchemeOptions& options) {
          (options.name == "lsgd" && options.mode == "async");
 }
 
-bool survives_center(const SchemeOptions& options) {
-  return needs_center(options) && options.name != "easgd_tree" && options.name != "admm";
-}
+bool survives_center(const SchemeOptions& options) { return needs_center(options) && options.name != "admm"; }
 
 bool needs_center(const SchemeOptions& options) {
   const Entry* e = find(options.name);
@@ -208,9 +206,9 @@ Status validate(const SchemeOptions& o) {
   const std::vector<std::string> wires = packing_names();
   if (std::find(wires.begin(), wires.end(), o.wire) == wires.end())
     return bad("wire = '", o.wire, "'; allowed are f32, bf16, int8");
-  if (o.wire != "f32" && (o.name == "easgd_tree" || !(needs_center(o) || is_gossip(o.name))))
+  if (o.wire != "f32" && (is_leader_scheme(o.name) || (is_alone(o) && o.global_average_every == 0)))
     return bad("wire = ", o.wire, " with scheme ", o.name,
-               "; it is for gossip and for schemes with a center, others are f32");
+               is_alone(o) ? "; its workers exchange nothing" : "; its workers exchange f32");
   if (o.outer != "none" && o.outer != "momentum" && o.outer != "nesterov")
     return bad("outer = '", o.outer, "'; allowed are none, momentum, nesterov");
   if (!(o.outer_lr >= 0 && o.outer_lr <= 1e6)) return bad("outer_lr = ", o.outer_lr, "; allowed are 0 to 1000000");
@@ -249,7 +247,8 @@ std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, 
                              : make_leader_sync(o, world, size, dtype, device);
   if (needs_center(o)) return make_downpour(o, world, size, dtype, device);
   auto scheme = is_alone(o) ? make_alone(o, size, dtype) : make_gossip(o, world, size, dtype, device);
-  return o.global_average_every > 0 ? make_global_average(o, world, std::move(scheme)) : std::move(scheme);
+  return o.global_average_every > 0 ? make_global_average(o, world, size, dtype, device, std::move(scheme))
+                                    : std::move(scheme);
 }
 
 std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& world, int64_t size, DType dtype) {

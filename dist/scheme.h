@@ -66,7 +66,7 @@ struct SchemeOptions {
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
-  std::string wire = "f32";  // center schemes but easgd_tree, gossip: packing_names() of what is exchanged
+  std::string wire = "f32";  // packing_names() of what is exchanged (dist/packing.h)
   // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
   double probability = 1;            // of an exchange, in each round
   std::string collision = "sum";     // elastic_gossip: sum | matching | capped
@@ -94,6 +94,7 @@ struct SchemeOptions {
 };
 
 enum class Mixes { before, after };
+enum class Statistic : size_t { gradient, curvature };  // curvature: the signed diagonal of the Hessian
 enum class Evaluated { own, average, center };
 const char* to_string(Evaluated evaluated);
 
@@ -123,9 +124,8 @@ class Scheme {
   virtual Status start(VecView theta) = 0;
   // `step` counts this worker's steps from 0.
   virtual Status before_step(int64_t step, VecView theta) { return Status::Ok(); }
-  // Combines a statistic (gradient, signed Hessian diagonal) over the workers where the scheme is synchronous; else
-  // nothing.
-  virtual Status reduce(VecView statistic) { return Status::Ok(); }
+  // Combines a statistic over the workers where the scheme is synchronous; else nothing.
+  virtual Status reduce(VecView statistic, Statistic which = Statistic::gradient) { return Status::Ok(); }
   // The loss of the step's batch, at the parameters before the step. Between the gradient and after_step().
   virtual void observe(double loss) {}
   // Whether reduce() combines anything: every worker must then step with what it returns, so that they stay equal.
@@ -173,7 +173,7 @@ Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std:
 Status serve_all(CenterNode& center, const World& world);
 
 bool needs_center(const SchemeOptions& options);
-// Whether the workers go on when the center dies: one of them takes it over.
+// Whether the workers go on when the center, or a tree's root, dies: a survivor takes it over.
 bool survives_center(const SchemeOptions& options);
 // Whether a restarted worker can join the others again.
 bool takes_workers_back(const SchemeOptions& options);

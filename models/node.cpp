@@ -280,7 +280,11 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
 Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
   Vec mixed = theta.slice(0, mixed_size(context));
-  const auto center = dist::make_center(context.scheme, world, mixed.size(), mixed.dtype());
+  dist::SchemeOptions own = context.scheme;
+  own.on_note = [&](const std::string& text) {
+    if (context.on_note) context.on_note(world.rank(), text);
+  };
+  const auto center = dist::make_center(own, world, mixed.size(), mixed.dtype());
   SINEW_RETURN_IF_ERROR(center->start(mixed.view()));
   SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;

@@ -120,6 +120,8 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
             status_file = folder.write_status("running", node_states(context.scheme, processes));
           },
       .on_death = [&](const std::string& line) { progress.note(line); }};
+  for (dist::Rank inner = context.scheme.workers + 1; inner < launch.processes; ++inner)
+    launch.servers.push_back(inner);
   Result<dist::LaunchReport> report = dist::supervise(launch);
   if (report.ok() && report->exit_code == 0)
     progress.finish();

@@ -106,11 +106,11 @@ Status Trainer::reduce(bool usable) {
   if (!usable) fill(gradient_.mutable_view(), 0);
   if (diagonal_.defined()) {
     if (!usable) fill(diagonal_.mutable_view(), 0);
-    SINEW_RETURN_IF_ERROR(scheme_.reduce(diagonal_.mutable_view()));
+    SINEW_RETURN_IF_ERROR(scheme_.reduce(diagonal_.mutable_view(), dist::Statistic::curvature));
   }
   Vec buffers = reduced_.slice(gradient_.size(), reduced_.size() - gradient_.size());
   if (mix_buffers_) copy(buffer_vector_.view(), buffers.mutable_view());
-  SINEW_RETURN_IF_ERROR(scheme_.reduce(reduced_.mutable_view()));
+  SINEW_RETURN_IF_ERROR(scheme_.reduce(reduced_.mutable_view(), dist::Statistic::gradient));
   if (mix_buffers_) copy(buffers.view(), buffer_vector_.mutable_view());
   return Status::Ok();
 }

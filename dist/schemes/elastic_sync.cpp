@@ -6,6 +6,8 @@
 //                 c); with update_order post the gradient is taken after that
 //   gauss_seidel  x_i -= alpha (x_i - c);  gradient at the moved x_i;  c += (beta / p) sum_i (x_i_new - c)
 //                 (Zhang, PhD thesis 2016, Eq. 6.3; alpha and beta independent)
+// With scheme.wire the center moves by rounded differences, and later by what rounding has left of them: with the
+// residuals, times beta / p for gauss_seidel, the sum is kept.
 // A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal.
 #include <cmath>
 #include <limits>
@@ -58,7 +60,7 @@ class ElasticSync final : public Scheme {
     if (moves_first_) move(theta);
     if (gauss_seidel_) return Status::Ok();
     copy(difference_.view(), sum_.mutable_view());
-    SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
+    SINEW_RETURN_IF_ERROR(members_.all_reduce_packed(sum_.mutable_view(), false));
     accumulate(1.0, sum_.view(), center_.mutable_view());
     return Status::Ok();
   }
@@ -69,7 +71,7 @@ class ElasticSync final : public Scheme {
     if (!gauss_seidel_) return Status::Ok();
     if (active_) axpby(1.0, theta, -1.0, center_.view(), sum_.mutable_view());
     if (!active_ || !all_finite(sum_.view())) fill(sum_.mutable_view(), 0);
-    SINEW_RETURN_IF_ERROR(members_.all_reduce(sum_.mutable_view(), false));
+    SINEW_RETURN_IF_ERROR(members_.all_reduce_packed(sum_.mutable_view(), false));
     accumulate(beta_ / members_.size(), sum_.view(), center_.mutable_view());
     return Status::Ok();
   }

@@ -88,7 +88,7 @@ class LocalSgd final : public Scheme {
     const bool gives = !suppressed && std::isfinite(elastic_difference(-1.0, theta, center_.view(), g));
     if (!gives) fill(g, 0);
     ++(gives ? counters_.exchanges : counters_.missed);
-    SINEW_RETURN_IF_ERROR(members_.all_reduce(g, true));
+    SINEW_RETURN_IF_ERROR(members_.all_reduce_packed(g, true));
     outer_step(g.slice(0, parameters_), c.slice(0, parameters_));
     accumulate(-1.0, g.slice(parameters_, g.size - parameters_), c.slice(parameters_, c.size - parameters_));
     if (suppressed) return Status::Ok();

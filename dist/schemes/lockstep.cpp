@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -23,7 +24,11 @@ void keep(ConstVecView x, Vec& place) {
 }  // namespace
 
 Lockstep::Lockstep(World& world, const SchemeOptions& options)
-    : world_(world), deadline_(options.deadline), membership_(world, all_workers(options.workers), options.deadline) {
+    : world_(world),
+      deadline_(options.deadline),
+      packing_(packing_of(options.wire)),
+      parameters_(options.parameters),
+      membership_(world, all_workers(options.workers), options.deadline) {
   form();
 }
 
@@ -69,6 +74,22 @@ Status Lockstep::together(const Attempt& attempt) {
     std::vector<int64_t> all(static_cast<size_t>(members.size()));
     return members.all_gather(done, all);
   });
+}
+
+Status Lockstep::all_reduce_packed(VecView x, bool average, size_t stream) {
+  if (packing_ == Packing::none) return all_reduce(x, average);
+  const int64_t n = parameters_ < 0 ? x.size : std::min(parameters_, x.size);
+  const VecView parameters = x.slice(0, n), buffers = x.slice(n, x.size - n);
+  if (stream >= residuals_.size()) residuals_.resize(stream + 1);
+  Vec& residual = residuals_[stream];
+  if (!residual.defined()) residual = Vec::zeros(n, x.dtype);
+  SINEW_RETURN_IF_ERROR(round(parameters, [&](Communicator& members) {
+    keep(residual.view(), next_residual_);
+    return members.all_reduce_packed(parameters, average, packing_, next_residual_.mutable_view());
+  }));
+  // Also when the result is another's: then this member's part in it was complete.
+  std::swap(residual, next_residual_);
+  return buffers.size == 0 ? Status::Ok() : all_reduce(buffers, average);
 }
 
 Status Lockstep::finish() {
@@ -127,6 +148,8 @@ Status Lockstep::fetch_result(Rank holder, VecView x) {
 }
 
 void Lockstep::save(SchemeState& state) const {
+  for (size_t i = 0; i < residuals_.size(); ++i)
+    if (residuals_[i].defined()) state.vectors["lockstep.residual." + std::to_string(i)] = residuals_[i].clone();
   if (membership_.epoch() == 0) return;
   const std::vector<int64_t> members(membership_.members().begin(), membership_.members().end());
   state.numbers["lockstep.epoch"] = membership_.epoch();
@@ -134,6 +157,13 @@ void Lockstep::save(SchemeState& state) const {
 }
 
 void Lockstep::load(const SchemeState& state) {
+  const std::string residual = "lockstep.residual.";
+  for (const auto& [name, vector] : state.vectors) {
+    if (!name.starts_with(residual)) continue;
+    const size_t stream = std::stoul(name.substr(residual.size()));
+    if (stream >= residuals_.size()) residuals_.resize(stream + 1);
+    residuals_[stream] = vector.clone();
+  }
   auto epoch = state.numbers.find("lockstep.epoch");
   auto members = state.vectors.find("lockstep.members");
   if (epoch == state.numbers.end() || members == state.vectors.end()) return;

@@ -28,6 +28,10 @@ class Lockstep {
   // Rounds. peer_lost: this worker is not among the majority.
   // The sum, or the mean, over the members that took part.
   Status all_reduce(VecView x, bool average);
+  // The same as scheme.wire says: parameters are rounded, and what that leaves is carried on by the next x of the same
+  // `stream`, a number from 0; buffers, which follow the parameters, are not. The residuals of a member that dies are
+  // lost with it.
+  Status all_reduce_packed(VecView x, bool average, size_t stream = 0);
   // What member r gives as `own` comes to place r of `all`, which has one for each worker; that of a worker that is no
   // member stays. In host memory.
   Status gather(ConstVecView own, VecView all);
@@ -56,10 +60,15 @@ class Lockstep {
 
   World& world_;
   const Nanos deadline_;
+  const Packing packing_;
+  const int64_t parameters_;  // leading elements; < 0: all
   Membership membership_;
   std::optional<Communicator> communicator_;
   int64_t completed_ = 0;  // rounds
   Vec given_, result_;     // of the round under way; of the last one
+  // In host memory: by stream; and one as the round under way leaves it, which counts when it has a result.
+  std::vector<Vec> residuals_;
+  Vec next_residual_;
 };
 
 }  // namespace sinew::dist

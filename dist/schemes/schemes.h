@@ -35,7 +35,8 @@ std::unique_ptr<Scheme> make_leader_sync(const SchemeOptions& options, World& wo
                                          Device device);
 std::unique_ptr<Scheme> make_leader_async(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                           Device device);
-std::unique_ptr<Scheme> make_global_average(const SchemeOptions& options, World& world, std::unique_ptr<Scheme> inner);
+std::unique_ptr<Scheme> make_global_average(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                            Device device, std::unique_ptr<Scheme> inner);
 
 // gossip_options.cpp
 bool is_gossip(const std::string& name);

@@ -14,14 +14,25 @@
 //   up_down      every node up = period, down = far_period
 //
 // Failures (the thesis has no answer): a push goes to the nearest ancestor, or to the nearest descendants, that are not
-// lost. A restarted node takes over the first x that arrives.
+// lost. A restarted inner node takes over the x of the nearest node that answers, or else the first that arrives. When
+// the root is gone for good, the inner node that is nearest to it is the root with its own x: the lowest in rank that
+// is not gone; when all are, the lowest worker. All find it by that rule, without a message: who has no ancestor left
+// pushes to it, and it pushes down to all of these. Where half of the workers or more are gone, the root may live on
+// another side of the network, and the workers end.
 //
-// Messages: tree_push up|down, clock; body: x.   tree_fetch request -> tree_ack; body: x
+// With scheme.wire what a node pushes is rounded and carries on what rounding left of its last push in the same
+// direction; receivers move toward what arrives. What is fetched travels as it is.
+//
+// Messages: tree_push up|down, clock; body: x.   tree_fetch request -> tree_ack; body: x, or nothing from a node that
+// has none yet
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "dist/packing.h"
 #include "dist/scheme.h"
 
 namespace sinew::dist {
@@ -45,11 +56,51 @@ class Tree {
   std::vector<std::vector<Rank>> children_;
 };
 
+// The node that is the root now, seen from this one.
+Rank root_now(const World& world, const Tree& tree);
+
 // Steps between pushes; 0: never.
 struct TreePeriods {
   int64_t up = 0, down = 0;
 };
 TreePeriods tree_periods(const SchemeOptions& options, const Tree& tree, Rank rank);
+
+enum class From : int64_t { below = 0, above = 1 };
+
+// A node's pushes and questions. Not thread-safe: pushes are inside World::publish(), or a handler's.
+class TreeLinks {
+ public:
+  TreeLinks(const SchemeOptions& options, World& world, const Tree& tree, int64_t size, DType dtype,
+            uint64_t fingerprint);
+  // To the nearest ancestor that is not lost, or the root; nobody above the root.
+  void push_up(int64_t clock, const Payload& x);
+  // To the nearest descendants that are not lost; the root's are all that have no ancestor.
+  void push_down(int64_t clock, const Payload& x);
+  // The numbers of a push that fits; empty: it does not.
+  Payload read(const Message& push) const;
+
+  // On the training side. One question, repeated after each silence of an eighth of the deadline.
+  Received ask(Rank rank, bool parameters, Nanos patience) const;
+  // The x of the nearest node that has one, as it is; empty: nobody answers.
+  Payload fetch_nearest(Nanos patience) const;
+  void answer(const Message& fetch, const Payload& x) const;
+
+  void save(SchemeState& state) const;
+  Status load(const SchemeState& state);
+
+ private:
+  std::pair<Head, Payload> message(From from, int64_t clock, const Payload& x);
+  void descend(Rank of, const std::function<void(Rank)>& fn) const;
+
+  World& world_;
+  const Tree& tree_;
+  const size_t bytes_;
+  const DType dtype_;
+  const uint64_t fingerprint_;
+  const Nanos deadline_;
+  const Packing packing_;
+  Vec unsent_[2];  // what rounding left, by direction
+};
 
 std::unique_ptr<CenterNode> make_tree_node(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                            uint64_t fingerprint);

@@ -206,10 +206,11 @@ TEST(Packing, ExchangesAreSmaller) {
 
 TEST(Packing, SchemesThatDoNotPackSaySo) {
   SchemeOptions o;
-  o.name = "allreduce";
+  o.name = "asgd";
   o.wire = "int8";
-  EXPECT_EQ(validate(o).message(),
-            "wire = int8 with scheme allreduce; it is for gossip and for schemes with a center, others are f32");
+  EXPECT_EQ(validate(o).message(), "wire = int8 with scheme asgd; its workers exchange nothing");
+  o.name = "local", o.global_average_every = 10;
+  EXPECT_TRUE(validate(o).ok());
   o.wire = "int4";
   EXPECT_EQ(validate(o).message(), "wire = 'int4'; allowed are f32, bf16, int8");
 }

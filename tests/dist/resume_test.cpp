@@ -164,6 +164,13 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"lsgd_async", "lsgd", "jacobi", 0.9, false, [](SchemeOptions& o) { o.mode = "async"; }},
         Case{"lsgd_async_faults", "lsgd", "jacobi", 0, true,
              [](SchemeOptions& o) { o.mode = "async", o.groups = "2", o.proximal = 0.3; }},
+        Case{"tree_int8_faults", "easgd_tree", "jacobi", 0, true, [](SchemeOptions& o) { o.wire = "int8"; }},
+        Case{"allreduce_int8", "allreduce", "jacobi", 0.9, false, [](SchemeOptions& o) { o.wire = "int8"; }},
+        Case{"gauss_seidel_int8", "easgd_sync", "gauss_seidel", 0, false, [](SchemeOptions& o) { o.wire = "int8"; }},
+        Case{"local_sgd_bf16", "local_sgd", "jacobi", 0, false,
+             [](SchemeOptions& o) { o.wire = "bf16", o.parameters = 13; }},
+        Case{"gossip_pga_int8", "dpsgd", "jacobi", 0, false,
+             [](SchemeOptions& o) { o.global_average_every = 3, o.wire = "int8"; }},
         Case{"asgd", "asgd", "jacobi", 0, false}, Case{"mvasgd", "mvasgd", "jacobi", 0.9, false},
         Case{"msgd", "msgd", "jacobi", 0.9, false}),
     [](const auto& info) { return std::string(info.param.label); });

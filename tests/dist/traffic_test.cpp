@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "dist/packing.h"
 #include "tests/support/scheme_bodies.h"
 
 namespace sinew::dist::testing {
@@ -83,22 +84,26 @@ TEST(Traffic, OfDynamicWeights) {
 
 // A leaf of a tree pushes its parameters, one message, every period and at its end; what it gets are pushes.
 TEST(Traffic, OfALeaf) {
-  Toy toy = common_toy("easgd_tree", "jacobi", 4);
-  toy.scheme.fan_out = 2;
-  toy.scheme.far_period = 6;
-  const int64_t message = 64 + toy.size * 8, pushes = 7 + 1;
-  const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) {
-    Result<Numbers> result = toy_run(world, toy);
-    const TrafficCounters t = world.traffic();
-    if (world.rank() < 4) {
-      EXPECT_EQ(t.bytes_sent, 64 + pushes * message);
-      EXPECT_EQ(t.messages_sent, 1 + pushes);
-      EXPECT_EQ(t.bytes_received, 64 + (t.messages_received - 1) * message);
-      EXPECT_GE(t.messages_received, 1 + 5);
-    }
-    return result;
-  });
-  for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  for (const std::string& wire : packing_names()) {
+    Toy toy = common_toy("easgd_tree", "jacobi", 4);
+    toy.scheme.fan_out = 2;
+    toy.scheme.far_period = 6;
+    toy.scheme.wire = wire;
+    const auto body = static_cast<int64_t>(packed_bytes(packing_of(wire), toy.size, toy.dtype));
+    const int64_t message = 64 + body, pushes = 7 + 1;
+    const auto nodes = in_simulation()(node_count(toy.scheme), [&](World& world) {
+      Result<Numbers> result = toy_run(world, toy);
+      const TrafficCounters t = world.traffic();
+      if (world.rank() < 4) {
+        EXPECT_EQ(t.bytes_sent, 64 + pushes * message) << wire;
+        EXPECT_EQ(t.messages_sent, 1 + pushes);
+        EXPECT_EQ(t.bytes_received, 64 + (t.messages_received - 1) * message) << wire;
+        EXPECT_GE(t.messages_received, 1 + 5);
+      }
+      return result;
+    });
+    for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+  }
 }
 
 // What a round of each scheme costs all four workers (and the center) together, as docs/schemes.md and the

@@ -153,14 +153,164 @@ TEST(Tree, GoesOnWithoutAnInnerNode) {
   }
 }
 
-TEST(Tree, ADeadRootIsOneClearLine) {
+// A worker's parameters, then what it measures on.
+Result<Numbers> run_and_measure(World& world, const Toy& toy, std::vector<std::string>& notes) {
+  Toy own = toy;
+  own.scheme.on_note = [&](const std::string& text) { notes.push_back(text); };
+  if (world.rank() >= toy.scheme.workers) return toy_run(world, own);
+  ToyWorker worker(own, world);
+  SINEW_RETURN_IF_ERROR(worker.start());
+  for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+  SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+  Vec point = Vec::zeros(toy.size, toy.dtype);
+  SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), point.mutable_view()));
+  Numbers all = to_doubles(worker.theta().view());
+  const Numbers measured = to_doubles(point.view());
+  all.insert(all.end(), measured.begin(), measured.end());
+  return all;
+}
+
+// Whoever dies for good, whole levels too: one root is left, all draw together, and results are measured on it.
+TEST(Tree, ASurvivorIsTheRoot) {
+  struct Case {
+    std::vector<Rank> dead;
+    Rank root;
+  };
+  for (const char* scheme : {"multi_scale", "up_down"})
+    for (const char* wire : {"f32", "int8"})
+      for (const Case& c : {Case{{8}, 9},
+                            {{8, 9}, 10},
+                            {{8, 10, 12}, 9},
+                            {{9, 10, 8}, 11},
+                            {{8, 9, 11, 12}, 10},
+                            {{11, 12, 13, 14}, 8},
+                            {{14, 13, 12, 11, 10, 9, 8}, 0},
+                            {{8, 9, 10, 11, 12, 13, 14, 0, 3}, 1}}) {
+        Toy toy = tree_toy(scheme);
+        toy.scheme.wire = wire;
+        toy.lr = 0;
+        toy.start_spread = 1;
+        toy.steps = 300;
+        std::string faults;
+        for (size_t i = 0; i < c.dead.size(); ++i)
+          faults += detail::concat("kill rank=", c.dead[i], " at=", 45 + 10 * i, "ms\n");
+        std::vector<std::vector<std::string>> notes(15);
+        const auto nodes =
+            simulate(15, [&](World& w) { return run_and_measure(w, toy, notes[static_cast<size_t>(w.rank())]); },
+                     {.faults = parse_fault_plan(faults, "plan").value()})
+                .nodes;
+        double low = 1e9, high = -1e9;
+        for (Rank r = 0; r < 15; ++r) {
+          const NodeResult& node = nodes[static_cast<size_t>(r)];
+          const std::vector<std::string>& said = notes[static_cast<size_t>(r)];
+          const bool killed = std::find(c.dead.begin(), c.dead.end(), r) != c.dead.end();
+          ASSERT_EQ(node.finished, !killed) << r << ": " << node.status.message() << "\n" << faults;
+          if (killed) continue;
+          for (double v : node.numbers) low = std::min(low, v), high = std::max(high, v);
+          if (c.root == 8) {
+            EXPECT_TRUE(said.empty());
+          } else if (r < 8 || r == c.root) {
+            ASSERT_FALSE(said.empty()) << r;
+            EXPECT_TRUE(said.back().ends_with(detail::concat("rank ", c.root, ", is the root now"))) << said.back();
+          }
+        }
+        EXPECT_GE(low, 1 - 0.05) << faults;
+        EXPECT_LE(high, 8 + 0.05) << faults;
+        EXPECT_LT(high - low, 1.5) << scheme << " " << wire << "\n" << faults;
+        if (c.root >= 8) continue;
+        const Numbers& root = nodes[static_cast<size_t>(c.root)].numbers;
+        for (size_t i = 0; i < 3; ++i) EXPECT_EQ(root[i], root[3 + i]) << "it is measured on what it has";
+      }
+}
+
+TEST(Tree, HalfOfTheWorkersWithoutARootEnd) {
   const Toy toy = tree_toy("up_down");
-  const auto nodes = simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); },
-                              {.faults = parse_fault_plan("kill rank=8 at=45ms", "plan").value()})
+  const char* faults =
+      "kill rank=0 at=45ms\nkill rank=1 at=45ms\nkill rank=2 at=45ms\nkill rank=3 at=45ms\nkill rank=8 at=60ms";
+  const auto nodes = simulate(15, [&](World& world) { return toy_run(world, toy); },
+                              {.faults = parse_fault_plan(faults, "plan").value()})
                          .nodes;
-  for (Rank r = 0; r < 8; ++r) {
+  for (size_t r = 4; r < 8; ++r) {
     EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
-    EXPECT_EQ(nodes[r].status.message(), "the root (rank 8) is lost; training cannot go on without it");
+    EXPECT_EQ(nodes[r].status.message(), "the root of the tree (rank 8) is gone, and half of the workers or more are");
+  }
+}
+
+// Restarted inner nodes take over what the nearest node has, at once, and are in their places again.
+TEST(Tree, ARestartedNodeComesBackToItsPlace) {
+  for (Rank killed : {8, 9, 11}) {
+    Toy toy = tree_toy("multi_scale");
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 200;
+    double at_restart = 0;
+    std::vector<std::string> notes;
+    const auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() != killed) return run_and_measure(world, toy, notes);
+      auto center = toy_center(toy, world);
+      Vec x = Vec::zeros(toy.size, toy.dtype);
+      center->snapshot(x.mutable_view());
+      if (world.incarnation() > 0) at_restart = to_doubles(x.view())[0];
+      EXPECT_TRUE(center->has_result());
+      SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
+      EXPECT_GT(center->version(), 10);
+      center->snapshot(x.mutable_view());
+      return to_doubles(x.view());
+    };
+    const auto nodes =
+        simulate(15, body,
+                 {.restarts = 1,
+                  .restart_delay = 100 * kMillisecond,
+                  .faults = parse_fault_plan(detail::concat("kill rank=", killed, " at=700ms"), "plan").value()})
+            .nodes;
+    for (size_t r = 0; r < nodes.size(); ++r) ASSERT_TRUE(nodes[r].finished) << r << nodes[r].status.message();
+    EXPECT_EQ(nodes[static_cast<size_t>(killed)].restarts, 1u);
+    EXPECT_GT(at_restart, 1.1) << "all inner nodes began at 1, and the leaves at 1 to 8";
+    EXPECT_TRUE(notes.empty()) << notes[0];
+    check_range(nodes, toy, 1.5);
+  }
+}
+
+// What arrives, with what rounding has left, is what was pushed.
+TEST(Tree, PushesCarryOnWhatRoundingLeft) {
+  for (const char* wire : {"bf16", "int8"}) {
+    SchemeOptions o{.name = "easgd_tree", .workers = 2, .fan_out = 2};
+    o.wire = wire;
+    constexpr int64_t kSize = 500, kPushes = 50;
+    const Tree tree(2, 2);
+    Numbers pushed(kSize), arrived(kSize), unsent;
+    int64_t came = 0;
+    const auto nodes = in_simulation()(3, [&](World& world) -> Result<Numbers> {
+      TreeLinks links(o, world, tree, kSize, DType::f64, 7);
+      if (world.rank() == 2) {
+        world.on(Tag::tree_push, [&](const Message& m) {
+          EXPECT_EQ(m.body.size(), packed_bytes(packing_of(wire), kSize, DType::f64));
+          const Numbers x = to_doubles(links.read(m).view(DType::f64));
+          for (size_t i = 0; i < kSize; ++i) arrived[i] += x[i];
+          ++came;
+        });
+        world.sleep(kSecond);
+        world.on(Tag::tree_push, {});
+        return Numbers{};
+      }
+      if (world.rank() == 1) return Numbers{};
+      for (int64_t k = 0; k < kPushes; ++k) {
+        Numbers x(kSize, 1e-3);
+        x[0] = x[300] = 1 + 0.01 * static_cast<double>(k);
+        for (size_t i = 0; i < kSize; ++i) pushed[i] += x[i];
+        links.push_up(k, Payload::copy_of(x));
+      }
+      SchemeState state;
+      links.save(state);
+      unsent = to_doubles(state.vectors.at("unsent.up").view());
+      return Numbers{};
+    });
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    EXPECT_EQ(came, kPushes);
+    for (size_t i = 0; i < kSize; ++i) {
+      ASSERT_NEAR(arrived[i] + unsent[i], pushed[i], 1e-12) << wire;
+      EXPECT_GT(arrived[i], 0.5 * pushed[i]) << "alone each of these would be rounded to 0 by int8";
+    }
   }
 }
 

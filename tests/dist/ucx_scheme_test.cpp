@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <tuple>
@@ -22,6 +23,8 @@ TEST(UcxWorld, ReceiveEach) { check_receive_each(in_processes()); }
 TEST(UcxCollectives, SameBodiesAsInTheSimulation) {
   for (int members : {1, 2, 3}) {
     check_all_reduce(in_processes(), members, 400'003, DType::f32);
+    for (Packing packing : {Packing::bf16, Packing::int8})
+      check_packed_all_reduce(in_processes(), members, 200'003, DType::f32, packing);
     check_broadcast(in_processes(), members, 1000, members - 1);
     check_all_gather(in_processes(), members, 5);
   }
@@ -32,6 +35,12 @@ TEST(UcxScheme, LockstepSchemesEqualTheSimulation) {
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "jacobi");
   check_lockstep_equals_simulation(in_processes(), "easgd_sync", "gauss_seidel");
   check_lockstep_equals_simulation(in_processes(), "local_sgd", "jacobi");
+  constexpr auto int8 = [](SchemeOptions& o) { o.wire = "int8"; };
+  check_lockstep_equals_simulation(in_processes(), "allreduce", "jacobi", int8);
+  check_lockstep_equals_simulation(in_processes(), "easgd_sync", "jacobi", int8);
+  check_lockstep_equals_simulation(in_processes(), "local_sgd", "jacobi", [](SchemeOptions& o) { o.wire = "bf16"; });
+  check_lockstep_equals_simulation(in_processes(), "dpsgd", "jacobi",
+                                   [](SchemeOptions& o) { o.wire = "int8", o.global_average_every = 4; });
   check_lockstep_equals_simulation(in_processes(), "lsgd", "jacobi", two_leaders);
   check_lockstep_equals_simulation(in_processes(), "lgd", "jacobi");
 }
@@ -96,40 +105,52 @@ TEST(UcxScheme, DynamicWeightsKeepBadParametersOut) {
   }
 }
 
-// The leaves draw together through inner nodes of their own, one of which is killed.
+// The leaves draw together through inner nodes of their own, some of which are killed: one, the root, all. Restarted
+// ones come back to their places.
 TEST(UcxScheme, ATreeDrawsTogether) {
-  for (const char* faults : {"", "kill rank=5 at=300ms\n"}) {
+  struct Case {
+    std::vector<Rank> dead;
+    bool restart = false;
+    const char* wire = "f32";
+  };
+  for (const Case& c : {Case{{}}, {{5}}, {{4}, false, "int8"}, {{4, 5, 6}}, {{4}, true}, {{4, 5}, true, "bf16"}}) {
     Toy toy = common_toy("easgd_tree", "jacobi", 4);
     toy.scheme.fan_out = 2;  // root 4, and 5 and 6 above the leaves
     toy.scheme.period = 2;
     toy.scheme.far_period = 4;
     toy.lr = 0;
     toy.start_spread = 1;
+    toy.scheme.wire = c.wire;
     toy.steps = 400;
+    std::string faults;
+    for (Rank r : c.dead) faults += sinew::detail::concat("kill rank=", r, " at=", 100 * (r - 1), "ms\n");
     const auto plan = parse_fault_plan(faults, "plan");
     ASSERT_TRUE(plan.ok());
-    const auto nodes = in_processes({.faults = *plan})(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
-      if (world.rank() >= 4) return toy_run(world, toy);
-      ToyWorker worker(toy, world);
-      SINEW_RETURN_IF_ERROR(worker.start());
-      Communicator leaves(world, {0, 1, 2, 3}, 30 * kSecond);
-      SINEW_RETURN_IF_ERROR(leaves.barrier());  // nobody is done before another begins
-      for (int64_t k = 0; k < toy.steps; ++k) {
-        SINEW_RETURN_IF_ERROR(worker.step(k));
-        world.sleep(2 * kMillisecond);  // the rest of a step of training
-      }
-      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
-      return to_doubles(worker.theta().view());
-    });
+    const auto nodes = in_processes({.faults = *plan, .restart = c.restart})(
+        node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+          if (world.rank() >= 4) return toy_run(world, toy);
+          ToyWorker worker(toy, world);
+          SINEW_RETURN_IF_ERROR(worker.start());
+          Communicator leaves(world, {0, 1, 2, 3}, 30 * kSecond);
+          SINEW_RETURN_IF_ERROR(leaves.barrier());  // nobody is done before another begins
+          for (int64_t k = 0; k < toy.steps; ++k) {
+            SINEW_RETURN_IF_ERROR(worker.step(k));
+            world.sleep(2 * kMillisecond);  // the rest of a step of training
+          }
+          SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+          return to_doubles(worker.theta().view());
+        });
     double low = 1e9, high = -1e9;
-    for (Rank r = 0; r < 5; ++r) {
-      ASSERT_TRUE(nodes[static_cast<size_t>(r)].finished) << nodes[static_cast<size_t>(r)].status.message();
-      for (double v : nodes[static_cast<size_t>(r)].numbers) low = std::min(low, v), high = std::max(high, v);
+    for (Rank r = 0; r < 7; ++r) {
+      const NodeResult& node = nodes[static_cast<size_t>(r)];
+      const bool dies = std::find(c.dead.begin(), c.dead.end(), r) != c.dead.end();
+      ASSERT_EQ(node.finished, !dies || c.restart) << faults << r << ": " << node.status.message();
+      EXPECT_EQ(node.restarts, dies && c.restart ? 1u : 0u) << faults << r;
+      for (double v : node.numbers) low = std::min(low, v), high = std::max(high, v);
     }
-    EXPECT_EQ(nodes[5].finished, std::string(faults).empty());
-    EXPECT_GE(low, 1);
-    EXPECT_LE(high, 4);
-    EXPECT_LT(high - low, 2) << "of 3";
+    EXPECT_GE(low, 1 - 0.05);
+    EXPECT_LE(high, 4 + 0.05);
+    EXPECT_LT(high - low, 2) << "of 3\n" << faults;
   }
 }
 

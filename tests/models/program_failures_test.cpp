@@ -57,14 +57,34 @@ TEST_F(ProgramWithUcx, ADeadCenterIsStartedAgainOrTakenOver) {
   }
 }
 
-TEST_F(ProgramWithUcx, ADeadRootOfATreeEndsTheRunWithOneLine) {
-  auto run = start(run_of("easgd_tree", "run", {"--steps", "1000000"}));
-  const int pid = pid_at_step("run", 3, 0, *run);
-  ASSERT_GT(pid, 0) << run->output();
-  ASSERT_GT(pid_at_step("run", 0, 100, *run), 0);
-  kill(pid, SIGKILL);
-  EXPECT_EQ(run->wait(), 7) << run->output();
-  EXPECT_NE(run->output().find("center"), std::string::npos) << run->output();
+// Of three workers: one root above them, or with a fan-out of 2 a root and two inner nodes.
+TEST_F(ProgramWithUcx, ADeadNodeOfATreeIsStartedAgainOrTakenOver) {
+  struct Case {
+    const char* fan_out;
+    int killed;
+    const char* restarts;
+    const char* says;
+  };
+  for (const Case& c : {Case{"4", 3, "1", ""},
+                        {"4", 3, "0", "this worker, rank 0, is the root now"},
+                        {"2", 3, "0", "rank 4, is the root now"},
+                        {"2", 4, "0", ""}}) {
+    const std::string folder = std::string("run-") + c.fan_out + std::to_string(c.killed) + c.restarts;
+    auto run = start(run_of("easgd_tree", folder,
+                            {"--steps", "10000", "--run.restarts", c.restarts, "--scheme.fan_out", c.fan_out}));
+    const int pid = pid_at_step(folder, c.killed, 0, *run);
+    ASSERT_GT(pid, 0) << run->output();
+    ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0);
+    kill(pid, SIGKILL);
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    EXPECT_EQ(summary(folder).at("restarts"), c.restarts[0] - '0');
+    EXPECT_EQ(summary(folder).at("lost"), c.restarts[0] == '0' ? Json({c.killed}) : Json::array());
+    EXPECT_EQ(summary(folder).at("evaluated"), "center");
+    EXPECT_GT(summary(folder).at("test_accuracy"), 0.5);
+    std::ifstream log(root_ + "/" + folder + "/log/rank-0.log");
+    const std::string text{std::istreambuf_iterator<char>(log), {}};
+    EXPECT_NE(text.find(c.says), std::string::npos) << text;
+  }
 }
 
 TEST_F(ProgramWithUcx, ASignalStopsTheRun) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <functional>
 #include <numeric>
 #include <stdexcept>
@@ -50,6 +51,50 @@ inline void check_all_reduce(const Spawn& spawn, int members, int64_t n, DType d
       double sum = 0;
       for (Rank r = 0; r < members; ++r) sum += contribution(r, i);
       ASSERT_NEAR(nodes[0].numbers[i], average ? sum / members : sum, dtype == DType::f32 ? 1e-6 : 1e-14);
+    }
+  }
+}
+
+// Several rounds of the all-reduce with rounded numbers: the same bits on every member, and what they have given is
+// what came out and what waits. Each member hands back the results and its residual.
+inline void check_packed_all_reduce(const Spawn& spawn, int members, int64_t n, DType dtype, Packing packing) {
+  constexpr int kRounds = 3;
+  const size_t size = static_cast<size_t>(n);
+  for (bool average : {false, true}) {
+    const auto nodes = spawn(members, [&](World& world) -> Result<Numbers> {
+      Communicator group(world, all_ranks(world), 10 * kSecond);
+      Vec residual = Vec::zeros(n, dtype);
+      Numbers all;
+      for (int round = 0; round < kRounds; ++round) {
+        Vec x = contributions(world.rank() + 100 * round, n, dtype);
+        SINEW_RETURN_IF_ERROR(group.all_reduce_packed(x.mutable_view(), average, packing, residual.mutable_view()));
+        const Numbers got = to_doubles(x.view());
+        all.insert(all.end(), got.begin(), got.end());
+      }
+      const Numbers rest = to_doubles(residual.view());
+      all.insert(all.end(), rest.begin(), rest.end());
+      return all;
+    });
+    for (const NodeResult& node : nodes) {
+      ASSERT_TRUE(node.finished) << node.status.message();
+      for (size_t i = 0; i < kRounds * size; ++i) ASSERT_EQ(node.numbers[i], nodes[0].numbers[i]);
+    }
+    double rounded = 0;
+    for (size_t i = 0; i < size; i += 1 + size / 100) {
+      double given = 0, came = 0;
+      for (int round = 0; round < kRounds; ++round) {
+        came += nodes[0].numbers[static_cast<size_t>(round) * size + i] * (average ? members : 1);
+        for (Rank r = 0; r < members; ++r) given += contribution(r + 100 * round, static_cast<int64_t>(i));
+      }
+      for (const NodeResult& node : nodes) {
+        const double rest = node.numbers[kRounds * size + i];
+        came += rest, rounded += std::abs(rest);
+        ASSERT_LT(std::abs(rest), 0.1);
+      }
+      ASSERT_NEAR(came, given, dtype == DType::f32 ? 1e-5 : 1e-13) << "element " << i;
+    }
+    if (members > 1 && n > 2) {
+      EXPECT_GT(rounded, 0);
     }
   }
 }

@@ -1,0 +1,224 @@
+// A leaf of a tree, a worker (dist/schemes/tree.h). theta is written before the gradient, and in finish() by one that
+// has become the root.
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "dist/rules.h"
+#include "dist/schemes/schemes.h"
+#include "dist/schemes/state.h"
+#include "dist/schemes/tree.h"
+
+namespace sinew::dist {
+namespace {
+
+// How often a worker that waits for a root looks whether there is one.
+constexpr Nanos kLook = 100 * kMillisecond;
+const std::string kArrived = "arrived.";
+
+class TreeLeaf final : public Scheme {
+ public:
+  TreeLeaf(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
+      : world_(world),
+        options_(options),
+        tree_(options.workers, static_cast<int>(options.fan_out)),
+        period_(tree_periods(options, tree_, world.rank()).up),
+        down_(tree_periods(options, tree_, tree_.root()).down),
+        alpha_(moving_rate(options)),
+        dtype_(dtype),
+        links_(options, world, tree_, size, dtype, options.fingerprint),
+        root_(tree_.root()),
+        parent_(Vec::zeros(size, dtype, device)),
+        difference_(Vec::zeros(size, dtype, device)) {}
+  ~TreeLeaf() override {
+    if (!listening_) return;
+    world_.on(Tag::tree_push, {});
+    world_.on(Tag::tree_fetch, {});
+  }
+
+  Mixes mixes() const override { return Mixes::before; }
+  Evaluated evaluated() const override { return Evaluated::center; }
+
+  Status start(VecView theta) override {
+    listen();
+    const bool adopts = world_.incarnation() > 0;
+    const Deadline deadline(world_, options_.deadline);
+    Received r;
+    for (;;) {
+      SINEW_RETURN_IF_ERROR(find_root());
+      if (root_ == world_.rank()) break;
+      r = links_.ask(root_, adopts, deadline.left());
+      if (r.what != Received::What::peer_lost || deadline.left() == 0) break;
+      world_.sleep(std::min(kLook, deadline.left()));  // it comes back, or another takes its place
+    }
+    if (root_ != world_.rank() && !r.ok())
+      return make_status(StatusCode::timeout, "no answer from the root (rank ", root_, ") for ",
+                         static_cast<double>(options_.deadline) * 1e-9, " s");
+    if (r.ok() && static_cast<uint64_t>(r.message.head.arg[0]) != options_.fingerprint)
+      return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the root (rank ", root_,
+                         ") differ in model, data type or options; start all with the same configuration");
+    if (adopts) {
+      Payload x = r.message.body;
+      if (x.size() == 0) x = links_.fetch_nearest(options_.deadline);
+      if (x.size() == theta.bytes()) upload(x.data(), theta);
+    }
+    copy(theta, parent_.mutable_view());
+    tell(theta);
+    return Status::Ok();
+  }
+
+  Status before_step(int64_t step, VecView theta) override {
+    const bool cut = world_.suppressed(step / period_);
+    if (step % period_ == 0) {
+      SINEW_RETURN_IF_ERROR(find_root());
+      if (cut) {
+        ++counters_.missed;
+      } else {
+        const Payload x = tell(theta);
+        links_.push_up(step, x);
+        if (root_ == world_.rank() && step % down_ == 0) links_.push_down(step, x);
+      }
+    }
+    if (cut)
+      world_.publish([&] { arrived_.clear(); });
+    else
+      mix(theta);
+    return Status::Ok();
+  }
+
+  Status evaluation_point(ConstVecView theta, VecView out) override {
+    SINEW_RETURN_IF_ERROR(find_root());
+    if (root_ == world_.rank()) {
+      copy(theta, out);
+      return Status::Ok();
+    }
+    const Received r = links_.ask(root_, true, options_.deadline);
+    if (r.ok() && r.message.body.size() == out.bytes())
+      upload(r.message.body.data(), out);
+    else
+      copy(parent_.view(), out);
+    return Status::Ok();
+  }
+
+  Status finish(VecView theta) override {
+    links_.push_up(0, tell(theta));  // the last steps count; the clock stays
+    SINEW_RETURN_IF_ERROR(find_root());
+    if (root_ != world_.rank()) return Status::Ok();
+    // As the root it is there until the others are done, and takes their last in.
+    for (bool done = false; !done;) {
+      Result<bool> all =
+          wait_for_workers(world_, options_.workers, kSecond, [this](Rank r) { return r == world_.rank(); });
+      if (!all.ok()) return all.status();
+      done = *all;
+    }
+    mix(theta);
+    return Status::Ok();
+  }
+
+  double take_external_write() override { return std::exchange(moved_, 0.0); }
+  SchemeCounters counters() const override { return counters_; }
+
+  SchemeState save() const override {
+    SchemeState state{{{"parent", parent_.clone()}},
+                      {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
+    links_.save(state);
+    world_.publish([&] {
+      state.vectors["told"] = Vec::copy_of(x_.view(dtype_));
+      for (const auto& [rank, x] : arrived_)
+        state.vectors[kArrived + std::to_string(rank)] = Vec::copy_of(x.view(dtype_));
+    });
+    return state;
+  }
+  Status load(const SchemeState& state) override {
+    Vec told = Vec::empty(parent_.size(), dtype_);
+    SINEW_RETURN_IF_ERROR(load_vector(state, "parent", parent_));
+    SINEW_RETURN_IF_ERROR(load_vector(state, "told", told));
+    SINEW_RETURN_IF_ERROR(links_.load(state));
+    world_.publish([&] {
+      x_ = Payload::copy_of(told.view());
+      for (const auto& [name, vector] : state.vectors)
+        if (name.starts_with(kArrived))
+          arrived_[static_cast<Rank>(std::stol(name.substr(kArrived.size())))] = Payload::copy_of(vector.view());
+    });
+    listen();
+    return load_numbers(state, {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}});
+  }
+
+ private:
+  void listen() {
+    listening_ = true;
+    world_.on(Tag::tree_push, [this](const Message& m) {
+      if (Payload x = links_.read(m); x.size() > 0) arrived_[m.head.source] = std::move(x);
+    });
+    world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, x_); });
+  }
+
+  // Who is the root now. peer_lost: it may be on another side of the network, as half of the workers or more are gone.
+  Status find_root() {
+    const Rank now = root_now(world_, tree_);
+    if (now == std::exchange(root_, now) || now == tree_.root()) return Status::Ok();
+    int here = 0;
+    for (Rank r = 0; tree_.is_leaf(r); ++r) here += r == world_.rank() || world_.peer(r) != PeerState::gone;
+    if (2 * here <= options_.workers)
+      return make_status(StatusCode::peer_lost, "the root of the tree (rank ", tree_.root(),
+                         ") is gone, and half of the workers or more are");
+    if (options_.on_note)
+      options_.on_note(detail::concat("the root of the tree, rank ", tree_.root(), ", is gone; ",
+                                      now == world_.rank() ? "this worker, " : "", "rank ", now, ", is the root now"));
+    return Status::Ok();
+  }
+
+  // What others get, who ask for this worker's x.
+  Payload tell(ConstVecView theta) {
+    Payload x = Payload::copy_of(theta);
+    world_.publish([&] { x_ = x; });
+    return x;
+  }
+
+  // Moves toward the newest of each that has pushed.
+  void mix(VecView theta) {
+    std::map<Rank, Payload> arrived;
+    world_.publish([&] { arrived.swap(arrived_); });
+    for (const auto& [rank, x] : arrived) {
+      upload(x.data(), parent_.mutable_view());
+      const double distance2 = elastic_difference(alpha_, theta, parent_.view(), difference_.mutable_view());
+      if (!std::isfinite(distance2)) {
+        ++counters_.missed;
+        // A worker whose own parameters are not finite takes over what came.
+        if (all_finite(parent_.view())) copy(parent_.view(), theta);
+        continue;
+      }
+      // With alpha == 0 nothing moves; adding zeros would still turn -0 into 0.
+      if (alpha_ != 0) accumulate(-1.0, difference_.view(), theta);
+      moved_ += alpha_ * alpha_ * distance2;
+      ++counters_.exchanges;
+    }
+  }
+
+  World& world_;
+  const SchemeOptions options_;
+  const Tree tree_;
+  const int64_t period_, down_;
+  const double alpha_;
+  const DType dtype_;
+  TreeLinks links_;
+  Rank root_;  // as last seen
+  bool listening_ = false;
+  std::map<Rank, Payload> arrived_;  // the newest of each that has not been mixed yet; the handler's
+  Payload x_;                        // as last told; the handler's, too
+  Vec parent_;                       // the last that was mixed
+  Vec difference_;
+  double moved_ = 0;
+  SchemeCounters counters_;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheme> make_tree_leaf(const SchemeOptions& options, World& world, int64_t size, DType dtype,
+                                       Device device) {
+  return std::make_unique<TreeLeaf>(options, world, size, dtype, device);
+}
+
+}  // namespace sinew::dist
