@@ -287,6 +287,19 @@ TEST(UcxLeader, AnotherOneIsElectedInLockstep) {
   }
 }
 
+// As SynchronousSchemesSurviveADeath, with rounded numbers: whoever is left still has equal bits.
+TEST(UcxScheme, PackedRoundsSurviveADeath) {
+  for (const char* scheme : {"allreduce", "local_sgd"}) {
+    Toy toy = common_toy(scheme, "jacobi", 4);
+    toy.scheme.wire = "int8";
+    toy.steps = 100;
+    const auto nodes = in_processes({.faults = kill_rank_1()})(4, [&](World& w) { return toy_run(w, toy); });
+    check_survivors(nodes);
+    EXPECT_EQ(nodes[0].numbers, nodes[2].numbers) << scheme;
+    EXPECT_EQ(nodes[0].numbers, nodes[3].numbers) << scheme;
+  }
+}
+
 // Half of the members, without the lowest rank, do not go on; the others do.
 TEST(UcxScheme, OnlyOneSideOfAPartitionGoesOn) {
   for (const char* scheme : {"allreduce", "lsgd"}) {
