@@ -48,12 +48,13 @@ class Communicator::Pass {
  public:
   struct Plan {
     VecView x;
-    bool sends = true;        // this member starts a segment
-    int first = 1, last = 0;  // hops that reach this member
-    int end = 0;              // what came at a hop below goes on to the next member
-    int sums = 0;             // hops up to this one are added up, later ones are the result
-    bool whole = false;       // one segment, the whole vector, instead of one a member
-    double scale = 1;         // of the sum
+    bool sends = true;                // this member starts a segment
+    int first = 1, last = 0;          // hops that reach this member
+    int end = 0;                      // what came at a hop below goes on to the next member
+    int sums = 0;                     // hops up to this one are added up, later ones are the result
+    bool whole = false;               // one segment, the whole vector, instead of one a member
+    double scale = 1;                 // of the sum
+    Packing packing = Packing::none;  // of what is not added up
   };
 
   Pass(Communicator& owner, const Plan& plan) : c_(owner), plan_(plan), round_(++owner.round_) {
@@ -83,19 +84,25 @@ class Communicator::Pass {
     const int64_t begin = plan_.x.size * s / p;
     return plan_.x.slice(begin, plan_.x.size * (s + 1) / p - begin);
   }
-  void send(int hop, int64_t k, Payload body) {
+  Head head_of(int hop, int64_t k) const {
     Head head{.tag = Tag::collective, .request = round_};
     head.arg[0] = hop;
     head.arg[1] = k;
+    return head;
+  }
+  void send(int hop, int64_t k, ConstVecView x) {
+    Head head = head_of(hop, k);
+    Payload body = packed(head, x, plan_.packing);
     c_.world_.send(next(), head, std::move(body));
   }
   void send_own() {
-    send(1, sent_, Payload::copy_of(chunk(part(0), sent_)));
+    send(1, sent_, chunk(part(0), sent_));
     ++sent_;
   }
 
   // True when this was the last one, or the members do not do the same.
   bool take(const Message& message) {
+    if (message.head.packing != 0) return take(unpacked(message, plan_.x.dtype));
     const int64_t hop = message.head.arg[0], k = message.head.arg[1];
     const bool due = hop >= plan_.first && hop <= plan_.last && k >= 0 && k < chunks(part(static_cast<int>(hop)));
     const VecView x = due ? chunk(part(static_cast<int>(hop)), k) : VecView();
@@ -117,7 +124,7 @@ class Communicator::Pass {
     if (hop < plan_.sums) {
       Payload sum = Payload::allocate(body.size());
       add(body, x, sum.mutable_view(x.dtype));
-      return send(hop + 1, k, std::move(sum));
+      return c_.world_.send(next(), head_of(hop + 1, k), std::move(sum));
     }
     if (hop == plan_.sums) {
       add(body, x, x);
@@ -125,7 +132,7 @@ class Communicator::Pass {
     } else {
       std::memcpy(x.data, body.data(), body.size());
     }
-    if (hop < plan_.end) send(hop + 1, k, Payload::copy_of(x));
+    if (hop < plan_.end) send(hop + 1, k, x);
   }
 
   // sum = x + body. A borrowed body's numbers may lie at any address: they go through a block in the first-level cache.
@@ -326,18 +333,19 @@ Status Communicator::all_reduce_packed(VecView x, bool average, Packing packing,
   return PackedPass(*this, x, residual, packing, average ? 1.0 / size() : 1.0).run();
 }
 
-Status Communicator::broadcast(VecView x, int root) {
+Status Communicator::broadcast(VecView x, int root, Packing packing) {
   const int p = size();
   SINEW_CHECK(root >= 0 && root < p, "broadcast", "root ", root, " of ", p, " members");
   if (p == 1 || x.size == 0) return Status::Ok();
-  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return broadcast(host, root); });
+  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return broadcast(host, root, packing); });
   const int distance = (index_ - root + p) % p;
   return Pass(*this, {.x = x,
                       .sends = distance == 0,
                       .first = std::max(distance, 1),
                       .last = distance,
                       .end = p - 1,
-                      .whole = true})
+                      .whole = true,
+                      .packing = packing})
       .run();
 }
 

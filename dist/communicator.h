@@ -37,8 +37,8 @@ class Communicator {
   // and then what it leaves. The members' x + residual before have the sum of the result (times p, of a mean) and the
   // residuals after, to the rounding of their type. Not ok: both are undefined.
   Status all_reduce_packed(VecView x, bool average, Packing packing, VecView residual);
-  // From members[root] to all.
-  Status broadcast(VecView x, int root = 0);
+  // From members[root] to all. packing: what the form holds travels so; the same on all members.
+  Status broadcast(VecView x, int root = 0, Packing packing = Packing::none);
   // out has size() * in.size() elements, by member index.
   Status all_gather(ConstVecView in, VecView out);
   Status barrier();

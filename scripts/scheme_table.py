@@ -54,6 +54,7 @@ SCHEMES = [
     ("lgd", ["--optim", "sgd", "--lr", "0.3"], True),
     ("lsgd", MOMENTUM, True),
     ("lsgd", MOMENTUM + ["--scheme.groups", "2"], True),
+    ("lsgd", MOMENTUM + ["--scheme.wire", "int8"], True),
     ("lsgd", MOMENTUM + ["--scheme.mode", "async"], False),
     ("admm", ["--optim", "sgd", "--lr", "0.1", "--scheme.period", "1"], False),
     ("easgd", ["--preset", "eahes", "--optim.hessian_every", "4"], False),

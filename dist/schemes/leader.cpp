@@ -126,12 +126,14 @@ LeaderScheme::LeaderScheme(const SchemeOptions& o, World& world, int64_t size, D
       period_(o.period),
       ratio_(global_period(o) / o.period),
       dtype_(dtype),
+      packing_(packing_of(o.wire)),
       running_(o.name == "lgd" ? 1 : o.loss_window),
       groups_(*leader_groups(o.groups, o.workers)),
       local_(Vec::zeros(size, dtype, device)) {
   SINEW_CHECK(o.leader != "probe_batch" || o.probe, "make_scheme",
               "leader = probe_batch needs SchemeOptions::probe, the loss of that batch");
   if (has_proximal()) keep_global();
+  if (packing_ != Packing::none) unsent_ = Vec::zeros(size, dtype), next_unsent_ = Vec::zeros(size, dtype);
 }
 
 void LeaderScheme::keep_global() {
@@ -204,6 +206,14 @@ void LeaderScheme::record(LeaderRound round) {
 
 double LeaderScheme::take_external_write() { return std::exchange(moved_, 0.0); }
 
+Payload LeaderScheme::rounded(ConstVecView x) {
+  Payload body = Payload::copy_of(x);
+  if (packing_ == Packing::none) return body;
+  copy(unsent_.view(), next_unsent_.mutable_view());
+  round_to_packing(packing_, body.mutable_view(dtype_), next_unsent_.mutable_view());
+  return body;
+}
+
 SchemeState LeaderScheme::save() const {
   SchemeState state{{},
                     {{"exchanges", counters_.exchanges},
@@ -213,6 +223,7 @@ SchemeState LeaderScheme::save() const {
   running_.save(state);
   if (has_anchor_) state.vectors["anchor"] = local_.clone();
   if (has_global_) state.vectors["global"] = global_.clone();
+  if (unsent_.defined()) state.vectors["unsent"] = unsent_.clone();
   return state;
 }
 
@@ -223,6 +234,7 @@ Status LeaderScheme::load(const SchemeState& state) {
                                              {"has_anchor", &anchor},
                                              {"has_global", &global}}));
   running_.load(state);
+  if (unsent_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "unsent", unsent_));
   has_anchor_ = anchor != 0, has_global_ = global != 0;
   if (has_global_) SINEW_RETURN_IF_ERROR(load_vector(state, "global", global_));
   return has_anchor_ ? load_vector(state, "anchor", local_) : Status::Ok();

@@ -7,13 +7,17 @@
 //
 // The proximal pull of the authors' later code follows every local step, toward the leaders of the last rounds:
 //   x <- x + (p2 / period_global) (global leader - x),   then   x <- x + (p1 / period) (local leader - x)
+// With scheme.wire a leader's parameters are sent rounded; the leader itself keeps its own.
+//
 // Both anchors stay the same between rounds, so they are combined into one, once a round, and a step is one pass.
 #pragma once
 
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "dist/packing.h"
 #include "dist/scheme.h"
 
 namespace sinew::dist {
@@ -63,6 +67,10 @@ class LeaderScheme : public Scheme {
   double loss_at(ConstVecView x);
   // x moves toward the leader's parameters, which are in `leader`. The leader itself stays, and leaves its x there.
   void follow(double strength, bool leads, Vec& leader, VecView x);
+  // What this worker sends as a leader with scheme.wire, in host memory: x rounded, which carries on what rounding has
+  // left of the last one that was sent(). Without, x as it is.
+  Payload rounded(ConstVecView x);
+  void sent() { std::swap(unsent_, next_unsent_); }
   // The parameters of a round's leaders; one vector until somebody needs both.
   Vec& local() { return local_; }
   Vec& global() { return global_.defined() ? global_ : local_; }
@@ -80,6 +88,7 @@ class LeaderScheme : public Scheme {
   const SchemeOptions options_;
   const int64_t period_, ratio_;  // steps between rounds; rounds between global ones
   const DType dtype_;
+  const Packing packing_;
   RunningLoss running_;
   SchemeCounters counters_;
   double moved_ = 0;     // squared, since the optimizer asked
@@ -96,6 +105,7 @@ class LeaderScheme : public Scheme {
 
   std::vector<int64_t> groups_;
   Vec local_, global_;
+  Vec unsent_, next_unsent_;                      // of rounded()
   bool has_anchor_ = false, has_global_ = false;  // local_ holds the anchor, global_ the last leader of all
 };
 

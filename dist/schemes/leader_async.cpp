@@ -216,7 +216,7 @@ class LeaderAsync final : public LeaderScheme {
       const Nanos slice = std::min({deadline.left(), repeat, kLook});
       const Received r =
           world_.receive({.tag = Tag::leader_parameters, .source = leader, .request = request.id()}, slice);
-      if (r.ok()) return r.message.head.arg[0] ? r.message.body : Payload();
+      if (r.ok()) return r.message.head.arg[0] ? unpacked(r.message, dtype_).body : Payload();
       silence += slice;
       group_.serve(round_, theta);
     }
@@ -227,7 +227,8 @@ class LeaderAsync final : public LeaderScheme {
     LeaderRound r{.round = answer.round, .loss = loss, .steps = steps_};
     const Rank self = world_.rank();
     const bool leads = answer.local == self || answer.global == self;
-    const Payload own = leads ? Payload::copy_of(theta) : Payload();
+    const Payload own = leads ? rounded(theta) : Payload();
+    if (leads) sent();
     end_round(answer.round, leads ? &own : nullptr);
     Payload from_local;
     bool has_local = false;
@@ -302,7 +303,7 @@ class LeaderAsync final : public LeaderScheme {
       const bool has = a.round == published_round_;
       Head head{.tag = Tag::leader_parameters, .is_reply = 1, .request = a.request};
       head.arg[0] = has;
-      world_.send(a.rank, head, has ? published_ : Payload());
+      send_packed(world_, a.rank, head, has ? published_ : Payload(), packing_, dtype_);
       return true;
     });
   }

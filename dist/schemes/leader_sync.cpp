@@ -122,6 +122,7 @@ class LeaderSync final : public LeaderScheme {
     const bool suppressed = world_.suppressed(r.round);
     r.loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(x);
     SINEW_RETURN_IF_ERROR(members_.together([&](Communicator& all) { return elect_and_receive(all, x, r); }));
+    if (leads(r)) sent();
     moves_ = false;
     if (!suppressed) {
       pull(r.local, options_.pull, local(), x);
@@ -145,12 +146,16 @@ class LeaderSync final : public LeaderScheme {
     const bool has_global = !one_group_ && best >= 0 && (r.round + 1) % ratio_ == 0;
     r.global = has_global ? everybody()[static_cast<size_t>(best)] : kAnyRank;
     forget_anchor(r.local != kAnyRank, has_global);
+    const Payload told = packing_ != Packing::none && leads(r) ? rounded(x) : Payload();
+    const auto place = [&](Rank leader, Vec& from) {
+      return leader != world_.rank() ? from.mutable_view() : told.size() > 0 ? told.mutable_view(dtype_) : x;
+    };
     if (r.local != kAnyRank)
-      SINEW_RETURN_IF_ERROR(
-          (one_group_ ? all : *group_).broadcast(r.local == world_.rank() ? x : local().mutable_view(), best_mate));
-    if (!has_global) return Status::Ok();
-    return all.broadcast(r.global == world_.rank() ? x : global().mutable_view(), best);
+      SINEW_RETURN_IF_ERROR((one_group_ ? all : *group_).broadcast(place(r.local, local()), best_mate, packing_));
+    return has_global ? all.broadcast(place(r.global, global()), best, packing_) : Status::Ok();
   }
+
+  bool leads(const LeaderRound& r) const { return r.local == world_.rank() || r.global == world_.rank(); }
 
   void pull(Rank leader, double strength, Vec& from, VecView x) {
     if (leader == kAnyRank) return;

@@ -7,6 +7,7 @@
 #include "dist/schemes/lockstep.h"
 #include "tests/support/collective_bodies.h"
 #include "tests/support/gossip_bodies.h"
+#include "tests/support/leader_bodies.h"
 
 namespace sinew::dist::testing {
 namespace {
@@ -236,6 +237,33 @@ TEST(PackedSchemes, TrainAsWellAsExactOnes) {
       }
       EXPECT_NE(nodes[0].numbers, expected[0].numbers);
     }
+}
+
+// Without gradients workers come to the leader through rounded numbers, however coarse; it stays where it is. A round
+// costs what its packed parameters do.
+TEST(PackedSchemes, FollowersComeToTheLeader) {
+  for (const char* mode : {"sync", "async"}) {
+    int64_t bytes[2][2] = {};
+    for (bool packs : {false, true})
+      for (bool longer : {false, true}) {
+        Toy toy = toy_with(
+            leaders("lsgd", 4, [&](SchemeOptions& o) { o.mode = mode, o.wire = packs ? "int8" : "f32", o.pull = 0.5; }),
+            0);
+        toy.size = 512;
+        toy.start = 0.1234567;
+        toy.steps = longer ? 40 : 20;
+        const SimulatedRun run =
+            simulate(4, [&](World& world) { return run_with(world, toy, led_by(2)); }, {.jitter = 0});
+        for (size_t r = 0; r < 4; ++r) {
+          ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+          bytes[packs][longer] += run.report.nodes[r].traffic.bytes_sent;
+          for (double x : run.nodes[r].numbers)
+            ASSERT_NEAR(x, toy.start + 2, r == 2 ? 0 : packs ? 0.02 : 1e-5) << mode << ", rank " << r;
+        }
+      }
+    const int64_t saved = (bytes[0][1] - bytes[0][0]) - (bytes[1][1] - bytes[1][0]);
+    EXPECT_EQ(saved, 20 * 3 * (512 * 8 - static_cast<int64_t>(packed_bytes(Packing::int8, 512, DType::f64)))) << mode;
+  }
 }
 
 // Buffers behind the parameters travel as they are, and gradient and curvature do not mix what waits.

@@ -42,6 +42,8 @@ TEST(UcxScheme, LockstepSchemesEqualTheSimulation) {
   check_lockstep_equals_simulation(in_processes(), "dpsgd", "jacobi",
                                    [](SchemeOptions& o) { o.wire = "int8", o.global_average_every = 4; });
   check_lockstep_equals_simulation(in_processes(), "lsgd", "jacobi", two_leaders);
+  check_lockstep_equals_simulation(in_processes(), "lsgd", "jacobi",
+                                   [](SchemeOptions& o) { two_leaders(o), o.wire = "int8"; });
   check_lockstep_equals_simulation(in_processes(), "lgd", "jacobi");
 }
 
