@@ -53,7 +53,8 @@ void round_block(Packing packing, T* v, int64_t n) {
   const Range range = range_of(v, n);
   if (range.largest < std::ldexp(1.0, kFloor)) return std::fill(v, v + n, T(0));
   const double step = std::ldexp(1.0, exponent_of(range.largest)), inverse = 1 / step;
-  for (int64_t i = 0; i < n; ++i) v[i] = static_cast<T>(std::nearbyint(v[i] * inverse) * step);
+  // + 0.0: the packed form has no -0.
+  for (int64_t i = 0; i < n; ++i) v[i] = static_cast<T>(std::nearbyint(v[i] * inverse) * step + 0.0);
 }
 
 template <class T>

@@ -14,9 +14,12 @@
 // worker that is lost should get is kept, what it does not take is taken back.
 //
 // Steps are divided by w, which must not go to 0 while shares wait for a worker that is stopped, restarts or is slow.
-// So a worker also waits for the answers to what it has sent in earlier rounds, sends nothing to who does not answer,
-// and with a w below a quarter (of 1 + overlap) nothing at all: the column of P is then that of 1.
+// So a worker also waits for the answers to what it has sent before the round that it takes in, sends nothing to who
+// does not answer, and nothing at all (a missed exchange) with a w far below what it is without failures: the column of
+// P is then that of 1.
+#include <algorithm>
 #include <bit>
+#include <cmath>
 #include <utility>
 
 #include "dist/schemes/gossip_scheme.h"
@@ -31,8 +34,8 @@ class PushSum final : public GossipScheme {
       : GossipScheme(o, world, size, dtype, device),
         combine_after_(o.name == "sgp" || o.mixing == "atc"),
         overlap_(o.overlap),
-        least_(0.25 / static_cast<double>(1 + o.overlap)),
         topology_(topology_options(o)),
+        least_(least_weight()),
         mailbox_(o.workers) {}
 
   Status before_step(int64_t step, VecView theta) override {
@@ -58,7 +61,7 @@ class PushSum final : public GossipScheme {
       if (weight_ != 1) accumulate(weight_ - 1, before_.view(), theta);
       if (round_ >= 0) send(theta);
     }
-    if (round_ >= 0) wait(round_ - overlap_, round_);
+    if (round_ >= 0) wait(round_ - overlap_, round_ - overlap_);
     take_in(last_round_ - overlap_, theta);
     divide(theta);
     SINEW_RETURN_IF_ERROR(heal(theta));
@@ -101,9 +104,24 @@ class PushSum final : public GossipScheme {
     copy(theta, place.mutable_view());
   }
 
+  // A quarter of the least w without failures: before anything comes in, `overlap` rounds keep what is not given away;
+  // later w is about 1 / (1 + overlap).
+  double least_weight() const {
+    constexpr int64_t kRounds = 64;  // of a graph that does not repeat
+    const int64_t rounds = topology_.period() > 0 ? std::min(topology_.period(), kRounds) : kRounds;
+    double kept = 1;
+    for (int64_t round = 0; round < rounds; ++round) {
+      double own = 1;
+      for (const Link& l : topology_.out(world_.rank(), round)) own -= l.weight;
+      kept = std::min(kept, own);
+    }
+    const auto overlap = static_cast<double>(overlap_);
+    return 0.25 * std::min(1 / (1 + overlap), std::pow(kept, overlap));
+  }
+
   // Divides (x, w) among the neighbours and itself.
   void send(VecView x) {
-    const bool silent = world_.suppressed(round_) || weight_ < least_;
+    const bool poor = weight_ < least_, silent = poor || world_.suppressed(round_);
     double kept = 1;
     std::vector<Payload> given;
     Payload body;
@@ -113,6 +131,7 @@ class PushSum final : public GossipScheme {
         ++missed_;
         continue;
       }
+      missed_ += poor;
       if (!silent && body_weight != l.weight) {
         Vec share = Vec::empty(size_, dtype_, device_);
         axpby(l.weight, x, 0.0, x, share.mutable_view());
@@ -167,8 +186,8 @@ class PushSum final : public GossipScheme {
 
   const bool combine_after_;
   const int64_t overlap_;
-  const double least_;  // weight to send with
   const Topology topology_;
+  const double least_;  // w to send with
   double weight_ = 1;
   int64_t round_ = -1, last_round_ = -1;
   Vec before_, kept_, stepped_;

@@ -265,18 +265,37 @@ TEST(PushSum, FindsTheMeanWhereRowsDoNotSumToOne) {
 
 // Overlap: what is sent is taken in so many rounds later; w, which is below 1 meanwhile, keeps z right.
 TEST(PushSum, OverlapKeepsTheMean) {
-  for (int overlap : {1, 2, 5}) {
+  const std::pair<const char*, int> cases[] = {{"one_peer_exponential", 1}, {"one_peer_exponential", 2},
+                                               {"one_peer_exponential", 5}, {"exponential", 1},
+                                               {"exponential", 3},          {"exponential", 6}};
+  for (const auto& [topology, overlap] : cases) {
     Toy toy;
-    toy.scheme = gossip("sgp", 8, [&](SchemeOptions& o) { o.overlap = overlap; });
+    toy.scheme = gossip("sgp", 8, [&, topology = topology, overlap = overlap](SchemeOptions& o) {
+      o.overlap = overlap;
+      o.topology = topology;
+    });
     toy.lr = 0;
     toy.start_spread = 1;
     toy.steps = 400;
     const Ends ends = ends_of(toy);
     EXPECT_NEAR(ends.weights(), 8, 1e-12);
     EXPECT_NEAR(ends.weighted_sum(0), 36, 1e-11);
-    for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 4.5, 1e-5) << overlap;
-    EXPECT_EQ(ends.counters.missed, 0);
+    for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 4.5, 1e-5) << topology << " " << overlap;
+    EXPECT_EQ(ends.counters.missed, 0) << topology << " " << overlap;  // no round is withheld
   }
+}
+
+// A share has `overlap` steps for its way, and its answer too.
+TEST(PushSum, OverlapHidesTheLinks) {
+  const auto duration = [](int overlap) {
+    Toy toy;
+    toy.scheme = gossip("sgp", 4, [&](SchemeOptions& o) { o.overlap = overlap; });
+    toy.steps = 50;
+    const Ends ends = ends_of(toy, {.latency = 15 * kMillisecond, .step_cost = 10 * kMillisecond});
+    return static_cast<double>(ends.report.virtual_time) / (50.0 * 10 * kMillisecond);
+  };
+  EXPECT_GT(duration(0), 2.4);
+  EXPECT_LT(duration(4), 1.4);
 }
 
 TEST(PushSum, CountsItsMessagesAndBytes) {
