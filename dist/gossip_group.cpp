@@ -91,11 +91,11 @@ Result<int64_t> GossipGroup::adopt(VecView theta, Rank first, Nanos limit) {
   Head head{.tag = Tag::gossip_parameters, .request = request.id()};
   head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = now;
   std::vector<char> unfit(static_cast<size_t>(workers_));
-  for (bool any = true; std::exchange(any, false);) {
+  for (bool asks = true; std::exchange(asks, false);) {
     for (int i = 0; i < workers_ && deadline.left() > 0; ++i) {
       const Rank peer = (first + i) % workers_;
       if (peer == world_.rank() || unfit[static_cast<size_t>(peer)] || is_lost(world_.peer(peer))) continue;
-      any = true;
+      asks = true;
       world_.send(peer, head);
       // Who has been asked before may answer, too.
       const Received r = world_.receive({.tag = Tag::gossip_answer, .request = request.id()},
@@ -110,7 +110,8 @@ Result<int64_t> GossipGroup::adopt(VecView theta, Rank first, Nanos limit) {
       return r.message.head.arg[1];
     }
   }
-  return int64_t{-1};
+  const bool heard = std::count(unfit.begin(), unfit.end(), 1) > 0;
+  return heard && deadline.left() > 0 ? kUnfit : kNobody;
 }
 
 int64_t GossipGroup::step_of(Rank peer) {

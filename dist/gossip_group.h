@@ -25,9 +25,11 @@ class GossipGroup {
   void listen();
   // invalid_argument when a neighbour works on something else. A restarted worker adopts.
   Status start(VecView theta);
-  // Takes over the parameters of the first live worker that answers, and tells its step; -1: there is none within
-  // `limit` and the deadline, and theta stays as it is. Asks `first` first (else the one after this one), and the next
-  // one too after each eighth of the deadline without an answer.
+  // Takes over the parameters of the first live worker that answers, and tells its step. kNobody: there is none within
+  // `limit` and the deadline; kUnfit: all that are there have parameters that are not finite. Then theta stays as it
+  // is. Asks `first` first (else the one after this one), and the next one too after each eighth of the deadline
+  // without an answer.
+  static constexpr int64_t kNobody = -1, kUnfit = -2;
   Result<int64_t> adopt(VecView theta, Rank first = kAnyRank, Nanos limit = INT64_MAX);
   // The step that the peer is at, at once; -1: it does not answer.
   int64_t step_of(Rank peer);

@@ -58,6 +58,8 @@ class LeaderAsync final : public LeaderScheme {
     }
     proximal_pull(theta);
     if (options_.workers == 1) return Status::Ok();
+    // Nobody stays drawn to who is no longer there.
+    if (followed_ != kAnyRank && is_lost(world_.peer(followed_))) forget_anchor(false, true), followed_ = kAnyRank;
     const Deadline deadline(world_, options_.deadline);
     Answer answer = query(ask_head(false), deadline, theta);
     if (answer.what == Ticket::round) {
@@ -244,6 +246,7 @@ class LeaderAsync final : public LeaderScheme {
       if (take(from, answer.global == self, options_.pull_global, global(), theta)) r.global = answer.global;
     }
     if (has_local) set_anchor(r.global != kAnyRank);
+    if (r.global != kAnyRank) followed_ = r.global;
     begin_round(answer.round + 1, 0);
     record(r);
     return Status::Ok();
@@ -263,13 +266,14 @@ class LeaderAsync final : public LeaderScheme {
     const Vec before = Vec::copy_of(theta);
     const Result<int64_t> adopted = group_.adopt(theta, first, limit);
     if (!adopted.ok()) return adopted.status();
-    if (*adopted < 0) {
-      ++counters_.missed;
-      return world_.health();
+    ++counters_.missed;
+    if (*adopted == GossipGroup::kNobody) return world_.health();
+    if (*adopted == GossipGroup::kUnfit) {  // nobody has better ones
+      begin_round(round, period_ - 1);
+      return Status::Ok();
     }
     if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
     running_.clear();
-    ++counters_.missed;
     begin_round(round, period_ - 1);
     return Status::Ok();
   }
@@ -317,7 +321,8 @@ class LeaderAsync final : public LeaderScheme {
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
   int64_t round_ = 0, steps_ = 0;
-  int64_t lonely_ = 0;  // steps for which there were too few others
+  Rank followed_ = kAnyRank;  // the last leader of all
+  int64_t lonely_ = 0;        // steps for which there were too few others
   bool listening_ = false, settled_ = false;
 
   // Shared with the handlers.

@@ -113,6 +113,7 @@ class LeaderSync final : public LeaderScheme {
       if (group_of_[static_cast<size_t>(r)] == group_of_[static_cast<size_t>(world_.rank())]) mates_.push_back(r);
     one_group_ = mates_.size() == everybody().size();
     group_.reset();
+    if (one_group_) forget_anchor(false, true);  // there is no leader of all any more
     if (!one_group_) group_.emplace(members_.part(mates_)), keep_global();
   }
 
