@@ -119,6 +119,9 @@ inline rc::Gen<Schedule> any_schedule(const Schedules& s) {
 inline void check_schedules(const Schedules& schedules, const std::function<std::string(const Schedule&)>& wrong) {
   rc::detail::TestParams params;
   params.seed = 1, params.maxSuccess = schedules.count;
+#ifdef __SANITIZE_THREAD__
+  params.maxSuccess /= 20;
+#endif
   if (std::getenv("RC_PARAMS")) params = rc::detail::configuration().testParams;
   if (const char* more = std::getenv("SINEW_TEST_SCHEDULES")) params.maxSuccess = std::stoi(more);
   const rc::Gen<Schedule> any = any_schedule(schedules);
