@@ -3,9 +3,9 @@
 // every ratio-th round the leader of all. Everything happens after the optimizer (Algorithm 1).
 //
 // A worker waits for one ticket, and the round or the parameters that may follow, no longer than `deadline`. A server
-// that is silent for half of that is not asked for some periods, but the next one; then it is given less time. Who
-// waits in vain takes its next step without a ticket. Who has missed a round takes over the last leader's parameters,
-// as does one whose parameters are not finite, which never leads.
+// that is silent for half of what is left of that is not asked for some periods, but the next one; then it is given
+// less time. Who waits in vain takes its next step without a ticket. Who has missed a round takes over the last
+// leader's parameters, as does one whose parameters are not finite, which never leads.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
@@ -178,7 +178,8 @@ class LeaderAsync final : public LeaderScheme {
   Answer query(Head head, const Deadline& deadline, ConstVecView theta) {
     Request request(world_);
     head.request = request.id();
-    const Nanos half = options_.deadline / 2, repeat = std::min(options_.deadline / 16 + 1, kLook);
+    const Nanos eighth = options_.deadline / 8, half = std::max(deadline.left() / 2, eighth),
+                repeat = std::min(eighth / 2 + 1, kLook);
     const Deadline patience(world_, half);
     for (Nanos silence = 0; deadline.left() > 0; group_.serve(round_, theta)) {
       const Rank to = server();
@@ -196,7 +197,7 @@ class LeaderAsync final : public LeaderScheme {
         if (hold_ > 0 && std::count(silent_.begin(), silent_.end(), 1) == 0) hold_ = 0;
         return answer;
       }
-      if (silence < (hold_ > 0 ? half / 4 : half) || to == world_.rank()) continue;
+      if (silence < (hold_ > 0 ? eighth : half) || to == world_.rank()) continue;
       silent_[static_cast<size_t>(to)] = 1;
       hold_ = std::clamp(2 * hold_, period_, 8 * period_);
       silence = 0;
