@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <functional>
 #include <numeric>
@@ -77,7 +78,8 @@ inline void check_packed_all_reduce(const Spawn& spawn, int members, int64_t n, 
     });
     for (const NodeResult& node : nodes) {
       ASSERT_TRUE(node.finished) << node.status.message();
-      for (size_t i = 0; i < kRounds * size; ++i) ASSERT_EQ(node.numbers[i], nodes[0].numbers[i]);
+      for (size_t i = 0; i < kRounds * size; ++i)
+        ASSERT_EQ(std::bit_cast<uint64_t>(node.numbers[i]), std::bit_cast<uint64_t>(nodes[0].numbers[i]));
     }
     double rounded = 0;
     for (size_t i = 0; i < size; i += 1 + size / 100) {
