@@ -137,7 +137,7 @@ TEST(UcxScheme, ATreeDrawsTogether) {
           SINEW_RETURN_IF_ERROR(leaves.barrier());  // nobody is done before another begins
           for (int64_t k = 0; k < toy.steps; ++k) {
             SINEW_RETURN_IF_ERROR(worker.step(k));
-            world.sleep(2 * kMillisecond);  // the rest of a step of training
+            world.sleep(4 * kMillisecond);  // the rest of a step of training; late processes are killed in time, too
           }
           SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
           return to_doubles(worker.theta().view());
