@@ -159,6 +159,7 @@ struct Cost {
   double steps = 1;
 };
 
+// What a node sends to itself takes no link and does not count.
 struct TrafficCounters {
   int64_t bytes_sent = 0, bytes_received = 0;  // heads and bodies
   int64_t messages_sent = 0, messages_received = 0;

@@ -184,8 +184,10 @@ void Simulation::Impl::deliver(const Event& event) {
   }
   const Head& head = m->message.head;
   trace = mix(trace ^ mix(uint64_t(time)) ^ mix(event.place * 3) ^ mix(event.origin * 5));
-  n.traffic_.bytes_received += static_cast<int64_t>(sizeof(Head) + m->message.body.size());
-  ++n.traffic_.messages_received;
+  if (m->message.head.source != n.rank_) {
+    n.traffic_.bytes_received += static_cast<int64_t>(sizeof(Head) + m->message.body.size());
+    ++n.traffic_.messages_received;
+  }
   landed(source);
   if (head.is_reply && std::find(n.requests_.begin(), n.requests_.end(), head.request) == n.requests_.end()) {
     ++n.traffic_.late_replies;

@@ -360,9 +360,11 @@ void Engine::arrived(const WireHeader& header, Payload body) {
 
 void Engine::deliver(Message message) {
   if (message.head.tag == Tag::control) return deliver_control(message);
-  if (message.head.source != options_.rank) touch(link(message.head.source));
-  ++messages_received_;
-  bytes_received_ += static_cast<int64_t>(sizeof message.head + message.body.size());
+  if (message.head.source != options_.rank) {
+    touch(link(message.head.source));
+    ++messages_received_;
+    bytes_received_ += static_cast<int64_t>(sizeof message.head + message.body.size());
+  }
   taking_ = true;
   const bool taken = inbox_.offer(message);
   taking_ = false;
