@@ -10,6 +10,8 @@
 namespace sinew::dist {
 namespace {
 
+constexpr Nanos kSoon = 100 * kMillisecond;
+
 Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
   Head head{.tag = tag};
   head.arg[0] = a0, head.arg[1] = a1, head.arg[2] = a2, head.arg[3] = a3;
@@ -18,24 +20,45 @@ Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 =
 
 }  // namespace
 
-CenterClient::CenterClient(World& world, Rank center, Shards shards, DType dtype, Nanos deadline, Packing packing)
+CenterClient::CenterClient(World& world, std::vector<Rank> nodes, const CenterSetup& setup, Nanos deadline)
     : world_(world),
-      center_(center),
-      shards_(shards),
-      dtype_(dtype),
+      shards_(setup.shards),
+      dtype_(setup.dtype),
+      packing_(setup.packing),
+      fingerprint_(setup.fingerprint),
       deadline_(deadline),
-      packing_(packing),
       others_(std::numeric_limits<double>::quiet_NaN()),
-      unconfirmed_(shards.count()) {}
-
-Status CenterClient::lost() const {
-  return make_status(StatusCode::peer_lost, "the center (rank ", center_, ") is lost");
+      unconfirmed_(static_cast<size_t>(shards_.count())) {
+  for (Rank node : nodes) parts_.push_back({.node = node});
 }
 
-int64_t CenterClient::lowest() const {
-  int64_t low = next_;
-  for (const auto& shard : unconfirmed_)
-    if (!shard.empty()) low = std::min(low, shard.front().exchange);
+void CenterClient::Outcome::fail(Status why) {
+  complete = false;
+  // Timeouts are what an incomplete exchange is; one that cannot work at all goes before a dead node.
+  if (why.code() == StatusCode::timeout) return;
+  if (status.ok() || status.code() == StatusCode::peer_lost) status = std::move(why);
+}
+
+Status CenterClient::lost(int part) const {
+  return make_status(StatusCode::peer_lost, "the center (rank ", node(part), ") is lost");
+}
+
+Status CenterClient::silent(int part) const {
+  return make_status(StatusCode::timeout, "no answer from the center (rank ", node(part), ") for ",
+                     static_cast<double>(deadline_) * 1e-9, " s");
+}
+
+int64_t CenterClient::version() const {
+  int64_t sum = 0;
+  for (const Part& part : parts_) sum += part.version;
+  return sum;
+}
+
+int64_t CenterClient::lowest(int part) const {
+  int64_t low = at(part).next;
+  each_shard(part, [&](int s) {
+    if (!sent(s).empty()) low = std::min(low, sent(s).front().exchange);
+  });
   return low;
 }
 
@@ -46,198 +69,347 @@ int64_t CenterClient::unconfirmed() const {
 }
 
 void CenterClient::send_add(int shard, const Sent& sent, int64_t lowest) {
-  send_packed(world_, center_, make_head(Tag::center_add, shard, sent.exchange, life_, lowest), sent.difference,
+  const Part& part = at(shards_.part_of(shard));
+  send_packed(world_, part.node, make_head(Tag::center_add, shard, sent.exchange, part.life, lowest), sent.difference,
               packing_, dtype_);
 }
 
 // Forgets what was applied of this shard and sends the rest again.
 void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
-  std::erase_if(unconfirmed_[shard],
+  std::erase_if(sent(shard),
                 [&](const Sent& s) { return s.exchange - lowest < kMaskBits && (mask >> (s.exchange - lowest) & 1); });
-  for (const Sent& s : unconfirmed_[shard]) {
+  for (const Sent& s : sent(shard)) {
     send_add(shard, s, lowest);
     ++resent_;
   }
 }
 
 // Sends the request, again after each silence of retry(), until the reply is there. Not ok: timeout or peer_lost.
-Received CenterClient::ask(Head head, Tag reply, const Deadline& deadline) {
+Received CenterClient::ask(int part, Head head, Tag reply, const Deadline& deadline) {
   Request request(world_);
   head.request = request.id();
   Received r;
   while (r.what == Received::What::timeout && deadline.left() > 0) {
-    world_.send(center_, head);
-    r = world_.receive({.tag = reply, .source = center_, .request = request.id()}, std::min(deadline.left(), retry()));
+    world_.send(node(part), head);
+    r = world_.receive({.tag = reply, .source = node(part), .request = request.id()},
+                       std::min(deadline.left(), retry()));
   }
   return r;
 }
 
-Status CenterClient::silent() const {
-  return make_status(StatusCode::timeout, "no answer from the center (rank ", center_, ") for ",
-                     static_cast<double>(deadline_) * 1e-9, " s");
-}
-
-void CenterClient::forget() {
+void CenterClient::forget(int part) {
   int64_t lost = 0;
-  for (auto& shard : unconfirmed_) {
-    lost = std::max(lost, static_cast<int64_t>(shard.size()));
-    shard.clear();
-  }
+  each_shard(part, [&](int s) {
+    lost = std::max(lost, static_cast<int64_t>(sent(s).size()));
+    sent(s).clear();
+  });
   lost_count_ += lost;
-  life_ = 0;
+  at(part).life = 0;
+  at(part).left = false;
 }
 
-void CenterClient::move_to(Rank center) {
-  forget();
-  center_ = center;
+void CenterClient::move_to(int part, Rank node) {
+  forget(part);
+  at(part).node = node;
+  at(part).moved = true;
 }
 
-Status CenterClient::join(uint64_t fingerprint) {
-  fingerprint_ = fingerprint;
-  Received r = ask(make_head(Tag::center_join, static_cast<int64_t>(fingerprint), life_), Tag::center_ack,
-                   Deadline(world_, deadline_));
-  if (r.what == Received::What::peer_lost) return lost();
-  if (!r.ok()) return silent();
-  if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint)
-    return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", center_,
+bool CenterClient::all_answered() const {
+  return std::none_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.moved; });
+}
+
+Status CenterClient::join(int p) {
+  Part& part = at(p);
+  const int64_t seen = !memory_.tell ? kKnowsNothing : memory_.has_seen(p) ? part.version : kSeenNone;
+  Received r = ask(p, make_head(Tag::center_join, static_cast<int64_t>(fingerprint_), part.life, p, seen),
+                   Tag::center_ack, Deadline(world_, deadline_));
+  if (r.what == Received::What::peer_lost) return lost(p);
+  if (!r.ok()) return silent(p);
+  if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint_)
+    return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", part.node,
                        ") differ in model, data type or options; start all with the same configuration");
-  life_ = r.message.head.arg[0];
-  for (int s = 0; r.message.head.arg[2] && seed_ && s < shards_.count(); ++s)
-    world_.send(center_, make_head(Tag::center_seed, s, life_), seed_(s));
-  return Status::Ok();
+  part.life = r.message.head.arg[0];
+  return part.life != 0 ? Status::Ok() : silent(p);  // 0: that node does not have the part yet
+}
+
+Status CenterClient::join() {
+  Status status;
+  each_part([&](int p) {
+    if (status.ok() || status.code() == StatusCode::peer_lost)
+      if (Status joined = join(p); !joined.ok()) status = std::move(joined);
+  });
+  return status;
 }
 
 Result<bool> CenterClient::pull(const Use& use, Wanted wanted) {
-  // A second time when the center turns out to be another one than before.
-  for (int i = 0; i < 2; ++i) {
-    if (life_ == 0) {
-      Status status = join(fingerprint_);
-      if (status.code() == StatusCode::timeout) return false;
-      if (!status.ok()) return status;
-    }
-    Result<bool> complete = pull_once(use, wanted);
-    if (!complete.ok() || life_ != 0) return complete;
+  Outcome outcome;
+  std::vector<int> members, strangers, joined;
+  each_part([&](int p) { (at(p).life != 0 ? members : strangers).push_back(p); });
+  pull_from(members, use, wanted, outcome);
+  // Nobody waits for a part that may not answer yet.
+  for (int p : members)
+    if (at(p).life == 0) strangers.push_back(p);
+  for (int p : strangers) {
+    const Status status = join(p);
+    if (status.ok())
+      joined.push_back(p);
+    else
+      outcome.fail(status);
   }
-  return false;
+  pull_from(joined, use, wanted, outcome);
+  if (!outcome.status.ok()) return outcome.status;
+  return outcome.complete;
 }
 
-Result<bool> CenterClient::pull_once(const Use& use, Wanted wanted) {
-  Deadline deadline(world_, deadline_);
-  Request request(world_);
-  const int64_t low = lowest();
-  Head head = make_head(Tag::center_fetch, low, life_, static_cast<int64_t>(wanted));
-  head.request = request.id();
-  std::vector<char> got(unconfirmed_.size());
-  bool silence = true;
-  for (size_t missing = got.size(); missing > 0;) {
-    if (deadline.left() == 0) return false;
-    if (silence) world_.send(center_, head);
-    Received r = world_.receive({.tag = Tag::center_part, .source = center_, .request = request.id()},
-                                std::min(deadline.left(), retry()));
-    if (r.what == Received::What::peer_lost) return lost();
-    silence = !r.ok();
-    if (silence) continue;
-    r.message = unpacked(r.message, dtype_);
-    const int64_t s = r.message.head.arg[0];
-    if (s == -1) forget();
-    if (s == -1 || s == -2) return false;
-    if (s < 0 || s >= shards_.count() ||
-        r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
-      return make_status(StatusCode::invalid_argument, "the center (rank ", center_, ") sent shard ", s, " of ",
-                         r.message.body.size(), " bytes; start all with the same configuration");
-    if (std::exchange(got[s], 1)) continue;
-    --missing;
-    version_ = r.message.head.arg[1];
-    others_ = std::bit_cast<double>(r.message.head.arg[3]);
-    confirm(static_cast<int>(s), low, static_cast<uint64_t>(r.message.head.arg[2]));
-    use(static_cast<int>(s), r.message.body);
-  }
+bool CenterClient::heed(int64_t answer, int part) {
+  if (answer == kJoinFirst) forget(part);
+  if (answer != kTellFirst || !memory_.tell) return false;
+  each_shard(part,
+             [&](int s) { world_.send(node(part), make_head(Tag::center_seed, s, at(part).life), memory_.tell(s)); });
   return true;
 }
 
-bool CenterClient::crowded() const { return next_ - lowest() >= kMaskBits - 1; }
+void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, Outcome& outcome) {
+  struct Asked {
+    int part;
+    int64_t lowest;
+    int missing;
+    bool silence;
+  };
+  std::vector<Asked> asked;
+  for (int p : parts) asked.push_back({p, lowest(p), shards_.first(p + 1) - shards_.first(p), true});
+  const Deadline deadline(world_, deadline_);
+  Request request(world_);
+  std::vector<char> got(unconfirmed_.size());
+  // While others are waited for, the death of a node may pass unseen when it is soon back: what has been sent to it is
+  // lost. So the first question is repeated earlier.
+  Nanos wait = parts.size() > 1 ? std::min(retry(), std::max(retry() / 8, kSoon)) : retry();
+  while (!asked.empty()) {
+    if (deadline.left() == 0) return outcome.fail(silent(asked.front().part));
+    bool one_node = true;
+    for (Asked& a : asked) {
+      one_node = one_node && node(a.part) == node(asked.front().part);
+      if (!std::exchange(a.silence, false)) continue;
+      Head head = make_head(Tag::center_fetch, a.lowest, at(a.part).life, static_cast<int64_t>(wanted), a.part);
+      head.request = request.id();
+      world_.send(node(a.part), head);
+    }
+    Received r = world_.receive(
+        {.tag = Tag::center_part, .source = one_node ? node(asked.front().part) : kAnyRank, .request = request.id()},
+        std::min(deadline.left(), wait));
+    if (!r.ok()) {
+      wait = retry();
+      std::erase_if(asked, [&](Asked& a) {
+        a.silence = true;
+        const bool is_lost =
+            r.what == Received::What::peer_lost || (!one_node && dist::is_lost(world_.peer(node(a.part))));
+        if (is_lost) outcome.fail(lost(a.part));
+        return is_lost;
+      });
+      continue;
+    }
+    r.message = unpacked(r.message, dtype_);
+    const int64_t s = r.message.head.arg[0];
+    const bool is_shard = s >= 0 && s < shards_.count();
+    const int64_t part = is_shard ? shards_.part_of(static_cast<int>(s)) : r.message.head.arg[1];
+    auto from = std::find_if(asked.begin(), asked.end(), [&](const Asked& a) { return a.part == part; });
+    if (s < 0) {
+      if (from == asked.end()) continue;
+      from->silence = heed(s, from->part);
+      if (from->silence) continue;
+      outcome.complete = false;
+      asked.erase(from);
+      continue;
+    }
+    if (!is_shard ||
+        r.message.body.size() != static_cast<size_t>(shards_.length(static_cast<int>(s))) * size_of(dtype_))
+      return outcome.fail(make_status(StatusCode::invalid_argument, "the center (rank ", r.message.head.source,
+                                      ") sent shard ", s, " of ", r.message.body.size(),
+                                      " bytes; start all with the same configuration"));
+    if (from == asked.end() || std::exchange(got[static_cast<size_t>(s)], 1)) continue;
+    Part& source = at(from->part);
+    source.version = r.message.head.arg[1];
+    if (from->part == 0) others_ = std::bit_cast<double>(r.message.head.arg[3]);
+    confirm(static_cast<int>(s), from->lowest, static_cast<uint64_t>(r.message.head.arg[2]));
+    use(static_cast<int>(s), r.message.body);
+    if (--from->missing > 0) continue;
+    source.moved = false;
+    asked.erase(from);
+  }
+}
+
+bool CenterClient::crowded(int part) const { return at(part).next - lowest(part) >= kMaskBits - 1; }
 
 void CenterClient::send_difference(int shard, Payload difference, int64_t lowest) {
   if (difference.size() == 0) return;
-  Sent sent{next_, std::move(difference)};
-  send_add(shard, sent, lowest);
-  unconfirmed_[shard].push_back(std::move(sent));
+  Sent made{at(shards_.part_of(shard)).next, std::move(difference)};
+  send_add(shard, made, lowest);
+  sent(shard).push_back(std::move(made));
 }
 
 Result<bool> CenterClient::exchange(const Difference& difference) {
-  const int64_t low = lowest();
-  const bool full = crowded();
+  constexpr int64_t kFull = -1;
+  std::vector<int64_t> low(parts_.size());
+  each_part([&](int p) { low[static_cast<size_t>(p)] = crowded(p) ? kFull : lowest(p); });
+  bool held = false;
   Result<bool> complete = pull([&](int s, const Payload& center) {
-    if (!full) send_difference(s, difference(s, center), low);
+    const int64_t lowest = low[static_cast<size_t>(shards_.part_of(s))];
+    held |= lowest == kFull;
+    if (lowest != kFull) send_difference(s, difference(s, center), lowest);
   });
-  if (full) return complete.ok() ? Result<bool>(false) : complete;
-  ++next_;
-  return complete;
+  each_part([&](int p) { at(p).next += low[static_cast<size_t>(p)] != kFull; });
+  return complete.ok() ? Result<bool>(*complete && !held) : complete;
+}
+
+bool CenterClient::push(int part, const std::function<Payload(int shard)>& difference) {
+  if (crowded(part)) return false;
+  const int64_t low = lowest(part);
+  each_shard(part, [&](int s) { send_difference(s, difference(s), low); });
+  ++at(part).next;
+  return true;
 }
 
 bool CenterClient::push(const std::function<Payload(int shard)>& difference) {
-  if (crowded()) return false;
-  const int64_t low = lowest();
-  for (int s = 0; s < shards_.count(); ++s) send_difference(s, difference(s), low);
-  ++next_;
-  return true;
+  bool full = false;
+  each_part([&](int p) { full |= crowded(p); });
+  if (!full) each_part([&](int p) { (void)push(p, difference); });
+  return !full;
 }
 
 Status CenterClient::fetch(const Use& use, Wanted wanted) {
   Result<bool> complete = pull(use, wanted);
   if (!complete.ok()) return complete.status();
-  return *complete ? Status::Ok() : silent();
+  return *complete ? Status::Ok() : silent(0);
 }
 
 void CenterClient::send_score(double score) {
-  world_.send(center_, make_head(Tag::center_score, life_, std::bit_cast<int64_t>(score)));
+  world_.send(node(0), make_head(Tag::center_score, at(0).life, std::bit_cast<int64_t>(score)));
 }
 
-Status CenterClient::leave() {
-  Deadline deadline(world_, deadline_);
-  if (life_ == 0) SINEW_RETURN_IF_ERROR(join(fingerprint_));
-  while (unconfirmed() > 0) {
-    const int64_t low = lowest();
-    Received r = ask(make_head(Tag::center_leave, low, life_, 0), Tag::center_ack, deadline);
-    if (r.what == Received::What::peer_lost) return lost();
-    if (!r.ok() || r.message.body.size() != sizeof(uint64_t) * unconfirmed_.size())
-      return make_status(StatusCode::timeout, unconfirmed(), " differences of rank ", world_.rank(),
+Status CenterClient::settle(int p, const Deadline& deadline) {
+  const auto open = [&] {
+    int64_t n = 0;
+    each_shard(p, [&](int s) { n += static_cast<int64_t>(sent(s).size()); });
+    return n;
+  };
+  if (at(p).life == 0) SINEW_RETURN_IF_ERROR(join(p));
+  while (open() > 0) {
+    const int64_t low = lowest(p);
+    Received r = ask(p, make_head(Tag::center_leave, low, at(p).life, 0, p), Tag::center_ack, deadline);
+    if (r.what == Received::What::peer_lost) return lost(p);
+    if (r.ok() && r.message.head.arg[0] == kJoinFirst) {
+      forget(p);
+      return Status::Ok();
+    }
+    const auto shards = static_cast<size_t>(shards_.first(p + 1) - shards_.first(p));
+    if (!r.ok() || r.message.body.size() != sizeof(uint64_t) * shards)
+      return make_status(StatusCode::timeout, open(), " differences of rank ", world_.rank(),
                          " were not confirmed by the center within ", static_cast<double>(deadline_) * 1e-9, " s");
     const auto* mask = static_cast<const uint64_t*>(r.message.body.data());
-    for (int s = 0; s < shards_.count(); ++s) confirm(s, low, mask[s]);
+    each_shard(p, [&](int s) { confirm(s, low, mask[s - shards_.first(p)]); });
   }
-  // A courtesy from here on: a center that knows already may be gone before its answer arrives.
-  (void)ask(make_head(Tag::center_leave, lowest(), life_, 1), Tag::center_ack, deadline);
   return Status::Ok();
 }
 
+Status CenterClient::settle() {
+  const Deadline deadline(world_, deadline_);
+  Status first;
+  each_part([&](int p) {
+    Status status = settle(p, deadline);
+    if (!status.ok() && (first.ok() || first.code() == StatusCode::peer_lost)) first = std::move(status);
+  });
+  return first;
+}
+
+Result<int> CenterClient::others() {
+  int most = 0;
+  Status first;
+  each_part([&](int p) {
+    // One that has ended had everybody's goodbye.
+    if (at(p).left && world_.peer(node(p)) == PeerState::left) return;
+    if (at(p).life == 0) {  // a new node, which may need to be told what it has
+      most = std::max(most, 1);
+      const Status status = join(p);
+      Outcome outcome;
+      if (status.ok())
+        pull_from(
+            {p}, [](int, const Payload&) {}, Wanted::working, outcome);
+      if (first.ok()) first = status.code() == StatusCode::timeout ? outcome.status : status;
+      return;
+    }
+    Received r =
+        ask(p, make_head(Tag::center_leave, lowest(p), at(p).life, 0, p), Tag::center_ack, Deadline(world_, deadline_));
+    if (r.what == Received::What::peer_lost) {
+      if (first.ok()) first = lost(p);
+    } else if (!r.ok()) {
+      most = std::max(most, 1);
+    } else if (r.message.head.arg[0] == kJoinFirst) {
+      most = std::max(most, 1);
+      forget(p);
+    } else {
+      most = std::max(most, static_cast<int>(r.message.head.arg[1]));
+    }
+  });
+  if (!first.ok()) return first;
+  return most;
+}
+
+void CenterClient::say_goodbye() {
+  const Deadline deadline(world_, deadline_);
+  each_part([&](int p) {
+    const bool settled = lowest(p) == at(p).next;
+    if (at(p).life == 0 || !settled || std::exchange(at(p).left, true)) return;
+    // A courtesy: a center that knows already may be gone before its answer arrives.
+    (void)ask(p, make_head(Tag::center_leave, lowest(p), at(p).life, 1, p), Tag::center_ack, deadline);
+  });
+}
+
 void CenterClient::save(SchemeState& state) const {
-  state.numbers["life"] = life_;
-  state.numbers["next_exchange"] = next_;
   state.numbers["resent"] = resent_;
+  for (int p = 0; p < shards_.parts; ++p) {
+    const std::string name = "." + std::to_string(p);
+    state.numbers["node" + name] = at(p).node;
+    state.numbers["life" + name] = at(p).life;
+    state.numbers["next_exchange" + name] = at(p).next;
+    state.numbers["seen" + name] = at(p).version;
+  }
   for (int s = 0; s < shards_.count(); ++s)
-    for (const Sent& sent : unconfirmed_[s])
-      state.vectors["unconfirmed." + std::to_string(sent.exchange) + "." + std::to_string(s)] =
-          Vec::copy_of(sent.difference.view(dtype_));
+    for (const auto& [exchange, difference] : sent(s))
+      state.vectors["unconfirmed." + std::to_string(exchange) + "." + std::to_string(s)] =
+          Vec::copy_of(difference.view(dtype_));
 }
 
 Status CenterClient::load(const SchemeState& state) {
-  for (auto [name, field] : {std::pair{"life", &life_}, {"next_exchange", &next_}, {"resent", &resent_}}) {
+  Status status;
+  const auto number = [&](const std::string& name) {
     auto found = state.numbers.find(name);
-    if (found == state.numbers.end())
-      return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
-    *field = found->second;
+    if (found != state.numbers.end()) return found->second;
+    status = make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
+    return int64_t(0);
+  };
+  resent_ = number("resent");
+  for (int p = 0; p < shards_.parts; ++p) {
+    const std::string name = "." + std::to_string(p);
+    at(p) = {.node = static_cast<Rank>(number("node" + name)),
+             .life = number("life" + name),
+             .next = number("next_exchange" + name),
+             .version = number("seen" + name)};
+    if (at(p).node < 0 || at(p).node >= world_.size())
+      status = make_status(StatusCode::data_error, "saved 'node", name, "' is ", at(p).node);
   }
+  SINEW_RETURN_IF_ERROR(status);
   for (auto& shard : unconfirmed_) shard.clear();
-  for (int64_t exchange = std::max<int64_t>(0, next_ - kMaskBits); exchange < next_; ++exchange)
-    for (int s = 0; s < shards_.count(); ++s) {
+  for (int s = 0; s < shards_.count(); ++s) {
+    const int64_t next = at(shards_.part_of(s)).next;
+    for (int64_t exchange = std::max<int64_t>(0, next - kMaskBits); exchange < next; ++exchange) {
       auto found = state.vectors.find("unconfirmed." + std::to_string(exchange) + "." + std::to_string(s));
       if (found == state.vectors.end()) continue;
       if (found->second.size() != shards_.length(s) || found->second.dtype() != dtype_)
         return make_status(StatusCode::data_error, "saved '", found->first, "' has ", found->second.size(),
                            " elements");
-      unconfirmed_[s].push_back({exchange, Payload::copy_of(found->second.view())});
+      sent(s).push_back({exchange, Payload::copy_of(found->second.view())});
     }
+  }
   return Status::Ok();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <charconv>
 
 #include "dist/schemes/center_scheme.h"
 #include "dist/schemes/leader.h"
@@ -60,9 +61,9 @@ const Entry* find(const std::string& name) {
   return nullptr;
 }
 
+constexpr char kWorkers[] = "workers";  // SchemeOptions::servers
+constexpr int kMostServers = 1024;
 constexpr Nanos kPoll = 20 * kMillisecond;
-
-Shards make_shards(const SchemeOptions& options, int64_t size) { return {size, options.shard}; }
 
 // What all nodes must have in common. The caller's fingerprint covers the layout and its own options.
 uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
@@ -95,6 +96,7 @@ uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   real(o.pull, o.pull_global, o.proximal, o.proximal_global);
   whole(o.period_global, o.loss_window);
   text(o.groups), text(o.leader);
+  text(o.servers);
   return h;
 }
 
@@ -153,8 +155,17 @@ bool needs_center(const SchemeOptions& options) {
 
 int node_count(const SchemeOptions& options) {
   if (options.name == "easgd_tree") return Tree::node_count(options.workers, static_cast<int>(options.fan_out));
-  return options.workers + (needs_center(options) ? 1 : 0);
+  return options.workers + center_servers(options);
 }
+
+int center_servers(const SchemeOptions& options) {
+  if (!needs_center(options) || options.servers == kWorkers) return 0;
+  int count = 1;
+  std::from_chars(options.servers.data(), options.servers.data() + options.servers.size(), count);
+  return count;
+}
+
+bool center_is_measured(const SchemeOptions& options) { return center_servers(options) == 1; }
 
 bool is_alone(const SchemeOptions& options) {
   for (const char* name : {"local", "asgd", "mvasgd", "msgd"})
@@ -173,6 +184,25 @@ std::string describe_scheme(const std::string& name) {
   return e ? e->line : "";
 }
 
+namespace {
+Status validate_servers(const SchemeOptions& o) {
+  int count = 0;
+  const char* end = o.servers.data() + o.servers.size();
+  const auto [at, error] = std::from_chars(o.servers.data(), end, count);
+  const bool is_count = error == std::errc() && at == end && count >= 1 && count <= kMostServers;
+  if (!is_count && o.servers != kWorkers)
+    return make_status(StatusCode::invalid_argument, "servers = '", o.servers, "'; allowed are 1 to ", kMostServers,
+                       " nodes for the center, or workers");
+  if ((!is_count || count != 1) && !survives_center(o))
+    return make_status(StatusCode::invalid_argument, "servers = ", o.servers, " with scheme ", o.name,
+                       "; it is for easgd, eamsgd, downpour, mdownpour, adownpour and mvadownpour, others have 1");
+  if (o.servers == kWorkers && o.workers == 1)
+    return make_status(StatusCode::invalid_argument,
+                       "servers = workers with 1 worker; there must be 2 or more, or servers = 1");
+  return Status::Ok();
+}
+}  // namespace
+
 Status validate(const SchemeOptions& o) {
   auto bad = [](const auto&... parts) { return make_status(StatusCode::invalid_argument, parts...); };
   if (!find(o.name)) {
@@ -182,6 +212,7 @@ Status validate(const SchemeOptions& o) {
   }
   if (o.workers < 1 || o.workers > 1'000'000) return bad("workers = ", o.workers, "; allowed are 1 to 1000000");
   if (o.period < 1) return bad("period = ", o.period, "; allowed are 1, 2, ... steps");
+  SINEW_RETURN_IF_ERROR(validate_servers(o));
   if (o.shard < 1) return bad("shard = ", o.shard, "; allowed are 1, 2, ... elements");
   if (o.deadline < kMillisecond) return bad("deadline = ", o.deadline, " ns; allowed are 1 ms and more");
   if (!(o.alpha <= 2)) return bad("alpha = ", o.alpha, "; allowed are 0 to 2, or below 0 for 0.9 / workers");
@@ -252,12 +283,12 @@ std::unique_ptr<Scheme> make_scheme(const SchemeOptions& options, World& world, 
 
 std::unique_ptr<CenterNode> make_center(const SchemeOptions& options, World& world, int64_t size, DType dtype) {
   Status status = validate(options);
-  SINEW_CHECK(status.ok() && needs_center(options), "make_center",
-              status.ok() ? "scheme has no center" : status.message());
+  SINEW_CHECK(status.ok() && center_servers(options) > 0, "make_center",
+              status.ok() ? "scheme has no node for a center" : status.message());
   const uint64_t fingerprint = common_fingerprint(options, size, dtype);
   if (options.name == "easgd_tree") return make_tree_node(options, world, size, dtype, fingerprint);
-  return std::make_unique<CenterServer>(world, options.workers, make_shards(options, size), dtype, fingerprint,
-                                        center_rule(options, size), packing_of(options.wire));
+  return std::make_unique<CenterServer>(world, center_setup(options, size, dtype, fingerprint),
+                                        std::vector<int>{static_cast<int>(world.rank()) - options.workers});
 }
 
 }  // namespace sinew::dist

@@ -66,6 +66,8 @@ struct SchemeOptions {
   // Elements of the center that are fetched and added as one. With its header an f32 shard of this size fits one TCP
   // segment of the transport (dist/ucx/transport.cpp); 1 << 16 does not, and an exchange took 1.15 times as long.
   int64_t shard = 60 * 1024;
+  // Of a scheme with a center (not easgd_tree, admm): how many nodes serve it, or "workers": they do it themselves.
+  std::string servers = "1";
   std::string wire = "f32";  // packing_names() of what is exchanged (dist/packing.h)
   // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
   double probability = 1;            // of an exchange, in each round
@@ -173,6 +175,10 @@ Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std:
 Status serve_all(CenterNode& center, const World& world);
 
 bool needs_center(const SchemeOptions& options);
+// Nodes that serve the center and do nothing else; 0: there is none, or the workers serve it.
+int center_servers(const SchemeOptions& options);
+// Whether the node of rank `workers` has all that results are measured on; else the workers have it.
+bool center_is_measured(const SchemeOptions& options);
 // Whether the workers go on when the center, or a tree's root, dies: a survivor takes it over.
 bool survives_center(const SchemeOptions& options);
 // Whether a restarted worker can join the others again.
@@ -181,8 +187,8 @@ bool takes_workers_back(const SchemeOptions& options);
 std::string warning_about(const SchemeOptions& options);
 // Workers that never meet: local and the sequential baselines.
 bool is_alone(const SchemeOptions& options);
-// Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`, and the other inner nodes of a
-// tree follow.
+// Workers are ranks 0 .. workers-1; the center, where there is one, is rank `workers`, and the other nodes that serve
+// it, or inner nodes of a tree, follow.
 int node_count(const SchemeOptions& options);
 std::vector<std::string> scheme_names();
 // One line on what the scheme does, with its source. "" for an unknown name.

@@ -36,6 +36,7 @@ class Admm final : public CenterScheme {
 
   Status before_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
+    remember(theta);
     if (!world_.suppressed(step / period_)) {
       Result<bool> complete = client_.pull([this](int s, const Payload& c) { known_[s] = c; });
       if (!complete.ok()) return complete.status();

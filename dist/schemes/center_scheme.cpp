@@ -13,131 +13,205 @@ namespace {
 constexpr Nanos kLook = 100 * kMillisecond;
 // Deadlines that a new center has until it answers, and after which nobody new is waited for.
 constexpr int kPatience = 4;
+// Before the names of what a worker saves that serves.
+constexpr char kServed[] = "served.";
+
+std::vector<Rank> homes(const SchemeOptions& options, int parts) {
+  std::vector<Rank> nodes;
+  for (int p = 0; p < parts; ++p) nodes.push_back(center_home(options, p));
+  return nodes;
+}
 
 }  // namespace
 
 CenterScheme::CenterScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device)
     : world_(world),
       period_(options.period),
-      fingerprint_(options.fingerprint),
       dtype_(dtype),
       device_(device),
-      shards_{size, options.shard},
-      measured_apart_(center_rule(options, size).measures_apart()),
       options_(options),
-      packing_(packing_of(options.wire)),
-      client_(world, options.workers, shards_, dtype, options.deadline, packing_),
-      known_(shards_.count()),
-      unsent_(packing_ == Packing::none ? Vec() : Vec::zeros(size, dtype)) {}
+      setup_(center_setup(options, size, dtype, options.fingerprint)),
+      client_(world, homes(options, setup_.shards.parts), setup_, options.deadline),
+      known_(setup_.shards.count()),
+      unsent_(setup_.packing == Packing::none ? Vec() : Vec::zeros(size, dtype)) {}
 
-Rank CenterScheme::seat() const {
-  const auto ended = [&](Rank r) {
-    const PeerState s = world_.peer(r);
-    return s == PeerState::gone || s == PeerState::left;
-  };
-  if (!ended(options_.workers)) return options_.workers;
+bool CenterScheme::is_gone(Rank r) const {
+  const PeerState s = world_.peer(r);
+  return s == PeerState::gone || s == PeerState::left;
+}
+
+Rank CenterScheme::seat(int part) const {
+  if (const Rank home = center_home(options_, part); home == world_.rank() || !is_gone(home)) return home;
   for (Rank r = 0; r < world_.rank(); ++r)
-    if (!ended(r)) return r;
+    if (!is_gone(r)) return r;
   return world_.rank();
 }
 
-bool CenterScheme::is_majority() const {
-  int here = 0;
-  for (Rank r = 0; r < options_.workers; ++r) here += r == world_.rank() || world_.peer(r) != PeerState::gone;
-  return 2 * here > options_.workers + 1;
+bool CenterScheme::has_majority() const {
+  const auto here = [&](Rank r) { return r == world_.rank() || world_.peer(r) != PeerState::gone; };
+  int count = 0;
+  for (Rank r = 0; r < setup_.workers + setup_.servers; ++r) count += here(r);
+  return is_majority(count, here(0), setup_.workers, setup_.servers);
 }
 
-Status CenterScheme::take_over(ConstVecView theta) {
-  if (server_) return Status::Ok();
-  Vec center = Vec::empty(shards_.size, dtype_);
-  for (int s = 0; s < shards_.count(); ++s) {
-    const VecView place = part(center.mutable_view(), s);
-    if (known_[s].size() > 0)
-      upload(known_[s].data(), place);
-    else
-      download(part(theta, s), place.data);
-  }
-  server_ = std::make_unique<CenterServer>(world_, options_.workers, shards_, dtype_, fingerprint_,
-                                           center_rule(options_, shards_.size), packing_);
-  server_->require((options_.workers + 1) / 2 + 1);
-  note(detail::concat("the center is gone: this worker, rank ", world_.rank(), ", takes it over, as it last saw it"));
-  return server_->start(center.view());
+bool CenterScheme::has_seen(int p) const {
+  for (int s = shards_.first(p); s < shards_.first(p + 1); ++s)
+    if (known_[s].size() == 0) return false;
+  return true;
 }
 
-Result<bool> CenterScheme::go_on(Result<bool> complete, ConstVecView theta) {
-  if (complete.ok() && *complete) patience_.reset();
-  // The others find a new center with their next exchange, so that one that fails says little.
+CenterClient::Memory CenterScheme::memory() {
+  return {.has_seen = [this](int p) { return has_seen(p); },
+          .tell =
+              [this](int s) {
+                if (known_[s].size() > 0) return known_[s];
+                const ConstVecView own = part(theta_, s);
+                Payload told = Payload::allocate(own.bytes());
+                download(own, told.data());
+                return told;
+              }};
+}
+
+void CenterScheme::take_over(int part) {
+  if (!server_) server_ = std::make_unique<CenterServer>(world_, setup_, std::vector<int>{});
+  if (server_->serves(part)) return;
+  server_->take_over(part);
+  taken_over_.push_back(part);
+}
+
+Result<bool> CenterScheme::go_on(Result<bool> complete) {
+  std::erase_if(taken_over_, [this](int part) {
+    const std::string origin = server_->origin(part);
+    if (!origin.empty()) note(detail::concat(name_of(part), ", at rank ", world_.rank(), " now, goes on ", origin));
+    return !origin.empty();
+  });
+  if (client_.all_answered()) patience_.reset();
+  // The others find a new node with their next exchange, so that one that fails says little.
   if (patience_ && ++unanswered_ > 1 && patience_->left() == 0)
     return make_status(StatusCode::peer_lost, "the center is gone, and less than a majority of the workers is here");
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
-  const Rank center = seat();
-  if (center == client_.center()) return false;  // it is dead, and may come back
-  if (!is_majority()) return complete;
-  note(detail::concat("the center, rank ", client_.center(), ", is gone; rank ", center, " is the center now"));
-  client_.move_to(center);
-  patience_.emplace(world_, kPatience * options_.deadline);
-  unanswered_ = 0;
-  if (center == world_.rank()) SINEW_RETURN_IF_ERROR(take_over(theta));
+  for (int p = 0; p < shards_.parts; ++p) {
+    const Rank next = seat(p), last = client_.node(p);
+    if (next == last) continue;  // it lives, or is dead and may come back
+    if (!has_majority()) return complete;
+    const bool here = next == world_.rank();
+    note(detail::concat(name_of(p), ", rank ", last, ", is gone; ",
+                        here ? "this worker takes it over: rank " : "the worker that takes it over is rank ", next));
+    client_.move_to(p, next);
+    patience_.emplace(world_, kPatience * options_.deadline);
+    unanswered_ = 0;
+    if (here) take_over(p);
+  }
   return false;
 }
 
 Status CenterScheme::start(VecView theta) {
+  remember(theta);
   const bool first = world_.incarnation() == 0;
-  // One that has seen nothing yet knows the start, unless it comes back in the midst of a run.
-  client_.on_seed([this, first](int s) { return first || known_[s].size() > 0 ? known_[s] : Payload(); });
-  if (first) {
-    const Status joined = client_.join(fingerprint_);
-    return joined.code() == StatusCode::peer_lost ? Status::Ok() : joined;  // exchanges find the next center
+  if (setup_.servers == 0) {
+    server_ = std::make_unique<CenterServer>(world_, setup_, std::vector<int>{static_cast<int>(world_.rank())});
+    Vec initial = Vec::empty(shards_.size, dtype_);
+    download(theta, initial.mutable_view().data);
+    SINEW_RETURN_IF_ERROR(server_->start(initial.view()));
   }
-  client_.on_seed({});
+  if (first) {
+    client_.remember(memory());
+    const Status joined = client_.join();
+    // Exchanges find the next node; of several, they do not need all.
+    const bool later =
+        joined.code() == StatusCode::peer_lost || (joined.code() == StatusCode::timeout && shards_.parts > 1);
+    return later ? Status::Ok() : joined;
+  }
   const auto adopt = [&] {
-    SINEW_RETURN_IF_ERROR(client_.join(fingerprint_));
+    SINEW_RETURN_IF_ERROR(client_.join());
     return client_.fetch([&](int s, const Payload& c) {
       known_[s] = c;
       upload(c.data(), part(theta, s));
     });
   };
-  const Deadline deadline(world_, options_.deadline);
+  // Where this worker serves, the others tell it what its part was, with their next exchanges.
+  const Deadline deadline(world_, (setup_.servers == 0 ? kPatience : 1) * options_.deadline);
   Status adopted;
   bool waits = false;
   do {
-    if (const Rank center = seat(); center != client_.center()) client_.move_to(center);
-    if (client_.center() == world_.rank() && is_majority()) SINEW_RETURN_IF_ERROR(take_over(theta));
+    for (int p = 0; p < shards_.parts; ++p) {
+      if (const Rank node = seat(p); node != client_.node(p)) client_.move_to(p, node);
+      if (client_.node(p) == world_.rank() && has_majority()) take_over(p);
+    }
     adopted = adopt();
     waits = adopted.code() == StatusCode::peer_lost || adopted.code() == StatusCode::timeout;
-    if (waits) world_.sleep(kLook);  // the center may be on its way back, or others on theirs to this one
+    if (waits) world_.sleep(kLook);  // a node may be on its way back, or others on theirs to this one
   } while (waits && deadline.left() > 0);
+  client_.remember(memory());
   if (server_ && adopted.code() == StatusCode::timeout) {
     // Nobody is there that has seen a center: training begins anew.
-    client_.on_seed([](int) { return Payload(); });
-    client_.move_to(world_.rank());
+    for (int p = 0; p < shards_.parts; ++p)
+      if (client_.node(p) == world_.rank()) client_.move_to(p, world_.rank());
     adopted = adopt();
   }
-  client_.on_seed([this](int s) { return known_[s]; });
   return adopted;
 }
 
 Status CenterScheme::evaluation_point(ConstVecView theta, VecView out) {
-  if (server_) {
-    server_->snapshot(out);
-    return Status::Ok();
-  }
-  if (measured_apart_) {
-    Result<bool> complete =
-        client_.pull([&](int s, const Payload& c) { upload(c.data(), part(out, s)); }, Wanted::measured);
-    if (!complete.ok() && complete.status().code() != StatusCode::peer_lost) return complete.status();
-    if (complete.ok() && *complete) return Status::Ok();
-  }
+  const auto take = [&](int s, const Payload& c) { upload(c.data(), part(out, s)); };
   for (int s = 0; s < shards_.count(); ++s) {
-    if (known_[s].size() > 0)
-      upload(known_[s].data(), part(out, s));
+    if (!final_.empty())
+      take(s, final_[s]);
+    else if (known_[s].size() > 0)
+      take(s, known_[s]);
     else
       copy(part(theta, s), part(out, s));  // nothing seen yet: all started from the same parameters
   }
+  if (!final_.empty()) return Status::Ok();
+  const bool can_ask = shards_.parts == 1 ? !server_ : !finished_;
+  if (setup_.rule.measures_apart() && can_ask) {
+    remember(theta);
+    Result<bool> complete = client_.pull(take, Wanted::measured);
+    if (!complete.ok() && complete.status().code() != StatusCode::peer_lost) return complete.status();
+  }
+  if (server_) server_->snapshot(out);
   return Status::Ok();
 }
 
+bool CenterScheme::collects() const {
+  if (shards_.parts == 1) return false;
+  for (Rank r = 0; r < world_.rank(); ++r)
+    if (!is_gone(r)) return false;
+  return true;
+}
+
+Status CenterScheme::collect() {
+  for (;;) {
+    Result<int> others = client_.others();
+    if (others.ok() && *others == 0) break;
+    Result<bool> going = go_on(others.ok() ? Result<bool>(true) : Result<bool>(others.status()));
+    if (!going.ok()) return going.status();
+    SINEW_RETURN_IF_ERROR(world_.health());
+    world_.sleep(kLook);
+  }
+  std::vector<Payload> seen(known_.size());
+  const Result<bool> complete = client_.pull([&](int s, const Payload& c) { seen[s] = c; }, Wanted::measured);
+  if (complete.ok() && *complete) final_ = std::move(seen);
+  return Status::Ok();
+}
+
+Status CenterScheme::serve_others() {
+  const Deadline strangers(world_, kPatience * options_.deadline);
+  for (;;) {
+    const Result<bool> done = server_->serve(std::min(kSecond, options_.deadline / 8 + 1));
+    if (!done.ok() || *done) return done.status();
+    if (strangers.left() == 0) server_->expect_only_members();
+    if (shards_.parts == 1) continue;
+    // Other nodes may have died meanwhile, and this worker may be the only one that knows what they had.
+    const Result<int> others = client_.others();
+    const Result<bool> going = go_on(others.ok() ? Result<bool>(true) : Result<bool>(others.status()));
+    if (!going.ok()) return going.status();
+    client_.say_goodbye();
+  }
+}
+
 Status CenterScheme::finish(VecView theta) {
+  remember(theta);
   double distance2 = 0;
   bool all = true;
   for (int s = 0; s < shards_.count(); ++s) {
@@ -147,22 +221,22 @@ Status CenterScheme::finish(VecView theta) {
   if (all) counters_.distance = std::sqrt(distance2);
   // After a change of center, a word from the new one: only with a majority it answers.
   while (patience_) {
-    const Result<bool> seen = go_on(client_.pull([&](int s, const Payload& c) { known_[s] = c; }), theta);
+    const Result<bool> seen = go_on(client_.pull([&](int s, const Payload& c) { known_[s] = c; }));
     if (!seen.ok()) return seen.status();
     SINEW_RETURN_IF_ERROR(world_.health());
     if (patience_) world_.sleep(kLook);
   }
-  const Status left = client_.leave();
-  if (server_) {
-    const Result<bool> done = server_->serve(kPatience * options_.deadline);
-    if (!done.ok()) return done.status();
-    if (!*done) {
-      server_->expect_only_members();
-      SINEW_RETURN_IF_ERROR(serve_all(*server_, world_));
-    }
-  }
-  // With the center, only what it had not confirmed is lost.
-  return left.code() == StatusCode::peer_lost ? Status::Ok() : left;
+  Status settled = client_.settle();
+  // One that serves stays with the others, whatever happens to its last differences.
+  for (int i = 1; i < kPatience && setup_.servers == 0 && settled.code() == StatusCode::timeout; ++i)
+    settled = client_.settle();
+  finished_ = true;
+  const bool ok = settled.ok() || settled.code() == StatusCode::peer_lost;
+  if (ok && collects()) SINEW_RETURN_IF_ERROR(collect());
+  client_.say_goodbye();
+  if (server_ && (ok || setup_.servers > 0)) SINEW_RETURN_IF_ERROR(serve_others());
+  // With a node of the center, only what it had not confirmed is lost.
+  return ok ? Status::Ok() : settled;
 }
 
 SchemeCounters CenterScheme::counters() const {
@@ -175,6 +249,11 @@ SchemeCounters CenterScheme::counters() const {
 SchemeState CenterScheme::save() const {
   SchemeState state;
   client_.save(state);
+  if (server_) {
+    SchemeState served = server_->save();
+    for (auto& [name, vector] : served.vectors) state.vectors[kServed + name] = std::move(vector);
+    for (const auto& [name, number] : served.numbers) state.numbers[kServed + name] = number;
+  }
   state.numbers["exchanges"] = counters_.exchanges;
   state.numbers["missed"] = counters_.missed;
   if (unsent_.defined()) state.vectors["unsent"] = unsent_.clone();
@@ -194,7 +273,18 @@ Status CenterScheme::load(const SchemeState& state) {
       return make_status(StatusCode::data_error, "saved '", found->first, "' has ", found->second.size(), " elements");
     known_[s] = Payload::copy_of(found->second.view());
   }
-  return Status::Ok();
+  client_.remember(memory());
+  SchemeState served;
+  const auto own = [](const std::string& name) { return name.substr(std::string(kServed).size()); };
+  for (const auto& [name, vector] : state.vectors)
+    if (name.starts_with(kServed)) served.vectors[own(name)] = vector;
+  for (const auto& [name, number] : state.numbers)
+    if (name.starts_with(kServed)) served.numbers[own(name)] = number;
+  if (served.numbers.empty())
+    return setup_.servers > 0 ? Status::Ok()
+                              : make_status(StatusCode::data_error, "the saved scheme has no part of the center");
+  server_ = std::make_unique<CenterServer>(world_, setup_, std::vector<int>{});
+  return server_->load(served);
 }
 
 std::pair<Payload, double> CenterScheme::difference(double factor, ConstVecView x, ConstVecView y) {
@@ -210,8 +300,8 @@ std::pair<Payload, double> CenterScheme::difference(double factor, ConstVecView 
 }
 
 void CenterScheme::quantize(int shard, const Payload& difference) {
-  if (packing_ == Packing::none) return;
-  round_to_packing(packing_, difference.mutable_view(dtype_), part(unsent_.mutable_view(), shard));
+  if (setup_.packing == Packing::none) return;
+  round_to_packing(setup_.packing, difference.mutable_view(dtype_), part(unsent_.mutable_view(), shard));
 }
 
 ConstVecView CenterScheme::on_device(const Payload& payload) {
@@ -222,12 +312,28 @@ ConstVecView CenterScheme::on_device(const Payload& payload) {
   return staging_.view();
 }
 
-CenterRule center_rule(const SchemeOptions& o, int64_t size) {
+std::string CenterScheme::name_of(int part) const {
+  if (shards_.parts == 1) return "the center";
+  return detail::concat("part ", part, " of the center");
+}
+
+CenterSetup center_setup(const SchemeOptions& o, int64_t size, DType dtype, uint64_t fingerprint) {
   CenterRule rule;
   if (o.name == "mdownpour") rule.momentum = o.outer_momentum, rule.moving = parameters_of(o, size);
   if (o.name == "adownpour") rule.average = CenterRule::Average::all;
   if (o.name == "mvadownpour") rule.average = CenterRule::Average::moving, rule.rate = o.average_rate;
-  return rule;
+  const int servers = center_servers(o), parts = servers > 0 ? servers : o.workers;
+  // Each node has a part of a short vector, too.
+  const int64_t shard = parts == 1 ? o.shard : std::clamp<int64_t>((size + parts - 1) / parts, 1, o.shard);
+  return {.workers = o.workers,
+          .servers = servers,
+          .shards = {size, shard, parts},
+          .dtype = dtype,
+          .fingerprint = fingerprint,
+          .rule = rule,
+          .packing = packing_of(o.wire)};
 }
+
+Rank center_home(const SchemeOptions& o, int part) { return center_servers(o) > 0 ? o.workers + part : part; }
 
 }  // namespace sinew::dist

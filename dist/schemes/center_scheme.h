@@ -17,7 +17,7 @@ class CenterScheme : public Scheme {
   Evaluated evaluated() const override { return Evaluated::center; }
   Status start(VecView theta) override;
   // Where results are measured on something that workers do not know, asks the center; unanswered within the deadline,
-  // the newest that is known.
+  // the newest that is known. After finish(), with several parts, the lowest worker has the center's final values.
   Status evaluation_point(ConstVecView theta, VecView out) override;
   Status finish(VecView theta) override;
   double take_external_write() override { return std::exchange(moved_, 0.0); }
@@ -28,10 +28,12 @@ class CenterScheme : public Scheme {
  protected:
   CenterScheme(const SchemeOptions& options, World& world, int64_t size, DType dtype, Device device);
 
-  // To be called with what the client says: a center that is lost is a missed exchange. When it is gone for good, the
-  // lowest worker that is not takes it over, from what it has last seen of it; the others find it by the same rule.
-  // Where less than a majority of all nodes is left, the center may live on another side: peer_lost.
-  Result<bool> go_on(Result<bool> complete, ConstVecView theta);
+  // To be called with what the client says: a node of the center that is lost is a missed exchange, of its part. When
+  // it is gone for good, the lowest worker that is not takes its part over (dist/center_part.h); the others find it by
+  // the same rule. Where less than a majority of all nodes is left, the part may live on another side: peer_lost.
+  Result<bool> go_on(Result<bool> complete);
+  // To be called with theta before the client is used: what a new node may be told.
+  void remember(ConstVecView theta) { theta_ = theta; }
 
   template <class View>
   View part(View v, int shard) const {
@@ -48,36 +50,49 @@ class CenterScheme : public Scheme {
 
   World& world_;
   const int64_t period_;
-  const uint64_t fingerprint_;
   const DType dtype_;
   const Device device_;
-  const Shards shards_;
-  const bool measured_apart_;
   const SchemeOptions options_;
-  const Packing packing_;
+  const CenterSetup setup_;
+  const Shards& shards_ = setup_.shards;
   CenterClient client_;
   std::vector<Payload> known_;  // what the center last answered, by shard
   double moved_ = 0;            // of take_external_write()
   SchemeCounters counters_;
 
  private:
-  // The node that is the center, or becomes it.
-  Rank seat() const;
-  // Of all nodes, more than half are not gone: no other side has a center.
-  bool is_majority() const;
-  Status take_over(ConstVecView theta);
+  // The node that has a part, or takes it over.
+  Rank seat(int part) const;
+  bool is_gone(Rank r) const;
+  // No other side of a partition has more of the nodes.
+  bool has_majority() const;
+  void take_over(int part);
+  bool has_seen(int part) const;
+  CenterClient::Memory memory();
+  // Whether this worker is the one that leaves last, and takes the center's final values along.
+  bool collects() const;
+  Status collect();
+  // Of a worker that serves.
+  Status serve_others();
+  std::string name_of(int part) const;
   void note(const std::string& text) const {
     if (options_.on_note) options_.on_note(text);
   }
 
   Vec staging_;
-  std::optional<Deadline> patience_;      // with a new center, until it answers
+  ConstVecView theta_;
+  std::optional<Deadline> patience_;      // with a new node, until it answers
   int unanswered_ = 0;                    // exchanges since then
-  std::unique_ptr<CenterServer> server_;  // when this worker has taken the center over
-  Vec unsent_;                            // of quantize()
+  std::unique_ptr<CenterServer> server_;  // when this worker serves
+  std::vector<int> taken_over_;           // and has not said yet where they come from
+  bool finished_ = false;
+  std::vector<Payload> final_;  // what results are measured on, when this worker has left
+  Vec unsent_;                  // of quantize()
 };
 
-// The rule of the center node that the scheme works with.
-CenterRule center_rule(const SchemeOptions& options, int64_t size);
+// The center that the scheme works with.
+CenterSetup center_setup(const SchemeOptions& options, int64_t size, DType dtype, uint64_t fingerprint);
+// That serves part `part` at first.
+Rank center_home(const SchemeOptions& options, int part);
 
 }  // namespace sinew::dist

@@ -10,6 +10,7 @@
 // p-th part is sent, and without momentum: a sum over the workers would leave the range of the statistics.
 #include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "dist/rules.h"
 #include "dist/schemes/center_scheme.h"
@@ -26,7 +27,8 @@ class Downpour final : public CenterScheme {
         after_(options.name == "mdownpour"),
         workers_(options.workers),
         parameters_(parameters_of(options, size)),
-        base_(Vec::zeros(size, dtype, device)) {}
+        base_(Vec::zeros(size, dtype, device)),
+        pushed_(shards_.parts) {}
 
   Mixes mixes() const override { return after_ ? Mixes::after : Mixes::before; }
 
@@ -46,6 +48,7 @@ class Downpour final : public CenterScheme {
 
   // What was not sent yet is sent: nobody's last steps are for nothing.
   Status finish(VecView theta) override {
+    remember(theta);
     if (squared_distance(theta, base_.view()) != 0 && !push(theta)) {
       // Too much is unconfirmed. An answer of the center makes room; unanswered, leaving fails as well.
       (void)client_.pull([](int, const Payload&) {});
@@ -71,24 +74,31 @@ class Downpour final : public CenterScheme {
       ++counters_.missed;
       return Status::Ok();
     }
+    remember(theta);
     refused_ = false;
     const bool pushed = push(theta);
     Result<bool> complete = client_.pull([&](int s, const Payload& c) {
-      if (!pushed) return;  // only to learn what arrived
+      if (!pushed_[shards_.part_of(s)]) return;  // only to learn what arrived
       known_[s] = c;
       const ConstVecView theirs = on_device(c);
       if (!refused_) moved_ += squared_distance(part(theta, s), theirs);
       copy(theirs, part(theta, s));
       copy(theirs, part(base_.mutable_view(), s));
     });
-    complete = go_on(std::move(complete), theta);
+    complete = go_on(std::move(complete));
     if (!complete.ok()) return complete.status();
     ++(pushed && *complete && !refused_ ? counters_.exchanges : counters_.missed);
     return Status::Ok();
   }
 
+  // False: of a part too much is unconfirmed, so that its movement waits.
   bool push(ConstVecView theta) {
-    return client_.push([&](int s) {
+    for (int p = 0; p < shards_.parts; ++p) pushed_[p] = push_part(p, theta);
+    return std::count(pushed_.begin(), pushed_.end(), 0) == 0;
+  }
+
+  bool push_part(int p, ConstVecView theta) {
+    return client_.push(p, [&](int s) {
       auto [v, moved2] = difference(1.0, part(theta, s), part(base_.view(), s));
       copy(part(theta, s), part(base_.mutable_view(), s));
       if (!std::isfinite(moved2)) {
@@ -106,7 +116,8 @@ class Downpour final : public CenterScheme {
   const bool after_;
   const int workers_;
   const int64_t parameters_;
-  Vec base_;  // theta as of the last exchange
+  Vec base_;                  // theta as of the last exchange
+  std::vector<char> pushed_;  // of an exchange, by part
   bool refused_ = false;
 };
 

@@ -42,6 +42,7 @@ class Elastic final : public CenterScheme {
 
   Status before_step(int64_t step, VecView theta) override {
     if (step % period_ != 0) return Status::Ok();
+    remember(theta);
     const int64_t round = step / period_;
     if (world_.suppressed(round)) {
       weighting_.miss();
@@ -50,10 +51,10 @@ class Elastic final : public CenterScheme {
     }
     Result<bool> complete = false;
     if (const int64_t stops = world_.stops(); stops != std::exchange(stops_, stops)) {
-      complete = go_on(come_back(), theta);
+      complete = go_on(come_back());
       if (!complete.ok()) return complete.status();
     }
-    if (!*complete) complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta), theta);
+    if (!*complete) complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta));
     if (!complete.ok()) return complete.status();
     if (!*complete) weighting_.miss();
     ++(*complete ? counters_.exchanges : counters_.missed);

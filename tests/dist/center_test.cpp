@@ -5,7 +5,8 @@
 
 #include <cmath>
 
-#include "tests/support/spawn_nodes.h"
+#include "tests/support/gossip_bodies.h"
+#include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
 namespace {
@@ -28,7 +29,7 @@ Numbers with_center(const std::function<void(World&)>& worker) {
       worker(world);
       return Numbers{};
     }
-    CenterServer center(world, 1, kShards, DType::f64, 99);
+    CenterServer center(world, {.workers = 1, .shards = kShards, .dtype = DType::f64, .fingerprint = 99});
     SINEW_RETURN_IF_ERROR(center.start(std::vector<double>(10, 0.0)));
     SINEW_RETURN_IF_ERROR(center.serve(INT64_MAX).status());
     std::vector<double> out(10);
@@ -116,7 +117,7 @@ TEST(Center, RefusesWhatIsNotFinite) {
       EXPECT_EQ(mask_of_shard_0(world, 0, life), 0b11u);
       return Numbers{};
     }
-    CenterServer center(world, 1, kShards, DType::f64, 99);
+    CenterServer center(world, {.workers = 1, .shards = kShards, .dtype = DType::f64, .fingerprint = 99});
     SINEW_RETURN_IF_ERROR(center.start(std::vector<double>(10, 0.0)));
     SINEW_RETURN_IF_ERROR(center.serve(INT64_MAX).status());
     EXPECT_EQ(center.refused(), 4);
@@ -146,7 +147,7 @@ TEST(Center, ServeReturnsAfterItsSlice) {
       world.sleep(kSecond);
       return Numbers{};
     }
-    CenterServer center(world, 1, kShards, DType::f64, 99);
+    CenterServer center(world, {.workers = 1, .shards = kShards, .dtype = DType::f64, .fingerprint = 99});
     SINEW_RETURN_IF_ERROR(center.start(std::vector<double>(10, 0.0)));
     Result<bool> done = center.serve(55 * kMillisecond);
     EXPECT_TRUE(done.ok() && !*done);
@@ -157,6 +158,206 @@ TEST(Center, ServeReturnsAfterItsSlice) {
     return Numbers{};
   };
   EXPECT_TRUE(simulate(2, body).nodes[1].finished);
+}
+
+TEST(Shards, EachIsInOnePart) {
+  for (int64_t size : {1, 2, 5, 33, 100})
+    for (int64_t shard : {1, 3, 7, 200})
+      for (int parts : {1, 2, 3, 5, 64}) {
+        const Shards shards{size, shard, parts};
+        EXPECT_EQ(shards.first(0), 0);
+        EXPECT_EQ(shards.first(parts), shards.count());
+        EXPECT_FALSE(shards.empty(0));
+        for (int p = 0; p < parts; ++p)
+          for (int s = shards.first(p); s < shards.first(p + 1); ++s) EXPECT_EQ(shards.part_of(s), p);
+      }
+}
+
+// Workers that take turns: what each finds at the center does not depend on who serves it.
+TEST(Center, GivesTheSameWhoeverServesIt) {
+  for (const char* scheme : {"easgd", "eamsgd", "downpour", "mdownpour", "adownpour", "mvadownpour"})
+    for (int64_t size : {2, 33}) {
+      std::vector<std::vector<Numbers>> ends;
+      for (const char* servers : {"1", "2", "3", "workers"}) {
+        Toy toy;
+        toy.scheme = {.name = scheme, .workers = 4, .period = 2, .shard = 7};
+        toy.scheme.servers = servers;
+        toy.size = size;
+        toy.noise = 0.5;
+        toy.stagger = 3 * kMillisecond;
+        ends.emplace_back(5);
+        const auto body = [&](World& world) -> Result<Numbers> {
+          if (world.rank() >= 4) {
+            Result<Numbers> center = toy_run(world, toy);
+            if (center.ok() && center_is_measured(toy.scheme)) ends.back()[4] = *center;
+            return center;
+          }
+          ToyWorker worker(toy, world);
+          SINEW_RETURN_IF_ERROR(worker.start());
+          world.sleep(toy.stagger * world.rank());
+          for (int64_t k = 0; k < 20; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+          SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+          ends.back()[static_cast<size_t>(world.rank())] = to_doubles(worker.theta().view());
+          Vec center = Vec::zeros(toy.size, toy.dtype);
+          SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
+          if (world.rank() == 0 && !center_is_measured(toy.scheme)) ends.back()[4] = to_doubles(center.view());
+          return Numbers{};
+        };
+        const SimulatedRun run = simulate(node_count(toy.scheme), body, {.latency = 10 * kMicrosecond, .jitter = 0});
+        for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << servers << ": " << node.status.message();
+        EXPECT_EQ(ends.back(), ends.front()) << scheme << ", served by " << servers;
+      }
+    }
+}
+
+struct Death {
+  const char* servers;
+  const char* faults;
+  int restarts;
+  int deaths;
+};
+
+// A node of the center dies, for good or not. What it served is taken over, the rest goes on.
+TEST(Center, SomebodyTakesADeadNodesPartOver) {
+  for (const Death& d :
+       {Death{"2", "kill rank=5 at=155ms", 0, 1}, Death{"2", "kill rank=5 at=155ms", 1, 0},
+        Death{"3", "kill rank=4 at=155ms\nkill rank=6 at=160ms", 0, 2},
+        Death{"2", "kill rank=4 at=155ms\nkill rank=0 at=1s", 0, 2}, Death{"workers", "kill rank=3 at=155ms", 0, 1},
+        Death{"workers", "kill rank=0 at=155ms", 0, 1}, Death{"workers", "kill rank=2 at=155ms", 1, 0},
+        Death{"workers", "kill rank=0 at=155ms\nkill rank=1 at=2s", 1, 0},
+        Death{"workers", "kill rank=0 at=155ms\ndrop probability=0.1", 0, 1}})
+    for (const char* scheme : {"easgd", "downpour", "mdownpour"}) {
+      Toy toy;
+      toy.scheme = {.name = scheme, .workers = 4, .period = 1, .shard = 5, .deadline = kSecond};
+      toy.scheme.servers = d.servers;
+      toy.size = 12;
+      toy.steps = 500;
+      toy.lr = std::string(scheme) == "easgd" ? 0 : 0.01;
+      toy.start_spread = 1;
+      std::vector<std::string> notes;
+      toy.scheme.on_note = [&](const std::string& note) { notes.push_back(note); };
+      Numbers center;
+      const auto body = [&](World& world) -> Result<Numbers> {
+        if (world.rank() >= 4) return toy_run(world, toy);
+        ToyWorker worker(toy, world);
+        SINEW_RETURN_IF_ERROR(worker.start());
+        for (int64_t k = world.incarnation() * 100; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+        SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+        Vec c = Vec::zeros(toy.size, toy.dtype);
+        SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), c.mutable_view()));
+        if (center.empty()) center = to_doubles(c.view());
+        return to_doubles(worker.theta().view());
+      };
+      const SimulatedRun run =
+          simulate(node_count(toy.scheme), body,
+                   {.restarts = d.restarts, .restart_delay = 200 * kMillisecond, .faults = plan(d.faults)});
+      const std::string label = detail::concat(scheme, " at ", d.servers, ": ", d.faults, ", restarts ", d.restarts);
+      std::vector<Numbers> ends;
+      int killed = 0;
+      for (size_t r = 0; r < run.nodes.size(); ++r) {
+        killed += run.report.nodes[r].what == NodeOutcome::What::killed;
+        if (run.report.nodes[r].what == NodeOutcome::What::killed) continue;
+        ASSERT_TRUE(run.nodes[r].finished) << label << ", rank " << r << ": " << run.nodes[r].status.message();
+        if (r < 4) ends.push_back(run.nodes[r].numbers);
+      }
+      EXPECT_EQ(killed, d.deaths) << label;
+      ASSERT_EQ(center.size(), 12u) << label;
+      const bool still = toy.lr == 0;
+      for (size_t i = 0; i < 12; ++i) {
+        double low = 1e9, high = -1e9;
+        for (const Numbers& end : ends) low = std::min(low, end[i]), high = std::max(high, end[i]);
+        EXPECT_LT(high - low, still ? 1e-6 : 2) << label;
+        EXPECT_GT(center[i], low - (still ? 1e-6 : 1)) << label;
+        EXPECT_LT(center[i], high + (still ? 1e-6 : 1)) << label;
+        if (still) {
+          EXPECT_GT(low, 1.2) << label << ": the workers began at 1, 2, 3 and 4";
+        }
+      }
+      EXPECT_EQ(notes.empty(), d.deaths == 0) << label;
+    }
+}
+
+// Who takes over, takes over the newest that any worker has seen, not its own.
+TEST(Center, ATakenOverCenterIsTheNewestSeen) {
+  for (const char* faults : {"", "kill rank=3 at=95ms"}) {
+    SchemeOptions o{.name = "downpour", .workers = 3, .period = 1, .shard = 5, .deadline = kSecond};
+    std::vector<std::string> notes;
+    o.on_note = [&](const std::string& note) { notes.push_back(note); };
+    const auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() == 3) {
+        auto center = make_center(o, world, 7, DType::f64);
+        SINEW_RETURN_IF_ERROR(center->start(std::vector<double>(7, 0.0)));
+        SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
+        return Numbers{};
+      }
+      // Worker 2 moves by 1 in every step; the others only look on, worker 0 once in a while.
+      std::vector<double> x(7, 0.0);
+      auto scheme = make_scheme(o, world, 7, DType::f64);
+      SINEW_RETURN_IF_ERROR(scheme->start(x));
+      double at_gap = 0;
+      for (int64_t k = 0; k < 20; ++k) {
+        if (world.rank() != 0 || k % 5 == 0) SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
+        world.sleep(10 * kMillisecond);
+        if (world.rank() == 2 && k < 8)
+          for (double& v : x) v += 1;
+        if (k == 8) at_gap = x[0];
+      }
+      SINEW_RETURN_IF_ERROR(scheme->finish(x));
+      std::vector<double> center(7);
+      SINEW_RETURN_IF_ERROR(scheme->evaluation_point(x, center));
+      return Numbers{x[0], at_gap, center[0], center[6]};
+    };
+    const SimulatedRun run = simulate(4, body, {.faults = plan(faults)});
+    for (Rank r = 0; r < 3; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+    }
+    if (*faults) {
+      EXPECT_GE(run.nodes[0].numbers[2], run.nodes[2].numbers[1] - 1);
+      EXPECT_GE(run.nodes[0].numbers[3], run.nodes[2].numbers[1] - 1);
+      const auto said = [&](const char* words) {
+        return std::any_of(notes.begin(), notes.end(), [&](const std::string& n) { return n.find(words) < n.size(); });
+      };
+      EXPECT_TRUE(said("takes it over: rank 0"));
+      EXPECT_TRUE(said("goes on as rank 2 last saw it")) << notes.back();
+    }
+  }
+}
+
+// A center that nobody has seen begins with the average of the workers.
+TEST(Center, AnUnseenCenterIsTheAverageOfTheWorkers) {
+  for (const char* servers : {"1", "2"}) {
+    Toy toy;
+    toy.scheme = {.name = "easgd", .workers = 4, .period = 20, .alpha = 0, .shard = 5, .deadline = kSecond};
+    toy.scheme.servers = servers;
+    toy.size = 12;
+    toy.steps = 61;
+    toy.lr = 0;
+    std::vector<std::string> notes;
+    toy.scheme.on_note = [&](const std::string& note) { notes.push_back(note); };
+    const auto body = [&](World& world) -> Result<Numbers> {
+      if (world.rank() >= 4) {
+        auto center = toy_center(toy, world);
+        return center->serve(INT64_MAX).ok() ? Numbers{} : Numbers{1};
+      }
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      fill(worker.theta().mutable_view(), 1.0 + world.rank());
+      world.sleep(100 * kMillisecond);  // the center has died
+      for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      Vec c = Vec::zeros(toy.size, toy.dtype);
+      SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), c.mutable_view()));
+      return to_doubles(c.view());
+    };
+    const std::string faults = std::string("kill rank=4 at=50ms") + (*servers == '2' ? "\nkill rank=5 at=50ms" : "");
+    const SimulatedRun run = simulate(node_count(toy.scheme), body, {.faults = plan(faults.c_str())});
+    for (Rank r = 0; r < 4; ++r) {
+      ASSERT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+      EXPECT_EQ(run.nodes[r].numbers, Numbers(12, 2.5)) << servers << ", rank " << r;
+    }
+    ASSERT_FALSE(notes.empty());
+    EXPECT_NE(notes.back().find("with the average of 4 workers' parameters"), std::string::npos) << notes.back();
+  }
 }
 
 }  // namespace

@@ -51,15 +51,18 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"suppress", "suppress rank=* probability=0.3\ndrop from=* to=4 probability=0.2"}),
     [](const auto& info) { return std::string(info.param.label); });
 
+// One node serves the center, two, or the four workers.
 TEST_P(Conservation, NothingIsLost) {
-  for (const char* scheme : {"easgd", "eamsgd"})
+  for (const auto& [scheme, servers] :
+       {std::pair{"easgd", "1"}, {"eamsgd", "1"}, {"easgd", "2"}, {"easgd", "workers"}, {"eamsgd", "workers"}})
     for (uint64_t seed = 1; seed <= 5; ++seed) {
       Toy toy = still_toy(scheme);
+      toy.scheme.servers = servers;
       FaultPlan faults = parse_fault_plan(GetParam().faults, "plan").value();
       faults.seed = seed;
       int64_t missed = 0, resent = 0;
       auto body = [&](World& world) -> Result<Numbers> {
-        if (world.rank() == kWorkers) return toy_run(world, toy);
+        if (world.rank() >= kWorkers) return toy_run(world, toy);
         ToyWorker worker(toy, world);
         SINEW_RETURN_IF_ERROR(worker.start());
         for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
@@ -70,12 +73,24 @@ TEST_P(Conservation, NothingIsLost) {
         SINEW_RETURN_IF_ERROR(status);
         missed += worker.scheme().counters().missed;
         resent += worker.scheme().counters().resent;
-        return to_doubles(worker.theta().view());
+        Vec center = Vec::zeros(toy.size, toy.dtype);
+        SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
+        Numbers numbers = to_doubles(worker.theta().view());
+        const Numbers c = to_doubles(center.view());
+        numbers.insert(numbers.end(), c.begin(), c.end());
+        return numbers;
       };
-      SimulatedRun run = simulate(kWorkers + 1, body, {.seed = seed, .faults = faults});
-      for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
-      for (int64_t i = 0; i < toy.size; ++i)
-        ASSERT_NEAR(sum_of(run, i, {0, 1, 2, 3, 4}), 1 + 2 + 3 + 4 + 1, 1e-12) << "seed " << seed;
+      SimulatedRun run = simulate(node_count(toy.scheme), body, {.seed = seed, .faults = faults});
+      for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << servers << ": " << node.status.message();
+      for (int64_t i = 0; i < toy.size; ++i) {
+        // With several parts worker 0 has the center in the end.
+        const double center =
+            center_is_measured(toy.scheme) ? run.nodes[kWorkers].numbers.at(i) : run.nodes[0].numbers.at(toy.size + i);
+        // Of 12 elements each of four workers serves three, and begins with its own parameters.
+        const int64_t began = center_servers(toy.scheme) == 0 ? 1 + i / 3 : 1;
+        ASSERT_NEAR(sum_of(run, i, {0, 1, 2, 3}) + center, 1 + 2 + 3 + 4 + began, 1e-12)
+            << servers << ", seed " << seed;
+      }
       const std::string label = GetParam().label;
       if (label == "drops" || label == "heavy_drops") {
         EXPECT_GT(resent, 0);

@@ -37,7 +37,7 @@ Trace trace_of(Toy toy) {
       world.sleep(kStep * 9 / 10 + (toy.scheme.name == "mdownpour" ? kStep : 0));
       for (int64_t row = 0; row < toy.steps; ++row, world.sleep(kStep)) {
         const SchemeState state = center->save();
-        trace.center.push_back(to_doubles(state.vectors.at("center").view())[0]);
+        trace.center.push_back(to_doubles(state.vectors.at("center.0").view())[0]);
         if (auto v = state.vectors.find("velocity.0"); v != state.vectors.end())
           trace.velocity.push_back(to_doubles(v->second.view())[0]);
         Vec reported = Vec::zeros(1, DType::f64);

@@ -35,6 +35,9 @@ class SplitRun {
         workers_(kWorkers),
         centers_(static_cast<size_t>(node_count(toy.scheme) - kWorkers)) {}
 
+  // Nodes that may die for good.
+  void expect_dead(Rank r) { dead_ = r; }
+
   // Fresh, up to the boundary.
   void first_half() {
     for (Rank r = 0; r < kWorkers; ++r)
@@ -60,7 +63,8 @@ class SplitRun {
       saved.theta.push_back(w->theta().clone());
       saved.velocity.push_back(w->velocity().clone());
     }
-    for (auto& center : centers_) saved.centers.push_back(center->save());
+    for (size_t i = 0; i < centers_.size(); ++i)
+      saved.centers.push_back(rank_of(i) == dead_ ? SchemeState() : centers_[i]->save());
     return saved;
   }
 
@@ -74,6 +78,7 @@ class SplitRun {
       ASSERT_TRUE(status.ok()) << status.message();
     }
     for (size_t i = 0; i < centers_.size(); ++i) {
+      if (rank_of(i) == dead_) continue;
       centers_[i] = make_center(toy_.scheme, sim_.world(rank_of(i)), toy_.size, toy_.dtype);
       Status status = centers_[i]->load(saved.centers[i]);
       ASSERT_TRUE(status.ok()) << status.message();
@@ -89,12 +94,14 @@ class SplitRun {
         return Status::Ok();
       });
     for (size_t i = 0; i < centers_.size(); ++i)
-      sim_.set_node(rank_of(i), [this, i](World& world) { return centers_[i]->serve(INT64_MAX).status(); });
+      if (rank_of(i) != dead_)
+        sim_.set_node(rank_of(i), [this, i](World& world) { return centers_[i]->serve(INT64_MAX).status(); });
     SimReport report = sim_.run();
     check(report);
     End end;
     for (auto& w : workers_) end.theta.push_back(to_doubles(w->theta().view()));
     for (auto& center : centers_) {
+      if (!center || rank_of(end.centers.size()) == dead_) continue;
       Vec c = Vec::zeros(toy_.size, toy_.dtype);
       center->snapshot(c.mutable_view());
       end.centers.push_back(to_doubles(c.view()));
@@ -106,12 +113,16 @@ class SplitRun {
 
  private:
   static Rank rank_of(size_t center) { return kWorkers + static_cast<Rank>(center); }
-  static void check(const SimReport& report) {
-    for (const NodeOutcome& o : report.nodes)
-      EXPECT_EQ(o.what, NodeOutcome::What::finished) << o.status.message() << report.deadlock;
+  void check(const SimReport& report) const {
+    for (size_t r = 0; r < report.nodes.size(); ++r) {
+      if (static_cast<Rank>(r) == dead_) continue;
+      EXPECT_EQ(report.nodes[r].what, NodeOutcome::What::finished)
+          << report.nodes[r].status.message() << report.deadlock;
+    }
   }
 
   const Toy toy_;
+  Rank dead_ = kAnyRank;
   Simulation sim_;
   std::vector<std::unique_ptr<ToyWorker>> workers_;
   std::vector<std::unique_ptr<CenterNode>> centers_;
@@ -152,6 +163,12 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"dpsgd_atc_faults", "dpsgd", "jacobi", 0, true, [](SchemeOptions& o) { o.mixing = "atc"; }},
         Case{"downpour", "downpour", "jacobi", 0, false}, Case{"downpour_faults", "downpour", "jacobi", 0, true},
         Case{"mdownpour_faults", "mdownpour", "jacobi", 0, true}, Case{"adownpour", "adownpour", "jacobi", 0, false},
+        Case{"easgd_servers", "easgd", "jacobi", 0, false, [](SchemeOptions& o) { o.servers = "3"; }},
+        Case{"easgd_hosts_faults", "easgd", "jacobi", 0, true, [](SchemeOptions& o) { o.servers = "workers"; }},
+        Case{"mdownpour_servers_faults", "mdownpour", "jacobi", 0, true, [](SchemeOptions& o) { o.servers = "2"; }},
+        Case{"mvadownpour_hosts", "mvadownpour", "jacobi", 0, false, [](SchemeOptions& o) { o.servers = "workers"; }},
+        Case{"dynamic_hosts_faults", "easgd", "jacobi", 0, true, [](SchemeOptions& o) { o.servers = "workers"; },
+             "dynamic"},
         Case{"admm", "admm", "jacobi", 0, false}, Case{"mvadownpour_faults", "mvadownpour", "jacobi", 0, true},
         Case{"dynamic_faults", "easgd", "jacobi", 0, true, nullptr, "dynamic"},
         Case{"dynamic_sync", "easgd_sync", "jacobi", 0, false, nullptr, "dynamic"},
@@ -200,11 +217,15 @@ TEST_P(Resume, ContinuesBitForBit) {
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     SimOptions options{.seed = seed, .restarts = 1, .restart_delay = 30 * kMillisecond};
     if (GetParam().faults) {
-      options.faults = parse_fault_plan(
-                           "drop from=* to=* probability=0.2\nkill rank=2 step=5\npause rank=1 at=200ms for=90ms\n"
-                           "slow rank=0 factor=2",
-                           "plan")
-                           .value();
+      options.faults =
+          parse_fault_plan(
+              // Where workers serve, one that comes back needs the others, which stop here at the boundary.
+              std::string(center_servers(toy.scheme) > 0 || !survives_center(toy.scheme) ? "kill rank=2 step=5\n"
+                                                                                         : "") +
+                  "drop from=* to=* probability=0.2\npause rank=1 at=200ms for=90ms\n"
+                  "slow rank=0 factor=2",
+              "plan")
+              .value();
       options.faults.seed = seed;
     }
     SplitRun whole(toy, options);
@@ -218,6 +239,30 @@ TEST_P(Resume, ContinuesBitForBit) {
       EXPECT_TRUE(resumed.second_half() == expected) << "seed " << seed;
     }
   }
+}
+
+// The center of a worker that has taken it over is saved with that worker.
+TEST(Resume, ATakenOverCenterGoesOn) {
+  for (const char* scheme : {"easgd", "mdownpour", "adownpour"})
+    for (const char* when : {"35ms", "85ms"}) {  // taken over well before the boundary, or around it
+      Toy toy;
+      toy.scheme = {.name = scheme, .workers = kWorkers, .period = 1, .shard = 5, .deadline = kSecond};
+      toy.size = 17;
+      toy.noise = 0.5;
+      SimOptions options;
+      options.faults = parse_fault_plan(std::string("kill rank=4 at=") + when, "plan").value();
+      SplitRun whole(toy, options);
+      whole.expect_dead(4);
+      whole.first_half();
+      const Saved saved = whole.save();
+      const End expected = whole.second_half();
+      const bool served = saved.schemes[0].numbers.count("served.serves.0") > 0;
+      EXPECT_TRUE(served) << scheme << " " << when;
+      SplitRun resumed(toy, options);
+      resumed.expect_dead(4);
+      resumed.load(saved);
+      EXPECT_TRUE(resumed.second_half() == expected) << scheme << " " << when;
+    }
 }
 
 TEST(Resume, RefusesWhatDoesNotFit) {

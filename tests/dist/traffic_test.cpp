@@ -60,6 +60,33 @@ TEST(Traffic, OfAnExchangeWithTheCenter) {
     }
 }
 
+// Of several nodes each is asked by itself; shards and differences stay as many. With two workers that serve three
+// shards each, worker 0 asks for and adds to three, and answers worker 1 with three: what it has itself takes no link.
+TEST(Traffic, OfAnExchangeWithSeveralServers) {
+  for (const char* servers : {"2", "3", "workers"})
+    for (const char* scheme : {"easgd", "downpour"}) {
+      Toy toy = common_toy(scheme, "jacobi", 2);
+      toy.scheme.servers = servers;
+      toy.scheme.period = 1;
+      const bool hosts = center_servers(toy.scheme) == 0;
+      TrafficCounters counters[2];
+      for (int i = 0; i < 2; ++i) {
+        toy.steps = 10 + 10 * i;
+        const auto nodes = in_simulation({.jitter = 0})(node_count(toy.scheme), [&](World& world) {
+          Result<Numbers> result = toy_run(world, toy);
+          if (world.rank() == 0) counters[i] = world.traffic();
+          return result;
+        });
+        for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+      }
+      const int64_t sent = hosts ? 1 + 3 + 3 : center_servers(toy.scheme) + 6, received = hosts ? 3 + 1 + 3 : 6;
+      EXPECT_EQ(counters[1].messages_sent - counters[0].messages_sent, 10 * sent) << servers;
+      EXPECT_EQ(counters[1].bytes_sent - counters[0].bytes_sent, 10 * (64 * sent + toy.size * 8)) << servers;
+      EXPECT_EQ(counters[1].messages_received - counters[0].messages_received, 10 * received) << servers;
+      EXPECT_EQ(counters[1].bytes_received - counters[0].bytes_received, 10 * (64 * received + toy.size * 8));
+    }
+}
+
 // Dynamic weights send no more than fixed ones: one message of 64 bytes a contact with peer_normalisation, and no
 // differences where the center does not move.
 TEST(Traffic, OfDynamicWeights) {
