@@ -92,6 +92,7 @@ dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
                         .peers = o.scheme.peer_normalisation},
           .update_order = o.scheme.update_order,
           .shard = o.scheme.shard,
+          .servers = o.scheme.servers,
           .wire = o.scheme.wire,
           .probability = o.scheme.probability,
           .collision = o.scheme.collision,

@@ -257,17 +257,16 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
     return unreadable.status();
   }
   result.report.counters.train_seconds = seconds(world.now() - begin);
-  if (scheme->evaluated() != dist::Evaluated::center || !dist::needs_center(context.scheme) ||
-      dist::is_lost(world.peer(context.scheme.workers))) {
+  const bool has_center = scheme->evaluated() == dist::Evaluated::center && dist::needs_center(context.scheme);
+  if (has_center) result.report.distance = scheme->counters().distance;
+  if (!has_center || !dist::center_is_measured(context.scheme) || dist::is_lost(world.peer(context.scheme.workers))) {
     Result<Vec> point = trainer.evaluation_point();
     if (!point.ok()) return point.status();
     result.point = std::move(*point);
     const int64_t mixed = mixed_size(context);
-    if (scheme->evaluated() != dist::Evaluated::own)
+    if (!has_center && scheme->evaluated() != dist::Evaluated::own)
       result.report.distance =
           std::sqrt(squared_distance(trainer.theta().view().slice(0, mixed), result.point.view().slice(0, mixed)));
-  } else {
-    result.report.distance = scheme->counters().distance;
   }
   count(result.report.counters, world, scheme->counters());
   result.report.rank = world.rank();
@@ -289,8 +288,10 @@ Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
   SINEW_RETURN_IF_ERROR(dist::serve_all(*center, world));
   NodeResult result;
   center->snapshot(mixed.mutable_view());
-  // Other inner nodes of a tree are not measured, and a center without a result leaves that to the workers.
-  if (world.rank() == context.scheme.workers && center->has_result()) result.point = theta;
+  // Other inner nodes of a tree are not measured; a center without a result, or with a part of it, leaves that to the
+  // workers.
+  if (world.rank() == context.scheme.workers && dist::center_is_measured(context.scheme) && center->has_result())
+    result.point = theta;
   result.report.rank = world.rank();
   result.report.role = "center";
   count(result.report.counters, world, {.refused = center->refused()});

@@ -263,6 +263,8 @@ std::vector<OptionSpec> make_table() {
        .max = 1},
       {SINEW_OPTION(scheme.shard), .kind = Kind::integer, .help = "elements of the center exchanged as one",
        .unit = "elements", .min = 16, .max = 1e9},
+      {SINEW_OPTION(scheme.servers), .kind = Kind::text,
+       .help = "nodes that serve the center's shards: how many, or workers: they do it themselves"},
       {SINEW_OPTION(scheme.wire), .kind = Kind::name,
        .help = "how exchanged parameters and differences travel: as they are, or rounded to fewer bits with feedback",
        .names = [] { return dist::packing_names(); }},

@@ -128,6 +128,7 @@ struct Options {
     double outer_momentum = 0.9;  // derived
     double average_rate = 0.001;
     int64_t shard = 60 * 1024;
+    std::string servers = "1";
     std::string wire = "f32";
     int64_t deadline = 10'000'000'000;  // nanoseconds, as all durations
     std::string bn = "average";

@@ -75,7 +75,7 @@ class JobProgress {
 
 // Why the job failed: the last words of the process whose exit code it took.
 Status failure_of(const RunContext& context, const RunFolder& folder, const dist::LaunchReport& report) {
-  const bool is_center = dist::needs_center(context.scheme) && report.failed == context.scheme.workers;
+  const bool is_center = report.failed >= context.scheme.workers;
   if (is_center && report.exit_code >= 128)
     return make_status(StatusCode::peer_lost, "the center's process (rank ", report.failed, ") was ended by signal ",
                        report.exit_code - 128, "; the workers cannot go on without it. Start the run again");
@@ -97,31 +97,29 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
   if (!prepared.ok()) return prepared.status();
   const RunContext& context = *prepared;
   set_num_threads(static_cast<int>(options.train.threads));
-  const bool center = dist::needs_center(context.scheme);
+  std::vector<dist::Rank> servers, essential;
+  for (int rank = context.scheme.workers; rank < dist::node_count(context.scheme); ++rank) servers.push_back(rank);
+  if (!servers.empty() && !dist::survives_center(context.scheme)) essential = {context.scheme.workers};
 
   JobProgress progress(context, folder);
   Status status_file;
-  dist::LaunchOptions launch{
-      .argv = command,
-      .processes = dist::node_count(context.scheme),
-      .max_restarts = static_cast<int>(options.run.restarts),
-      .essential = center && !dist::survives_center(context.scheme) ? std::vector<dist::Rank>{context.scheme.workers}
-                                                                    : std::vector<dist::Rank>{},
-      .servers = center ? std::vector<dist::Rank>{context.scheme.workers} : std::vector<dist::Rank>{},
-      .restartable = dist::takes_workers_back(context.scheme),
-      .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
-      .master_port = static_cast<int>(options.run.port),
-      .silence = options.run.grace,
-      .log_path = [&](dist::Rank rank) { return folder.log(rank); },
-      .on_change =
-          [&](const std::vector<dist::ProcessStatus>& processes) {
-            folder.begin();
-            progress.update(processes, elapsed());
-            status_file = folder.write_status("running", node_states(context.scheme, processes));
-          },
-      .on_death = [&](const std::string& line) { progress.note(line); }};
-  for (dist::Rank inner = context.scheme.workers + 1; inner < launch.processes; ++inner)
-    launch.servers.push_back(inner);
+  dist::LaunchOptions launch{.argv = command,
+                             .processes = dist::node_count(context.scheme),
+                             .max_restarts = static_cast<int>(options.run.restarts),
+                             .essential = essential,
+                             .servers = servers,
+                             .restartable = dist::takes_workers_back(context.scheme),
+                             .fatal_exit_codes = {kExitUsage, kExitData, kExitNonFinite, kExitPermission},
+                             .master_port = static_cast<int>(options.run.port),
+                             .silence = options.run.grace,
+                             .log_path = [&](dist::Rank rank) { return folder.log(rank); },
+                             .on_change =
+                                 [&](const std::vector<dist::ProcessStatus>& processes) {
+                                   folder.begin();
+                                   progress.update(processes, elapsed());
+                                   status_file = folder.write_status("running", node_states(context.scheme, processes));
+                                 },
+                             .on_death = [&](const std::string& line) { progress.note(line); }};
   Result<dist::LaunchReport> report = dist::supervise(launch);
   if (report.ok() && report->exit_code == 0)
     progress.finish();

@@ -29,12 +29,13 @@ Result<Configuration> configure_for(const Invocation& call, const Job& job) {
   }
   int needed = dist::node_count(scheme_options(c->options, 0));
   const int64_t others = needed - c->options.run.workers;
+  const char* their_work = c->options.scheme.name == "easgd_tree" ? " are inner nodes of the tree" : " hold the center";
   if (needed != world)
     return make_status(StatusCode::invalid_argument, job->source, ": the job has ", world, " processes, but scheme ",
                        c->options.scheme.name, " with ", c->options.run.workers, " workers needs ", needed,
                        others == 0   ? ""
                        : others == 1 ? " (one holds the center)"
-                                     : " (" + std::to_string(others) + " are inner nodes of the tree)",
+                                     : " (" + std::to_string(others) + their_work + ")",
                        "; start ", needed, " processes or change --workers");
   return c;
 }

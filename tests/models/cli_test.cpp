@@ -169,6 +169,19 @@ TEST_F(CliTest, ARankOfAnotherLaunchersJob) {
   EXPECT_EQ(options_.run.workers, 3);
   expect_error(2, "torchrun variables: the job has 3 processes, but scheme easgd with 3 workers needs 4 (one holds",
                {"train", "--scheme", "easgd", "--workers", "3", "--out", "ext3"});
+  set_job(0, 6);
+  EXPECT_EQ(run({"train", "--scheme", "easgd", "--scheme.servers", "2", "--out", "servers"}), 0) << err_.str();
+  EXPECT_EQ(options_.run.workers, 4);
+  EXPECT_EQ(run({"train", "--scheme", "easgd", "--scheme.servers", "workers", "--out", "hosts"}), 0) << err_.str();
+  EXPECT_EQ(options_.run.workers, 6);
+  expect_error(2, "torchrun variables: the job has 6 processes, but scheme easgd with 5 workers needs 7 (2 hold",
+               {"train", "--scheme", "easgd", "--scheme.servers", "2", "--workers", "5", "--out", "servers2"});
+  expect_error(2, "servers = 'some'; allowed are 1 to 1024 nodes for the center, or workers",
+               {"sim", "--scheme", "easgd", "--scheme.servers", "some"});
+  expect_error(2, "servers = 2 with scheme easgd_tree; it is for easgd,",
+               {"sim", "--scheme", "easgd_tree", "--scheme.servers", "2"});
+  expect_error(2, "servers = workers with 1 worker;",
+               {"sim", "--scheme", "easgd", "--workers", "1", "--scheme.servers", "workers"});
   set_job(0, 7);
   const std::vector<std::string> tree = {"train", "--scheme", "easgd_tree", "--scheme.fan_out", "2", "--out"};
   auto with = [&](std::vector<std::string> more) {

@@ -87,6 +87,25 @@ TEST_F(ProgramWithUcx, ADeadNodeOfATreeIsStartedAgainOrTakenOver) {
   }
 }
 
+// Of several nodes that serve the center, or of workers that do.
+TEST_F(ProgramWithUcx, ADeadNodeOfTheCenterIsStartedAgainOrItsPartTakenOver) {
+  for (const auto& [servers, dies] : {std::pair{"2", 4}, {"workers", 1}})
+    for (const char* restarts : {"1", "0"}) {
+      const std::string folder = std::string("run-") + servers + "-" + restarts;
+      auto run =
+          start(run_of("easgd", folder, {"--steps", "10000", "--run.restarts", restarts, "--scheme.servers", servers}));
+      const int pid = pid_at_step(folder, dies, 0, *run);
+      ASSERT_GT(pid, 0) << run->output();
+      ASSERT_GT(pid_at_step(folder, 0, 100, *run), 0);
+      kill(pid, SIGKILL);
+      ASSERT_EQ(run->wait(), 0) << run->output();
+      EXPECT_EQ(summary(folder).at("restarts"), restarts[0] - '0');
+      EXPECT_EQ(summary(folder).at("lost"), restarts[0] == '0' ? Json({dies}) : Json::array());
+      EXPECT_EQ(summary(folder).at("evaluated"), "center");
+      EXPECT_GT(summary(folder).at("test_accuracy"), 0.5);
+    }
+}
+
 TEST_F(ProgramWithUcx, ASignalStopsTheRun) {
   for (int number : {SIGINT, SIGTERM, SIGHUP}) {
     const std::string folder = "run-" + std::to_string(number);
