@@ -46,6 +46,7 @@
 
 #include <functional>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -77,6 +78,8 @@ class CenterClient {
 
   // invalid_argument when the center works on something else; timeout; peer_lost.
   Status join();
+  // Asks for the center that the next exchange, or pull() of the working vector, will use: it comes meanwhile.
+  void ask_early();
   // One exchange. False: at least one shard did not come before the deadline, though asked for again after each
   // silence of an eighth of it; what came was exchanged. peer_lost when a part's node is dead; the other parts were
   // exchanged.
@@ -124,6 +127,12 @@ class CenterClient {
     bool moved = false;          // and has not answered since
     bool left = false;
   };
+  // A FETCH that nobody waits for yet.
+  struct Early {
+    explicit Early(World& world) : request(world) {}
+    Request request;
+    std::vector<int64_t> life, lowest;  // as asked, by part; life 0: it was not
+  };
   // What became of a pull besides: it is not whole; the first thing that went wrong.
   struct Outcome {
     bool complete = true;
@@ -158,6 +167,7 @@ class CenterClient {
   bool crowded(int part) const;
   void confirm(int shard, int64_t lowest, uint64_t mask);
   void send_add(int shard, const Sent& sent, int64_t lowest);
+  void send_fetch(int part, int64_t lowest, Wanted wanted, const Request& request);
   void send_difference(int shard, Payload difference, int64_t lowest);
 
   World& world_;
@@ -167,6 +177,7 @@ class CenterClient {
   const uint64_t fingerprint_;
   const Nanos deadline_;
   Memory memory_;
+  std::unique_ptr<Early> early_;
   int64_t resent_ = 0, lost_count_ = 0;
   double others_;
   std::vector<Part> parts_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -169,6 +170,25 @@ bool CenterClient::heed(int64_t answer, int part) {
   return true;
 }
 
+void CenterClient::send_fetch(int part, int64_t lowest, Wanted wanted, const Request& request) {
+  Head head = make_head(Tag::center_fetch, lowest, at(part).life, static_cast<int64_t>(wanted), part);
+  head.request = request.id();
+  world_.send(node(part), head);
+}
+
+void CenterClient::ask_early() {
+  if (early_) return;
+  early_ = std::make_unique<Early>(world_);
+  early_->life.resize(parts_.size());
+  early_->lowest.resize(parts_.size());
+  each_part([&](int p) {
+    if (at(p).life == 0 || at(p).moved) return;
+    early_->life[static_cast<size_t>(p)] = at(p).life;
+    early_->lowest[static_cast<size_t>(p)] = lowest(p);
+    send_fetch(p, lowest(p), Wanted::working, early_->request);
+  });
+}
+
 void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, Outcome& outcome) {
   struct Asked {
     int part;
@@ -176,10 +196,19 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     int missing;
     bool silence;
   };
+  // Of another vector's answers nobody must be served.
+  const std::unique_ptr<Early> early = wanted == Wanted::working ? std::move(early_) : nullptr;
+  early_.reset();
   std::vector<Asked> asked;
-  for (int p : parts) asked.push_back({p, lowest(p), shards_.first(p + 1) - shards_.first(p), true});
+  for (int p : parts) {
+    const auto i = static_cast<size_t>(p);
+    const bool is_early = early && early->life[i] != 0 && early->life[i] == at(p).life;
+    asked.push_back({p, is_early ? early->lowest[i] : lowest(p), shards_.first(p + 1) - shards_.first(p), !is_early});
+  }
   const Deadline deadline(world_, deadline_);
-  Request request(world_);
+  std::optional<Request> own;
+  if (!early) own.emplace(world_);
+  const Request& request = early ? early->request : *own;
   std::vector<char> got(unconfirmed_.size());
   // While others are waited for, the death of a node may pass unseen when it is soon back: what has been sent to it is
   // lost. So the first question is repeated earlier.
@@ -190,9 +219,7 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     for (Asked& a : asked) {
       one_node = one_node && node(a.part) == node(asked.front().part);
       if (!std::exchange(a.silence, false)) continue;
-      Head head = make_head(Tag::center_fetch, a.lowest, at(a.part).life, static_cast<int64_t>(wanted), a.part);
-      head.request = request.id();
-      world_.send(node(a.part), head);
+      send_fetch(a.part, a.lowest, wanted, request);
     }
     Received r = world_.receive(
         {.tag = Tag::center_part, .source = one_node ? node(asked.front().part) : kAnyRank, .request = request.id()},

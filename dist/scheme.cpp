@@ -246,6 +246,12 @@ Status validate(const SchemeOptions& o) {
     return bad("outer_momentum = ", o.outer_momentum, "; allowed are 0 and more, below 1");
   if (!(o.average_rate >= 0 && o.average_rate <= 1))
     return bad("average_rate = ", o.average_rate, "; allowed are 0 to 1");
+  const bool elastic = o.name == "easgd" || o.name == "eamsgd";
+  if (o.overlap > 0 && !elastic && o.name != "sgp" && o.name != "dpsgd")
+    return bad("overlap = ", o.overlap, " with scheme ", o.name,
+               "; it is for easgd, eamsgd, sgp and dpsgd, others have 0");
+  if (elastic && o.overlap >= o.period)
+    return bad("overlap = ", o.overlap, " with period = ", o.period, "; allowed are 0 to period - 1 steps");
   SINEW_RETURN_IF_ERROR(validate_leader(o));
   return validate_gossip(o);
 }

@@ -70,14 +70,16 @@ struct SchemeOptions {
   std::string servers = "1";
   std::string wire = "f32";  // packing_names() of what is exchanged (dist/packing.h)
   // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
-  double probability = 1;            // of an exchange, in each round
-  std::string collision = "sum";     // elastic_gossip: sum | matching | capped
-  std::string topology;              // topology_names()
-  std::string edges;                 // of topology `edges`
-  std::string mode = "sync";         // sync: in lockstep | async
-  std::string mixing = "awc";        // dpsgd: awc | atc
-  std::string direction = "pull";    // gossiping_sgd: pull | push
-  int64_t overlap = 0;               // push-sum: steps between sending and taking in
+  double probability = 1;          // of an exchange, in each round
+  std::string collision = "sum";   // elastic_gossip: sum | matching | capped
+  std::string topology;            // topology_names()
+  std::string edges;               // of topology `edges`
+  std::string mode = "sync";       // sync: in lockstep | async
+  std::string mixing = "awc";      // dpsgd: awc | atc
+  std::string direction = "pull";  // gossiping_sgd: pull | push
+  // push-sum: rounds between sending and taking in. easgd, eamsgd: steps between asking for the center and the
+  // exchange.
+  int64_t overlap = 0;
   int64_t global_average_every = 0;  // steps; 0: never
   // lsgd, lgd (dist/schemes/leader.h).
   double pull = 0.1, pull_global = 0.1;       // toward the leader of the group, and of all

@@ -9,6 +9,8 @@
 //   update_order pre   d is computed from the x before the gradient, which is taken at the unmoved x, and applied after
 //                      the optimizer (Algorithm 1)
 //   update_order post  x moves at once and the gradient is taken there
+// With overlap the center is asked for so many steps before, and comes during their computation: c is that much older,
+// and d the same number on both sides as ever.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -33,6 +35,7 @@ class Elastic final : public CenterScheme {
         post_(moves_first(options)),
         shares_scores_(options.weighting.peers),
         workers_(options.workers),
+        overlap_(options.overlap),
         parameters_(parameters_of(options, size)),
         weighting_(options.weighting, alpha_, parameters_),
         log_(options.on_weights),
@@ -169,7 +172,8 @@ class Elastic final : public CenterScheme {
   const double alpha_;
   const bool post_, shares_scores_;
   const int workers_;
-  int64_t stops_ = 0;  // of the world, as last seen
+  const int64_t overlap_;  // steps
+  int64_t stops_ = 0;      // of the world, as last seen
   const int64_t parameters_;
   Weighting weighting_;
   const WeightsLog log_;

@@ -210,6 +210,22 @@ TEST(Center, GivesTheSameWhoeverServesIt) {
     }
 }
 
+// The answer has a step's time for its way: exchanges take nothing, where they took a round trip.
+TEST(Center, AskedEarlyItComesMeanwhile) {
+  const auto duration = [](int64_t overlap) {
+    Toy toy;
+    toy.scheme = {.name = "easgd", .workers = 2, .period = 4, .overlap = overlap};
+    toy.size = 12;
+    toy.steps = 40;
+    const SimulatedRun run = run_toy(toy, {.latency = 4 * kMillisecond, .jitter = 0, .step_cost = 10 * kMillisecond});
+    for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << node.status.message();
+    return run.report.virtual_time;
+  };
+  const Nanos waits = duration(0), hides = duration(1), computes = 40 * 10 * kMillisecond;
+  EXPECT_GE(waits, computes + 10 * 8 * kMillisecond);
+  EXPECT_LT(hides, computes + 3 * 8 * kMillisecond);  // but for the first exchange, and the end
+}
+
 struct Death {
   const char* servers;
   const char* faults;

@@ -51,13 +51,19 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"suppress", "suppress rank=* probability=0.3\ndrop from=* to=4 probability=0.2"}),
     [](const auto& info) { return std::string(info.param.label); });
 
-// One node serves the center, two, or the four workers.
+// One node serves the center, two, or the four workers; it is asked when it is needed, or a step before.
 TEST_P(Conservation, NothingIsLost) {
-  for (const auto& [scheme, servers] :
-       {std::pair{"easgd", "1"}, {"eamsgd", "1"}, {"easgd", "2"}, {"easgd", "workers"}, {"eamsgd", "workers"}})
+  struct Center {
+    const char *scheme, *servers;
+    int64_t overlap;
+  };
+  for (const auto& [scheme, servers, overlap] :
+       {Center{"easgd", "1", 0}, Center{"eamsgd", "1", 0}, Center{"easgd", "2", 0}, Center{"easgd", "workers", 0},
+        Center{"eamsgd", "workers", 0}, Center{"easgd", "1", 1}, Center{"easgd", "2", 1}})
     for (uint64_t seed = 1; seed <= 5; ++seed) {
       Toy toy = still_toy(scheme);
       toy.scheme.servers = servers;
+      if (overlap > 0) toy.scheme.overlap = overlap, toy.scheme.period = 2;
       FaultPlan faults = parse_fault_plan(GetParam().faults, "plan").value();
       faults.seed = seed;
       int64_t missed = 0, resent = 0;

@@ -74,6 +74,8 @@ inline constexpr Variant kVariants[] = {
     {"dynamic_bf16", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }, false, "dynamic"},
     {"downpour_bf16", "downpour", "jacobi", 0, [](SchemeOptions& o) { o.wire = "bf16"; }, false},
     {"mdownpour_int8", "mdownpour", "jacobi", 0, [](SchemeOptions& o) { o.wire = "int8"; }, false},
+    {"easgd_overlap", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.overlap = 2, o.servers = "2"; }},
+    {"dynamic_overlap", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.overlap = 1; }, false, "dynamic"},
     {"easgd_servers", "easgd", "jacobi", 0, [](SchemeOptions& o) { o.servers = "3"; }},
     {"eamsgd_hosts", "eamsgd", "jacobi", 0.9, served_by_workers},
     {"dynamic_hosts", "easgd", "jacobi", 0, served_by_workers, false, "dynamic"},
