@@ -12,6 +12,12 @@ const char* const kUnsent[] = {"unsent.up", "unsent.down"};
 
 bool lost(const World& world, Rank rank) { return is_lost(world.peer(rank)); }
 
+Head question(bool parameters, bool as_root, uint64_t request) {
+  Head head{.tag = Tag::tree_fetch, .request = request};
+  head.arg[0] = parameters, head.arg[1] = as_root;
+  return head;
+}
+
 }  // namespace
 
 int Tree::node_count(int workers, int fan_out) {
@@ -124,15 +130,12 @@ Payload TreeLinks::read(const Message& push) const {
   return body.size() == bytes_ ? body : Payload();
 }
 
-Received TreeLinks::ask(Rank rank, bool parameters, Nanos patience) const {
+Received TreeLinks::ask(Rank rank, bool parameters, bool as_root, Nanos patience) const {
   Deadline deadline(world_, patience);
   Request request(world_);
-  Head head{.tag = Tag::tree_fetch};
-  head.arg[0] = parameters;
-  head.request = request.id();
   Received r;
   while (r.what == Received::What::timeout && deadline.left() > 0) {
-    world_.send(rank, head);
+    world_.send(rank, question(parameters, as_root, request.id()));
     r = world_.receive({.tag = Tag::tree_ack, .source = rank, .request = request.id()},
                        std::min(deadline.left(), deadline_ / 8 + 1));
   }
@@ -147,18 +150,37 @@ Payload TreeLinks::fetch_nearest(Nanos patience) const {
   const Deadline deadline(world_, patience);
   for (Rank r : nearest) {
     if (lost(world_, r)) continue;
-    const Received got = ask(r, true, std::min(deadline.left(), deadline_ / 8 + 1));
+    const Received got = ask(r, true, false, std::min(deadline.left(), deadline_ / 8 + 1));
     if (got.ok() && got.message.body.size() == bytes_ && static_cast<uint64_t>(got.message.head.arg[0]) == fingerprint_)
       return got.message.body;
   }
   return {};
 }
 
-void TreeLinks::answer(const Message& fetch, const Payload& x) const {
+void TreeLinks::send_question(Rank root, uint64_t request) const { world_.send(root, question(false, true, request)); }
+
+void TreeLinks::answer(const Message& fetch, const Payload& x) {
+  if (fetch.head.arg[1] != 0) {
+    if (fetch.head.source >= 0 && tree_.is_leaf(fetch.head.source)) asked_.insert(fetch.head.source);
+    if (world_.rank() != tree_.root() && !has_majority()) return;
+  }
   Head head{.tag = Tag::tree_ack, .is_reply = 1};
   head.request = fetch.head.request;
   head.arg[0] = static_cast<int64_t>(fingerprint_);
   world_.send(fetch.head.source, head, fetch.head.arg[0] ? x : Payload());
+}
+
+bool TreeLinks::has_majority() const {
+  const Rank me = world_.rank();
+  const bool unasked = asked_.empty() && !tree_.is_leaf(me);  // then the workers may have ended without it
+  int here = 0, all = 0;
+  for (Rank r = 0; tree_.is_leaf(r); ++r) {
+    const bool asked = unasked || r == me || asked_.count(r) > 0;
+    const PeerState state = r == me ? PeerState::alive : world_.peer(r);
+    here += asked && state != PeerState::gone;
+    all += asked || state != PeerState::left;
+  }
+  return 2 * here > all;
 }
 
 void TreeLinks::save(SchemeState& state) const {

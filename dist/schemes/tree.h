@@ -1,7 +1,8 @@
 // EASGD Tree (Zhang, PhD thesis 2016, section 6.1, Algorithm 6): workers are the leaves of a tree, and only they
 // compute. Every node holds parameters x, pushes them to its parent and its children now and then, and moves toward
 // whatever arrives: x <- x + alpha (x_other - x). Nobody waits for anybody, nothing is conserved: each side applies its
-// own pull, and every write is a convex combination. The root's x is the center that results are measured on.
+// own pull, and every write is a convex combination (with scheme.wire, up to a step of rounding). The root's x is the
+// center that results are measured on.
 //
 // Shape: leaves are ranks 0 .. workers-1; level by level, `fan_out` neighbours share a parent. The root has rank
 // `workers`, the other inner nodes follow, nearest the root first. Depth: log of workers to the base fan_out, rounded
@@ -17,18 +18,21 @@
 // lost. A restarted inner node takes over the x of the nearest node that answers, or else the first that arrives. When
 // the root is gone for good, the inner node that is nearest to it is the root with its own x: the lowest in rank that
 // is not gone; when all are, the lowest worker. All find it by that rule, without a message: who has no ancestor left
-// pushes to it, and it pushes down to all of these. Where half of the workers or more are gone, the root may live on
-// another side of the network, and the workers end.
+// pushes to it, and it pushes down to all of these. Each worker asks such a root once a period, and it answers as the
+// root only while more than half of the workers (of those that have not left without asking) have asked it and are not
+// gone: no other side of the network has a root. A worker that is not answered for 4 deadlines ends, and so does one
+// that sees half of the workers or more gone.
 //
 // With scheme.wire what a node pushes is rounded and carries on what rounding left of its last push in the same
 // direction; receivers move toward what arrives. What is fetched travels as it is.
 //
-// Messages: tree_push up|down, clock; body: x.   tree_fetch request -> tree_ack; body: x, or nothing from a node that
-// has none yet
+// Messages: tree_push up|down, clock; body: x.   tree_fetch parameters, as the root -> tree_ack; body: x, or nothing
+// from a node that has none yet
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -67,7 +71,8 @@ TreePeriods tree_periods(const SchemeOptions& options, const Tree& tree, Rank ra
 
 enum class From : int64_t { below = 0, above = 1 };
 
-// A node's pushes and questions. Not thread-safe: pushes are inside World::publish(), or a handler's.
+// A node's pushes and questions. Not thread-safe: pushes are one side's only, a leaf's training side or an inner node's
+// handlers.
 class TreeLinks {
  public:
   TreeLinks(const SchemeOptions& options, World& world, const Tree& tree, int64_t size, DType dtype,
@@ -79,11 +84,17 @@ class TreeLinks {
   // The numbers of a push that fits; empty: it does not.
   Payload read(const Message& push) const;
 
-  // On the training side. One question, repeated after each silence of an eighth of the deadline.
-  Received ask(Rank rank, bool parameters, Nanos patience) const;
+  // On the training side. One question to the root, repeated after each silence of an eighth of the deadline.
+  Received ask_root(Rank root, bool parameters, Nanos patience) const { return ask(root, parameters, true, patience); }
+  // The same once, without waiting.
+  void send_question(Rank root, uint64_t request) const;
   // The x of the nearest node that has one, as it is; empty: nobody answers.
   Payload fetch_nearest(Nanos patience) const;
-  void answer(const Message& fetch, const Payload& x) const;
+  // In a handler.
+  void answer(const Message& fetch, const Payload& x);
+  // Of a node in the root's place, in a handler or publish(): it may answer as the root, or nobody has asked it to and
+  // more than half of the workers are not gone.
+  bool has_majority() const;
 
   void save(SchemeState& state) const;
   Status load(const SchemeState& state);
@@ -91,6 +102,7 @@ class TreeLinks {
  private:
   std::pair<Head, Payload> message(From from, int64_t clock, const Payload& x);
   void descend(Rank of, const std::function<void(Rank)>& fn) const;
+  Received ask(Rank rank, bool parameters, bool as_root, Nanos patience) const;
 
   World& world_;
   const Tree& tree_;
@@ -99,7 +111,8 @@ class TreeLinks {
   const uint64_t fingerprint_;
   const Nanos deadline_;
   const Packing packing_;
-  Vec unsent_[2];  // what rounding left, by direction
+  Vec unsent_[2];         // what rounding left, by direction
+  std::set<Rank> asked_;  // the workers that have asked this node as the root; the handler's
 };
 
 std::unique_ptr<CenterNode> make_tree_node(const SchemeOptions& options, World& world, int64_t size, DType dtype,

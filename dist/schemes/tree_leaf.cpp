@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -16,6 +17,8 @@ namespace {
 
 // How often a worker that waits for a root looks whether there is one.
 constexpr Nanos kLook = 100 * kMillisecond;
+// Deadlines that a root in the place of another has between two answers.
+constexpr int kPatience = 4;
 const std::string kArrived = "arrived.";
 
 class TreeLeaf final : public Scheme {
@@ -45,14 +48,9 @@ class TreeLeaf final : public Scheme {
     listen();
     const bool adopts = world_.incarnation() > 0;
     const Deadline deadline(world_, options_.deadline);
-    Received r;
-    for (;;) {
-      SINEW_RETURN_IF_ERROR(find_root());
-      if (root_ == world_.rank()) break;
-      r = links_.ask(root_, adopts, deadline.left());
-      if (r.what != Received::What::peer_lost || deadline.left() == 0) break;
-      world_.sleep(std::min(kLook, deadline.left()));  // it comes back, or another takes its place
-    }
+    Result<Received> asked = ask_root(adopts, deadline);
+    if (!asked.ok()) return asked.status();
+    const Received& r = *asked;
     if (root_ != world_.rank() && !r.ok())
       return make_status(StatusCode::timeout, "no answer from the root (rank ", root_, ") for ",
                          static_cast<double>(options_.deadline) * 1e-9, " s");
@@ -61,7 +59,7 @@ class TreeLeaf final : public Scheme {
                          ") differ in model, data type or options; start all with the same configuration");
     if (adopts) {
       Payload x = r.message.body;
-      if (x.size() == 0) x = links_.fetch_nearest(options_.deadline);
+      if (x.size() == 0) x = links_.fetch_nearest(deadline.left());
       if (x.size() == theta.bytes()) upload(x.data(), theta);
     }
     copy(theta, parent_.mutable_view());
@@ -73,6 +71,7 @@ class TreeLeaf final : public Scheme {
     const bool cut = world_.suppressed(step / period_);
     if (step % period_ == 0) {
       SINEW_RETURN_IF_ERROR(find_root());
+      if (!cut) SINEW_RETURN_IF_ERROR(hear_root());
       if (cut) {
         ++counters_.missed;
       } else {
@@ -89,14 +88,22 @@ class TreeLeaf final : public Scheme {
   }
 
   Status evaluation_point(ConstVecView theta, VecView out) override {
-    SINEW_RETURN_IF_ERROR(find_root());
-    if (root_ == world_.rank()) {
-      copy(theta, out);
-      return Status::Ok();
+    Payload x;
+    for (const Deadline deadline(world_, options_.deadline);;) {
+      const Result<Received> asked = ask_root(true, deadline);
+      if (!asked.ok()) return asked.status();
+      if (root_ == world_.rank()) {
+        copy(theta, out);
+        return Status::Ok();
+      }
+      if (asked->ok()) x = asked->message.body;
+      if (x.size() == out.bytes() || deadline.left() == 0) break;
+      world_.sleep(std::min(kLook, deadline.left()));  // it has been restarted, and has none yet
     }
-    const Received r = links_.ask(root_, true, options_.deadline);
-    if (r.ok() && r.message.body.size() == out.bytes())
-      upload(r.message.body.data(), out);
+    if (x.size() != out.bytes() && root_ != tree_.root()) return no_majority();
+    if (x.size() != out.bytes()) x = links_.fetch_nearest(options_.deadline / 4);
+    if (x.size() == out.bytes())
+      upload(x.data(), out);
     else
       copy(parent_.view(), out);
     return Status::Ok();
@@ -105,6 +112,13 @@ class TreeLeaf final : public Scheme {
   Status finish(VecView theta) override {
     links_.push_up(0, tell(theta));  // the last steps count; the clock stays
     SINEW_RETURN_IF_ERROR(find_root());
+    // A root in the place of another has to be that of the majority to the end.
+    for (answered_ = false; root_ != tree_.root(); world_.sleep(kLook)) {
+      SINEW_RETURN_IF_ERROR(world_.health());
+      SINEW_RETURN_IF_ERROR(find_root());
+      SINEW_RETURN_IF_ERROR(hear_root());
+      if (answered_) break;
+    }
     if (root_ != world_.rank()) return Status::Ok();
     // As the root it is there until the others are done, and takes their last in.
     for (bool done = false; !done;) {
@@ -113,6 +127,9 @@ class TreeLeaf final : public Scheme {
       if (!all.ok()) return all.status();
       done = *all;
     }
+    bool majority = false;
+    world_.publish([&] { majority = links_.has_majority(); });
+    if (!majority) return no_majority();
     mix(theta);
     return Status::Ok();
   }
@@ -155,19 +172,63 @@ class TreeLeaf final : public Scheme {
     world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, x_); });
   }
 
+  Status no_majority() const {
+    return make_status(StatusCode::peer_lost, "the root of the tree (rank ", tree_.root(), ") is gone, and rank ",
+                       root_, " in its place has not heard of a majority of the workers");
+  }
+
   // Who is the root now. peer_lost: it may be on another side of the network, as half of the workers or more are gone.
   Status find_root() {
-    const Rank now = root_now(world_, tree_);
-    if (now == std::exchange(root_, now) || now == tree_.root()) return Status::Ok();
+    const Rank now = root_now(world_, tree_), before = std::exchange(root_, now);
+    if (now == tree_.root()) return Status::Ok();
     int here = 0;
     for (Rank r = 0; tree_.is_leaf(r); ++r) here += r == world_.rank() || world_.peer(r) != PeerState::gone;
     if (2 * here <= options_.workers)
       return make_status(StatusCode::peer_lost, "the root of the tree (rank ", tree_.root(),
                          ") is gone, and half of the workers or more are");
+    if (now == before) return Status::Ok();
+    question_.reset();
+    patience_.emplace(world_, kPatience * options_.deadline);
+    unanswered_ = 0;
     if (options_.on_note)
       options_.on_note(detail::concat("the root of the tree, rank ", tree_.root(), ", is gone; ",
                                       now == world_.rank() ? "this worker, " : "", "rank ", now, ", is the root now"));
     return Status::Ok();
+  }
+
+  // Asks a root in the place of another, and takes its answer to what was asked before. peer_lost: there has been none
+  // for too long.
+  Status hear_root() {
+    if (root_ == tree_.root()) return Status::Ok();
+    bool heard = false;
+    if (root_ == world_.rank()) {
+      world_.publish([&] { heard = links_.has_majority(); });
+    } else {
+      if (question_)
+        heard = world_.receive({.tag = Tag::tree_ack, .source = root_, .request = question_->id()}, 0).ok();
+      if (heard || !question_) question_.emplace(world_);
+      links_.send_question(root_, question_->id());
+    }
+    if (heard) {
+      answered_ = true;
+      patience_.emplace(world_, kPatience * options_.deadline);
+      unanswered_ = 0;
+    } else if (++unanswered_ > 2 && patience_->left() == 0) {
+      return no_majority();
+    }
+    return Status::Ok();
+  }
+
+  // Asks the root, and while it is lost waits for it to come back, or for another in its place. No message where this
+  // worker is the root.
+  Result<Received> ask_root(bool parameters, const Deadline& deadline) {
+    for (;;) {
+      SINEW_RETURN_IF_ERROR(find_root());
+      if (root_ == world_.rank()) return Received{};
+      Received r = links_.ask_root(root_, parameters, deadline.left());
+      if (r.what != Received::What::peer_lost || deadline.left() == 0) return r;
+      world_.sleep(std::min(kLook, deadline.left()));
+    }
   }
 
   // What others get, who ask for this worker's x.
@@ -204,7 +265,11 @@ class TreeLeaf final : public Scheme {
   const double alpha_;
   const DType dtype_;
   TreeLinks links_;
-  Rank root_;  // as last seen
+  Rank root_;                         // as last seen
+  std::optional<Request> question_;   // to a root in the place of another
+  std::optional<Deadline> patience_;  // for its next answer
+  int unanswered_ = 0;                // questions since the last
+  bool answered_ = false;             // since finish() began
   bool listening_ = false;
   std::map<Rank, Payload> arrived_;  // the newest of each that has not been mixed yet; the handler's
   Payload x_;                        // as last told; the handler's, too

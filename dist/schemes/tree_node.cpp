@@ -49,6 +49,12 @@ class TreeNode final : public CenterNode {
         options_.on_note(detail::concat("the root of the tree, rank ", tree_.root(), ", is gone: this node, rank ",
                                         world_.rank(), ", is the root now"));
     }
+    bool majority = true;
+    if (is_root_ && done.ok() && *done) world_.publish([&] { majority = links_.has_majority(); });
+    if (!majority)
+      return make_status(StatusCode::peer_lost, "the root of the tree (rank ", tree_.root(),
+                         ") is gone, and less than a majority of the workers has come to the end with rank ",
+                         world_.rank(), ", the root in its place");
     return done;
   }
   void snapshot(VecView out) override {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "dist/schemes/schemes.h"
 #include "tests/support/scheme_bodies.h"
 
 namespace sinew::dist::testing {
@@ -153,7 +154,7 @@ TEST(Tree, GoesOnWithoutAnInnerNode) {
   }
 }
 
-// A worker's parameters, then what it measures on.
+// A worker's parameters, then what it measures on when all have come to their ends.
 Result<Numbers> run_and_measure(World& world, const Toy& toy, std::vector<std::string>& notes) {
   Toy own = toy;
   own.scheme.on_note = [&](const std::string& text) { notes.push_back(text); };
@@ -162,6 +163,7 @@ Result<Numbers> run_and_measure(World& world, const Toy& toy, std::vector<std::s
   SINEW_RETURN_IF_ERROR(worker.start());
   for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
   SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+  world.sleep(kSecond);
   Vec point = Vec::zeros(toy.size, toy.dtype);
   SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), point.mutable_view()));
   Numbers all = to_doubles(worker.theta().view());
@@ -217,23 +219,139 @@ TEST(Tree, ASurvivorIsTheRoot) {
         EXPECT_GE(low, 1 - 0.05) << faults;
         EXPECT_LE(high, 8 + 0.05) << faults;
         EXPECT_LT(high - low, 1.5) << scheme << " " << wire << "\n" << faults;
-        if (c.root >= 8) continue;
+        // All measure on the root's x; a worker that is the root moves on toward the others' last when they have left.
         const Numbers& root = nodes[static_cast<size_t>(c.root)].numbers;
-        for (size_t i = 0; i < 3; ++i) EXPECT_EQ(root[i], root[3 + i]) << "it is measured on what it has";
+        const Numbers& first = nodes[c.root == 1 ? 2 : 1].numbers;
+        for (size_t i = 0; i < 3; ++i) {
+          for (size_t r = 0; r < 8; ++r)
+            if (const Numbers& node = nodes[r].numbers; nodes[r].finished && static_cast<Rank>(r) != c.root) {
+              EXPECT_EQ(node[3 + i], c.root >= 8 ? root[i] : first[3 + i]) << r << "\n" << faults;
+            }
+          if (c.root < 8) {
+            EXPECT_EQ(root[i], root[3 + i]) << "it is measured on what it has";
+          }
+        }
       }
 }
 
+// Whether the root dies before them or after.
 TEST(Tree, HalfOfTheWorkersWithoutARootEnd) {
   const Toy toy = tree_toy("up_down");
-  const char* faults =
-      "kill rank=0 at=45ms\nkill rank=1 at=45ms\nkill rank=2 at=45ms\nkill rank=3 at=45ms\nkill rank=8 at=60ms";
-  const auto nodes = simulate(15, [&](World& world) { return toy_run(world, toy); },
-                              {.faults = parse_fault_plan(faults, "plan").value()})
-                         .nodes;
-  for (size_t r = 4; r < 8; ++r) {
-    EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost);
-    EXPECT_EQ(nodes[r].status.message(), "the root of the tree (rank 8) is gone, and half of the workers or more are");
+  for (const char* root_dies : {"60ms", "20ms"})
+    for (const char* workers_die : {"45ms", "300ms"}) {
+      std::string faults = detail::concat("kill rank=8 at=", root_dies, "\n");
+      for (int r : {0, 1, 2, 3}) faults += detail::concat("kill rank=", r, " at=", workers_die, "\n");
+      const auto nodes = simulate(15, [&](World& world) { return toy_run(world, toy); },
+                                  {.faults = parse_fault_plan(faults, "plan").value()})
+                             .nodes;
+      for (size_t r = 4; r < 8; ++r) {
+        EXPECT_EQ(nodes[r].status.code(), StatusCode::peer_lost) << faults;
+        EXPECT_EQ(nodes[r].status.message(),
+                  "the root of the tree (rank 8) is gone, and half of the workers or more are")
+            << faults;
+      }
+      EXPECT_EQ(nodes[9].status.code(), StatusCode::peer_lost) << faults;
+    }
+}
+
+// The network falls in two, and the root dies. Nobody sees the workers of the other side as gone, and each side sees a
+// living node that could be the root: only the one that hears of more than half of the workers is.
+TEST(Tree, OnlyOneSideOfAPartitionHasARoot) {
+  struct Case {
+    const char* apart;  // from the others: workers 5, 6 and 7, and inner nodes
+    bool root_with_most;
+    Rank also_dead;  // then the root is 9, or, without inner nodes, worker 0
+  };
+  // The short runs end before those without an answer give up.
+  for (int64_t steps : {40, 150})
+    for (const Case& c :
+         {Case{"5,6,7,14", true, -1}, {"5,6,7,9,14", false, -1}, {"5,6,7", true, 9}, {"0,6,7", false, 9}}) {
+      Toy toy = tree_toy("multi_scale");
+      toy.scheme.deadline = 100 * kMillisecond;
+      toy.steps = steps;
+      std::string faults = detail::concat("partition ranks=", c.apart, "\nkill rank=8 at=45ms\n");
+      if (c.also_dead > 0)
+        for (Rank r = 9; r < 15; ++r) faults += detail::concat("kill rank=", r, " at=45ms\n");
+      // All have met.
+      faults.insert(faults.find('\n'), " after=30ms");
+      const auto nodes = simulate(15, [&](World& world) { return toy_run(world, toy); },
+                                  {.faults = parse_fault_plan(faults, "plan").value()})
+                             .nodes;
+      const std::string apart = detail::concat(",", c.apart, ",");
+      for (Rank r = 0; r < 8; ++r) {
+        const bool with_most = apart.find(detail::concat(",", r, ",")) == std::string::npos;
+        const NodeResult& node = nodes[static_cast<size_t>(r)];
+        EXPECT_EQ(node.finished, with_most && c.root_with_most) << r << ": " << node.status.message() << "\n" << faults;
+        if (!node.finished) {
+          EXPECT_EQ(node.status.code(), StatusCode::peer_lost) << r;
+        }
+      }
+      if (c.also_dead < 0) {
+        EXPECT_EQ(nodes[9].finished, c.root_with_most) << nodes[9].status.message();
+      }
+    }
+}
+
+// Workers that end while the root is down wait for it, and measure on what it then has.
+TEST(Tree, IsMeasuredOnARootThatIsBeingRestarted) {
+  for (const char* wire : {"f32", "int8"}) {
+    Toy toy = tree_toy("multi_scale");
+    toy.scheme.wire = wire;
+    toy.lr = 0;
+    toy.start_spread = 1;
+    toy.steps = 100;
+    std::vector<std::string> notes;
+    const auto nodes = simulate(15, [&](World& world) { return run_and_measure(world, toy, notes); },
+                                {.jitter = 0,
+                                 .restarts = 1,
+                                 .restart_delay = 2 * kSecond,  // workers measure at 2 s
+                                 .faults = parse_fault_plan("kill rank=8 at=1500ms", "plan").value()})
+                           .nodes;
+    for (size_t r = 0; r < 15; ++r) ASSERT_TRUE(nodes[r].finished) << r << ": " << nodes[r].status.message();
+    EXPECT_EQ(nodes[8].restarts, 1u);
+    for (size_t r = 0; r < 8; ++r)
+      for (size_t i = 0; i < 3; ++i) EXPECT_EQ(nodes[r].numbers[3 + i], nodes[8].numbers[i]) << wire << " " << r;
   }
+}
+
+// A restarted worker whose root has nothing yet looks further, within one deadline.
+TEST(Tree, ARestartedWorkerWaitsForOneDeadline) {
+  SchemeOptions o{.name = "easgd_tree", .workers = 2, .fan_out = 2};
+  o.deadline = kSecond;
+  const Tree tree(2, 2);
+  Nanos waited = 0;
+  const auto nodes =
+      simulate(3,
+               [&](World& world) -> Result<Numbers> {
+                 if (world.rank() == 1) return Numbers{};
+                 if (world.rank() == 2) {  // says late that it has no parameters, and then nothing
+                   TreeLinks links(o, world, tree, 3, DType::f64, o.fingerprint);
+                   int asked = 0;
+                   world.on(Tag::tree_fetch, [&](const Message& m) {
+                     if (++asked == 8) links.answer(m, Payload());
+                   });
+                   world.sleep(5 * kSecond);
+                   world.on(Tag::tree_fetch, {});
+                   return Numbers{};
+                 }
+                 if (world.incarnation() == 0) {
+                   world.sleep(kSecond);
+                   return Numbers{};
+                 }
+                 const auto scheme = make_tree_leaf(o, world, 3, DType::f64, Device::cpu);
+                 Vec x = Vec::zeros(3, DType::f64);
+                 const Nanos begin = world.now();
+                 SINEW_RETURN_IF_ERROR(scheme->start(x.mutable_view()));
+                 waited = world.now() - begin;
+                 return Numbers{};
+               },
+               {.restarts = 1,
+                .restart_delay = 100 * kMillisecond,
+                .faults = parse_fault_plan("kill rank=0 at=100ms\ndelay from=2 to=0 by=100ms", "plan").value()})
+          .nodes;
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  EXPECT_GT(waited, kSecond / 2) << "the answer was late";
+  EXPECT_LE(waited, kSecond + kMillisecond);
 }
 
 // Restarted inner nodes take over what the nearest node has, at once, and are in their places again.
