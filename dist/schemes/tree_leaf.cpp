@@ -77,7 +77,8 @@ class TreeLeaf final : public Scheme {
       } else {
         const Payload x = tell(theta);
         links_.push_up(step, x);
-        if (root_ == world_.rank() && step % down_ == 0) links_.push_down(step, x);
+        const bool passed = step > 0 && step / down_ > (step - period_) / down_;
+        if (root_ == world_.rank() && passed) links_.push_down(step, x);
       }
     }
     if (cut)

@@ -354,6 +354,35 @@ TEST(Tree, ARestartedWorkerWaitsForOneDeadline) {
   EXPECT_LE(waited, kSecond + kMillisecond);
 }
 
+// A worker that is the root pushes down when its steps pass a multiple of the period, as inner nodes do: here multiples
+// of 3, and it looks every other step.
+TEST(Tree, AWorkerThatIsTheRootPushesDownInTime) {
+  Toy toy = tree_toy("up_down", 2);
+  toy.scheme.period = 2, toy.scheme.far_period = 3;
+  toy.steps = 60;
+  const Tree tree(2, 2);
+  std::vector<int64_t> clocks;
+  const auto nodes = simulate(3,
+                              [&](World& world) -> Result<Numbers> {
+                                if (world.rank() != 1) return toy_run(world, toy);
+                                TreeLinks links(toy.scheme, world, tree, toy.size, toy.dtype, toy.scheme.fingerprint);
+                                world.on(Tag::tree_push, [&](const Message& m) {
+                                  if (m.head.source == 0) clocks.push_back(m.head.arg[1]);
+                                });
+                                for (int i = 0; i < 10; ++i, world.sleep(100 * kMillisecond)) links.send_question(0, 0);
+                                world.on(Tag::tree_push, {});
+                                return Numbers{};
+                              },
+                              {.jitter = 0, .faults = parse_fault_plan("kill rank=2 at=45ms", "plan").value()})
+                         .nodes;
+  ASSERT_TRUE(nodes[0].finished) << nodes[0].status.message();
+  std::vector<int64_t> expected;
+  for (int64_t k = 2; k < toy.steps; k += 2)
+    if (k / 3 > (k - 2) / 3) expected.push_back(k);
+  ASSERT_GT(clocks.size(), 10u);
+  EXPECT_TRUE(std::equal(clocks.rbegin(), clocks.rend(), expected.rbegin()));
+}
+
 // Restarted inner nodes take over what the nearest node has, at once, and are in their places again.
 TEST(Tree, ARestartedNodeComesBackToItsPlace) {
   for (Rank killed : {8, 9, 11}) {
