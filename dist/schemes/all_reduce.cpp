@@ -32,8 +32,7 @@ class AllReduce final : public Scheme {
     auto found = state.numbers.find("exchanges");
     if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'exchanges'");
     counters_.exchanges = found->second;
-    members_.load(state);
-    return Status::Ok();
+    return members_.load(state);
   }
   SchemeCounters counters() const override { return counters_; }
 

@@ -106,8 +106,7 @@ class ElasticSync final : public Scheme {
     counters_.exchanges = exchanges->second;
     counters_.missed = missed->second;
     weighting_.load(state.numbers);
-    members_.load(state);
-    return Status::Ok();
+    return members_.load(state);
   }
 
  private:

@@ -66,7 +66,7 @@ class GlobalAverage final : public Scheme {
     if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'averages'");
     averages_ = found->second;
     if (common_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "common", common_));
-    members_.load(state);
+    SINEW_RETURN_IF_ERROR(members_.load(state));
     return inner_->load(state);
   }
 

@@ -83,7 +83,7 @@ class LeaderSync final : public LeaderScheme {
       return make_status(StatusCode::data_error, "the saved scheme has no groups of ", options_.workers, " workers");
     group_of_.resize(static_cast<size_t>(options_.workers));
     download(groups->second.view(), group_of_.data());
-    members_.load(state);
+    SINEW_RETURN_IF_ERROR(members_.load(state));
     return LeaderScheme::load(state);
   }
 

@@ -72,7 +72,7 @@ class LocalSgd final : public Scheme {
   Status load(const SchemeState& state) override {
     SINEW_RETURN_IF_ERROR(load_vector(state, "center", center_));
     if (velocity_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "velocity", velocity_));
-    members_.load(state);
+    SINEW_RETURN_IF_ERROR(members_.load(state));
     return load_numbers(
         state,
         {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}, {"since", &since_}, {"rounds", &rounds_}});

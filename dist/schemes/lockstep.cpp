@@ -1,13 +1,19 @@
 #include "dist/schemes/lockstep.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "dist/schemes/state.h"
+
 namespace sinew::dist {
 namespace {
+
+const std::string kResidual = "lockstep.residual.";
+constexpr int64_t kStreams = 16;  // at most, of all_reduce_packed()
 
 std::vector<Rank> all_workers(int workers) {
   std::vector<Rank> ranks(workers);
@@ -25,6 +31,7 @@ void keep(ConstVecView x, Vec& place) {
 
 Lockstep::Lockstep(World& world, const SchemeOptions& options)
     : world_(world),
+      workers_(options.workers),
       deadline_(options.deadline),
       packing_(packing_of(options.wire)),
       parameters_(options.parameters),
@@ -83,6 +90,9 @@ Status Lockstep::all_reduce_packed(VecView x, bool average, size_t stream) {
   if (stream >= residuals_.size()) residuals_.resize(stream + 1);
   Vec& residual = residuals_[stream];
   if (!residual.defined()) residual = Vec::zeros(n, x.dtype);
+  if (residual.size() != n || residual.dtype() != x.dtype)
+    return make_status(StatusCode::data_error, "the saved scheme does not fit: a '", kResidual, stream, "' of ", n, " ",
+                       to_string(x.dtype), " is expected");
   SINEW_RETURN_IF_ERROR(round(parameters, [&](Communicator& members) {
     keep(residual.view(), next_residual_);
     return members.all_reduce_packed(parameters, average, packing_, next_residual_.mutable_view());
@@ -149,29 +159,38 @@ Status Lockstep::fetch_result(Rank holder, VecView x) {
 
 void Lockstep::save(SchemeState& state) const {
   for (size_t i = 0; i < residuals_.size(); ++i)
-    if (residuals_[i].defined()) state.vectors["lockstep.residual." + std::to_string(i)] = residuals_[i].clone();
+    if (residuals_[i].defined()) state.vectors[kResidual + std::to_string(i)] = residuals_[i].clone();
   if (membership_.epoch() == 0) return;
   const std::vector<int64_t> members(membership_.members().begin(), membership_.members().end());
   state.numbers["lockstep.epoch"] = membership_.epoch();
   state.vectors["lockstep.members"] = Vec::copy_of(ConstVecView(members));
 }
 
-void Lockstep::load(const SchemeState& state) {
-  const std::string residual = "lockstep.residual.";
+Status Lockstep::load(const SchemeState& state) {
   for (const auto& [name, vector] : state.vectors) {
-    if (!name.starts_with(residual)) continue;
-    const size_t stream = std::stoul(name.substr(residual.size()));
-    if (stream >= residuals_.size()) residuals_.resize(stream + 1);
-    residuals_[stream] = vector.clone();
+    if (!name.starts_with(kResidual)) continue;
+    const Result<int64_t> stream = load_index(name, kResidual, kStreams);
+    if (!stream.ok()) return stream.status();
+    const auto place = static_cast<size_t>(*stream);
+    if (place >= residuals_.size()) residuals_.resize(place + 1);
+    residuals_[place] = Vec::empty(vector.size(), vector.dtype());
+    SINEW_RETURN_IF_ERROR(load_vector(state, name, residuals_[place]));
   }
   auto epoch = state.numbers.find("lockstep.epoch");
   auto members = state.vectors.find("lockstep.members");
-  if (epoch == state.numbers.end() || members == state.vectors.end()) return;
-  const auto* v = static_cast<const int64_t*>(members->second.view().data);
-  std::vector<Rank> ranks;
-  for (int64_t i = 0; i < members->second.size(); ++i) ranks.push_back(static_cast<Rank>(v[i]));
-  membership_.restore(epoch->second, std::move(ranks));
+  if (epoch == state.numbers.end() || members == state.vectors.end()) return Status::Ok();
+  const Vec& saved = members->second;
+  std::vector<int64_t> v(static_cast<size_t>(saved.size()));
+  const bool numbers = saved.dtype() == DType::i64;
+  if (numbers) download(saved.view(), v.data());
+  // Of this job's workers, in ascending order, this one among them.
+  if (!numbers || epoch->second < 1 || std::find(v.begin(), v.end(), world_.rank()) == v.end() || v.front() < 0 ||
+      v.back() >= workers_ || std::adjacent_find(v.begin(), v.end(), std::greater_equal<>()) != v.end())
+    return make_status(StatusCode::data_error, "the saved scheme does not fit: '", members->first,
+                       "' are not ascending ranks below ", workers_, ", ", world_.rank(), " among them");
+  membership_.restore(epoch->second, {v.begin(), v.end()});
   form();
+  return Status::Ok();
 }
 
 }  // namespace sinew::dist

@@ -48,7 +48,8 @@ class Lockstep {
   Communicator part(std::vector<Rank> ranks);
   const Membership& membership() const { return membership_; }
   void save(SchemeState& state) const;
-  void load(const SchemeState& state);
+  // data_error: what is saved does not fit. Residuals are also compared with the first x of their streams.
+  Status load(const SchemeState& state);
 
  private:
   void form();
@@ -59,6 +60,7 @@ class Lockstep {
   Status fetch_result(Rank holder, VecView x);
 
   World& world_;
+  const int workers_;
   const Nanos deadline_;
   const Packing packing_;
   const int64_t parameters_;  // leading elements; < 0: all

@@ -154,11 +154,18 @@ class TreeLeaf final : public Scheme {
     SINEW_RETURN_IF_ERROR(load_vector(state, "parent", parent_));
     SINEW_RETURN_IF_ERROR(load_vector(state, "told", told));
     SINEW_RETURN_IF_ERROR(links_.load(state));
+    std::map<Rank, Payload> arrived;
+    for (const auto& [name, vector] : state.vectors) {
+      if (!name.starts_with(kArrived)) continue;
+      const Result<int64_t> rank = load_index(name, kArrived, tree_.nodes());
+      if (!rank.ok()) return rank.status();
+      Vec x = Vec::empty(parent_.size(), dtype_);
+      SINEW_RETURN_IF_ERROR(load_vector(state, name, x));
+      arrived[static_cast<Rank>(*rank)] = Payload::copy_of(x.view());
+    }
     world_.publish([&] {
       x_ = Payload::copy_of(told.view());
-      for (const auto& [name, vector] : state.vectors)
-        if (name.starts_with(kArrived))
-          arrived_[static_cast<Rank>(std::stol(name.substr(kArrived.size())))] = Payload::copy_of(vector.view());
+      arrived_ = std::move(arrived);
     });
     listen();
     return load_numbers(state, {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}});

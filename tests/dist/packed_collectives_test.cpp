@@ -41,6 +41,33 @@ TEST(PackedCollective, WhatIsNotFiniteIsToldToAll) {
   }
 }
 
+TEST(PackedCollective, ASavedStateThatDoesNotFitIsRefused) {
+  SchemeOptions o{.name = "allreduce", .workers = 1};
+  o.wire = "int8";
+  const auto refused = [&](const SchemeState& state, const std::string& says) {
+    const auto nodes = in_simulation()(1, [&](World& world) -> Result<Numbers> {
+      Lockstep group(world, o);
+      SINEW_RETURN_IF_ERROR(group.load(state));
+      SINEW_RETURN_IF_ERROR(group.start(1));
+      Numbers x(3, 1);
+      SINEW_RETURN_IF_ERROR(group.all_reduce_packed(VecView(x), false));
+      return Numbers{};
+    });
+    EXPECT_EQ(nodes[0].status.code(), says.empty() ? StatusCode::ok : StatusCode::data_error) << says;
+    EXPECT_NE(nodes[0].status.message().find(says), std::string::npos) << nodes[0].status.message();
+  };
+  const Vec fits = Vec::zeros(3, DType::f64);
+  refused({{{"lockstep.residual.0", fits}}, {}}, "");
+  for (const char* suffix : {"", "x", "0x", "-1", "16", "99999999999999999999999"})
+    refused({{{std::string("lockstep.residual.") + suffix, fits}}, {}}, "and a number below 16");
+  for (const Vec& other : {Vec::zeros(2, DType::f64), Vec::zeros(4, DType::f64), Vec::zeros(3, DType::f32)})
+    refused({{{"lockstep.residual.0", other}}, {}}, "'lockstep.residual.0' of 3 f64 is expected");
+  const auto members = [](const std::vector<int64_t>& ranks) { return Vec::copy_of(ConstVecView(ranks)); };
+  refused({{{"lockstep.members", members({0})}}, {{"lockstep.epoch", 1}}}, "");
+  for (const Vec& other : {members({1}), members({0, 1}), members({-1, 0}), members({0, 0}), members({}), fits})
+    refused({{{"lockstep.members", other}}, {{"lockstep.epoch", 1}}}, "ranks below 1");
+}
+
 TEST(PackedCollective, DuplicatesAndOrderChangeNothing) {
   const auto body = [](World& world) -> Result<Numbers> {
     Communicator group(world, all_ranks(world), 10 * kSecond);

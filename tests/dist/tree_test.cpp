@@ -461,6 +461,34 @@ TEST(Tree, PushesCarryOnWhatRoundingLeft) {
   }
 }
 
+TEST(Tree, ASavedStateThatDoesNotFitIsRefused) {
+  Toy toy = tree_toy("multi_scale", 2);
+  toy.steps = 10;
+  const auto nodes = simulate(3, [&](World& world) -> Result<Numbers> {
+                       if (world.rank() != 0) return toy_run(world, toy);
+                       ToyWorker worker(toy, world);
+                       SINEW_RETURN_IF_ERROR(worker.start());
+                       for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+                       Scheme& scheme = worker.scheme();
+                       SchemeState good = scheme.save();
+                       good.vectors["arrived.2"] = Vec::zeros(toy.size, toy.dtype);
+                       for (const char* name : {"arrived.", "arrived.x", "arrived.2x", "arrived.-1", "arrived.3",
+                                                "arrived.99999999999999999999", "arrived.2"})
+                         for (DType dtype : {toy.dtype, DType::i64}) {
+                           SchemeState bad = good;
+                           bad.vectors[name] = Vec::zeros(std::string(name) == "arrived.2" ? 2 : toy.size, dtype);
+                           const Status status = scheme.load(bad);
+                           EXPECT_EQ(status.code(), StatusCode::data_error) << name;
+                           EXPECT_NE(status.message().find(name), std::string::npos) << status.message();
+                         }
+                       SINEW_RETURN_IF_ERROR(scheme.load(good));
+                       EXPECT_EQ(scheme.save().vectors.count("arrived.2"), 1u);
+                       SINEW_RETURN_IF_ERROR(scheme.finish(worker.theta().mutable_view()));
+                       return Numbers{};
+                     }).nodes;
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+}
+
 TEST(Tree, KeepsBadParametersOut) {
   Toy toy = tree_toy("multi_scale");
   toy.steps = 100;
