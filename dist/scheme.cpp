@@ -238,7 +238,8 @@ Status validate(const SchemeOptions& o) {
   if (std::find(wires.begin(), wires.end(), o.wire) == wires.end())
     return bad("wire = '", o.wire, "'; allowed are f32, bf16, int8");
   if (o.wire != "f32" && is_alone(o) && o.global_average_every == 0)
-    return bad("wire = ", o.wire, " with scheme ", o.name, "; its workers exchange nothing");
+    return bad("wire = ", o.wire, " with scheme ", o.name, "; its workers exchange nothing: allowed is f32",
+               o.name == "local" ? ", unless global_average_every is set" : "");
   if (o.outer != "none" && o.outer != "momentum" && o.outer != "nesterov")
     return bad("outer = '", o.outer, "'; allowed are none, momentum, nesterov");
   if (!(o.outer_lr >= 0 && o.outer_lr <= 1e6)) return bad("outer_lr = ", o.outer_lr, "; allowed are 0 to 1000000");

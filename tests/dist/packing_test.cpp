@@ -208,7 +208,13 @@ TEST(Packing, SchemesThatDoNotPackSaySo) {
   SchemeOptions o;
   o.name = "asgd";
   o.wire = "int8";
-  EXPECT_EQ(validate(o).message(), "wire = int8 with scheme asgd; its workers exchange nothing");
+  EXPECT_EQ(validate(o).message(), "wire = int8 with scheme asgd; its workers exchange nothing: allowed is f32");
+  o.name = "local";
+  EXPECT_EQ(validate(o).message(),
+            "wire = int8 with scheme local; its workers exchange nothing: allowed is f32, unless global_average_every "
+            "is set");
+  o.workers = 2, o.global_average_every = 5;
+  EXPECT_TRUE(validate(o).ok()) << validate(o).message();
   o.name = "local", o.global_average_every = 10;
   EXPECT_TRUE(validate(o).ok());
   o.wire = "int4";
