@@ -78,8 +78,10 @@ class CenterClient {
 
   // invalid_argument when the center works on something else; timeout; peer_lost.
   Status join();
-  // Asks for the center that the next exchange, or pull() of the working vector, will use: it comes meanwhile.
+  // Asks for the center that the next exchange, or pull() of the working vector, will use: it comes meanwhile. Not
+  // saved: after a load() the exchange asks itself.
   void ask_early();
+  void forget_early() { early_.reset(); }
   // One exchange. False: at least one shard did not come before the deadline, though asked for again after each
   // silence of an eighth of it; what came was exchanged. peer_lost when a part's node is dead; the other parts were
   // exchanged.

@@ -177,7 +177,6 @@ void CenterClient::send_fetch(int part, int64_t lowest, Wanted wanted, const Req
 }
 
 void CenterClient::ask_early() {
-  if (early_) return;
   early_ = std::make_unique<Early>(world_);
   early_->life.resize(parts_.size());
   early_->lowest.resize(parts_.size());

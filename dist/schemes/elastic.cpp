@@ -44,6 +44,8 @@ class Elastic final : public CenterScheme {
   Mixes mixes() const override { return post_ ? Mixes::before : Mixes::after; }
 
   Status before_step(int64_t step, VecView theta) override {
+    const int64_t ahead = step + overlap_;
+    if (overlap_ > 0 && ahead % period_ == 0 && !world_.suppressed(ahead / period_)) client_.ask_early();
     if (step % period_ != 0) return Status::Ok();
     remember(theta);
     const int64_t round = step / period_;
@@ -84,6 +86,7 @@ class Elastic final : public CenterScheme {
  private:
   // After it was stopped: true when the others went on so far that it takes over the center.
   Result<bool> come_back() {
+    client_.forget_early();  // that answer is as old as the stop
     const int64_t before = client_.version();
     Result<bool> complete = client_.pull([&](int s, const Payload& c) { known_[s] = c; });
     if (complete.ok() && *complete) {
