@@ -323,27 +323,29 @@ bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, co
   });
   if (check()) return true;
   look(peers);
-  for (Nanos silence = 0; !check();) {
-    const Nanos left = deadline.left(), slice = std::min({left, deadline_ / 8 + 1, kLook});
-    const bool woken = left > 0 && world_.receive({.tag = Tag::gossip_wake}, slice).ok();
-    if (woken) {
-      silence = 0;
-      continue;
+  // What comes from others in the meantime is no reason not to look.
+  for (Nanos look_at = world_.now() + kLook, repeat_at = world_.now() + deadline_ / 8; !check();) {
+    const Nanos left = deadline.left();
+    const Nanos slice = std::min(left, std::max<Nanos>(std::min(look_at, repeat_at) - world_.now(), 1));
+    if (left == 0 || !world_.receive({.tag = Tag::gossip_wake}, slice).ok()) {
+      bool on_its_way = false;
+      world_.publish([&] { on_its_way = !std::exchange(waiting_, false); });
+      if (on_its_way) {
+        (void)world_.receive({.tag = Tag::gossip_wake}, kSecond).ok();
+        continue;
+      }
+      if (left == 0) {
+        was_stopped_ = world_.stops() != stops;
+        return false;
+      }
     }
-    bool on_its_way = false;
-    world_.publish([&] { on_its_way = !std::exchange(waiting_, false); });
-    if (on_its_way) {
-      (void)world_.receive({.tag = Tag::gossip_wake}, kSecond).ok();
-      continue;
+    if (world_.now() >= look_at) {
+      look_at = world_.now() + kLook;
+      look(peers);
+      if (idle_) idle_();
     }
-    if (left == 0) {
-      was_stopped_ = world_.stops() != stops;
-      return false;
-    }
-    look(peers);
-    if (idle_) idle_();
-    if ((silence += slice) < deadline_ / 8) continue;
-    silence = 0;
+    if (world_.now() < repeat_at) continue;
+    repeat_at = world_.now() + deadline_ / 8;
     repeat();
   }
   return true;

@@ -406,6 +406,33 @@ TEST(GossipInLockstep, OthersWaitOnceForAWorkerThatIsStopped) {
 }
 
 // One that is far behind when the others are done goes on alone, without waiting for each of its last rounds.
+// Who waits for a dead worker finds it dead, however often the others ask in the meantime.
+TEST(ElasticGossip, OthersDoNotHideADeath) {
+  Toy toy = still_toy("elastic_gossip", [](SchemeOptions& o) { o.mode = "async"; });
+  toy.scheme.deadline = 3 * kSecond;
+  toy.steps = 200;
+  Nanos longest = 0;
+  auto body = [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      const Nanos begin = world.now();
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      longest = std::max(longest, world.now() - begin);
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return to_doubles(worker.theta().view());
+  };
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    const SimulatedRun run = simulate(toy.scheme.workers, body,
+                                      {.seed = seed,
+                                       .latency = kMillisecond,
+                                       .faults = plan("kill rank=1 at=" + std::to_string(200 + 3 * seed) + "ms")});
+    for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+  }
+  EXPECT_LT(longest, kSecond / 2);  // the death is known after 100 ms
+}
+
 TEST(ElasticGossip, TheLastOneDoesNotWaitForThoseThatAreDone) {
   Toy toy = still_toy("elastic_gossip");
   toy.steps = 200;
