@@ -90,6 +90,7 @@ class CenterClient {
   // exchange(), without differences. push() asks for each shard's difference, of a part or of all, and sends it; false
   // when so many are unconfirmed that it sends nothing: a pull() clears that up.
   Result<bool> pull(const Use& use, Wanted wanted = Wanted::working);
+  Result<bool> pull(const std::vector<int>& parts, const Use& use, Wanted wanted = Wanted::working);
   bool push(int part, const std::function<Payload(int shard)>& difference);
   bool push(const std::function<Payload(int shard)>& difference);
   // Reads the whole center. timeout, peer_lost.
@@ -102,10 +103,11 @@ class CenterClient {
   // Returns when every difference is confirmed or the deadline is over (timeout). peer_lost: those to a dead node are
   // not.
   Status settle();
-  // Of the workers but this one, those that have not said goodbye to some part; parts that are new are joined. A part
-  // that is silent counts as one. peer_lost.
+  // Of the workers but this one, those that have not said goodbye to some part. A part counts as one that is silent, is
+  // new (it is joined, and told what it was), or has not confirmed all (what it lacks is sent again). Repeats goodbyes.
+  // peer_lost.
   Result<int> others();
-  // Tells each part once that this worker is done with it.
+  // Tells each part that has confirmed everything, and not been told yet, that this worker is done with it.
   void say_goodbye();
 
   int64_t resent() const { return resent_; }
@@ -126,8 +128,9 @@ class CenterClient {
     Rank node = kAnyRank;
     int64_t life = 0, next = 0;  // exchange
     int64_t version = 0;         // as last seen
-    bool moved = false;          // and has not answered since
-    bool left = false;
+    bool moved = false;          // to another node, and has not answered since
+    bool is_new = false;         // moved, or its node forgot this worker; it has not answered since
+    bool left = false;           // it was told goodbye, at least once
   };
   // A FETCH that nobody waits for yet.
   struct Early {
@@ -138,8 +141,10 @@ class CenterClient {
   // What became of a pull besides: it is not whole; the first thing that went wrong.
   struct Outcome {
     bool complete = true;
-    Status status;
+    Status status, timeout;
     void fail(Status why);
+    // For who needs all: a timeout goes before a dead node.
+    Status worst() const;
   };
   // Silence after which a request is sent again.
   Nanos retry() const { return deadline_ / 8 + 1; }
@@ -156,16 +161,26 @@ class CenterClient {
     for (int p = 0; p < shards_.parts; ++p)
       if (!shards_.empty(p)) fn(p);
   }
-  Received ask(int part, Head head, Tag reply, const Deadline& deadline);
-  Status join(int part);
-  void pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, Outcome& outcome);
+  using Question = std::function<Head(int part)>;
+  // What came, or that it is a timeout or peer_lost. True: the part is to be asked again.
+  using Answer = std::function<bool(int part, const Received& received)>;
+  // Asks these parts all at once, each again after every silence of retry(), until each has answered.
+  void ask(const std::vector<int>& parts, Tag reply, const Deadline& deadline, const Question& question,
+           const Answer& answer);
+  // center_leave; what the answers tell of differences is heeded.
+  void ask_to_leave(const std::vector<int>& parts, const Deadline& deadline, const Answer& answer);
+  std::vector<int> all_parts() const;
+  // Those that were joined.
+  std::vector<int> join(const std::vector<int>& parts, const Deadline& deadline, Outcome& outcome);
+  void pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, const Deadline& deadline,
+                 Outcome& outcome);
   // Of a part that answers in the place of a shard. False: nothing more will come from it.
   bool heed(int64_t answer, int part);
-  Status settle(int part, const Deadline& deadline);
   Status silent(int part) const;
   Status lost(int part) const;
   void forget(int part);
   int64_t lowest(int part) const;
+  bool is_settled(int part) const { return lowest(part) == at(part).next; }
   bool crowded(int part) const;
   void confirm(int shard, int64_t lowest, uint64_t mask);
   void send_add(int shard, const Sent& sent, int64_t lowest);

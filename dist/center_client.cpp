@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <list>
 #include <optional>
 #include <string>
 #include <utility>
@@ -36,8 +37,16 @@ CenterClient::CenterClient(World& world, std::vector<Rank> nodes, const CenterSe
 void CenterClient::Outcome::fail(Status why) {
   complete = false;
   // Timeouts are what an incomplete exchange is; one that cannot work at all goes before a dead node.
-  if (why.code() == StatusCode::timeout) return;
-  if (status.ok() || status.code() == StatusCode::peer_lost) status = std::move(why);
+  if (why.code() == StatusCode::timeout) {
+    if (timeout.ok()) timeout = std::move(why);
+  } else if (status.ok() || status.code() == StatusCode::peer_lost) {
+    status = std::move(why);
+  }
+}
+
+Status CenterClient::Outcome::worst() const {
+  const bool only_lost = status.ok() || status.code() == StatusCode::peer_lost;
+  return only_lost && !timeout.ok() ? timeout : status;
 }
 
 Status CenterClient::lost(int part) const {
@@ -85,17 +94,37 @@ void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
   }
 }
 
-// Sends the request, again after each silence of retry(), until the reply is there. Not ok: timeout or peer_lost.
-Received CenterClient::ask(int part, Head head, Tag reply, const Deadline& deadline) {
-  Request request(world_);
-  head.request = request.id();
-  Received r;
-  while (r.what == Received::What::timeout && deadline.left() > 0) {
-    world_.send(node(part), head);
-    r = world_.receive({.tag = reply, .source = node(part), .request = request.id()},
-                       std::min(deadline.left(), retry()));
+void CenterClient::ask(const std::vector<int>& parts, Tag reply, const Deadline& deadline, const Question& question,
+                       const Answer& answer) {
+  struct Open {
+    Open(World& world, int p, const Head& question) : part(p), request(world), head(question) {
+      head.request = request.id();
+    }
+    int part;
+    Request request;
+    Head head;
+    std::optional<Deadline> silence;
+  };
+  std::list<Open> open;
+  const auto send = [&](Open& o) {
+    if (deadline.left() == 0) return;
+    world_.send(node(o.part), o.head);
+    o.silence.emplace(world_, std::min(deadline.left(), retry()));
+  };
+  for (int p : parts) send(open.emplace_back(world_, p, question(p)));
+  for (auto o = open.begin(); !open.empty(); o = o == open.end() ? open.begin() : o) {
+    Received r;
+    if (o->silence)
+      r = world_.receive({.tag = reply, .source = node(o->part), .request = o->request.id()}, o->silence->left());
+    if (r.what == Received::What::timeout && deadline.left() > 0) {
+      send(*o++);
+      continue;
+    }
+    const int part = o->part;
+    const bool again = answer(part, r);
+    o = open.erase(o);
+    if (again) send(*(o = open.emplace(o, world_, part, question(part))));
   }
-  return r;
 }
 
 void CenterClient::forget(int part) {
@@ -107,6 +136,7 @@ void CenterClient::forget(int part) {
   lost_count_ += lost;
   at(part).life = 0;
   at(part).left = false;
+  at(part).is_new = true;
 }
 
 void CenterClient::move_to(int part, Rank node) {
@@ -119,45 +149,58 @@ bool CenterClient::all_answered() const {
   return std::none_of(parts_.begin(), parts_.end(), [](const Part& part) { return part.moved; });
 }
 
-Status CenterClient::join(int p) {
-  Part& part = at(p);
-  const int64_t seen = !memory_.tell ? kKnowsNothing : memory_.has_seen(p) ? part.version : kSeenNone;
-  Received r = ask(p, make_head(Tag::center_join, static_cast<int64_t>(fingerprint_), part.life, p, seen),
-                   Tag::center_ack, Deadline(world_, deadline_));
-  if (r.what == Received::What::peer_lost) return lost(p);
-  if (!r.ok()) return silent(p);
-  if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint_)
-    return make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", part.node,
-                       ") differ in model, data type or options; start all with the same configuration");
-  part.life = r.message.head.arg[0];
-  return part.life != 0 ? Status::Ok() : silent(p);  // 0: that node does not have the part yet
+std::vector<int> CenterClient::join(const std::vector<int>& parts, const Deadline& deadline, Outcome& outcome) {
+  std::vector<int> joined;
+  const auto question = [&](int p) {
+    const int64_t seen = !memory_.tell ? kKnowsNothing : memory_.has_seen(p) ? at(p).version : kSeenNone;
+    return make_head(Tag::center_join, static_cast<int64_t>(fingerprint_), at(p).life, p, seen);
+  };
+  ask(parts, Tag::center_ack, deadline, question, [&](int p, const Received& r) {
+    if (r.what == Received::What::peer_lost) {
+      outcome.fail(lost(p));
+    } else if (!r.ok()) {
+      outcome.fail(silent(p));
+    } else if (static_cast<uint64_t>(r.message.head.arg[1]) != fingerprint_) {
+      outcome.fail(make_status(StatusCode::invalid_argument, "rank ", world_.rank(), " and the center (rank ", node(p),
+                               ") differ in model, data type or options; start all with the same configuration"));
+    } else if (at(p).life = r.message.head.arg[0]; at(p).life == 0) {
+      outcome.fail(silent(p));  // that node does not have the part yet
+    } else {
+      joined.push_back(p);
+    }
+    return false;
+  });
+  return joined;
+}
+
+std::vector<int> CenterClient::all_parts() const {
+  std::vector<int> parts;
+  each_part([&](int p) { parts.push_back(p); });
+  return parts;
 }
 
 Status CenterClient::join() {
-  Status status;
-  each_part([&](int p) {
-    if (status.ok() || status.code() == StatusCode::peer_lost)
-      if (Status joined = join(p); !joined.ok()) status = std::move(joined);
-  });
-  return status;
+  Outcome outcome;
+  join(all_parts(), Deadline(world_, deadline_), outcome);
+  return outcome.worst();
 }
 
-Result<bool> CenterClient::pull(const Use& use, Wanted wanted) {
+Result<bool> CenterClient::pull(const Use& use, Wanted wanted) { return pull(all_parts(), use, wanted); }
+
+Result<bool> CenterClient::pull(const std::vector<int>& parts, const Use& use, Wanted wanted) {
   Outcome outcome;
-  std::vector<int> members, strangers, joined;
-  each_part([&](int p) { (at(p).life != 0 ? members : strangers).push_back(p); });
-  pull_from(members, use, wanted, outcome);
+  std::vector<int> members, strangers;
+  for (int p : parts) (at(p).life != 0 ? members : strangers).push_back(p);
+  const Deadline deadline(world_, deadline_);
+  pull_from(members, use, wanted, deadline, outcome);
   // Nobody waits for a part that may not answer yet.
   for (int p : members)
     if (at(p).life == 0) strangers.push_back(p);
-  for (int p : strangers) {
-    const Status status = join(p);
-    if (status.ok())
-      joined.push_back(p);
-    else
-      outcome.fail(status);
+  if (!strangers.empty()) {
+    // One that is silent does not keep others from being joined.
+    const Deadline rest(world_, std::max(deadline.left(), retry()));
+    pull_from(join(strangers, rest, outcome), use, wanted, rest, outcome);
   }
-  pull_from(joined, use, wanted, outcome);
   if (!outcome.status.ok()) return outcome.status;
   return outcome.complete;
 }
@@ -188,7 +231,8 @@ void CenterClient::ask_early() {
   });
 }
 
-void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, Outcome& outcome) {
+void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Wanted wanted, const Deadline& deadline,
+                             Outcome& outcome) {
   struct Asked {
     int part;
     int64_t lowest;
@@ -204,7 +248,6 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     const bool is_early = early && early->life[i] != 0 && early->life[i] == at(p).life;
     asked.push_back({p, is_early ? early->lowest[i] : lowest(p), shards_.first(p + 1) - shards_.first(p), !is_early});
   }
-  const Deadline deadline(world_, deadline_);
   std::optional<Request> own;
   if (!early) own.emplace(world_);
   const Request& request = early ? early->request : *own;
@@ -259,7 +302,7 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     confirm(static_cast<int>(s), from->lowest, static_cast<uint64_t>(r.message.head.arg[2]));
     use(static_cast<int>(s), r.message.body);
     if (--from->missing > 0) continue;
-    source.moved = false;
+    source.moved = source.is_new = false;
     asked.erase(from);
   }
 }
@@ -312,82 +355,82 @@ void CenterClient::send_score(double score) {
   world_.send(node(0), make_head(Tag::center_score, at(0).life, std::bit_cast<int64_t>(score)));
 }
 
-Status CenterClient::settle(int p, const Deadline& deadline) {
-  const auto open = [&] {
-    int64_t n = 0;
-    each_shard(p, [&](int s) { n += static_cast<int64_t>(sent(s).size()); });
-    return n;
+void CenterClient::ask_to_leave(const std::vector<int>& parts, const Deadline& deadline, const Answer& answer) {
+  std::vector<int64_t> low(parts_.size());
+  const auto question = [&](int p) {
+    low[static_cast<size_t>(p)] = lowest(p);
+    return make_head(Tag::center_leave, lowest(p), at(p).life, at(p).left ? 1 : 0, p);
   };
-  if (at(p).life == 0) SINEW_RETURN_IF_ERROR(join(p));
-  while (open() > 0) {
-    const int64_t low = lowest(p);
-    Received r = ask(p, make_head(Tag::center_leave, low, at(p).life, 0, p), Tag::center_ack, deadline);
-    if (r.what == Received::What::peer_lost) return lost(p);
+  ask(parts, Tag::center_ack, deadline, question, [&](int p, const Received& r) {
+    const auto shards = static_cast<size_t>(shards_.first(p + 1) - shards_.first(p));
     if (r.ok() && r.message.head.arg[0] == kJoinFirst) {
       forget(p);
-      return Status::Ok();
+    } else if (r.ok()) {
+      if (r.message.body.size() != sizeof(uint64_t) * shards) return answer(p, {});
+      const auto* mask = static_cast<const uint64_t*>(r.message.body.data());
+      each_shard(p, [&](int s) { confirm(s, low[static_cast<size_t>(p)], mask[s - shards_.first(p)]); });
     }
-    const auto shards = static_cast<size_t>(shards_.first(p + 1) - shards_.first(p));
-    if (!r.ok() || r.message.body.size() != sizeof(uint64_t) * shards)
-      return make_status(StatusCode::timeout, open(), " differences of rank ", world_.rank(),
-                         " were not confirmed by the center within ", static_cast<double>(deadline_) * 1e-9, " s");
-    const auto* mask = static_cast<const uint64_t*>(r.message.body.data());
-    each_shard(p, [&](int s) { confirm(s, low, mask[s - shards_.first(p)]); });
-  }
-  return Status::Ok();
+    return answer(p, r);
+  });
 }
 
 Status CenterClient::settle() {
   const Deadline deadline(world_, deadline_);
-  Status first;
+  Outcome outcome;
+  std::vector<int> strangers, open;
   each_part([&](int p) {
-    Status status = settle(p, deadline);
-    if (!status.ok() && (first.ok() || first.code() == StatusCode::peer_lost)) first = std::move(status);
+    if (at(p).life == 0) strangers.push_back(p);
+    if (at(p).life != 0 && !is_settled(p)) open.push_back(p);
   });
-  return first;
+  if (!strangers.empty()) join(strangers, deadline, outcome);
+  ask_to_leave(open, deadline, [&](int p, const Received& r) {
+    if (r.what == Received::What::peer_lost) outcome.fail(lost(p));
+    if (r.what == Received::What::timeout)
+      outcome.fail(make_status(StatusCode::timeout, "differences of rank ", world_.rank(), " in ",
+                               at(p).next - lowest(p), " exchanges were not confirmed by the center (rank ", node(p),
+                               ") within ", static_cast<double>(deadline_) * 1e-9, " s"));
+    return r.ok() && !is_settled(p);
+  });
+  return outcome.worst();
 }
 
 Result<int> CenterClient::others() {
   int most = 0;
-  Status first;
+  Outcome outcome;
+  std::vector<int> strangers, members;
+  // One that has ended had everybody's goodbye.
+  const auto has_ended = [this](int p) { return at(p).left && world_.peer(node(p)) == PeerState::left; };
   each_part([&](int p) {
-    // One that has ended had everybody's goodbye.
-    if (at(p).left && world_.peer(node(p)) == PeerState::left) return;
-    if (at(p).life == 0) {  // a new node, which may need to be told what it has
-      most = std::max(most, 1);
-      const Status status = join(p);
-      Outcome outcome;
-      if (status.ok())
-        pull_from(
-            {p}, [](int, const Payload&) {}, Wanted::working, outcome);
-      if (first.ok()) first = status.code() == StatusCode::timeout ? outcome.status : status;
-      return;
-    }
-    Received r =
-        ask(p, make_head(Tag::center_leave, lowest(p), at(p).life, 0, p), Tag::center_ack, Deadline(world_, deadline_));
-    if (r.what == Received::What::peer_lost) {
-      if (first.ok()) first = lost(p);
-    } else if (!r.ok()) {
-      most = std::max(most, 1);
-    } else if (r.message.head.arg[0] == kJoinFirst) {
-      most = std::max(most, 1);
-      forget(p);
-    } else {
-      most = std::max(most, static_cast<int>(r.message.head.arg[1]));
-    }
+    if (has_ended(p)) return;
+    (at(p).life == 0 || at(p).is_new ? strangers : members).push_back(p);
   });
-  if (!first.ok()) return first;
+  ask_to_leave(members, Deadline(world_, deadline_), [&](int p, const Received& r) {
+    if (has_ended(p)) return false;
+    if (r.what == Received::What::peer_lost)
+      outcome.fail(lost(p));
+    else
+      most = std::max(most, r.ok() && at(p).life != 0 ? static_cast<int>(r.message.head.arg[1]) : 1);
+    if (!is_settled(p)) most = std::max(most, 1);
+    return false;
+  });
+  if (!strangers.empty()) {
+    most = std::max(most, 1);
+    const Result<bool> heard = pull(
+        strangers, [](int, const Payload&) {}, Wanted::working);
+    if (!heard.ok()) outcome.fail(heard.status());
+  }
+  if (!outcome.status.ok()) return outcome.status;
   return most;
 }
 
 void CenterClient::say_goodbye() {
-  const Deadline deadline(world_, deadline_);
+  std::vector<int> parts;
   each_part([&](int p) {
-    const bool settled = lowest(p) == at(p).next;
-    if (at(p).life == 0 || !settled || std::exchange(at(p).left, true)) return;
-    // A courtesy: a center that knows already may be gone before its answer arrives.
-    (void)ask(p, make_head(Tag::center_leave, lowest(p), at(p).life, 1, p), Tag::center_ack, deadline);
+    const bool is_done = at(p).life != 0 && !at(p).is_new && is_settled(p);
+    if (is_done && !std::exchange(at(p).left, true)) parts.push_back(p);
   });
+  // A courtesy: a center that knows already may be gone before its answer arrives.
+  ask_to_leave(parts, Deadline(world_, deadline_), [](int, const Received&) { return false; });
 }
 
 void CenterClient::save(SchemeState& state) const {

@@ -77,7 +77,8 @@ bool CenterPart::has_enough() const {
   if (!taken_over_) return true;
   const auto with_it = [&](Rank r) {
     const PeerState seen = world_.peer(r);
-    if (r >= setup_.workers) return seen == PeerState::alive;
+    // A node whose part is empty has left since the start.
+    if (r >= setup_.workers) return seen == PeerState::alive || seen == PeerState::left;
     return lives_[r] > 0 || (r != world_.rank() && seen == PeerState::left);
   };
   int count = 0;

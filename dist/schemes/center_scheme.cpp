@@ -92,7 +92,7 @@ Result<bool> CenterScheme::go_on(Result<bool> complete) {
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
   for (int p = 0; p < shards_.parts; ++p) {
     const Rank next = seat(p), last = client_.node(p);
-    if (next == last) continue;  // it lives, or is dead and may come back
+    if (shards_.empty(p) || next == last) continue;  // it lives, or is dead and may come back
     if (!has_majority()) return complete;
     const bool here = next == world_.rank();
     note(detail::concat(name_of(p), ", rank ", last, ", is gone; ",
@@ -135,6 +135,7 @@ Status CenterScheme::start(VecView theta) {
   bool waits = false;
   do {
     for (int p = 0; p < shards_.parts; ++p) {
+      if (shards_.empty(p)) continue;
       if (const Rank node = seat(p); node != client_.node(p)) client_.move_to(p, node);
       if (client_.node(p) == world_.rank() && has_majority()) take_over(p);
     }
@@ -146,7 +147,7 @@ Status CenterScheme::start(VecView theta) {
   if (server_ && adopted.code() == StatusCode::timeout) {
     // Nobody is there that has seen a center: training begins anew.
     for (int p = 0; p < shards_.parts; ++p)
-      if (client_.node(p) == world_.rank()) client_.move_to(p, world_.rank());
+      if (!shards_.empty(p) && client_.node(p) == world_.rank()) client_.move_to(p, world_.rank());
     adopted = adopt();
   }
   return adopted;
@@ -190,7 +191,9 @@ Status CenterScheme::collect() {
     world_.sleep(kLook);
   }
   std::vector<Payload> seen(known_.size());
-  const Result<bool> complete = client_.pull([&](int s, const Payload& c) { seen[s] = c; }, Wanted::measured);
+  Result<bool> complete = false;
+  for (int i = 0; i < kPatience && complete.ok() && !*complete; ++i)
+    complete = client_.pull([&](int s, const Payload& c) { seen[s] = c; }, Wanted::measured);
   if (complete.ok() && *complete) final_ = std::move(seen);
   return Status::Ok();
 }
@@ -227,16 +230,20 @@ Status CenterScheme::finish(VecView theta) {
     if (patience_) world_.sleep(kLook);
   }
   Status settled = client_.settle();
-  // One that serves stays with the others, whatever happens to its last differences.
-  for (int i = 1; i < kPatience && setup_.servers == 0 && settled.code() == StatusCode::timeout; ++i)
-    settled = client_.settle();
   finished_ = true;
-  const bool ok = settled.ok() || settled.code() == StatusCode::peer_lost;
+  // Where workers serve, each stays with the others, and settles meanwhile what a silent one has not confirmed.
+  const bool stays = setup_.servers == 0;
+  const bool ok =
+      settled.ok() || settled.code() == StatusCode::peer_lost || (stays && settled.code() == StatusCode::timeout);
   if (ok && collects()) SINEW_RETURN_IF_ERROR(collect());
-  client_.say_goodbye();
-  if (server_ && (ok || setup_.servers > 0)) SINEW_RETURN_IF_ERROR(serve_others());
+  if (ok) client_.say_goodbye();  // else finish() may be called again, and the center is needed
+  if (server_ && (ok || !stays)) SINEW_RETURN_IF_ERROR(serve_others());
+  if (ok && stays) {
+    settled = client_.settle();
+    client_.say_goodbye();
+  }
   // With a node of the center, only what it had not confirmed is lost.
-  return ok ? Status::Ok() : settled;
+  return settled.code() == StatusCode::peer_lost ? Status::Ok() : settled;
 }
 
 SchemeCounters CenterScheme::counters() const {

@@ -231,6 +231,7 @@ struct Death {
   const char* faults;
   int restarts;
   int deaths;
+  int64_t size = 12;
 };
 
 // A node of the center dies, for good or not. What it served is taken over, the rest goes on.
@@ -241,12 +242,20 @@ TEST(Center, SomebodyTakesADeadNodesPartOver) {
         Death{"2", "kill rank=4 at=155ms\nkill rank=0 at=1s", 0, 2}, Death{"workers", "kill rank=3 at=155ms", 0, 1},
         Death{"workers", "kill rank=0 at=155ms", 0, 1}, Death{"workers", "kill rank=2 at=155ms", 1, 0},
         Death{"workers", "kill rank=0 at=155ms\nkill rank=1 at=2s", 1, 0},
-        Death{"workers", "kill rank=0 at=155ms\ndrop probability=0.1", 0, 1}})
+        Death{"workers", "kill rank=0 at=155ms\ndrop probability=0.1", 0, 1},
+        // Killed when the others are done, or nearly.
+        Death{"2", "slow rank=3 factor=2\nkill rank=5 at=7s", 0, 1},
+        Death{"2", "slow rank=3 factor=2\nslow rank=2 factor=2\nkill rank=5 at=7s", 0, 1},
+        Death{"workers", "slow rank=3 factor=2\nkill rank=2 at=7s", 0, 1},
+        Death{"workers", "slow rank=3 factor=2\nkill rank=1 at=7s", 0, 1},
+        Death{"workers", "slow rank=3 factor=2\nkill rank=0 at=7s", 0, 1},
+        // Nodes whose part is empty.
+        Death{"4", "kill rank=5 at=155ms", 0, 1, 9}})
     for (const char* scheme : {"easgd", "downpour", "mdownpour"}) {
       Toy toy;
       toy.scheme = {.name = scheme, .workers = 4, .period = 1, .shard = 5, .deadline = kSecond};
       toy.scheme.servers = d.servers;
-      toy.size = 12;
+      toy.size = d.size;
       toy.steps = 500;
       toy.lr = std::string(scheme) == "easgd" ? 0 : 0.01;
       toy.start_spread = 1;
@@ -277,9 +286,9 @@ TEST(Center, SomebodyTakesADeadNodesPartOver) {
         if (r < 4) ends.push_back(run.nodes[r].numbers);
       }
       EXPECT_EQ(killed, d.deaths) << label;
-      ASSERT_EQ(center.size(), 12u) << label;
+      ASSERT_EQ(center.size(), static_cast<size_t>(d.size)) << label;
       const bool still = toy.lr == 0;
-      for (size_t i = 0; i < 12; ++i) {
+      for (size_t i = 0; i < center.size(); ++i) {
         double low = 1e9, high = -1e9;
         for (const Numbers& end : ends) low = std::min(low, end[i]), high = std::max(high, end[i]);
         EXPECT_LT(high - low, still ? 1e-6 : 2) << label;
@@ -291,6 +300,16 @@ TEST(Center, SomebodyTakesADeadNodesPartOver) {
       }
       EXPECT_EQ(notes.empty(), d.deaths == 0) << label;
     }
+}
+
+TEST(Center, EndsAroundASilentWorker) {
+  for (const char* faults :
+       {"", "pause rank=2 step=38 for=3s", "pause rank=1 step=38 for=7s", "pause rank=0 step=38 for=3s",
+        "partition ranks=2 after=390ms until=5s", "partition ranks=0 after=390ms until=5s",
+        "partition ranks=1 after=390ms until=12s\ndrop probability=0.1 after=300ms", "drop to=2 after=400ms until=3s",
+        "duplicate probability=0.3\nreorder probability=0.3 by=500ms"})
+    for (uint64_t seed = 1; seed <= 3; ++seed)
+      check_ends_around_a_silent_worker(in_simulation({.seed = seed, .faults = plan(faults, seed)}), faults);
 }
 
 // Who takes over, takes over the newest that any worker has seen, not its own.

@@ -316,6 +316,11 @@ TEST(UcxScheme, OnlyOneSideOfAPartitionGoesOn) {
   }
 }
 
+TEST(UcxScheme, EndsAroundASilentWorker) {
+  for (const char* faults : {"pause rank=2 step=38 for=3s\n", "pause rank=0 step=38 for=3s\n"})
+    check_ends_around_a_silent_worker(in_processes({.faults = *parse_fault_plan(faults, "plan")}), faults);
+}
+
 // A node of the center is killed for good, or comes back; with a learning rate of 0 the workers still draw together.
 TEST(UcxScheme, SomebodyTakesADeadCentersPlace) {
   for (const auto& [servers, dies, restart] : {std::tuple{"1", 3, false},

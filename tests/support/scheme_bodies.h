@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "dist/communicator.h"
 #include "tests/support/toy_training.h"
 
 namespace sinew::dist::testing {
@@ -233,6 +234,42 @@ inline void check_downpour_delivers(const Spawn& spawn, const std::string& schem
     double expected = toy.start;
     for (size_t r = 0; r + 1 < nodes.size(); ++r) expected += nodes[r].numbers.at(i) / (1 - momentum);
     ASSERT_NEAR(nodes.back().numbers.at(i), expected, 1e-11) << "element " << i;
+  }
+}
+
+// Where workers serve the center, one that is silent while the others end (`spawn` has its faults) keeps nobody for
+// ever and takes nothing along: without a learning rate the sum of all parameters and the center stays.
+inline void check_ends_around_a_silent_worker(const Spawn& spawn, const std::string& label) {
+  Toy toy = common_toy("easgd");
+  served_by_workers(toy.scheme);
+  toy.scheme.period = 1;
+  toy.scheme.deadline = kSecond;
+  toy.size = 12;  // four in each part, which begins with its worker's parameters
+  toy.steps = 40;
+  toy.lr = 0;
+  toy.start_spread = 1;
+  const auto nodes = spawn(3, [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    Communicator all(world, {0, 1, 2}, 30 * kSecond);
+    SINEW_RETURN_IF_ERROR(all.barrier());
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      world.sleep(10 * kMillisecond);
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    Numbers numbers = to_doubles(worker.theta().view());
+    if (world.rank() > 0) return numbers;
+    Vec center = Vec::zeros(toy.size, toy.dtype);
+    SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
+    for (double c : to_doubles(center.view())) numbers.push_back(c);
+    return numbers;
+  });
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << label << ": " << node.status.message();
+  for (size_t i = 0; i < 12; ++i) {
+    double sum = nodes[0].numbers.at(12 + i);
+    for (const NodeResult& node : nodes) sum += node.numbers.at(i);
+    EXPECT_NEAR(sum, 1 + 2 + 3 + (1.0 + static_cast<double>(i / 4)), 1e-12) << label << ", element " << i;
   }
 }
 
