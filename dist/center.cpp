@@ -85,6 +85,14 @@ bool CenterServer::serves(int part) {
   return found;
 }
 
+bool CenterServer::expects_workers() {
+  bool some = false;
+  world_.publish([&] {
+    for (const auto& [part, served] : parts_) some = some || served.expects_workers();
+  });
+  return some;
+}
+
 std::string CenterServer::origin(int part) {
   std::string text;
   world_.publish([&] {

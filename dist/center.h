@@ -20,8 +20,9 @@
 //  - A node of the center that does not answer keeps back its own shards, and no others.
 //
 // When a node of the center dies, whoever takes its place, a new process of its rank or a worker, has nothing of its
-// part: it asks the worker that has seen the newest, or, when none has, all workers for their parameters, and begins
-// with their mean. What was sent to the dead one and not seen applied is lost.
+// part: when more than half have joined, it asks the one of them that has seen the newest, or, when no worker has, all
+// for their parameters, and begins with their mean. What was sent to the dead one and not seen applied is lost; so is
+// what only those have seen applied that joined later.
 //
 // Messages (arguments in Head::arg)
 //   center_join   request  fingerprint, life or 0 to be given one, part, additions seen (kSeenNone, kKnowsNothing)
@@ -113,7 +114,7 @@ class CenterClient {
   int64_t resent() const { return resent_; }
   // Of the center, as last seen: additions so far.
   int64_t version() const;
-  // Exchanges of which a difference was lost with a center.
+  // Exchanges of which a difference was lost with a node of the center; once for each part that lost one.
   int64_t lost_count() const { return lost_count_; }
   int64_t unconfirmed() const;
   void save(SchemeState& state) const;
@@ -217,6 +218,8 @@ class CenterServer final : public CenterNode {
   // not known to be gone.
   void expect_only_members() { only_members_ = true; }
   bool serves(int part);
+  // Whether some part is not known, and a worker that lives has not joined it.
+  bool expects_workers();
   // Of a part that was taken over, once it is known: where it comes from; else empty.
   std::string origin(int part);
 

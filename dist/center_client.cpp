@@ -238,6 +238,7 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     int64_t lowest;
     int missing;
     bool silence;
+    bool told = false;
   };
   // Of another vector's answers nobody must be served.
   const std::unique_ptr<Early> early = wanted == Wanted::working ? std::move(early_) : nullptr;
@@ -284,8 +285,10 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     auto from = std::find_if(asked.begin(), asked.end(), [&](const Asked& a) { return a.part == part; });
     if (s < 0) {
       if (from == asked.end()) continue;
-      from->silence = heed(s, from->part);
-      if (from->silence) continue;
+      if (heed(s, from->part)) {
+        from->silence = !std::exchange(from->told, true);  // when it was lost, not at once again
+        continue;
+      }
       outcome.complete = false;
       asked.erase(from);
       continue;
@@ -441,6 +444,8 @@ void CenterClient::save(SchemeState& state) const {
     state.numbers["life" + name] = at(p).life;
     state.numbers["next_exchange" + name] = at(p).next;
     state.numbers["seen" + name] = at(p).version;
+    if (at(p).moved) state.numbers["moved" + name] = 1;
+    if (at(p).is_new) state.numbers["new" + name] = 1;
   }
   for (int s = 0; s < shards_.count(); ++s)
     for (const auto& [exchange, difference] : sent(s))
@@ -462,7 +467,9 @@ Status CenterClient::load(const SchemeState& state) {
     at(p) = {.node = static_cast<Rank>(number("node" + name)),
              .life = number("life" + name),
              .next = number("next_exchange" + name),
-             .version = number("seen" + name)};
+             .version = number("seen" + name),
+             .moved = state.numbers.count("moved" + name) > 0,
+             .is_new = state.numbers.count("new" + name) > 0};
     if (at(p).node < 0 || at(p).node >= world_.size())
       status = make_status(StatusCode::data_error, "saved 'node", name, "' is ", at(p).node);
   }

@@ -74,7 +74,15 @@ void CenterPart::snapshot(VecView out) {
 }
 
 bool CenterPart::has_enough() const {
-  if (!taken_over_) return true;
+  if (!taken_over_) {  // one of them has the newest state, or nearly
+    int joined = 0, living = 0;
+    for (Rank r = 0; r < setup_.workers; ++r) {
+      const bool lives = !is_lost(world_.peer(r));
+      living += lives;
+      joined += lives && lives_[r] > 0;
+    }
+    return known_ || 2 * joined > living || living == 0;
+  }
   const auto with_it = [&](Rank r) {
     const PeerState seen = world_.peer(r);
     // A node whose part is empty has left since the start.
@@ -86,21 +94,22 @@ bool CenterPart::has_enough() const {
   return is_majority(count, with_it(0), setup_.workers, setup_.servers);
 }
 
+bool CenterPart::expects_workers() const {
+  for (Rank r = 0; r < setup_.workers && !known_; ++r)
+    if (lives_[r] == 0 && !is_lost(world_.peer(r))) return true;
+  return false;
+}
+
 std::vector<Rank> CenterPart::tellers() const {
   Rank newest = kAnyRank;
   std::vector<Rank> all;
-  bool everybody = true;
   for (Rank r = 0; r < setup_.workers; ++r) {
-    if (lives_[r] == 0) {
-      everybody = everybody && is_lost(world_.peer(r));
-      continue;
-    }
-    if (is_lost(world_.peer(r)) && !has_told(r)) continue;
+    if (lives_[r] == 0 || (is_lost(world_.peer(r)) && !has_told(r))) continue;
     if (seen_[r] >= 0 && (newest == kAnyRank || seen_[r] > seen_[newest])) newest = r;
     if (seen_[r] == kSeenNone) all.push_back(r);
   }
   if (newest != kAnyRank) return {newest};
-  return everybody ? all : std::vector<Rank>();
+  return expects_workers() ? std::vector<Rank>() : all;
 }
 
 bool CenterPart::has_told(Rank r) const {

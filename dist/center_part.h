@@ -1,8 +1,9 @@
 // One part of the center at the node that serves it: its shards, what is known of each worker, the handlers of the
 // messages that dist/center.h describes.
 //
-// A part that is new in a dead one's place has nothing at first. It is told by one worker, the one that has seen its
-// newest state; when none has seen any, by all that live, and begins with the mean of their parameters.
+// A part that is new in a dead one's place has nothing at first. When more than half of the workers that live (where it
+// was taken over: of all nodes) have joined it is told by one of these, the one that has seen its newest state; when
+// none has seen any, by all that live, and begins with the mean of their parameters.
 //
 // Thread safety: everything runs alone: handlers, and the training side inside publish().
 #pragma once
@@ -44,6 +45,9 @@ class CenterPart {
   bool known() const { return known_; }
   // After begin_unknown(), once it is known: a line on where it comes from.
   const std::string& origin() const { return origin_; }
+
+  // It is not known, and a worker that lives has not joined.
+  bool expects_workers() const;
 
   // Whether the worker has said goodbye. only_members: or has never spoken to a part that was taken over.
   bool has_left(Rank r, bool only_members) const;

@@ -88,7 +88,9 @@ Result<bool> CenterScheme::go_on(Result<bool> complete) {
   if (client_.all_answered()) patience_.reset();
   // The others find a new node with their next exchange, so that one that fails says little.
   if (patience_ && ++unanswered_ > 1 && patience_->left() == 0)
-    return make_status(StatusCode::peer_lost, "the center is gone, and less than a majority of the workers is here");
+    return make_status(StatusCode::peer_lost,
+                       "the center is gone, and nothing can take its place: less than a majority of the workers is "
+                       "here, or none has parameters that are finite");
   if (complete.ok() || complete.status().code() != StatusCode::peer_lost) return complete;
   for (int p = 0; p < shards_.parts; ++p) {
     const Rank next = seat(p), last = client_.node(p);
@@ -122,15 +124,22 @@ Status CenterScheme::start(VecView theta) {
         joined.code() == StatusCode::peer_lost || (joined.code() == StatusCode::timeout && shards_.parts > 1);
     return later ? Status::Ok() : joined;
   }
-  const auto adopt = [&] {
-    SINEW_RETURN_IF_ERROR(client_.join());
-    return client_.fetch([&](int s, const Payload& c) {
+  const auto adopt = [&]() -> Status {
+    std::vector<int> missing;
+    for (int p = 0; p < shards_.parts; ++p)
+      if (!has_seen(p)) missing.push_back(p);
+    const Result<bool> complete = client_.pull(missing, [&](int s, const Payload& c) {
       known_[s] = c;
       upload(c.data(), part(theta, s));
     });
+    if (!complete.ok()) return complete.status();
+    if (*complete) return Status::Ok();
+    return make_status(StatusCode::timeout, "no answer from ", name_of(missing.front()), ", rank ",
+                       client_.node(missing.front()), ", for ", static_cast<double>(options_.deadline) * 1e-9, " s");
   };
   // Where this worker serves, the others tell it what its part was, with their next exchanges.
   const Deadline deadline(world_, (setup_.servers == 0 ? kPatience : 1) * options_.deadline);
+  const Deadline longest(world_, kPatience * kPatience * options_.deadline);
   Status adopted;
   bool waits = false;
   do {
@@ -140,9 +149,10 @@ Status CenterScheme::start(VecView theta) {
       if (client_.node(p) == world_.rank() && has_majority()) take_over(p);
     }
     adopted = adopt();
+    SINEW_RETURN_IF_ERROR(world_.health());
     waits = adopted.code() == StatusCode::peer_lost || adopted.code() == StatusCode::timeout;
     if (waits) world_.sleep(kLook);  // a node may be on its way back, or others on theirs to this one
-  } while (waits && deadline.left() > 0);
+  } while (waits && (deadline.left() > 0 || (server_ && longest.left() > 0 && server_->expects_workers())));
   client_.remember(memory());
   if (server_ && adopted.code() == StatusCode::timeout) {
     // Nobody is there that has seen a center: training begins anew.
@@ -281,6 +291,7 @@ Status CenterScheme::load(const SchemeState& state) {
     known_[s] = Payload::copy_of(found->second.view());
   }
   client_.remember(memory());
+  if (!client_.all_answered()) patience_.emplace(world_, kPatience * options_.deadline);
   SchemeState served;
   const auto own = [](const std::string& name) { return name.substr(std::string(kServed).size()); };
   for (const auto& [name, vector] : state.vectors)

@@ -249,6 +249,10 @@ TEST(Center, SomebodyTakesADeadNodesPartOver) {
         Death{"workers", "slow rank=3 factor=2\nkill rank=2 at=7s", 0, 1},
         Death{"workers", "slow rank=3 factor=2\nkill rank=1 at=7s", 0, 1},
         Death{"workers", "slow rank=3 factor=2\nkill rank=0 at=7s", 0, 1},
+        Death{"2", "slow rank=1 factor=3\nslow rank=2 factor=3\nslow rank=3 factor=3\nkill rank=5 at=7s", 0, 1},
+        Death{"2", "slow rank=1 factor=3\nslow rank=2 factor=3\nslow rank=3 factor=3\nkill rank=4 at=7s", 0, 1},
+        Death{"workers", "slow rank=1 factor=3\nslow rank=2 factor=3\nkill rank=3 at=7s", 0, 1},
+        Death{"workers", "slow rank=2 factor=3\nslow rank=3 factor=3\nkill rank=0 at=7s", 0, 1},
         // Nodes whose part is empty.
         Death{"4", "kill rank=5 at=155ms", 0, 1, 9}})
     for (const char* scheme : {"easgd", "downpour", "mdownpour"}) {
@@ -355,6 +359,64 @@ TEST(Center, ATakenOverCenterIsTheNewestSeen) {
       EXPECT_TRUE(said("takes it over: rank 0"));
       EXPECT_TRUE(said("goes on as rank 2 last saw it")) << notes.back();
     }
+  }
+}
+
+// A node that is started again does not go on from the first that speaks to it, who may have seen less than others.
+TEST(Center, ARestartedCenterIsTheNewestSeen) {
+  SchemeOptions o{.name = "downpour", .workers = 3, .period = 1, .shard = 5, .deadline = kSecond};
+  const auto body = [&](World& world) -> Result<Numbers> {
+    if (world.rank() == 3) {
+      auto center = make_center(o, world, 7, DType::f64);
+      SINEW_RETURN_IF_ERROR(center->start(std::vector<double>(7, 0.0)));
+      SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
+      Numbers c(7);
+      center->snapshot(c);
+      return c;
+    }
+    // Worker 2 moves by 1 in each of eight steps; worker 0 looks on once in a while, and first after the death.
+    std::vector<double> x(7, 0.0);
+    auto scheme = make_scheme(o, world, 7, DType::f64);
+    SINEW_RETURN_IF_ERROR(scheme->start(x));
+    if (world.rank() > 0) world.sleep(5 * kMillisecond);
+    for (int64_t k = 0; k < 20; ++k) {
+      if (world.rank() != 0 || k % 5 == 0) SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
+      world.sleep(10 * kMillisecond);
+      if (world.rank() == 2 && k < 8)
+        for (double& v : x) v += 1;
+    }
+    SINEW_RETURN_IF_ERROR(scheme->finish(x));
+    return Numbers{};
+  };
+  const SimulatedRun run = simulate(
+      4, body, {.jitter = 0, .restarts = 1, .restart_delay = kMillisecond, .faults = plan("kill rank=3 at=97ms")});
+  for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  EXPECT_EQ(run.nodes[3].restarts, 1u);
+  EXPECT_EQ(run.nodes[3].numbers, Numbers(7, 8.0));
+}
+
+// Its next exchange may be long after: who serves a part and is started again waits for it, and asks for no more than
+// what it lacks.
+TEST(Center, ARestartedWorkerIsToldItsPartWithTheOthersNextExchange) {
+  Toy toy;
+  toy.scheme = {.name = "easgd", .workers = 3, .period = 600, .shard = 4, .deadline = kSecond};
+  served_by_workers(toy.scheme);
+  toy.size = 12;
+  toy.steps = 2000;
+  const SimulatedRun run =
+      simulate(3,
+               [&](World& world) -> Result<Numbers> {
+                 ToyWorker worker(toy, world);
+                 SINEW_RETURN_IF_ERROR(worker.start());
+                 for (int64_t k = world.incarnation() * 1300; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+                 SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+                 return to_doubles(worker.theta().view());
+               },
+               {.restarts = 1, .restart_delay = 200 * kMillisecond, .faults = plan("kill rank=1 at=6500ms")});
+  for (Rank r = 0; r < 3; ++r) {
+    ASSERT_TRUE(run.nodes[r].finished) << r << ": " << run.nodes[r].status.message();
+    EXPECT_EQ(run.nodes[r].restarts, r == 1 ? 1u : 0u);
+    EXPECT_LT(run.report.nodes[r].traffic.messages_sent, 200) << r;
   }
 }
 
