@@ -248,8 +248,8 @@ Status CenterScheme::finish(VecView theta) {
   if (ok && collects()) SINEW_RETURN_IF_ERROR(collect());
   if (ok) client_.say_goodbye();  // else finish() may be called again, and the center is needed
   if (server_ && (ok || !stays)) SINEW_RETURN_IF_ERROR(serve_others());
-  if (ok && stays) {
-    settled = client_.settle();
+  if (ok && stays) {  // what was sent again last
+    for (int i = 0; i == 0 || (i < kPatience && settled.code() == StatusCode::timeout); ++i) settled = client_.settle();
     client_.say_goodbye();
   }
   // With a node of the center, only what it had not confirmed is lost.

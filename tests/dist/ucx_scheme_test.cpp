@@ -317,7 +317,7 @@ TEST(UcxScheme, OnlyOneSideOfAPartitionGoesOn) {
 }
 
 TEST(UcxScheme, EndsAroundASilentWorker) {
-  for (const char* faults : {"pause rank=2 step=38 for=3s\n", "pause rank=0 step=38 for=3s\n"})
+  for (const char* faults : {"pause rank=2 step=38 for=9s\n", "pause rank=0 step=38 for=3s\n"})
     check_ends_around_a_silent_worker(in_processes({.faults = *parse_fault_plan(faults, "plan")}), faults);
 }
 
