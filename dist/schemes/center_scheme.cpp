@@ -79,6 +79,10 @@ void CenterScheme::take_over(int part) {
   taken_over_.push_back(part);
 }
 
+void CenterScheme::wait_for_new_node() {
+  patience_.emplace(world_, (ends_ ? kPatience : 1) * kPatience * options_.deadline);
+}
+
 Result<bool> CenterScheme::go_on(Result<bool> complete) {
   std::erase_if(taken_over_, [this](int part) {
     const std::string origin = server_->origin(part);
@@ -100,7 +104,7 @@ Result<bool> CenterScheme::go_on(Result<bool> complete) {
     note(detail::concat(name_of(p), ", rank ", last, ", is gone; ",
                         here ? "this worker takes it over: rank " : "the worker that takes it over is rank ", next));
     client_.move_to(p, next);
-    patience_.emplace(world_, kPatience * options_.deadline);
+    wait_for_new_node();
     unanswered_ = 0;
     if (here) take_over(p);
   }
@@ -232,6 +236,8 @@ Status CenterScheme::finish(VecView theta) {
     if (all) distance2 += squared_distance(part(theta, s), on_device(known_[s]));
   }
   if (all) counters_.distance = std::sqrt(distance2);
+  ends_ = true;
+  if (patience_) wait_for_new_node();
   // After a change of center, a word from the new one: only with a majority it answers.
   while (patience_) {
     const Result<bool> seen = go_on(client_.pull([&](int s, const Payload& c) { known_[s] = c; }));
@@ -291,7 +297,7 @@ Status CenterScheme::load(const SchemeState& state) {
     known_[s] = Payload::copy_of(found->second.view());
   }
   client_.remember(memory());
-  if (!client_.all_answered()) patience_.emplace(world_, kPatience * options_.deadline);
+  if (!client_.all_answered()) wait_for_new_node();
   SchemeState served;
   const auto own = [](const std::string& name) { return name.substr(std::string(kServed).size()); };
   for (const auto& [name, vector] : state.vectors)

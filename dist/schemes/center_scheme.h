@@ -67,6 +67,8 @@ class CenterScheme : public Scheme {
   // No other side of a partition has more of the nodes.
   bool has_majority() const;
   void take_over(int part);
+  // A worker that is done asks all the time, and waits longer: those that train come with their next exchanges.
+  void wait_for_new_node();
   bool has_seen(int part) const;
   CenterClient::Memory memory();
   // Whether this worker is the one that leaves last, and takes the center's final values along.
@@ -85,9 +87,10 @@ class CenterScheme : public Scheme {
   int unanswered_ = 0;                    // exchanges since then
   std::unique_ptr<CenterServer> server_;  // when this worker serves
   std::vector<int> taken_over_;           // and has not said yet where they come from
-  bool finished_ = false;
-  std::vector<Payload> final_;  // what results are measured on, when this worker has left
-  Vec unsent_;                  // of quantize()
+  bool ends_ = false;                     // in finish()
+  bool finished_ = false;                 // its last differences are sent
+  std::vector<Payload> final_;            // what results are measured on, when this worker has left
+  Vec unsent_;                            // of quantize()
 };
 
 // The center that the scheme works with.

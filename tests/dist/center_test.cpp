@@ -362,6 +362,26 @@ TEST(Center, ATakenOverCenterIsTheNewestSeen) {
   }
 }
 
+// The newest state may be with a worker that is done already: it stays, joins the new node, and tells it.
+TEST(Center, AWorkerThatIsDoneTellsANewNode) {
+  Toy toy;
+  toy.scheme = {.name = "easgd", .workers = 4, .period = 100, .shard = 3, .deadline = kSecond};
+  served_by_workers(toy.scheme);
+  toy.size = 12;
+  toy.steps = 450;
+  std::vector<std::string> notes;
+  toy.scheme.on_note = [&](const std::string& note) { notes.push_back(note); };
+  // Worker 1 ends after 4.5 s and has seen the part at 4 s, the others at 3 s, and ask again at 6 s.
+  const SimulatedRun run = simulate(4, [&](World& world) { return toy_run(world, toy); },
+                                    {.faults = plan("slow rank=0 factor=3\nslow rank=2 factor=3\n"
+                                                    "slow rank=3 factor=3\nkill rank=3 at=4300ms")});
+  for (Rank r : {0, 1, 2}) EXPECT_TRUE(run.nodes[r].finished) << r << ": " << run.nodes[r].status.message();
+  const auto said = [&](const std::string& words) {
+    return std::any_of(notes.begin(), notes.end(), [&](const std::string& n) { return n.find(words) < n.size(); });
+  };
+  EXPECT_TRUE(said("part 3 of the center, at rank 0 now, goes on as rank 1 last saw it")) << notes.size();
+}
+
 // A node that is started again does not go on from the first that speaks to it, who may have seen less than others.
 TEST(Center, ARestartedCenterIsTheNewestSeen) {
   SchemeOptions o{.name = "downpour", .workers = 3, .period = 1, .shard = 5, .deadline = kSecond};
