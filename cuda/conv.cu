@@ -167,7 +167,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, const typename Shape::T* bias, t
         if (shape.accumulate && n + j < shape.outputs) pack.v[j] += to[n + j];
       }
       if (shape.pack_target) {
-        if (n < shape.outputs) *reinterpret_cast<Pack<T>*>(to + n) = pack;
+        if (n < shape.outputs) *as_vector<Pack<T>>(to + n) = pack;
       } else {
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j)

@@ -56,7 +56,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, typename Shape::T* out, const Co
         Pack<T> pack;
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j) pack.v[j] = tile.acc[i][g * kWidth + j];
-        if (n < shape.columns) *reinterpret_cast<Pack<T>*>(to) = pack;
+        if (n < shape.columns) *as_vector<Pack<T>>(to) = pack;
       } else {
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j)

@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   if (row >= tile_m || m >= part.pixels || n >= shape.outputs) return;
 
   const int64_t elements = int64_t(tile_m) * tile_n;
-  Pack<T> sum = *reinterpret_cast<const Pack<T>*>(sums + (2 * int64_t(block) + 1) * elements + i);
+  Pack<T> sum = *as_vector<const Pack<T>>(sums + (2 * int64_t(block) + 1) * elements + i);
   ++block;
   const T* from = sums + 2 * int64_t(block) * elements + i;
   for (; block < end; block += kAtOnce) {
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(kFinishThreads)
     SINEW_UNROLL
     for (int u = 0; u < kAtOnce; ++u) {
       next[u] = {};
-      if (block + u < end) next[u] = *reinterpret_cast<const Pack<T>*>(from + 2 * u * elements);
+      if (block + u < end) next[u] = *as_vector<const Pack<T>>(from + 2 * u * elements);
     }
     SINEW_UNROLL
     for (int u = 0; u < kAtOnce; ++u) {
@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kFinishThreads)
   for (int j = 0; j < kWidth; ++j)
     if (shape.accumulate && n + j < shape.outputs) sum.v[j] += to[j];
   if (shape.pack_target) {
-    *reinterpret_cast<Pack<T>*>(to) = sum;
+    *as_vector<Pack<T>>(to) = sum;
   } else {
     SINEW_UNROLL
     for (int j = 0; j < kWidth; ++j)

@@ -20,10 +20,10 @@ __global__ void __launch_bounds__(kElementwiseThreads)
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = first; i < packs; i += stride) {
-    Pack<T> pack = reinterpret_cast<const Pack<T>*>(x)[i];
+    Pack<T> pack = as_vector<const Pack<T>>(x)[i];
     SINEW_UNROLL
     for (int j = 0; j < Pack<T>::kWidth; ++j) pack.v[j] = T(Op::template apply<W>(pack.v[j], p0, p1));
-    reinterpret_cast<Pack<T>*>(y)[i] = pack;
+    as_vector<Pack<T>>(y)[i] = pack;
   }
   for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = T(Op::template apply<W>(x[i], p0, p1));
 }

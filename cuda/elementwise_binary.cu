@@ -27,7 +27,7 @@ SINEW_DEVICE Pack<T> load_operand(const T* from, int64_t at, bool single) {
     SINEW_UNROLL
     for (int j = 0; j < Pack<T>::kWidth; ++j) pack.v[j] = value;
   } else {
-    pack = reinterpret_cast<const Pack<T>*>(from)[at];
+    pack = as_vector<const Pack<T>>(from)[at];
   }
   return pack;
 }
@@ -41,7 +41,7 @@ template <class Op, class T>
 SINEW_DEVICE void store_result(Pack<T> a, const Pack<T>& b, T* y, int64_t at) {
   SINEW_UNROLL
   for (int j = 0; j < Pack<T>::kWidth; ++j) a.v[j] = apply_wide<Op>(a.v[j], b.v[j]);
-  reinterpret_cast<Pack<T>*>(y)[at] = a;
+  as_vector<Pack<T>>(y)[at] = a;
 }
 
 // y may be an operand that is not single: a thread reads what it overwrites first.

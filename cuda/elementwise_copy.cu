@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(kCopyThreads) fill(int64_t n, int64_t packs, U
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
   const Pack<Unit> pack = spread_over_pack(value);
-  for (int64_t i = first; i < packs; i += stride) reinterpret_cast<Pack<Unit>*>(y)[i] = pack;
+  for (int64_t i = first; i < packs; i += stride) as_vector<Pack<Unit>>(y)[i] = pack;
   for (int64_t i = packs * Pack<Unit>::kWidth + first; i < n; i += stride) y[i] = value;
 }
 
@@ -41,16 +41,16 @@ __global__ void __launch_bounds__(kCopyThreads)
     for (unsigned u = 0; u < kWhereUnroll; ++u) {
       const int64_t i = base + u * stride;
       if (i >= packs) continue;
-      m[u] = reinterpret_cast<const Pack<T>*>(mask)[i];
-      yes[u] = reinterpret_cast<const Pack<T>*>(a)[i];
-      no[u] = reinterpret_cast<const Pack<T>*>(b)[i];
+      m[u] = as_vector<const Pack<T>>(mask)[i];
+      yes[u] = as_vector<const Pack<T>>(a)[i];
+      no[u] = as_vector<const Pack<T>>(b)[i];
     }
     SINEW_UNROLL
     for (unsigned u = 0; u < kWhereUnroll; ++u) {
       if (base + u * stride >= packs) continue;
       SINEW_UNROLL
       for (int j = 0; j < Pack<T>::kWidth; ++j) yes[u].v[j] = m[u].v[j] != Wide<T>(0) ? yes[u].v[j] : no[u].v[j];
-      reinterpret_cast<Pack<T>*>(y)[base + u * stride] = yes[u];
+      as_vector<Pack<T>>(y)[base + u * stride] = yes[u];
     }
   }
   for (int64_t i = packs * Pack<T>::kWidth + first; i < n; i += stride) y[i] = mask[i] != Wide<T>(0) ? a[i] : b[i];
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kCopyThreads)
     for (unsigned u = 0; u < kCopyUnroll; ++u) {
       if (base + u * stride >= n) continue;
       if constexpr (kSpread)
-        reinterpret_cast<Pack<Unit>*>(y)[to[u]] = spread_over_pack(value[u]);
+        as_vector<Pack<Unit>>(y)[to[u]] = spread_over_pack(value[u]);
       else
         y[to[u]] = value[u];
     }

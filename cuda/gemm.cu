@@ -50,7 +50,7 @@ SINEW_DEVICE void write_tile(const Shape& tile, int m0, int n0, typename Shape::
         if (shape.act == Activation::relu) pack.v[j] = SINEW_FUNCTOR_NS::relu::apply(pack.v[j], T(0), T(0));
       }
       if (shape.pack_c) {
-        if (m < shape.m && n < shape.n) *reinterpret_cast<Pack<T>*>(to) = pack;
+        if (m < shape.m && n < shape.n) *as_vector<Pack<T>>(to) = pack;
       } else {
         SINEW_UNROLL
         for (int j = 0; j < kWidth; ++j)

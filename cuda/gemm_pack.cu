@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kPackThreads)
     if (shape.vector && row < shape.rows) {
       SINEW_UNROLL
       for (int j = 0; j < kWidth; j += kLoad) {
-        const Pack<T> in = *reinterpret_cast<const Pack<T>*>(from + j);
+        const Pack<T> in = *as_vector<const Pack<T>>(from + j);
         SINEW_UNROLL
         for (int e = 0; e < kLoad; ++e) to.v[j + e] = bfloat16(in.v[e]);
       }
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kPackThreads)
       for (int j = 0; j < kWidth; ++j)
         to.v[j] = bfloat16(row < shape.rows && column + j < shape.cols ? float(from[j]) : 0.0f);
     }
-    reinterpret_cast<Pack<bfloat16>*>(y)[i] = to;
+    as_vector<Pack<bfloat16>>(y)[i] = to;
   }
 }
 

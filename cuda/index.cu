@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kIndexThreads)
       }
       pack.v[j] = T(k++ == hot);
     }
-    reinterpret_cast<Pack<T>*>(y)[i] = pack;
+    as_vector<Pack<T>>(y)[i] = pack;
   }
   for (uint32_t i = packs * kWidth + first; i < n; i += stride) {
     const uint32_t row = divide(i, classes);

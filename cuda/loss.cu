@@ -89,12 +89,12 @@ struct TinyRow {
   T v[kColumns];  // x, then exp(x - maximum) if kept
   T maximum, sum;
 
-  // No branches: beyond the row's end is the next row, or memory that the tile has to spare.
+  // No branches: beyond the row's end is the next row, whose thread may be writing it, or memory to spare.
   SINEW_DEVICE void load(const T* row, unsigned cols) {
     maximum = T(-INFINITY);
     SINEW_UNROLL
     for (unsigned c = 0; c < kColumns; ++c) {
-      const T x = row[c];
+      const T x = read_unguarded(row + c);
       v[c] = c < cols ? x : T(-INFINITY);
       maximum = larger(maximum, v[c]);
     }

@@ -12,8 +12,10 @@
 //   block_sync()                         barrier of all threads of the block
 //   warp_shuffle_xor(value, mask)        value of lane (own ^ mask); all 32 lanes take part
 //   atomic_add(pointer, value)           relaxed; returns the old value
-//   sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract
-//   Pack<T>                              16 bytes of T, moved in one access; its address is 16-byte aligned
+//   read_unguarded(pointer)              what is there, or anything else while another thread writes it: must not
+//   matter sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract Pack<T> 16
+//   bytes of T, moved in one access; its address is 16-byte aligned as_vector<To>(pointer)               the address of
+//   a Pack or the like, which the emulation checks
 //
 // Of sm_80 and later; those of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
 // tests/cuda/tensor_test.cpp.
@@ -82,6 +84,16 @@ SINEW_DEVICE T warp_shuffle_xor(T value, int mask) {
 template <class T>
 SINEW_DEVICE T atomic_add(T* pointer, T value) {
   return atomicAdd(pointer, value);
+}
+
+template <class To, class T>
+SINEW_DEVICE To* as_vector(T* pointer) {
+  return reinterpret_cast<To*>(pointer);
+}
+
+template <class T>
+SINEW_DEVICE T read_unguarded(const T* pointer) {
+  return *pointer;
 }
 
 SINEW_DEVICE void sin_cos_pi(float x, float* sin, float* cos) { sincospif(x, sin, cos); }

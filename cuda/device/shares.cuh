@@ -18,7 +18,7 @@ SINEW_DEVICE void write_sums(const Shape& tile, typename Shape::T* to) {
       Pack<T> pack;
       SINEW_UNROLL
       for (int j = 0; j < Shape::kWidth; ++j) pack.v[j] = tile.acc[i][g * Shape::kWidth + j];
-      *reinterpret_cast<Pack<T>*>(to + Shape::row_step(i) * Shape::kExtentN + Shape::group_step(g)) = pack;
+      *as_vector<Pack<T>>(to + Shape::row_step(i) * Shape::kExtentN + Shape::group_step(g)) = pack;
     }
   }
 }

@@ -65,11 +65,9 @@ struct Tile {
     for (int k = 0; k < kDepth; ++k) {
       Pack<T> row[kGroupsM], column[kGroupsN];
       SINEW_UNROLL
-      for (int g = 0; g < kGroupsM; ++g)
-        row[g] = *reinterpret_cast<const Pack<T>*>(a + k * kPitchM + g * kLanesM * kWidth);
+      for (int g = 0; g < kGroupsM; ++g) row[g] = *as_vector<const Pack<T>>(a + k * kPitchM + g * kLanesM * kWidth);
       SINEW_UNROLL
-      for (int g = 0; g < kGroupsN; ++g)
-        column[g] = *reinterpret_cast<const Pack<T>*>(b + k * kPitchN + g * kLanesN * kWidth);
+      for (int g = 0; g < kGroupsN; ++g) column[g] = *as_vector<const Pack<T>>(b + k * kPitchN + g * kLanesN * kWidth);
       SINEW_UNROLL
       for (int i = 0; i < kThreadM; ++i) {
         SINEW_UNROLL
@@ -113,7 +111,7 @@ SINEW_DEVICE void load_or_zero(bool there, const T* from, T (&to)[kVec]) {
   } else {
     static_assert(kVec == Pack<T>::kWidth);
     Pack<T> pack = {};
-    if (there) pack = *reinterpret_cast<const Pack<T>*>(from);
+    if (there) pack = *as_vector<const Pack<T>>(from);
     SINEW_UNROLL
     for (int j = 0; j < kVec; ++j) to[j] = pack.v[j];
   }
@@ -146,7 +144,7 @@ struct AlongX {
         Pack<T> pack;
         SINEW_UNROLL
         for (int j = 0; j < kVec; ++j) pack.v[j] = staged[i][j];
-        *reinterpret_cast<Pack<T>*>(to + i * kStep) = pack;
+        *as_vector<Pack<T>>(to + i * kStep) = pack;
       }
     }
   }

@@ -16,11 +16,11 @@ struct alignas(sizeof(T) * kWidth) Values {
 
 template <int kWidth, class T>
 SINEW_DEVICE Values<T, kWidth> load(const T* p) {
-  return *reinterpret_cast<const Values<T, kWidth>*>(p);
+  return *as_vector<const Values<T, kWidth>>(p);
 }
 template <int kWidth, class T>
 SINEW_DEVICE void store(T* p, const Values<T, kWidth>& values) {
-  *reinterpret_cast<Values<T, kWidth>*>(p) = values;
+  *as_vector<Values<T, kWidth>>(p) = values;
 }
 // As what arithmetic is done in, and back.
 template <int kWidth, class T>

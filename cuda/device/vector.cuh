@@ -14,7 +14,7 @@ SINEW_DEVICE int64_t groups_of(int64_t n) {
 template <class T>
 SINEW_DEVICE Pack<T> load_pack(const T* x, int64_t group, int64_t n, bool aligned) {
   const int64_t first = group * Pack<T>::kWidth;
-  if (aligned && first + Pack<T>::kWidth <= n) return reinterpret_cast<const Pack<T>*>(x)[group];
+  if (aligned && first + Pack<T>::kWidth <= n) return as_vector<const Pack<T>>(x)[group];
   Pack<T> pack;
   SINEW_UNROLL
   for (int j = 0; j < Pack<T>::kWidth; ++j) pack.v[j] = first + j < n ? x[first + j] : T(0);
@@ -25,7 +25,7 @@ template <class T>
 SINEW_DEVICE void store_pack(T* y, int64_t group, int64_t n, const Pack<T>& pack, bool aligned) {
   const int64_t first = group * Pack<T>::kWidth;
   if (aligned && first + Pack<T>::kWidth <= n) {
-    reinterpret_cast<Pack<T>*>(y)[group] = pack;
+    as_vector<Pack<T>>(y)[group] = pack;
     return;
   }
   SINEW_UNROLL

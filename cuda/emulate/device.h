@@ -69,6 +69,20 @@ T atomic_add(T* pointer, T value) {
   }
 }
 
+template <class To, class T>
+To* as_vector(T* pointer) {
+  if (reinterpret_cast<uintptr_t>(pointer) % alignof(To) != 0)
+    emulate::fail("an access of several elements at once, at an address that is not aligned to them");
+  return reinterpret_cast<To*>(pointer);
+}
+
+template <class T>
+T read_unguarded(const T* pointer) {
+  T value;
+  emulate::copy_unwatched(&value, pointer, sizeof(T));
+  return value;
+}
+
 template <class T>
 void sin_cos_pi(T x, T* sin, T* cos) {
   const T angle = T(3.14159265358979323846) * x;

@@ -1,6 +1,6 @@
 #include "cuda/emulate/executor.h"
 
-#include <sanitizer/asan_interface.h>
+#include <dlfcn.h>
 
 #include <array>
 #include <cstdlib>
@@ -15,6 +15,8 @@
 #include "core/check.h"
 #include "core/fiber.h"
 #include "core/philox.h"
+#include "cuda/emulate/accesses.h"
+#include "cuda/emulate/shared_arena.h"
 
 namespace sinew::cuda::emulate {
 namespace {
@@ -23,17 +25,12 @@ namespace {
 constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridX = 0x7fffffff, kMaxGridYZ = 65535;
 constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
 constexpr int kWarpSize = 32;
-
-// Shared memory lies in an arena aligned to its own size, with gaps that are watched.
-constexpr size_t kArenaBytes = 256 * 1024, kGap = 128, kDynamicBegin = 1024;
-constexpr char kGapPattern = 0x5a;
-constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
 
 // Thrown through a kernel's frames to give its fiber back after an error.
 struct Unwind {};
 
-enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, done };
+enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, abandoned, done };
 
 struct Warp;
 
@@ -72,17 +69,20 @@ struct Warp {
   Meeting meeting;
 };
 
-struct StaticArray {
-  const void* site;
-  void* data;
-};
-
 bool same_place(const std::source_location& a, const std::source_location& b) {
   return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
 }
 
 std::string place(const char* what, const std::source_location& site) {
   return detail::concat(what, " at ", site.file_name(), ":", site.line(), ":", site.column());
+}
+
+// For addr2line.
+std::string program_place(const void* address) {
+  Dl_info info;
+  if (dladdr(address, &info) == 0 || info.dli_fname == nullptr) return detail::concat(address);
+  const auto offset = reinterpret_cast<uintptr_t>(address) - reinterpret_cast<uintptr_t>(info.dli_fbase);
+  return detail::concat(info.dli_fname, "+", reinterpret_cast<const void*>(offset));
 }
 
 std::string text(const Index& i) { return detail::concat("(", i.x, ",", i.y, ",", i.z, ")"); }
@@ -95,14 +95,10 @@ Index index_in(uint64_t i, const Index& extent) {
 
 class Executor {
  public:
-  Executor() : arena_(static_cast<char*>(std::aligned_alloc(kArenaBytes, kArenaBytes))) {
-    SINEW_CHECK(arena_ != nullptr, "emulate", "out of memory");
-  }
+  Executor() = default;
   ~Executor() {
     closing_ = true;
     for (Fiber* fiber : idle_) fiber->resume();
-    ASAN_UNPOISON_MEMORY_REGION(arena_, kArenaBytes);
-    std::free(arena_);
   }
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -113,7 +109,7 @@ class Executor {
   void block_barrier(const std::source_location& site);
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
-  void* dynamic_shared() const { return arena_ + kDynamicBegin; }
+  void* dynamic_shared() const { return arena_.dynamic(); }
   void copy_async(void* shared, const void* global, size_t bytes);
   void copy_async_commit() { ++running_->groups; }
   void copy_async_wait(unsigned pending);
@@ -122,6 +118,7 @@ class Executor {
   void group_product(const GroupProduct& product, const std::source_location& site);
   void group_product_commit() { ++running_->product_groups; }
   void group_product_wait(unsigned pending, const std::source_location& site);
+  void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
   [[noreturn]] void fail(const std::string& what) {
     report(what);
     throw Unwind{};
@@ -155,8 +152,7 @@ class Executor {
   uint32_t random_below(uint32_t bound) {
     return below(philox_u32({options_.seed, static_cast<uint32_t>(RngPurpose::test), 0, 0}, random_count_++), bound);
   }
-  void* place_shared(size_t bytes, size_t alignment);
-  bool gaps_are_whole() const;
+  void make(const Copy& copy);
 
   // The launch.
   LaunchConfig config_{};
@@ -175,16 +171,17 @@ class Executor {
   size_t ready_begin_ = 0;
   Thread* next_ = nullptr;  // what the fiber or the scheduler that gets control runs first
   Thread* running_ = nullptr;
-  std::vector<StaticArray> static_arrays_;
-  size_t arena_end_ = 0, static_bytes_ = 0;
-  std::vector<char*> gaps_;  // behind what was placed
 
   // Kept between launches.
-  char* const arena_;
+  SharedArena arena_;
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
   bool unwinding_ = false, closing_ = false;
+  std::unique_ptr<AccessChecker> checker_;  // from the first launch on that looks for races
 };
+
+// The executor whose launch looks for races: accesses of this OS thread are its running thread's.
+thread_local constinit Executor* watching __attribute__((tls_model("initial-exec"))) = nullptr;
 
 Executor& executor() {
   static thread_local Executor instance;
@@ -221,13 +218,19 @@ void Executor::run(const LaunchConfig& config, void (*body)(void*), void* contex
     std::iota(shuffled.begin(), shuffled.end(), 0u);
     for (size_t i = blocks; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random_below(static_cast<uint32_t>(i))]);
   }
-  for (uint64_t i = 0; i < blocks; ++i) {
+  if (options_.accesses && checks_accesses()) {
+    if (!checker_) checker_ = std::make_unique<AccessChecker>(arena_.begin(), SharedArena::kBytes);
+    checker_->begin_launch();
+    watching = this;
+  }
+  for (uint64_t i = 0; i < blocks && error_.empty(); ++i) {
     const uint64_t block = options_.order == Order::fifo      ? i
                            : options_.order == Order::reverse ? blocks - 1 - i
                                                               : shuffled[i];
     run_block(index_in(block, config.grid));
-    if (!error_.empty()) SINEW_FAIL("emulate", error_);
   }
+  watching = nullptr;
+  if (!error_.empty()) SINEW_FAIL("emulate", error_);
 }
 
 void Executor::prepare_threads() {
@@ -262,13 +265,8 @@ void Executor::prepare_block(const Index& block) {
   }
   barrier_ = {};
   ended_ = 0;
-  static_arrays_.clear();
-  static_bytes_ = 0;
-  arena_end_ = 0;
-  gaps_.assign(1, arena_);
-  std::memset(arena_, kGapPattern, kGap);
-  ASAN_POISON_MEMORY_REGION(arena_, kArenaBytes);
-  place_shared(config_.shared_bytes, kDynamicBegin);
+  arena_.begin_block(config_.shared_bytes, options_.poison);
+  if (watching != nullptr) checker_->begin_block();
 }
 
 void Executor::run_block(const Index& block) {
@@ -286,7 +284,7 @@ void Executor::run_block(const Index& block) {
     }
   }
   if (error_.empty() && ended_ < threads_.size()) error_ = deadlock();
-  if (error_.empty() && !gaps_are_whole()) error_ = "writes beyond its shared memory";
+  if (error_.empty() && !arena_.gaps_are_whole()) error_ = "writes beyond its shared memory";
   if (!error_.empty()) unwind_fibers();
 }
 
@@ -368,6 +366,7 @@ void Executor::block_barrier(const std::source_location& site) {
   arrive(barrier_, "block_sync", site, ended_);
   if (barrier_.arrived < threads_.size()) return wait(State::at_barrier, "block_sync", site);
   barrier_.arrived = 0;
+  if (watching != nullptr) checker_->barrier();
   for (Thread& thread : threads_)
     if (thread.state == State::at_barrier) wake(thread);
 }
@@ -386,14 +385,13 @@ void Executor::warp_collective(const char* what, void* record, WarpFunction func
 }
 
 uint32_t Executor::shared_offset(const void* shared) {
-  const auto at = static_cast<const char*>(shared);
-  if (at < arena_ || at >= arena_ + kArenaBytes) fail("a descriptor of memory that is not shared");
-  return static_cast<uint32_t>(at - arena_);
+  if (!arena_.contains(shared, 1)) fail("a descriptor of memory that is not shared");
+  return static_cast<uint32_t>(static_cast<const char*>(shared) - arena_.begin());
 }
 
 const void* Executor::shared_at(uint32_t offset) {
-  if (offset > kArenaBytes - 2) fail("wgmma reads beyond shared memory");
-  return arena_ + offset;
+  if (offset > SharedArena::kBytes - 2) fail("wgmma reads beyond shared memory");
+  return arena_.begin() + offset;
 }
 
 void Executor::group_product(const GroupProduct& product, const std::source_location& site) {
@@ -433,56 +431,30 @@ void Executor::group_product_wait(unsigned pending, const std::source_location& 
       site);
 }
 
-// AddressSanitizer watches the gaps itself; elsewhere they hold a pattern, and a write is found when the block has
-// ended.
-bool Executor::gaps_are_whole() const {
-#if !defined(__SANITIZE_ADDRESS__)
-  for (const char* gap : gaps_)
-    for (size_t i = 0; i < kGap; ++i)
-      if (gap[i] != kGapPattern) return false;
-#endif
-  return true;
-}
-
-// Fills with 0xFF: NaN where a kernel reads what nobody wrote.
-void* Executor::place_shared(size_t bytes, size_t alignment) {
-  const size_t step = alignment > 16 ? alignment : 16;
-  const size_t begin = (arena_end_ + kGap + step - 1) / step * step;
-  arena_end_ = begin + bytes;
-  ASAN_UNPOISON_MEMORY_REGION(arena_ + begin, bytes);
-  std::memset(arena_ + begin, 0xFF, bytes);
-#if !defined(__SANITIZE_ADDRESS__)
-  gaps_.push_back(arena_ + arena_end_);
-  std::memset(gaps_.back(), kGapPattern, kGap);
-#endif
-  return arena_ + begin;
-}
-
 void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) {
-  for (const StaticArray& array : static_arrays_)
-    if (array.site == site) return array.data;
-  static_bytes_ += bytes;
-  if (static_bytes_ > kMaxStaticShared || static_bytes_ + config_.shared_bytes > kMaxShared)
-    fail(detail::concat("uses ", static_bytes_, " bytes of static and ", config_.shared_bytes,
+  if (void* data = arena_.find(site)) return data;
+  const size_t all = arena_.static_bytes() + bytes;
+  if (all > kMaxStaticShared || all + config_.shared_bytes > kMaxShared)
+    fail(detail::concat("uses ", all, " bytes of static and ", config_.shared_bytes,
                         " bytes of dynamic shared memory; at most ", kMaxStaticShared, " static, ", kMaxShared,
                         " together"));
-  void* data = place_shared(bytes, alignment);
-  static_arrays_.push_back({site, data});
-  return data;
+  return arena_.place(site, bytes, alignment);
 }
 
-void make(const Copy& copy) {
+void Executor::make(const Copy& copy) {
   char* const to = static_cast<char*>(copy.to);
+  touch(to, kCopyBytes, Access::write, 1, nullptr);
+  if (copy.bytes > 0) touch(copy.from, copy.bytes, Access::read, 1, nullptr);
   if (copy.bytes > 0) std::memcpy(to, copy.from, copy.bytes);
   std::memset(to + copy.bytes, 0, kCopyBytes - copy.bytes);
 }
 
 void Executor::copy_async(void* shared, const void* global, size_t bytes) {
-  const auto to = reinterpret_cast<uintptr_t>(shared), arena = reinterpret_cast<uintptr_t>(arena_);
-  if (to < arena || to - arena > kArenaBytes - kCopyBytes) fail("copy_async to memory that is not shared");
-  if (to % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0)
+  if (!arena_.contains(shared, kCopyBytes)) fail("copy_async to memory that is not shared");
+  if (reinterpret_cast<uintptr_t>(shared) % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0)
     fail("copy_async: an address is not aligned to 16 bytes");
   const Copy copy{shared, global, bytes, running_->groups};
+  touch(shared, kCopyBytes, Access::write, 1, nullptr);  // it may be made at any time from here to the wait
   if (options_.lazy_copies)
     running_->copies.push_back(copy);
   else
@@ -494,6 +466,25 @@ void Executor::copy_async_wait(unsigned pending) {
   size_t done = 0;
   while (done < copies.size() && copies[done].group + pending < running_->groups) make(copies[done++]);
   copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+}
+
+void Executor::touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
+  if (watching == nullptr || !error_.empty()) return;
+  const auto at = reinterpret_cast<uintptr_t>(p);
+  if (at - reinterpret_cast<uintptr_t>(&current) < sizeof(current)) return;
+  const char* const verb = access == Access::read ? "reads " : "writes ";
+  std::string wrong;
+  if (at % alignment != 0)
+    wrong = detail::concat(verb, bytes, " bytes at an address that is not aligned to them");
+  else if (arena_.contains(p, 1) && !arena_.is_placed(p, bytes))
+    wrong = detail::concat(verb, "shared memory out of bounds");
+  else
+    wrong = checker_->touch(p, bytes, access, static_cast<unsigned>(running_ - threads_.data()));
+  if (wrong.empty()) return;
+  report(from == nullptr ? wrong : detail::concat(wrong, "; at ", program_place(from)));
+  // The compiler takes it that a hook does not throw, and the access must not be made: this fiber is left as it is.
+  running_->state = State::abandoned;
+  running_->fiber->suspend();
 }
 
 Fiber* Executor::idle_fiber() {
@@ -509,11 +500,20 @@ Fiber* Executor::idle_fiber() {
 void Executor::unwind_fibers() {
   next_ = nullptr;
   unwinding_ = true;
-  for (Thread& thread : threads_)
-    if (thread.fiber != nullptr && thread.state != State::done) {
-      running_ = &thread;
-      thread.fiber->resume();
+  for (Thread& thread : threads_) {
+    if (thread.fiber == nullptr || thread.state == State::done) continue;
+    if (thread.state == State::abandoned) {  // never to run again, so it cannot be freed
+      for (auto fiber = fibers_.begin(); fiber != fibers_.end(); ++fiber)
+        if (fiber->get() == thread.fiber) {
+          (void)fiber->release();
+          fibers_.erase(fiber);
+          break;
+        }
+      continue;
     }
+    running_ = &thread;
+    thread.fiber->resume();
+  }
   unwinding_ = false;
 }
 
@@ -538,7 +538,7 @@ std::string Executor::deadlock() const {
 thread_local constinit Current current;
 
 Options& options() {
-  static Options instance;
+  static Options instance{.accesses = std::getenv("SINEW_CHECK_ACCESSES") != nullptr};
   return instance;
 }
 
@@ -564,6 +564,17 @@ void group_product_commit() { executor().group_product_commit(); }
 void group_product_wait(unsigned pending, const std::source_location& site) {
   executor().group_product_wait(pending, site);
 }
+bool checks_accesses() {
+#if defined(SINEW_CUDA_ACCESSES)
+  return true;
+#else
+  return false;
+#endif
+}
+void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
+  if (watching != nullptr) watching->touch(p, bytes, access, alignment, from);
+}
+void copy_unwatched(void* to, const void* from, size_t bytes) { std::memcpy(to, from, bytes); }
 void fail(const char* what) { executor().fail(what); }
 
 }  // namespace sinew::cuda::emulate

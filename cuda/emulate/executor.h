@@ -35,8 +35,16 @@ struct Options {
   // Asynchronous copies are made when somebody waits for them, as late as may be; else at once. A missing wait shows in
   // the first case, a buffer that is still being read in the second.
   bool lazy_copies = false;
+  // What fresh shared and device memory is filled with: floats that are NaN (0xFF), or finite ones and positive
+  // integers (0x3C). A kernel that reads what nobody has written gives different results.
+  uint8_t poison = 0xFF;
+  // Checks each access to memory (accesses.h), where kernels are compiled for it: some times as slow. Off, but with
+  // SINEW_CHECK_ACCESSES in the environment.
+  bool accesses = false;
 };
 Options& options();
+// Whether they are.
+bool checks_accesses();
 
 struct LaunchConfig {
   const char* name;
@@ -81,6 +89,14 @@ struct GroupProduct {
 void group_product(const GroupProduct& product, const std::source_location& site);
 void group_product_commit();
 void group_product_wait(unsigned pending, const std::source_location& site);
+// An access of the running thread to memory, which must be aligned, in bounds, and no race; from: where in the program.
+// One that is not ends the launch before it is made. Outside of kernels nothing.
+enum class Access : uint8_t { read, write, atomic };
+void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
+// Of a thread: what lies less than so far above its frame is its own variables.
+inline constexpr size_t kStackBytes = 128 * 1024;
+// memcpy that the race detector does not see.
+void copy_unwatched(void* to, const void* from, size_t bytes);
 // Ends the launch with an Error about the running thread.
 [[noreturn]] void fail(const char* what);
 

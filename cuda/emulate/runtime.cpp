@@ -1,6 +1,6 @@
 // The runtime of the emulation: device memory is malloc with a registry of addresses, and every call is done when it
-// returns. New memory is NaN. Pointers that are not the device's, copies over the end of an allocation and double
-// frees are Errors; AddressSanitizer sees kernels that run over the end.
+// returns. New memory holds emulate::Options::poison. Pointers that are not the device's, copies over the end of an
+// allocation and double frees are Errors; AddressSanitizer sees kernels that run over the end.
 #include "cuda/runtime.h"
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <new>
 #include <vector>
 
+#include "cuda/emulate/accesses.h"
 #include "cuda/emulate/executor.h"
 #include "cuda/launch.h"
 #include "cuda/memory_cache.h"
@@ -22,16 +23,25 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 constexpr size_t kMemoryBytes = size_t{1} << 34;
+// Before and behind each allocation, so that nothing else is where kernels may go by mistake. AddressSanitizer has its
+// own.
+#if defined(SINEW_CUDA_ACCESSES)
+constexpr size_t kMargin = emulate::kRedZone;
+#else
+constexpr size_t kMargin = 0;
+#endif
 
 class Memory {
  public:
   void* allocate(size_t bytes) {
     std::lock_guard lock(mutex_);
     void* p = nullptr;
-    SINEW_CHECK(bytes <= kMemoryBytes - in_use_ && posix_memalign(&p, 256, bytes) == 0, "cuda", "allocating ", bytes,
-                " bytes: out of memory, ", in_use_, " of ", kMemoryBytes, " bytes are in use");
+    SINEW_CHECK(bytes <= kMemoryBytes - in_use_ && posix_memalign(&p, 256, bytes + 2 * kMargin) == 0, "cuda",
+                "allocating ", bytes, " bytes: out of memory, ", in_use_, " of ", kMemoryBytes, " bytes are in use");
+    p = static_cast<char*>(p) + kMargin;
     blocks_[reinterpret_cast<uintptr_t>(p)] = bytes;
     in_use_ += bytes;
+    if (emulate::checks_accesses()) emulate::watch_memory(p, bytes);
     return p;
   }
   void free(void* p) {
@@ -40,7 +50,8 @@ class Memory {
     SINEW_CHECK(block != blocks_.end(), "cuda", "freeing ", p, ": not an allocation of this device");
     in_use_ -= block->second;
     blocks_.erase(block);
-    std::free(p);
+    if (emulate::checks_accesses()) emulate::forget_memory(p);
+    std::free(static_cast<char*>(p) - kMargin);
   }
   // Whether [p, p + bytes) lies in one allocation; its very end counts when bytes == 0.
   bool contains(const void* p, size_t bytes) {
@@ -137,8 +148,9 @@ void* memory_allocate(size_t bytes, Stream stream) {
   void* p = memory_cache().take(bytes, stream);
   if (p == nullptr) p = memory().allocate(bytes);
   memory_cache().lend(p, bytes);
-  std::memset(p, 0xFF, bytes);
-  if (Recording::here()) enqueue([=] { std::memset(p, 0xFF, bytes); });
+  const auto poison = [=] { std::memset(p, emulate::options().poison, bytes); };
+  poison();
+  if (Recording::here()) enqueue(poison);
   return p;
 }
 

@@ -274,6 +274,26 @@ TEST_F(CudaEmulator, FreshDeviceMemoryIsNaN) {
   for (float v : y.read()) EXPECT_TRUE(std::isnan(v));
 }
 
+// Takes the larger of 0 and what is there: right by luck where fresh integers are -1.
+__global__ void floor_of_unwritten(const int* device_memory, int* y) {
+  SINEW_SHARED(int, fixed, [4]);
+  y[0] = fixed[1] > 0 ? fixed[1] : 0;
+  y[1] = device_memory[1] > 0 ? device_memory[1] : 0;
+}
+
+TEST_F(CudaEmulator, AnUninitialisedIntegerShowsBetweenTwoFillings) {
+  std::vector<std::vector<int>> results;
+  for (const uint8_t poison : {0xFF, 0x3C}) {
+    emulate::options().poison = poison;
+    const DeviceArray<int> fresh(4), y(2);
+    run(floor_of_unwritten, {1}, {1}, 0, fresh.data(), y.data());
+    results.push_back(y.read());
+  }
+  emulate::options() = {};
+  EXPECT_EQ(results[0], (std::vector<int>{0, 0}));
+  EXPECT_EQ(results[1], (std::vector<int>{0x3C3C3C3C, 0x3C3C3C3C}));
+}
+
 __global__ void too_much_static(int* y) {
   SINEW_SHARED(char, a, [40000]);
   SINEW_SHARED(char, b, [10000]);

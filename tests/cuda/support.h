@@ -23,19 +23,23 @@ namespace sinew::testing {
 
 inline const KernelTable& device() { return kernels(Device::cuda); }
 
-// Runs body once per order of threads (once on a real device, which chooses its own).
+// Runs body once per order of threads, with one of two fillings of fresh memory each; accesses are checked in the first
+// (once on a real device, which chooses its own order).
 template <class Body>
 void in_all_orders(const Body& body) {
 #if defined(SINEW_CUDA_EMULATE)
   using cuda::emulate::Order;
-  for (const auto& options :
-       {cuda::emulate::Options{Order::fifo, 0, true}, cuda::emulate::Options{Order::reverse, 0, true},
-        cuda::emulate::Options{Order::random, 1}, cuda::emulate::Options{Order::random, 2}}) {
+  const cuda::emulate::Options before = cuda::emulate::options();
+  for (cuda::emulate::Options options : {cuda::emulate::Options{.order = Order::fifo, .lazy_copies = true},
+                                         {.order = Order::reverse, .lazy_copies = true, .poison = 0x3C},
+                                         {.order = Order::random, .seed = 1},
+                                         {.order = Order::random, .seed = 2, .poison = 0x3C}}) {
+    options.accesses = before.accesses || options.order == Order::fifo;
     SCOPED_TRACE(::testing::Message() << "order " << static_cast<int>(options.order) << ", seed " << options.seed);
     cuda::emulate::options() = options;
     body();
   }
-  cuda::emulate::options() = {};
+  cuda::emulate::options() = before;
 #else
   body();
 #endif

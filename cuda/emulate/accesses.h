@@ -1,0 +1,88 @@
+// What is wrong with an access to memory: out of bounds of an allocation, or a race with an earlier one of the launch,
+// which is found in one run: two threads touch the same memory, one of them writing, and no barrier that
+// both pass lies between. Only a barrier orders the threads of a block (a shuffle does not order memory), and nothing
+// orders blocks, but atomic accesses do not race with each other.
+//
+// Kernels are compiled with -fsanitize=thread, so that each access calls a function (`__tsan_read4`...); these are
+// ours, in access_hooks.cpp, and libtsan is not linked. Watched are shared and device memory, two bytes at a time;
+// accesses of one byte are not, since their neighbours would be false alarms.
+//
+// Thread safety: a AccessChecker belongs to one OS thread. The shadow of device memory is not locked: launches of
+// different OS threads work on different memory.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cuda/emulate/executor.h"
+
+namespace sinew::cuda::emulate {
+
+// Who touched two bytes last. A stamp counts barriers, blocks and launches of the process: 0 is never.
+struct Touch {
+  uint32_t written = 0, read = 0;
+  uint16_t writer = 0, reader = 0;  // threads of their blocks
+  bool atomic = false;              // the write was
+  bool several = false;             // other threads of the block have read it since the barrier
+  bool elsewhere = false;           // another block of the launch has read it too
+};
+
+// The shadow of an allocation of device memory, by pages that are made when they are touched.
+class Shadow {
+ public:
+  explicit Shadow(size_t bytes) : pages_((bytes + kPage - 1) / kPage) {}
+  Touch* at(size_t offset);
+
+ private:
+  static constexpr size_t kPage = 4096;
+  std::vector<std::unique_ptr<Touch[]>> pages_;
+};
+struct WatchedRange {
+  const char* begin;
+  size_t bytes;
+  Shadow* shadow;
+};
+// Of the runtime: memory that kernels of this device may touch, with so many bytes before and behind it that nothing
+// else has.
+inline constexpr ptrdiff_t kRedZone = 256;
+void watch_memory(const void* begin, size_t bytes);
+void forget_memory(const void* begin);
+
+class AccessChecker {
+ public:
+  // Of the block's shared memory: [begin, begin + bytes).
+  AccessChecker(const char* shared, size_t bytes);
+  void begin_launch();
+  void begin_block() { now_ = block_ = next_stamp(); }
+  void barrier() { now_ = next_stamp(); }
+  // "" or what is wrong: "reads byte 4 of the shared memory, which thread 3 ...", or beyond an allocation of device
+  // memory. thread: its number in the block.
+  std::string touch(const void* p, size_t bytes, Access access, unsigned thread);
+
+ private:
+  static uint32_t next_stamp();
+  // The allocation of device memory with p; null: none.
+  const WatchedRange* find(const char* p);
+  std::string out_of_bounds(const char* p);
+  // 0, or what the access races with: 'w' a write, 'r' a read; of another block: 'W', 'R'.
+  // first: the stamp from which on touches count.
+  char conflict(const Touch& touch, Access access, unsigned thread, uint32_t first) const;
+
+  const char* const shared_;
+  const size_t shared_bytes_;
+  std::vector<Touch> shared_touches_;
+  // Device memory as of version_, by address, and the places in it that were touched last.
+  std::vector<WatchedRange> memory_;
+  std::array<const WatchedRange*, 4> recent_{};
+  size_t next_recent_ = 0;
+  // Between two allocations: what was touched last and is not device memory. An end of null is no end.
+  const char *elsewhere_begin_ = nullptr, *elsewhere_end_ = nullptr;
+  uint64_t version_ = 0;
+  uint32_t now_ = 0, block_ = 0, launch_ = 0;
+};
+
+}  // namespace sinew::cuda::emulate

@@ -1,0 +1,54 @@
+// A block's shared memory: the dynamic part first, then the static arrays as the kernel comes to them.
+//
+// Between them are gaps. AddressSanitizer watches them; elsewhere they hold a pattern, so that a write into one is
+// found when the block has ended. Fresh memory holds the poison. Not thread safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace sinew::cuda::emulate {
+
+class SharedArena {
+ public:
+  // Of the arena, which is aligned to them: descriptors hold offsets.
+  static constexpr size_t kBytes = 256 * 1024;
+
+  SharedArena();
+  ~SharedArena();
+  SharedArena(const SharedArena&) = delete;
+  SharedArena& operator=(const SharedArena&) = delete;
+
+  void begin_block(size_t dynamic_bytes, uint8_t poison);
+  void* dynamic() const { return begin_ + kDynamicBegin; }
+  // The array that `site` names; null: it is not there yet.
+  void* find(const void* site) const;
+  void* place(const void* site, size_t bytes, size_t alignment);
+  // Of all arrays placed in this block.
+  size_t static_bytes() const { return static_bytes_; }
+  const char* begin() const { return begin_; }
+  bool contains(const void* p, size_t bytes) const;
+  // In one array, or the dynamic part.
+  bool is_placed(const void* p, size_t bytes) const;
+  bool gaps_are_whole() const;
+
+ private:
+  static constexpr size_t kGap = 128, kDynamicBegin = 1024;
+  static constexpr char kGapPattern = 0x5a;
+  struct Array {
+    const void* site;
+    void* data;
+  };
+  void* take(size_t bytes, size_t alignment);
+
+  char* const begin_;
+  uint8_t poison_ = 0xFF;
+  std::vector<Array> arrays_;
+  size_t end_ = 0, static_bytes_ = 0;
+  std::vector<char*> gaps_;                       // behind what was placed
+  std::vector<std::pair<size_t, size_t>> taken_;  // begin and end of each
+};
+
+}  // namespace sinew::cuda::emulate
