@@ -94,7 +94,8 @@ SINEW_PROCESS_BODY(all_pairs) {
 TEST(UcxWorld, AllPairsExchangeAllSizesInOrder) {
   ProcessGroup group("all_pairs", 3);
   EXPECT_TRUE(group.wait_all());
-  for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(group.report(rank), std::to_string(3 * kSizes.size()));
+  // Of the two others: what a node sends to itself takes no link.
+  for (int rank = 0; rank < 3; ++rank) EXPECT_EQ(group.report(rank), std::to_string(2 * kSizes.size()));
 }
 
 // --- handlers -------------------------------------------------------------------------------------------------
