@@ -104,7 +104,7 @@ def scheme_options(scheme):
         return SETTINGS[scheme]
     presets = os.path.join(ROOT, 'models', 'presets')
     if os.path.exists(os.path.join(presets, scheme + '.toml')):
-        return ['--preset', scheme]
+        return ['--preset', scheme, '--data', 'synthetic', '--model', 'mlp']  # not the paper's data and network
     return ['--scheme', scheme]
 
 
