@@ -193,7 +193,8 @@ Status validate_servers(const SchemeOptions& o) {
   if (!is_count && o.servers != kWorkers)
     return make_status(StatusCode::invalid_argument, "servers = '", o.servers, "'; allowed are 1 to ", kMostServers,
                        " nodes for the center, or workers");
-  if ((!is_count || count != 1) && !survives_center(o))
+  const bool has_parts = needs_center(o) && o.name != "easgd_tree" && o.name != "admm";
+  if ((!is_count || count != 1) && !has_parts)
     return make_status(StatusCode::invalid_argument, "servers = ", o.servers, " with scheme ", o.name,
                        "; it is for easgd, eamsgd, downpour, mdownpour, adownpour and mvadownpour, others have 1");
   if (o.servers == kWorkers && o.workers == 1)
