@@ -25,6 +25,7 @@ namespace {
 constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridX = 0x7fffffff, kMaxGridYZ = 65535;
 constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
 constexpr int kWarpSize = 32;
+constexpr size_t kStackBytes = 128 * 1024;
 constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
 
 // Thrown through a kernel's frames to give its fiber back after an error.

@@ -93,8 +93,6 @@ void group_product_wait(unsigned pending, const std::source_location& site);
 // One that is not ends the launch before it is made. Outside of kernels nothing.
 enum class Access : uint8_t { read, write, atomic };
 void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
-// Of a thread: what lies less than so far above its frame is its own variables.
-inline constexpr size_t kStackBytes = 128 * 1024;
 // memcpy that the race detector does not see.
 void copy_unwatched(void* to, const void* from, size_t bytes);
 // Ends the launch with an Error about the running thread.
