@@ -38,7 +38,7 @@ struct Options {
   // What fresh shared and device memory is filled with: floats that are NaN (0xFF), or finite ones and positive
   // integers (0x3C). A kernel that reads what nobody has written gives different results.
   uint8_t poison = 0xFF;
-  // Checks each access to memory (accesses.h), where kernels are compiled for it: some times as slow. Off, but with
+  // Checks each access to memory (accesses.h), where kernels are compiled for it: several times as slow. Off, but with
   // SINEW_CHECK_ACCESSES in the environment.
   bool accesses = false;
 };

@@ -405,7 +405,6 @@ TEST(GossipInLockstep, OthersWaitOnceForAWorkerThatIsStopped) {
   }
 }
 
-// One that is far behind when the others are done goes on alone, without waiting for each of its last rounds.
 // Who waits for a dead worker finds it dead, however often the others ask in the meantime.
 TEST(ElasticGossip, OthersDoNotHideADeath) {
   Toy toy = still_toy("elastic_gossip", [](SchemeOptions& o) { o.mode = "async"; });
@@ -433,6 +432,7 @@ TEST(ElasticGossip, OthersDoNotHideADeath) {
   EXPECT_LT(longest, kSecond / 2);  // the death is known after 100 ms
 }
 
+// One that is far behind when the others are done goes on alone, without waiting for each of its last rounds.
 TEST(ElasticGossip, TheLastOneDoesNotWaitForThoseThatAreDone) {
   Toy toy = still_toy("elastic_gossip");
   toy.steps = 200;
