@@ -22,6 +22,13 @@
 
 namespace sinew::cuda::emulate {
 
+// Whether kernels are compiled so.
+#if defined(SINEW_CUDA_ACCESSES)
+inline constexpr bool kChecksAccesses = true;
+#else
+inline constexpr bool kChecksAccesses = false;
+#endif
+
 // Who touched two bytes last. A stamp counts barriers, blocks and launches of the process: 0 is never.
 struct Touch {
   uint32_t written = 0, read = 0;

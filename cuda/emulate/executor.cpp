@@ -219,7 +219,7 @@ void Executor::run(const LaunchConfig& config, void (*body)(void*), void* contex
     std::iota(shuffled.begin(), shuffled.end(), 0u);
     for (size_t i = blocks; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random_below(static_cast<uint32_t>(i))]);
   }
-  if (options_.accesses && checks_accesses()) {
+  if (options_.accesses && kChecksAccesses) {
     if (!checker_) checker_ = std::make_unique<AccessChecker>(arena_.begin(), SharedArena::kBytes);
     checker_->begin_launch();
     watching = this;
@@ -564,13 +564,6 @@ void group_product(const GroupProduct& product, const std::source_location& site
 void group_product_commit() { executor().group_product_commit(); }
 void group_product_wait(unsigned pending, const std::source_location& site) {
   executor().group_product_wait(pending, site);
-}
-bool checks_accesses() {
-#if defined(SINEW_CUDA_ACCESSES)
-  return true;
-#else
-  return false;
-#endif
 }
 void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
   if (watching != nullptr) watching->touch(p, bytes, access, alignment, from);

@@ -43,8 +43,6 @@ struct Options {
   bool accesses = false;
 };
 Options& options();
-// Whether they are.
-bool checks_accesses();
 
 struct LaunchConfig {
   const char* name;

@@ -25,11 +25,7 @@ namespace {
 constexpr size_t kMemoryBytes = size_t{1} << 34;
 // Before and behind each allocation, so that nothing else is where kernels may go by mistake. AddressSanitizer has its
 // own.
-#if defined(SINEW_CUDA_ACCESSES)
-constexpr size_t kMargin = emulate::kRedZone;
-#else
-constexpr size_t kMargin = 0;
-#endif
+constexpr size_t kMargin = emulate::kChecksAccesses ? emulate::kRedZone : 0;
 
 class Memory {
  public:
@@ -41,7 +37,7 @@ class Memory {
     p = static_cast<char*>(p) + kMargin;
     blocks_[reinterpret_cast<uintptr_t>(p)] = bytes;
     in_use_ += bytes;
-    if (emulate::checks_accesses()) emulate::watch_memory(p, bytes);
+    if (emulate::kChecksAccesses) emulate::watch_memory(p, bytes);
     return p;
   }
   void free(void* p) {
@@ -50,7 +46,7 @@ class Memory {
     SINEW_CHECK(block != blocks_.end(), "cuda", "freeing ", p, ": not an allocation of this device");
     in_use_ -= block->second;
     blocks_.erase(block);
-    if (emulate::checks_accesses()) emulate::forget_memory(p);
+    if (emulate::kChecksAccesses) emulate::forget_memory(p);
     std::free(static_cast<char*>(p) - kMargin);
   }
   // Whether [p, p + bytes) lies in one allocation; its very end counts when bytes == 0.
