@@ -133,11 +133,11 @@ class CenterClient {
     bool is_new = false;         // moved, or its node forgot this worker; it has not answered since
     bool left = false;           // it was told goodbye, at least once
   };
-  // A FETCH that nobody waits for yet.
-  struct Early {
-    explicit Early(World& world) : request(world) {}
+  // One question to all parts, and what it said to each.
+  struct Fetch {
+    Fetch(World& world, size_t parts) : request(world), life(parts), lowest(parts) {}
     Request request;
-    std::vector<int64_t> life, lowest;  // as asked, by part; life 0: it was not
+    std::vector<int64_t> life, lowest;  // by part; life 0: not asked yet
   };
   // What became of a pull besides: it is not whole; the first thing that went wrong.
   struct Outcome {
@@ -195,7 +195,7 @@ class CenterClient {
   const uint64_t fingerprint_;
   const Nanos deadline_;
   Memory memory_;
-  std::unique_ptr<Early> early_;
+  std::unique_ptr<Fetch> early_;  // that nobody waits for yet
   int64_t resent_ = 0, lost_count_ = 0;
   double others_;
   std::vector<Part> parts_;

@@ -14,12 +14,6 @@ namespace {
 
 constexpr Nanos kSoon = 100 * kMillisecond;
 
-Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
-  Head head{.tag = tag};
-  head.arg[0] = a0, head.arg[1] = a1, head.arg[2] = a2, head.arg[3] = a3;
-  return head;
-}
-
 }  // namespace
 
 CenterClient::CenterClient(World& world, std::vector<Rank> nodes, const CenterSetup& setup, Nanos deadline)
@@ -220,9 +214,7 @@ void CenterClient::send_fetch(int part, int64_t lowest, Wanted wanted, const Req
 }
 
 void CenterClient::ask_early() {
-  early_ = std::make_unique<Early>(world_);
-  early_->life.resize(parts_.size());
-  early_->lowest.resize(parts_.size());
+  early_ = std::make_unique<Fetch>(world_, parts_.size());
   each_part([&](int p) {
     if (at(p).life == 0 || at(p).moved) return;
     early_->life[static_cast<size_t>(p)] = at(p).life;
@@ -241,17 +233,15 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     bool told = false;
   };
   // Of another vector's answers nobody must be served.
-  const std::unique_ptr<Early> early = wanted == Wanted::working ? std::move(early_) : nullptr;
+  std::unique_ptr<Fetch> fetch = wanted == Wanted::working ? std::move(early_) : nullptr;
   early_.reset();
+  if (!fetch) fetch = std::make_unique<Fetch>(world_, parts_.size());
   std::vector<Asked> asked;
   for (int p : parts) {
     const auto i = static_cast<size_t>(p);
-    const bool is_early = early && early->life[i] != 0 && early->life[i] == at(p).life;
-    asked.push_back({p, is_early ? early->lowest[i] : lowest(p), shards_.first(p + 1) - shards_.first(p), !is_early});
+    const bool is_early = fetch->life[i] != 0 && fetch->life[i] == at(p).life;
+    asked.push_back({p, is_early ? fetch->lowest[i] : lowest(p), shards_.first(p + 1) - shards_.first(p), !is_early});
   }
-  std::optional<Request> own;
-  if (!early) own.emplace(world_);
-  const Request& request = early ? early->request : *own;
   std::vector<char> got(unconfirmed_.size());
   // While others are waited for, the death of a node may pass unseen when it is soon back: what has been sent to it is
   // lost. So the first question is repeated earlier.
@@ -262,11 +252,12 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     for (Asked& a : asked) {
       one_node = one_node && node(a.part) == node(asked.front().part);
       if (!std::exchange(a.silence, false)) continue;
-      send_fetch(a.part, a.lowest, wanted, request);
+      send_fetch(a.part, a.lowest, wanted, fetch->request);
     }
-    Received r = world_.receive(
-        {.tag = Tag::center_part, .source = one_node ? node(asked.front().part) : kAnyRank, .request = request.id()},
-        std::min(deadline.left(), wait));
+    Received r = world_.receive({.tag = Tag::center_part,
+                                 .source = one_node ? node(asked.front().part) : kAnyRank,
+                                 .request = fetch->request.id()},
+                                std::min(deadline.left(), wait));
     if (!r.ok()) {
       wait = retry();
       std::erase_if(asked, [&](Asked& a) {

@@ -18,8 +18,6 @@ constexpr int64_t kChunkBytes = 120 * 1024;
 constexpr int64_t kWindow = 4;
 // A group's rounds are numbered from here on.
 constexpr int kEpochShift = 40;
-// How often a waiting member looks whether some member, not only its neighbour, has died.
-constexpr Nanos kLook = 100 * kMillisecond;
 
 // A device's vector goes through host memory: messages are made of that.
 template <class Collective>

@@ -7,17 +7,9 @@
 namespace sinew::dist {
 namespace {
 
-// How often a waiting worker looks whether those that it waits for still live.
-constexpr Nanos kLook = 100 * kMillisecond;
 // Steps after which an open exchange is asked for again; doubled each time, up to a limit: who was silent or cut off
 // must be found again.
 constexpr int64_t kFirstRepeat = 8, kLongestRepeat = 16;
-
-Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
-  Head head{.tag = tag};
-  head.arg[0] = a0, head.arg[1] = a1, head.arg[2] = a2, head.arg[3] = a3;
-  return head;
-}
 
 // The value of a no from who makes no more exchanges.
 constexpr double kDone = -2;

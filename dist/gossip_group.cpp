@@ -8,9 +8,6 @@
 namespace sinew::dist {
 namespace {
 
-// How often a waiting worker looks whether those that it waits for still live.
-constexpr Nanos kLook = 100 * kMillisecond;
-
 bool ended(PeerState s) { return s == PeerState::gone || s == PeerState::left; }
 
 }  // namespace

@@ -10,7 +10,7 @@ namespace sinew::dist {
 namespace {
 
 enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone };
-constexpr Nanos kLook = 20 * kMillisecond;
+constexpr Nanos kPoll = 20 * kMillisecond;
 
 std::vector<int64_t> numbers_of(const Message& m) {
   std::vector<int64_t> numbers(m.body.size() / sizeof(int64_t));
@@ -123,7 +123,7 @@ class Membership::Reform {
       if (hopeless)
         return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
                            members_.size(), " workers; it ends, and the others go on if they are more");
-      Received r = world_.receive({.tag = Tag::sync}, std::min(kLook, whole_.left()));
+      Received r = world_.receive({.tag = Tag::sync}, std::min(kPoll, whole_.left()));
       if (r.ok()) m_.take(std::move(r.message));
     }
   }

@@ -130,6 +130,12 @@ struct Head {
   int64_t arg[4] = {0, 0, 0, 0};  // meaning by tag
 };
 static_assert(sizeof(Head) == 64);
+inline Head make_head(Tag tag, int64_t a0, int64_t a1 = 0, int64_t a2 = 0, int64_t a3 = 0) {
+  return {.tag = tag, .arg = {a0, a1, a2, a3}};
+}
+
+// How often whoever waits for others looks whether they still live.
+inline constexpr Nanos kLook = 100 * kMillisecond;
 
 struct Message {
   Head head;

@@ -9,8 +9,6 @@
 namespace sinew::dist {
 namespace {
 
-// How often a worker that waits for a center looks whether it is back.
-constexpr Nanos kLook = 100 * kMillisecond;
 // Deadlines that a new center has until it answers, and after which nobody new is waited for.
 constexpr int kPatience = 4;
 // Before the names of what a worker saves that serves.

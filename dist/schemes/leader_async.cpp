@@ -26,9 +26,6 @@
 namespace sinew::dist {
 namespace {
 
-// How often a waiting worker looks whether those that it waits for still live.
-constexpr Nanos kLook = 100 * kMillisecond;
-
 class LeaderAsync final : public LeaderScheme {
  public:
   LeaderAsync(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)

@@ -15,8 +15,6 @@
 namespace sinew::dist {
 namespace {
 
-// How often a worker that waits for a root looks whether there is one.
-constexpr Nanos kLook = 100 * kMillisecond;
 // Deadlines that a root in the place of another has between two answers.
 constexpr int kPatience = 4;
 const std::string kArrived = "arrived.";

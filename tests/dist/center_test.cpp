@@ -11,6 +11,11 @@
 namespace sinew::dist::testing {
 namespace {
 
+// Whether one of the lines has these words.
+bool has_line(const std::vector<std::string>& lines, const std::string& words) {
+  return std::any_of(lines.begin(), lines.end(), [&](const std::string& l) { return l.find(words) < l.size(); });
+}
+
 constexpr Nanos kWait = 100 * kMillisecond;
 constexpr Shards kShards{10, 4};  // 4, 4, 2
 
@@ -353,11 +358,8 @@ TEST(Center, ATakenOverCenterIsTheNewestSeen) {
     if (*faults) {
       EXPECT_GE(run.nodes[0].numbers[2], run.nodes[2].numbers[1] - 1);
       EXPECT_GE(run.nodes[0].numbers[3], run.nodes[2].numbers[1] - 1);
-      const auto said = [&](const char* words) {
-        return std::any_of(notes.begin(), notes.end(), [&](const std::string& n) { return n.find(words) < n.size(); });
-      };
-      EXPECT_TRUE(said("takes it over: rank 0"));
-      EXPECT_TRUE(said("goes on as rank 2 last saw it")) << notes.back();
+      EXPECT_TRUE(has_line(notes, "takes it over: rank 0"));
+      EXPECT_TRUE(has_line(notes, "goes on as rank 2 last saw it")) << notes.back();
     }
   }
 }
@@ -376,10 +378,7 @@ TEST(Center, AWorkerThatIsDoneTellsANewNode) {
                                     {.faults = plan("slow rank=0 factor=3\nslow rank=2 factor=3\n"
                                                     "slow rank=3 factor=3\nkill rank=3 at=4300ms")});
   for (Rank r : {0, 1, 2}) EXPECT_TRUE(run.nodes[r].finished) << r << ": " << run.nodes[r].status.message();
-  const auto said = [&](const std::string& words) {
-    return std::any_of(notes.begin(), notes.end(), [&](const std::string& n) { return n.find(words) < n.size(); });
-  };
-  EXPECT_TRUE(said("part 3 of the center, at rank 0 now, goes on as rank 1 last saw it")) << notes.size();
+  EXPECT_TRUE(has_line(notes, "part 3 of the center, at rank 0 now, goes on as rank 1 last saw it")) << notes.size();
 }
 
 // A node that is started again does not go on from the first that speaks to it, who may have seen less than others.
