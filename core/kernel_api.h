@@ -32,6 +32,7 @@ enum class BinaryOp : uint8_t { SINEW_BINARY_OPS(SINEW_ENUMERATOR) };
 enum class ReduceOp : uint8_t { sum, max, argmax };
 enum class RandomDist : uint8_t { uniform, normal, rademacher };
 enum class Activation : uint8_t { none, relu, tanh, sigmoid };
+enum class PackedForm : uint8_t { bf16, int8 };
 enum class F32Operand : uint8_t { none, a, b };
 
 namespace kernel {
@@ -324,6 +325,37 @@ struct ElasticArgs {
   double* distance2;
 };
 
+// ---- numbers in fewer bits (core/packed_form.h) ----
+
+// Floats. values become what the form holds nearest to values + residual, and the residual (may be null: none) what is
+// left, in blocks of kPackedBlock. Blocks with a number that is not finite, before or after, stay as they are.
+struct RoundToPackedArgs {
+  DType dtype;
+  PackedForm form;
+  int64_t n;
+  void* values;
+  void* residual;
+};
+
+// The bytes of values, of any alignment to 2 bytes. *inexact (device memory) is 0 if the form holds every number, else
+// not 0, and the bytes are of no use.
+struct PackArgs {
+  DType dtype;
+  PackedForm form;
+  int64_t n;
+  const void* values;
+  void* bytes;
+  int32_t* inexact;
+};
+
+struct UnpackArgs {
+  DType dtype;
+  PackedForm form;
+  int64_t n;
+  const void* bytes;
+  void* values;
+};
+
 // ---- optimizers: one pass over memory each; the formulas' sources are in optim/transforms.h ----
 
 // What surrounds the rule of each of them:
@@ -422,6 +454,9 @@ struct BlockMeanArgs {
   X(axpby, AxpbyArgs)                     \
   X(dot, DotArgs)                         \
   X(elastic, ElasticArgs)                 \
+  X(round_to_packed, RoundToPackedArgs)   \
+  X(pack, PackArgs)                       \
+  X(unpack, UnpackArgs)                   \
   X(sgd, SgdArgs)                         \
   X(adam, AdamArgs)                       \
   X(adahessian, AdaHessianArgs)           \

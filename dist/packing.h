@@ -5,6 +5,8 @@
 //   bf16   2 bytes a number
 //   int8   1 byte a number and 2 bytes for each block of 256: v = q 2^e, |q| <= 127, e of the block
 //
+// The forms, byte by byte, are core/packed_form.h's; kernels of the vectors' device do the work.
+//
 // What rounding leaves is not lost (error feedback: Seide et al., Interspeech 2014; Karimireddy et al.,
 // arXiv:1901.09847). Where a sender gives a value away it keeps the rest itself; otherwise the rest waits in a residual
 // and is added to what is sent next. Which of both, a scheme says at its top.
@@ -26,14 +28,14 @@ enum class Packing : uint32_t { none = 0, bf16 = 1, int8 = 2 };
 Packing packing_of(const std::string& name);
 std::vector<std::string> packing_names();
 
-// values, in host memory, f32 or f64, become what the packed form holds nearest to values + residual; the residual what
-// is left. residual: empty, for none, or of the same length and type. With Packing::none nothing happens.
+// values, f32 or f64, on any device, become what the packed form holds nearest to values + residual; the residual what
+// is left. residual: empty, for none, or of the same length, type and device. With Packing::none nothing happens.
 void round_to_packing(Packing packing, VecView values, VecView residual = {});
 
 // Bytes of n packed numbers of the given type.
 size_t packed_bytes(Packing packing, int64_t n, DType dtype);
 
-// The body of a message with these numbers, from host memory, f32 or f64: packed if the form holds them, else as they
+// The body of a message with these numbers, f32 or f64, on any device: packed if the form holds them, else as they
 // are; head.packing says which.
 Payload packed(Head& head, ConstVecView values, Packing packing);
 // Sends the numbers of `body` packed, if the form holds them, else the body itself.

@@ -114,6 +114,29 @@ class CaseList {
         });
   }
 
+  // Packed are numbers that the form holds, so each case rounds first.
+  void packing() {
+    const int64_t n = n_, bytes = 2 * n;
+    const std::pair<const char*, PackedForm> forms[] = {{"bf16", PackedForm::bf16}, {"int8", PackedForm::int8}};
+    for (const auto& [name, form] : forms) {
+      const double packed = form == PackedForm::bf16 ? 0.5 : 0.25;
+      const auto round = [=, form = form](const KernelTable& t, const Pointers& p) {
+        t.round_to_packed({p.dtype, form, n, p[0], nullptr});
+      };
+      const auto round_and_pack = [=, form = form](const KernelTable& t, const Pointers& p) {
+        round(t, p);
+        t.pack({p.dtype, form, n, p[0], p[1], static_cast<int32_t*>(p[2])});
+      };
+      add("round_to_packed", name, {both(n)}, 2, round);
+      add("pack", name, {both(n), out(bytes, DType::u8), out(1, DType::i32)}, 3 + packed, round_and_pack);
+      add("unpack", name, {both(n), out(bytes, DType::u8), out(1, DType::i32), out(n)}, 4 + 2 * packed,
+          [=, form = form](const KernelTable& t, const Pointers& p) {
+            round_and_pack(t, p);
+            t.unpack({p.dtype, form, n, p[1], p[3]});
+          });
+    }
+  }
+
   // What a training step in bf16 spends its time in beside products; arrays are half as long in bytes.
   void bf16() {
     const int64_t n = n_, c = 64, rows = std::max<int64_t>(2, n / c);
@@ -354,6 +377,7 @@ class CaseList {
     add("elastic", "move", {both(n), both(n), out(1, DType::f64)}, 4, [=](const KernelTable& t, const Pointers& p) {
       t.elastic({p.dtype, n, 0.3, p[0], p[1], nullptr, true, true, static_cast<double*>(p[2])});
     });
+    packing();
     const int64_t outer = std::max<int64_t>(1, n / (9 * 64));
     add("block_mean", "", {both(outer * 9 * 64)}, 2, [=](const KernelTable& t, const Pointers& p) {
       t.block_mean({p.dtype, outer, 9, 64, 9, true, p[0]});

@@ -100,9 +100,9 @@ defects=$(
   grep -nHIF '../shared' "${texts[@]}" | grep -v '^\.ci/run:' | sed -E 's/^([^:]*:[0-9]+):.*/\1: machine path: only .ci\/run may name ..\/shared/'
 
   # Mirrored names: a family is called the same in core/ops, core/cpu/kernels and cuda, and a large one may have parts
-  # (conv_dw). Families without an op: flat vectors and optimizers; entries fills the table.
+  # (conv_dw). Families without an op: flat vectors, packed messages and optimizers; entries fills the table.
   names() { printf '%s\n' "${files[@]}" | sed -nE "s|^$1/([a-z0-9_]+)\.$2\$|\1|p"; }
-  families=$(names core/ops cpp; printf 'flat\noptim\n')
+  families=$(names core/ops cpp; printf 'flat\noptim\npacking\n')
   for kernel in $(names core/cpu/kernels cpp | grep -vx entries); do
     grep -qxF -e "$kernel" -e "${kernel%%_*}" <<<"$families" || echo "core/cpu/kernels/$kernel.cpp:1: mirrored names: there is no core/ops/$kernel.cpp"
   done

@@ -142,6 +142,9 @@ void check(const char* op, const kernel::RandomArgs& a) { check_device(op, {a.y}
 void check(const char* op, const kernel::AxpbyArgs& a) { check_device(op, {a.x, a.y, a.z}); }
 void check(const char* op, const kernel::DotArgs& a) { check_device(op, {a.x, a.y, a.result}); }
 void check(const char* op, const kernel::ElasticArgs& a) { check_device(op, {a.x, a.c, a.d, a.distance2}); }
+void check(const char* op, const kernel::RoundToPackedArgs& a) { check_device(op, {a.values, a.residual}); }
+void check(const char* op, const kernel::PackArgs& a) { check_device(op, {a.values, a.bytes, a.inexact}); }
+void check(const char* op, const kernel::UnpackArgs& a) { check_device(op, {a.bytes, a.values}); }
 void check(const char* op, const kernel::SgdArgs& a) { check_device(op, {a.x, a.g, a.v}); }
 void check(const char* op, const kernel::AdamArgs& a) { check_device(op, {a.x, a.g, a.m, a.v}); }
 void check(const char* op, const kernel::AdaHessianArgs& a) { check_device(op, {a.x, a.g, a.m, a.v, a.d}); }
