@@ -9,7 +9,7 @@ namespace {
 
 // Steps after which an open exchange is asked for again; doubled each time, up to a limit: who was silent or cut off
 // must be found again.
-constexpr int64_t kFirstRepeat = 8, kLongestRepeat = 16;
+constexpr int64_t kFirstRepeat = 8, kLongestRepeat = 16, kOverdue = 128;
 
 // The value of a no from who makes no more exchanges.
 constexpr double kDone = -2;
@@ -193,12 +193,17 @@ std::vector<Rank> Exchange::owing(int64_t before) const {
   return peers;
 }
 
-bool Exchange::has_open(Rank peer) const {
-  bool found = false;
-  if (outstanding_ == 0) return false;
-  world_.publish(
-      [&] { found = std::any_of(open_.begin(), open_.end(), [&](const auto& o) { return o.second.peer == peer; }); });
-  return found;
+bool Exchange::has_open(Rank peer) const { return oldest_age(peer) >= 0; }
+bool Exchange::overdue(Rank peer) const { return oldest_age(peer) >= kOverdue; }
+
+int64_t Exchange::oldest_age(Rank peer) const {
+  int64_t age = -1;
+  if (outstanding_ == 0) return age;
+  world_.publish([&] {
+    const auto oldest = std::find_if(open_.begin(), open_.end(), [&](const auto& o) { return o.second.peer == peer; });
+    if (oldest != open_.end()) age = oldest->second.age;
+  });
+  return age;
 }
 
 bool Exchange::done(Rank peer) const {
@@ -226,9 +231,14 @@ void Exchange::nudge() {
   if (outstanding_ == 0) return;
   bool due = false;
   world_.publish([&] {
+    std::vector<char> is_overdue(static_cast<size_t>(workers_));
     for (auto& [number, open] : open_) {
-      if (++open.age < open.due) continue;
-      open.due += std::min(open.due, kLongestRepeat);
+      ++open.age;
+      char& waits = is_overdue[static_cast<size_t>(open.peer)];
+      if (waits) continue;
+      waits = open.age >= kOverdue;
+      if (open.age < open.due) continue;
+      open.due = open.age + std::min(open.due, kLongestRepeat);
       due = true;
       ++resent_;
       send_request(number, open);

@@ -93,13 +93,15 @@ class Exchange {
   // What was settled since the last call, by number. Costs nothing while nothing is open.
   std::vector<Outcome> collect();
   void give_up(int64_t number);
-  // Once a step: repeats what has been open for long.
+  // Once a step: repeats what has been open for long; of what is overdue only the oldest.
   void nudge();
   // No more exchanges: answers no from here on, settles what is open and waits for what is unconfirmed, until the
   // deadline. collect() after it.
   void finish();
   // Open exchanges with this peer.
   bool has_open(Rank peer) const;
+  // One has been open for 128 calls of nudge(): the peer does not answer, and is no longer asked but for the oldest.
+  bool overdue(Rank peer) const;
 
   int64_t resent() const;
   int64_t lost_count() const;
@@ -136,6 +138,7 @@ class Exchange {
   void send_request(int64_t number, const Open& open);
   void send_ack(Rank peer, int64_t number);
   int64_t lowest() const { return open_.empty() ? next_ : open_.begin()->first; }
+  int64_t oldest_age(Rank peer) const;  // in calls of nudge(); -1: none is open
   void forget(Book& book);
   void look(const std::vector<Rank>& peers);
   void repeat();

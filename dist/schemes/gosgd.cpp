@@ -5,8 +5,9 @@
 // With scheme.wire rounded parameters are sent, and what rounding takes from one half is given to the other.
 // Nobody waits for anybody. Kept: the sum of all a (1, with what is in flight) and the sum of all a x.
 //
-// What a finished worker is sent comes back, and is taken in again. What is sent to a worker that dies is lost with it
-// and counted; a restarted worker begins with 1/N again.
+// Who has not answered for 128 steps is sent nothing more until it does. What a finished worker is sent comes back, and
+// is taken in again. What is sent to a worker that dies is lost with it and counted; a restarted worker begins with 1/N
+// again.
 #include <bit>
 #include <utility>
 
@@ -38,7 +39,7 @@ class GoSgd final : public GossipScheme {
     if (round < 0) return Status::Ok();
     const Rank peer = uniform_pick(options_.seed, group_step_, world_.rank(), options_.workers, options_.probability);
     if (peer == kAnyRank) return Status::Ok();
-    if (world_.suppressed(round) || !reachable(peer) || weight_ < kLeastWeight) {
+    if (world_.suppressed(round) || !reachable(peer) || exchange_.overdue(peer) || weight_ < kLeastWeight) {
       ++missed_;
       return Status::Ok();
     }

@@ -5,15 +5,17 @@
 // A worker waits for one ticket, and the round or the parameters that may follow, no longer than `deadline`. A server
 // that is silent for half of what is left of that is not asked for some periods, but the next one; then it is given
 // less time. Who waits in vain takes its next step without a ticket. Who has missed a round takes over the last
-// leader's parameters, as does one whose parameters are not finite, which never leads.
+// leader's parameters, as does one whose parameters are not finite, which never leads. Who is done leads those that go
+// on with its final parameters.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
-//   leader_parameters  reply    1: these are they, 0: it did not lead in that round; body: parameters
+//   leader_parameters  reply    1: these are they, 0: it did not lead in that round and is not done; body: parameters
 #include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "dist/gossip_group.h"
@@ -58,7 +60,7 @@ class LeaderAsync final : public LeaderScheme {
     // Nobody stays drawn to who is no longer there.
     if (followed_ != kAnyRank && is_lost(world_.peer(followed_))) forget_anchor(false, true), followed_ = kAnyRank;
     const Deadline deadline(world_, options_.deadline);
-    Answer answer = query(ask_head(false), deadline, theta);
+    Answer answer = query(ask_head(), deadline, theta);
     if (answer.what == Ticket::round) {
       const bool suppressed = world_.suppressed(round_);
       const double loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(theta);
@@ -75,11 +77,15 @@ class LeaderAsync final : public LeaderScheme {
 
   Status finish(VecView theta) override {
     if (options_.workers > 1) {
-      (void)query(ask_head(true), Deadline(world_, options_.deadline), theta);
+      const double loss = loss_at(theta);
+      const Payload own = rounded(theta);
+      sent();
+      end_round(kFinal, std::isfinite(loss) ? &own : nullptr);
+      const Head done = ask_head(loss);
+      (void)query(done, Deadline(world_, options_.deadline), theta);
       // A lower rank that comes back late learns that nobody is there to wait for, and that it is behind.
-      for (Rank r = server(); r-- > 0;) world_.send(r, ask_head(true));
+      for (Rank r = server(); r-- > 0;) world_.send(r, done);
     }
-    end_round(INT64_MAX, nullptr);
     settle(theta);
     return Status::Ok();
   }
@@ -135,6 +141,7 @@ class LeaderAsync final : public LeaderScheme {
     int64_t round = 0;
     Rank local = kAnyRank, global = kAnyRank;
   };
+  static constexpr int64_t kFinal = INT64_MAX;  // for a round: this worker's parameters will not change any more
   struct Asked {
     Rank rank;
     uint64_t request;
@@ -152,9 +159,11 @@ class LeaderAsync final : public LeaderScheme {
     });
   }
 
-  Head ask_head(bool done) const {
+  // last_loss: of who takes no more steps.
+  Head ask_head(std::optional<double> last_loss = {}) const {
     Head head{.tag = Tag::leader_ask};
-    head.arg[0] = round_, head.arg[1] = steps_, head.arg[2] = done;
+    head.arg[0] = round_, head.arg[1] = steps_, head.arg[2] = last_loss.has_value();
+    head.arg[3] = std::bit_cast<int64_t>(last_loss.value_or(0));
     return head;
   }
   Head join_head(double loss) const {
@@ -302,7 +311,7 @@ class LeaderAsync final : public LeaderScheme {
   void answer_asked() {
     std::erase_if(asked_, [&](const Asked& a) {
       if (a.round > ended_) return false;
-      const bool has = a.round == published_round_;
+      const bool has = a.round == published_round_ || published_round_ == kFinal;
       Head head{.tag = Tag::leader_parameters, .is_reply = 1, .request = a.request};
       head.arg[0] = has;
       send_packed(world_, a.rank, head, has ? published_ : Payload(), packing_, dtype_);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <map>
 #include <utility>
 
@@ -72,7 +73,7 @@ void TicketServer::on_ask(const Message& m) {
   const int64_t round = m.head.arg[0], steps = m.head.arg[1];
   come_to(round);
   if (m.head.arg[2]) {
-    w.done = 1, w.joined = 0;
+    w.done = 1, w.joined = 0, w.loss = m.head.arg[3];
     answer(from, m.head.request, Ticket::go, round_);
     look();
     return decide();
@@ -134,9 +135,17 @@ void TicketServer::decide() {
     }
     return;
   }
+  // Who is done cannot follow any more, so it leads: the others end near it.
   struct Candidates {
     std::vector<Rank> ranks;
     std::vector<double> losses;
+    bool done = false;
+    void add(Rank rank, const Worker& w) {
+      if (w.done && !done) *this = {.done = true};
+      if (!w.done && done) return;
+      ranks.push_back(rank);
+      losses.push_back(std::bit_cast<double>(w.loss));
+    }
     int64_t leader() const {
       const int at = elect(losses);
       return at < 0 ? -1 : ranks[static_cast<size_t>(at)];
@@ -146,11 +155,11 @@ void TicketServer::decide() {
   Candidates all;
   for (size_t r = 0; r < workers_.size(); ++r) {
     const Worker& w = workers_[r];
-    if (!w.joined) continue;
-    for (Candidates* c : {&groups[w.group], &all}) {
-      c->ranks.push_back(static_cast<Rank>(r));
-      c->losses.push_back(std::bit_cast<double>(w.loss));
-    }
+    const auto rank = static_cast<Rank>(r);
+    const bool leads_still = w.done && std::isfinite(std::bit_cast<double>(w.loss)) && !is_lost(world_.peer(rank));
+    if (!w.joined && !leads_still) continue;
+    groups[w.group].add(rank, w);
+    all.add(rank, w);
   }
   last_best_ = all.leader();
   last_global_ = groups.size() > 1 && (round_ + 1) % ratio_ == 0 ? last_best_ : -1;

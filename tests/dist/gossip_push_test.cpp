@@ -191,6 +191,25 @@ TEST(GoSgd, CountsItsMessagesAndBytes) {
   EXPECT_NEAR(ends.weights(), 1, 1e-12);
 }
 
+// A stopped worker does not answer: what is asked of it does not grow with the time it is away, neither in what waits
+// for it nor in what is sent again, and the others' weights stay with them.
+TEST(GoSgd, WhoDoesNotAnswerIsSentNothingMore) {
+  Toy toy;
+  toy.scheme = gossip("gosgd", 4);
+  toy.lr = 0;
+  toy.start_spread = 1;
+  toy.steps = 3000;
+  for (const char* fault : {"pause rank=1 at=155ms for=25s", "drop from=1 after=155ms until=25s"}) {
+    const Ends ends = ends_of(toy, {.faults = plan(fault)});
+    EXPECT_NEAR(ends.weights(), 1, 1e-9) << fault;
+    if (ends.counters.lost == 0) {  // else it has taken over another's parameters
+      EXPECT_NEAR(ends.weighted_sum(0), 2.5, 1e-9) << fault;
+    }
+    EXPECT_LT(ends.counters.resent, 6000) << fault;
+    EXPECT_GT(ends.counters.missed, 1000) << fault;
+  }
+}
+
 // ---- push-sum ----
 
 // Section 4.5: with 8 workers three rounds are the exact average.

@@ -134,6 +134,21 @@ TEST_P(LeaderFailures, TheOthersGoOn) {
   }
 }
 
+// Each worker's own minimum is somewhere else. Who comes back when the others are done is drawn to them, as they were
+// to each other: it does not end where its steps alone lead.
+TEST(LeaderAsync, WhoIsLateStaysWithTheOthers) {
+  Toy toy = toy_with(without_clock(4, 4), 0.05);
+  toy.scheme.pull = 0.5;
+  toy.steps = 600;
+  const auto nodes =
+      simulate(4, [&](World& world) { return run_with(world, toy, led_by(1), [](ToyWorker&, int64_t) {}); },
+               {.faults = plan("pause rank=2 at=1s for=30s")})
+          .nodes;
+  for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  const double others = (nodes[0].numbers[0] + nodes[1].numbers[0] + nodes[3].numbers[0]) / 3;
+  EXPECT_LT(std::abs(nodes[2].numbers[0] - others), 0.5 * std::abs(toy.b(2) - others));
+}
+
 // A worker is stopped at any moment of the protocol, in half of the runs the one that serves, in others the leader;
 // with messages lost and late in some. No step of another one takes longer than the deadline, its own cost, and a look
 // around.
