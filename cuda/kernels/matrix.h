@@ -106,6 +106,10 @@ Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 // gemm_wgmma.cu: a warpgroup, m64n64k16; A and B as 8 KB of shared memory each; d[32 thread + i] is a register.
 Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b);
 
+// A box of a tensor as it comes to lie in shared memory. Parameters: map, its rank (2 or 3), where the box begins, its
+// bytes, image; a warp, 8 bytes of dynamic shared memory more than the box has.
+Kernel<TensorMap, int, int, int, int, int, uint32_t*> load_box_probe_kernel();
+
 // ---- conv.cu ----
 
 // target pixel (i, j) = sum over taps (r, s) and channels of source pixel (base_h + i step_h + d r, base_w + j step_w +
