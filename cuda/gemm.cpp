@@ -18,10 +18,11 @@ constexpr int64_t kMaxBatchBlocks = 16384, kMaxChunks = 256;
 // With fewer large tiles than this, smaller ones use more of the GPU; with fewer small ones than kEnoughBlocks, k is
 // split, but not into chunks shorter than kSmallestChunk. All depends on the shape alone, never on the GPU: the same
 // sums everywhere. Measured in docs/gpu.md.
-constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64, kChunkStep = 16;
+constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64;
 
 std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
 std::atomic<WgmmaUse> wgmma = WgmmaUse::filling;
+std::atomic<WgmmaCopies> copies = WgmmaCopies::threads;
 
 // Whether all rows of a matrix begin at multiples of 16 bytes and their length is one.
 bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t batch, int64_t batch_stride) {
@@ -29,8 +30,8 @@ bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t
   return is_aligned_to(16, p) && length % width == 0 && pitch % width == 0 && (batch == 1 || batch_stride % width == 0);
 }
 
-template <class T, class C>
-int64_t tiles(const kernel::GemmArgs& args, const GemmKernel<T, C>& kernel) {
+template <class K>
+int64_t tiles(const kernel::GemmArgs& args, const K& kernel) {
   return ceil_divide(args.m, kernel.tile_m) * ceil_divide(args.n, kernel.tile_n);
 }
 
@@ -52,10 +53,10 @@ GemmTile choose_tile(const kernel::GemmArgs& args) {
 struct Chunks {
   int64_t length, count;
 };
-Chunks chunks_of(int64_t k, int64_t blocks) {
+Chunks chunks_of(int64_t k, int64_t blocks, int64_t step) {
   const int64_t wanted = std::min({kEnoughBlocks / blocks, k / kSmallestChunk, kMaxChunks});
   if (wanted < 2) return {k, 1};
-  const int64_t length = ceil_divide(ceil_divide(k, wanted), kChunkStep) * kChunkStep;
+  const int64_t length = ceil_divide(ceil_divide(k, wanted), step) * step;
   return {length, ceil_divide(k, length)};
 }
 
@@ -73,14 +74,42 @@ void launch_tiles(const kernel::GemmArgs& args, const GemmKernel<T, C>& gemm, co
            b + first * shape.batch_stride_b, c + first * shape.batch_stride_c, bias, shape);
 }
 
-// gemm makes C, gemm_sums the sums of chunks, which are as wide as arithmetic is.
+// An operand of rows x columns as it lies in memory; its box has `box_rows` rows.
+TensorMap operand_map(const void* data, int64_t rows, int64_t columns, int64_t ld, int64_t batch, int64_t stride,
+                      int box_rows) {
+  return make_tensor_map({data,
+                          sizeof(bfloat16),
+                          3,
+                          {columns, rows, batch},
+                          {0, ld * 2, (batch == 1 ? rows * ld : stride) * 2},
+                          {64, box_rows, 1},
+                          128});
+}
+
 template <class T, class C>
-void run(const kernel::GemmArgs& args, const GemmKernel<T, C>& gemm, const GemmKernel<T, Wide<T>>& gemm_sums) {
+void launch_tiles(const kernel::GemmArgs& args, const GemmBulkKernel<C>& gemm, const GemmShape<float>& shape,
+                  int64_t chunks, C* c, const float* bias) {
+  static const int64_t multiprocessors = device_properties(0).multiprocessors;
+  const int64_t all = tiles(args, gemm) * args.batch * chunks;
+  SINEW_CHECK(all <= std::numeric_limits<int>::max() / 2, "gemm", "C is too large for one launch");
+  const TensorMap a = args.trans_a
+                          ? operand_map(args.a, args.k, args.m, args.lda, args.batch, args.batch_stride_a, 64)
+                          : operand_map(args.a, args.m, args.k, args.lda, args.batch, args.batch_stride_a, gemm.tile_m);
+  const TensorMap b = args.trans_b
+                          ? operand_map(args.b, args.n, args.k, args.ldb, args.batch, args.batch_stride_b, gemm.tile_n)
+                          : operand_map(args.b, args.k, args.n, args.ldb, args.batch, args.batch_stride_b, 64);
+  launch(gemm.kernel, {static_cast<unsigned>(std::min(all, multiprocessors * gemm.blocks))}, {gemm.threads},
+         gemm.shared_bytes, stream(), a, b, c, bias, shape, static_cast<int>(all));
+}
+
+// gemm makes C, gemm_sums the sums of chunks, which are as wide as arithmetic is.
+template <class T, class C, class K, class S>
+void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   using W = Wide<T>;
   constexpr int64_t kMaxExtent = std::numeric_limits<int>::max() / 2;
   SINEW_CHECK(args.m <= kMaxExtent && args.n <= kMaxExtent && args.k <= kMaxExtent, "gemm", "(", args.m, ", ", args.k,
               ") x (", args.k, ", ", args.n, "): an extent is larger than ", kMaxExtent);
-  const Chunks chunks = chunks_of(args.k, tiles(args, gemm) * args.batch);
+  const Chunks chunks = chunks_of(args.k, tiles(args, gemm) * args.batch, K::kChunkStep);
   const GemmShape<W> shape{static_cast<int>(args.m),
                            static_cast<int>(args.n),
                            static_cast<int>(args.k),
@@ -144,15 +173,21 @@ void run_bf16(kernel::GemmArgs args) {
   const bool large = tiles(128) >= kEnoughTiles,
              by_wgmma = use == WgmmaUse::always || (use == WgmmaUse::filling && large);
   const bool wide = use == WgmmaUse::always ? args.n > 128 : tiles(256) >= kEnoughTiles;
-  const auto kernel_for = [&]<class C>(C) {
-    return by_wgmma ? gemm_wgmma_kernel<C>(args.trans_a, args.trans_b, wide)
-                    : gemm_bf16_kernel<C>(args.trans_a, args.trans_b, large);
+  const auto run_with = [&](const auto& kernel_for) {
+    const auto sums = kernel_for(0.0f);
+    if (args.f32_operand == F32Operand::none)
+      run<bfloat16, float>(args, sums, sums);
+    else
+      run<bfloat16, bfloat16>(args, kernel_for(bfloat16(0)), sums);
   };
-  const auto sums = kernel_for(0.0f);
-  if (args.f32_operand == F32Operand::none)
-    run<bfloat16, float>(args, sums, sums);
+  // A map has no empty extents, and matrices that lie one behind the other.
+  const bool maps = args.k > 0 && (args.batch == 1 || (args.batch_stride_a > 0 && args.batch_stride_b > 0));
+  if (by_wgmma && copies == WgmmaCopies::bulk && maps)
+    run_with([&]<class C>(C) { return gemm_bulk_kernel<C>(args.trans_a, args.trans_b, wide); });
+  else if (by_wgmma)
+    run_with([&]<class C>(C) { return gemm_wgmma_kernel<C>(args.trans_a, args.trans_b, wide); });
   else
-    run<bfloat16, bfloat16>(args, kernel_for(bfloat16(0)), sums);
+    run_with([&]<class C>(C) { return gemm_bf16_kernel<C>(args.trans_a, args.trans_b, large); });
 }
 
 }  // namespace
@@ -168,6 +203,8 @@ WgmmaUse wgmma_use() {
   return there ? wgmma.load() : WgmmaUse::never;
 }
 void set_wgmma_use(WgmmaUse use) { wgmma = use; }
+WgmmaCopies wgmma_copies() { return copies; }
+void set_wgmma_copies(WgmmaCopies value) { copies = value; }
 
 void set_matmul_precision(MatmulPrecision value) { precision = value; }
 MatmulPrecision matmul_precision() { return precision; }

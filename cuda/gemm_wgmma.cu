@@ -30,7 +30,29 @@ __global__ void __launch_bounds__(128) wgmma_probe(const uint16_t* a, const uint
   for (int i = 0; i < 32; ++i) d[int(threadIdx.x) * 32 + i] = acc[i];
 }
 
+__global__ void __launch_bounds__(32)
+    load_box_probe(const __grid_constant__ TensorMap map, int rank, int x, int y, int z, int bytes, uint32_t* image) {
+  SINEW_DYNAMIC_SHARED(uint32_t, shared);
+  Mbarrier* const there = reinterpret_cast<Mbarrier*>(shared + bytes / 4);
+  if (threadIdx.x == 0) {
+    mbarrier_init(there, 1);
+    mbarrier_init_fence();
+    mbarrier_arrive_expect(there, unsigned(bytes));
+    if (rank == 2)
+      load_box(shared, &map, there, x, y);
+    else
+      load_box(shared, &map, there, x, y, z);
+  }
+  block_sync();
+  mbarrier_wait(there, 0);
+  for (int i = int(threadIdx.x); i < bytes / 4; i += 32) image[i] = shared[i];
+}
+
 }  // namespace
+
+Kernel<TensorMap, int, int, int, int, int, uint32_t*> load_box_probe_kernel() {
+  return {"load_box probe", &load_box_probe};
+}
 
 Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b) {
   if (transposed_a) return {"wgmma probe", transposed_b ? &wgmma_probe<true, true> : &wgmma_probe<true, false>};

@@ -13,6 +13,7 @@
 
 #include "core/status.h"
 #include "cuda/namespace.h"
+#include "cuda/tensor_map.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 
@@ -46,6 +47,9 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
 void memory_set(void* device, int byte, size_t bytes, Stream stream);
+
+// What make_tensor_map of checked boxes is; strides beyond the rank are not used.
+TensorMap encode_tensor_map(const TensorBoxes& boxes);
 
 // Work recorded as a graph. From record_begin on what this thread enqueues on `stream` is recorded, not done; calls
 // that wait for the device are Errors. What memory_allocate returns meanwhile stays with the graph until

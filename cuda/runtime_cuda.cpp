@@ -1,7 +1,9 @@
 // cuda/runtime.h over the CUDA runtime.
+#include <cuda.h>  // types only: libcuda is not linked
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -138,6 +140,47 @@ void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
 void memory_set(void* device, int byte, size_t bytes, Stream stream) {
   const DeviceUse use;
   check(cudaMemsetAsync(device, byte, bytes, native(stream)), "setting ", bytes, " bytes on the device");
+}
+
+TensorMap encode_tensor_map(const TensorBoxes& b) {
+  static const auto encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+    constexpr unsigned kSince = 12000;
+    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kSince, cudaEnableDefault, &found),
+          "finding cuTensorMapEncodeTiled");
+#else
+    check(cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found),
+          "finding cuTensorMapEncodeTiled");
+#endif
+    SINEW_CHECK(found == cudaDriverEntryPointSuccess && function != nullptr, "cuda",
+                "the driver has no cuTensorMapEncodeTiled; drivers of CUDA 12.0 and newer have it");
+    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
+  }();
+  static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap));
+  cuuint64_t extent[TensorBoxes::kRank], stride[TensorBoxes::kRank];
+  cuuint32_t box[TensorBoxes::kRank], step[TensorBoxes::kRank] = {1, 1, 1};
+  for (int d = 0; d < b.rank; ++d) {
+    extent[d] = static_cast<cuuint64_t>(b.extent[d]);
+    box[d] = static_cast<cuuint32_t>(b.box[d]);
+    if (d > 0) stride[d - 1] = static_cast<cuuint64_t>(b.stride[d]);
+  }
+  CUtensorMap map;
+  const CUresult result =
+      encode(&map, b.element_bytes == 2 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+             static_cast<cuuint32_t>(b.rank), const_cast<void*>(b.data), extent, stride, box, step,
+             CU_TENSOR_MAP_INTERLEAVE_NONE,
+             b.swizzle_bytes == 128  ? CU_TENSOR_MAP_SWIZZLE_128B
+             : b.swizzle_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B
+             : b.swizzle_bytes == 32 ? CU_TENSOR_MAP_SWIZZLE_32B
+                                     : CU_TENSOR_MAP_SWIZZLE_NONE,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  SINEW_CHECK(result == CUDA_SUCCESS, "cuda", "mapping a tensor of ", b.extent[0], " by ", b.rank > 1 ? b.extent[1] : 1,
+              ": cuTensorMapEncodeTiled says ", static_cast<int>(result));
+  TensorMap to;
+  std::memcpy(&to, &map, sizeof(to));
+  return to;
 }
 
 void record_begin(Stream stream) {

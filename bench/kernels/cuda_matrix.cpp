@@ -185,15 +185,32 @@ struct GemmProblem {
   }
 };
 
+struct WgmmaChoice {
+  explicit WgmmaChoice(bool bulk) {
+    if (!bulk) return;
+    cuda::set_wgmma_use(cuda::WgmmaUse::always);
+    cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+  }
+  ~WgmmaChoice() {
+    cuda::set_wgmma_use(cuda::WgmmaUse::filling);
+    cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
+  }
+  WgmmaChoice(const WgmmaChoice&) = delete;
+  WgmmaChoice& operator=(const WgmmaChoice&) = delete;
+};
+
 void gemm(benchmark::State& state, const Product& product, const std::string& who) {
   static std::map<const Product*, std::unique_ptr<GemmProblem>> all;
   std::unique_ptr<GemmProblem>& problem = all[&product];
   if (problem == nullptr) problem = std::make_unique<GemmProblem>(product);
   GemmProblem& p = *problem;
-  // bf16: of two bf16, C in f32; bf16_narrow: C in bf16, for which ours takes B in f32.
+  // bf16: of two bf16, C in f32; bf16_narrow: C in bf16, for which ours takes B in f32. bulk: by wgmma with bulk
+  // copies.
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
   const bool narrow = who.ends_with("bf16_narrow"), bf16 = narrow || who.ends_with("bf16");
+  const bool bulk = who.starts_with("own_bulk");
   cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
+  const WgmmaChoice choice(bulk);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
     if (library && bf16)
@@ -425,8 +442,9 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32",
-                            "own_bf16", "cublas_bf16", "own_bf16_narrow", "cublas_bf16_narrow"}) {
+    for (const char* who :
+         {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32", "own_bf16",
+          "own_bulk_bf16", "cublas_bf16", "own_bf16_narrow", "own_bulk_bf16_narrow", "cublas_bf16_narrow"}) {
       // So large ones are for the tensor cores.
       if (product.m >= 8192 && std::string(who).find("bf16") == std::string::npos &&
           !std::string(who).ends_with("tf32"))

@@ -46,6 +46,20 @@
 //   wgmma_commit(), wgmma_wait<n>()      like copies: until all but the last n groups are done
 //   proxy_fence()                        the thread's writes to shared memory are there for wgmma (after a block_sync
 //                                        for that of others)
+//   Mbarrier                             8 bytes of shared memory, SINEW_SHARED(Mbarrier, ready, [4]), which count
+//                                        arrivals of threads and bytes of copies; when all of a phase are there, it is
+//                                        complete and the next one begins
+//   mbarrier_init(barrier, arrivals)     by one thread, which then calls mbarrier_init_fence(), before a block_sync;
+//                                        arrivals: of each phase
+//   mbarrier_arrive(barrier)             what the thread has done is there for those who wait for the phase
+//   mbarrier_arrive_expect(barrier, bytes)   the phase also waits for so many bytes more
+//   mbarrier_wait(barrier, parity)       until the phase of that parity is complete: returns at once unless it is the
+//                                        present one. The first phase is 0, so that parity 1 does not wait in it
+//   mbarrier_invalidate(barrier)         before its memory is used for something else
+//   load_box(shared, &map, barrier, x, y[, z])   by one thread: copies the box from there on of a tensor (TensorMap, a
+//                                        parameter `const __grid_constant__ TensorMap map`) to shared memory at a
+//                                        multiple of 128 bytes (1024 where wgmma reads it); zeros outside the tensor.
+//                                        All bytes of the box count on the mbarrier
 #pragma once
 
 #include <stdint.h>
@@ -160,6 +174,7 @@ SINEW_DEVICE void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" 
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS
 
+#include "cuda/device/bulk.cuh"
 #include "cuda/device/wgmma.cuh"
 
 namespace sinew::cuda::SINEW_CUDA_NS {

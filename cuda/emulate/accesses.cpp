@@ -1,7 +1,6 @@
 #include "cuda/emulate/accesses.h"
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <mutex>
 #include <utility>
@@ -47,13 +46,8 @@ void forget_memory(const void* begin) {
 AccessChecker::AccessChecker(const char* shared, size_t bytes)
     : shared_(shared), shared_bytes_(bytes), shared_touches_(bytes / kUnit) {}
 
-uint32_t AccessChecker::next_stamp() {
-  static std::atomic<uint32_t> stamp{0};
-  return ++stamp;
-}
-
 void AccessChecker::begin_launch() {
-  launch_ = next_stamp();
+  launch_ = Clocks::next_stamp();
   std::lock_guard lock(watched().mutex);
   if (version_ == watched().version) return;
   version_ = watched().version;
@@ -61,6 +55,12 @@ void AccessChecker::begin_launch() {
   elsewhere_begin_ = elsewhere_end_ = shared_;  // nothing
   memory_.clear();
   for (auto& [begin, memory] : watched().allocations) memory_.push_back({begin, memory.first, &memory.second});
+}
+
+void AccessChecker::begin_block(unsigned threads) {
+  block_ = Clocks::next_stamp();
+  clocks_.begin_block(threads);
+  lists_.resize(1);
 }
 
 const WatchedRange* AccessChecker::find(const char* p) {
@@ -93,18 +93,50 @@ std::string AccessChecker::out_of_bounds(const char* p) {
   return "";
 }
 
+bool AccessChecker::reads_are_before(const Touch& t, unsigned thread) const {
+  if (!t.several) return clocks_.before(t.reader, t.read, thread);
+  if (t.others == 0) return clocks_.before_barrier(t.read);
+  return std::all_of(lists_[t.others].begin(), lists_[t.others].end(),
+                     [&](const auto& read) { return clocks_.before(read.first, read.second, thread); });
+}
+
 char AccessChecker::conflict(const Touch& t, Access access, unsigned thread, uint32_t first) const {
   const bool both_atomic = access == Access::atomic && t.atomic;
   if (!both_atomic && t.written >= first) {
     if (t.written < block_) return 'W';
-    if (t.written == now_ && t.writer != thread) return 'w';
+    if (!clocks_.before(t.writer, t.written, thread)) return 'w';
   }
   if (access == Access::read || t.read < first) return 0;
   if (t.read < block_ || t.elsewhere) return 'R';
-  return t.read == now_ && (t.reader != thread || t.several) ? 'r' : 0;
+  return reads_are_before(t, thread) ? 0 : 'r';
 }
 
-std::string AccessChecker::touch(const void* pointer, size_t bytes, Access access, unsigned thread) {
+void AccessChecker::note_read(Touch& t, unsigned thread, unsigned actor, uint32_t time, uint32_t first) {
+  t.elsewhere = t.read >= first && (t.elsewhere || t.read < block_);
+  if (t.read < block_ || reads_are_before(t, thread)) {
+    t.several = false;
+  } else if (clocks_.active() && !(t.several && t.others == 0)) {
+    if (!t.several) {
+      t.others = static_cast<uint32_t>(lists_.size());
+      lists_.push_back({{t.reader, t.read}});
+    }
+    t.several = true;
+    Reads& reads = lists_[t.others];
+    const auto own = std::find_if(reads.begin(), reads.end(), [&](const auto& read) { return read.first == actor; });
+    if (own == reads.end())
+      reads.emplace_back(actor, time);
+    else
+      own->second = time;
+  } else {
+    t.several = true;
+    t.others = 0;
+  }
+  t.read = time;
+  t.reader = static_cast<uint16_t>(actor);
+}
+
+std::string AccessChecker::touch(const void* pointer, size_t bytes, Access access, unsigned thread, unsigned actor,
+                                 uint32_t time) {
   const char* const begin = static_cast<const char*>(pointer);
   const auto in_shared = static_cast<size_t>(begin - shared_);
   const bool shared = in_shared < shared_bytes_;
@@ -127,20 +159,19 @@ std::string AccessChecker::touch(const void* pointer, size_t bytes, Access acces
       const std::string where = shared
                                     ? detail::concat("byte ", offset, " of the shared memory")
                                     : detail::concat("byte ", offset, " of ", range->bytes, " bytes of device memory");
+      const unsigned by = write ? t->writer : t->reader;
       const std::string who = with == 'W' || with == 'R' ? std::string("another block")
                               : !write && t->several     ? std::string("other threads")
-                                                         : detail::concat("thread ", write ? t->writer : t->reader);
+                              : by >= clocks_.threads()  ? std::string("a bulk copy")
+                                                         : detail::concat("thread ", by);
       return detail::concat(access == Access::read ? "reads " : "writes ", where, ", which ", who,
                             write ? " wrote" : " read", " with no barrier between: a race");
     }
     if (access == Access::read) {
-      t->elsewhere = t->read >= first && (t->elsewhere || t->read < block_);
-      t->several = t->read == now_ && (t->several || t->reader != thread);
-      t->read = now_;
-      t->reader = static_cast<uint16_t>(thread);
+      note_read(*t, thread, actor, time, first);
     } else {
-      t->written = now_;
-      t->writer = static_cast<uint16_t>(thread);
+      t->written = time;
+      t->writer = static_cast<uint16_t>(actor);
       t->atomic = access == Access::atomic;
     }
   }

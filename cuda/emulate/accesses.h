@@ -1,7 +1,8 @@
 // What is wrong with an access to memory: out of bounds of an allocation, or a race with an earlier one of the launch,
-// which is found in one run: two threads touch the same memory, one of them writing, and no barrier that
-// both pass lies between. Only a barrier orders the threads of a block (a shuffle does not order memory), and nothing
-// orders blocks, but atomic accesses do not race with each other.
+// which is found in one run: two threads touch the same memory, one of them writing, and nothing orders these accesses.
+// What orders the threads of a block are its barriers (a shuffle does not order memory), and mbarriers those who arrive
+// and the copies that complete before those who wait (clocks.h). Nothing orders blocks, but atomic accesses do not race
+// with each other.
 //
 // Kernels are compiled with -fsanitize=thread, so that each access calls a function (`__tsan_read4`...); these are
 // ours, in access_hooks.cpp, and libtsan is not linked. Watched are shared and device memory, two bytes at a time;
@@ -16,8 +17,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "cuda/emulate/clocks.h"
 #include "cuda/emulate/executor.h"
 
 namespace sinew::cuda::emulate {
@@ -29,12 +32,13 @@ inline constexpr bool kChecksAccesses = true;
 inline constexpr bool kChecksAccesses = false;
 #endif
 
-// Who touched two bytes last. A stamp counts barriers, blocks and launches of the process: 0 is never.
+// Who touched two bytes last. Times are stamps (clocks.h): 0 is never.
 struct Touch {
   uint32_t written = 0, read = 0;
-  uint16_t writer = 0, reader = 0;  // threads of their blocks
+  uint32_t others = 0;              // with `several`: which list of the block has the reads; 0: none has
+  uint16_t writer = 0, reader = 0;  // actors of their blocks
   bool atomic = false;              // the write was
-  bool several = false;             // other threads of the block have read it since the barrier
+  bool several = false;             // reads of several actors, that nothing orders
   bool elsewhere = false;           // another block of the launch has read it too
 };
 
@@ -64,17 +68,23 @@ class AccessChecker {
   // Of the block's shared memory: [begin, begin + bytes).
   AccessChecker(const char* shared, size_t bytes);
   void begin_launch();
-  void begin_block() { now_ = block_ = next_stamp(); }
-  void barrier() { now_ = next_stamp(); }
+  void begin_block(unsigned threads);
+  Clocks& clocks() { return clocks_; }
   // "" or what is wrong: "reads byte 4 of the shared memory, which thread 3 ...", or beyond an allocation of device
   // memory. thread: its number in the block.
-  std::string touch(const void* p, size_t bytes, Access access, unsigned thread);
+  std::string touch(const void* p, size_t bytes, Access access, unsigned thread) {
+    return touch(p, bytes, access, thread, thread, clocks_.now(thread));
+  }
+  // Something that the thread starts, and that another actor does.
+  std::string touch(const void* p, size_t bytes, Access access, unsigned thread, unsigned actor, uint32_t time);
 
  private:
-  static uint32_t next_stamp();
+  using Reads = std::vector<std::pair<unsigned, uint32_t>>;  // actors and times
   // The allocation of device memory with p; null: none.
   const WatchedRange* find(const char* p);
   std::string out_of_bounds(const char* p);
+  bool reads_are_before(const Touch& touch, unsigned thread) const;
+  void note_read(Touch& touch, unsigned thread, unsigned actor, uint32_t time, uint32_t first);
   // 0, or what the access races with: 'w' a write, 'r' a read; of another block: 'W', 'R'.
   // first: the stamp from which on touches count.
   char conflict(const Touch& touch, Access access, unsigned thread, uint32_t first) const;
@@ -89,7 +99,9 @@ class AccessChecker {
   // Between two allocations: what was touched last and is not device memory. An end of null is no end.
   const char *elsewhere_begin_ = nullptr, *elsewhere_end_ = nullptr;
   uint64_t version_ = 0;
-  uint32_t now_ = 0, block_ = 0, launch_ = 0;
+  uint32_t block_ = 0, launch_ = 0;
+  Clocks clocks_;
+  std::vector<Reads> lists_;  // of the block; the first is none
 };
 
 }  // namespace sinew::cuda::emulate

@@ -6,15 +6,18 @@
 #include <string.h>
 
 #include <cmath>
+#include <initializer_list>
 #include <source_location>
 #include <type_traits>
 
 #include "cuda/emulate/executor.h"
+#include "cuda/tensor_map.h"
 
 #define __global__
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define threadIdx (::sinew::cuda::emulate::current.thread_index)
 #define blockIdx (::sinew::cuda::emulate::current.block_index)
 #define blockDim (::sinew::cuda::emulate::current.block_dim)
@@ -226,17 +229,33 @@ inline uint64_t matrix_descriptor(const void* shared, uint32_t leading, uint32_t
 
 namespace detail {
 
-// Element (row, k) of an operand, as bf16's bits.
-inline float descriptor_element(uint64_t descriptor, bool transposed, int row, int k) {
+// Where element (row, k) of an operand lies in shared memory.
+inline uint32_t descriptor_offset(uint64_t descriptor, bool transposed, int row, int k) {
   const auto field = [&](int shift) { return static_cast<uint32_t>(descriptor >> shift & 0x3fffu) << 4; };
   const uint32_t start = field(0), leading = field(16), stride = field(32);
   if (descriptor >> 62 != 1) emulate::fail("wgmma: a descriptor without the swizzle of 128 bytes");
   const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(k);
   const uint32_t offset = start + (transposed ? r / 64 * leading + r % 64 * 2 + c / 8 * stride + c % 8 * 128
                                               : r / 8 * stride + r % 8 * 128 + c * 2);
+  return offset ^ (offset >> 7 & 7u) << 4;
+}
+// Its value, from bf16's bits.
+inline float descriptor_element(uint64_t descriptor, bool transposed, int row, int k) {
   uint16_t bits;
-  memcpy(&bits, emulate::shared_at(offset ^ (offset >> 7 & 7u) << 4), 2);
+  memcpy(&bits, emulate::shared_at(descriptor_offset(descriptor, transposed, row, k)), 2);
   return word_as_float(uint32_t{bits} << 16);
+}
+
+// `rows` rows of an operand and 16 k, in groups of 16 bytes.
+inline void read_operand(uint64_t descriptor, bool transposed, int row, int rows) {
+  for (int r = row; r < row + rows; r += transposed ? 8 : 1)
+    for (int k = 0; k < 16; k += transposed ? 1 : 8)
+      emulate::read_operand(descriptor_offset(descriptor, transposed, r, k), 16);
+}
+template <int kN>
+void read_group(const emulate::GroupProduct& p) {
+  read_operand(p.a, p.transposed_a, p.warp * 16, 16);
+  read_operand(p.b, p.transposed_b, 0, kN);
 }
 
 template <int kN>
@@ -263,7 +282,8 @@ inline void wgmma_fence() {}
 inline void proxy_fence() {}
 template <int kN, bool kTransposedA, bool kTransposedB>
 void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, std::source_location site = std::source_location::current()) {
-  emulate::group_product({d, a, b, kTransposedA, kTransposedB, int(threadIdx.x) / 32 % 4, &detail::multiply_group<kN>},
+  emulate::group_product({d, a, b, kTransposedA, kTransposedB, int(threadIdx.x) / 32 % 4, &detail::read_group<kN>,
+                          &detail::multiply_group<kN>},
                          site);
 }
 inline void wgmma_commit() { emulate::group_product_commit(); }
@@ -273,5 +293,51 @@ void wgmma_wait(std::source_location site = std::source_location::current()) {
 }
 template <int kCount>
 void wgmma_results(float (&)[kCount]) {}
+
+// ---- mbarriers and bulk copies ----
+
+struct Mbarrier {
+  uint64_t state;  // not used: the executor has it
+};
+inline void mbarrier_init(Mbarrier* barrier, unsigned arrivals,
+                          std::source_location site = std::source_location::current()) {
+  emulate::mbarrier_init(barrier, arrivals, site);
+}
+inline void mbarrier_init_fence() { emulate::mbarrier_init_fence(); }
+inline void mbarrier_invalidate(Mbarrier* barrier, std::source_location site = std::source_location::current()) {
+  emulate::mbarrier_invalidate(barrier, site);
+}
+inline void mbarrier_arrive(Mbarrier* barrier, std::source_location site = std::source_location::current()) {
+  emulate::mbarrier_arrive(barrier, 0, site);
+}
+inline void mbarrier_arrive_expect(Mbarrier* barrier, unsigned bytes,
+                                   std::source_location site = std::source_location::current()) {
+  emulate::mbarrier_arrive(barrier, bytes, site);
+}
+inline void mbarrier_wait(Mbarrier* barrier, unsigned parity,
+                          std::source_location site = std::source_location::current()) {
+  emulate::mbarrier_wait(barrier, parity, site);
+}
+
+namespace detail {
+
+inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, std::initializer_list<int> at,
+                     const std::source_location& site) {
+  emulate::TensorImage image;
+  memcpy(&image, map, sizeof(image));
+  if (image.rank != at.size()) emulate::fail("load_box with more or fewer coordinates than the tensor has");
+  emulate::load_box(shared, image, barrier, at.begin(), site);
+}
+
+}  // namespace detail
+
+inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y,
+                     std::source_location site = std::source_location::current()) {
+  detail::load_box(shared, map, barrier, {x, y}, site);
+}
+inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y, int z,
+                     std::source_location site = std::source_location::current()) {
+  detail::load_box(shared, map, barrier, {x, y, z}, site);
+}
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -2,21 +2,13 @@
 
 #include <dlfcn.h>
 
-#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <map>
-#include <memory>
 #include <numeric>
-#include <string>
-#include <utility>
-#include <vector>
 
 #include "core/check.h"
-#include "core/fiber.h"
-#include "core/philox.h"
-#include "cuda/emulate/accesses.h"
-#include "cuda/emulate/shared_arena.h"
+#include "cuda/emulate/execution.h"
 
 namespace sinew::cuda::emulate {
 namespace {
@@ -24,58 +16,10 @@ namespace {
 // The limits of sm_90.
 constexpr unsigned kMaxThreads = 1024, kMaxBlockZ = 64, kMaxGridX = 0x7fffffff, kMaxGridYZ = 65535;
 constexpr size_t kMaxShared = 227 * 1024, kMaxStaticShared = 48 * 1024;
-constexpr int kWarpSize = 32;
 constexpr size_t kStackBytes = 128 * 1024;
-constexpr size_t kCopyBytes = 16;  // of an asynchronous copy
-
-// Thrown through a kernel's frames to give its fiber back after an error.
-struct Unwind {};
-
-enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, abandoned, done };
-
-struct Warp;
-
-struct Copy {
-  void* to;
-  const void* from;
-  size_t bytes;
-  unsigned group;
-};
-
-struct Thread {
-  Index index;
-  int lane = 0;
-  Warp* warp = nullptr;
-  Fiber* fiber = nullptr;  // from its first step on
-  State state = State::fresh;
-  const char* waits_in = nullptr;
-  std::source_location site;
-  std::vector<Copy> copies;                                 // not made yet
-  unsigned groups = 0;                                      // of copies, closed
-  std::vector<std::pair<GroupProduct, unsigned>> products;  // not made yet, and their groups
-  unsigned product_groups = 0;                              // closed
-};
-
-// The place where threads meet: the first to come names it, the others must come to the same.
-struct Meeting {
-  unsigned arrived = 0;
-  const char* what = nullptr;
-  std::source_location site;
-};
-
-struct Warp {
-  std::array<Thread*, kWarpSize> lanes{};
-  std::array<void*, kWarpSize> records{};
-  unsigned members = 0, ended = 0;
-  Meeting meeting;
-};
 
 bool same_place(const std::source_location& a, const std::source_location& b) {
   return a.line() == b.line() && a.column() == b.column() && std::strcmp(a.file_name(), b.file_name()) == 0;
-}
-
-std::string place(const char* what, const std::source_location& site) {
-  return detail::concat(what, " at ", site.file_name(), ":", site.line(), ":", site.column());
 }
 
 // For addr2line.
@@ -94,99 +38,17 @@ Index index_in(uint64_t i, const Index& extent) {
           static_cast<unsigned>(i / extent.x / extent.y)};
 }
 
-class Executor {
- public:
-  Executor() = default;
-  ~Executor() {
-    closing_ = true;
-    for (Fiber* fiber : idle_) fiber->resume();
-  }
-  Executor(const Executor&) = delete;
-  Executor& operator=(const Executor&) = delete;
-
-  void run(const LaunchConfig& config, void (*body)(void*), void* context);
-
-  int lane() const { return running_->lane; }
-  void block_barrier(const std::source_location& site);
-  void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
-  void* static_shared(const void* site, size_t bytes, size_t alignment);
-  void* dynamic_shared() const { return arena_.dynamic(); }
-  void copy_async(void* shared, const void* global, size_t bytes);
-  void copy_async_commit() { ++running_->groups; }
-  void copy_async_wait(unsigned pending);
-  uint32_t shared_offset(const void* shared);
-  const void* shared_at(uint32_t offset);
-  void group_product(const GroupProduct& product, const std::source_location& site);
-  void group_product_commit() { ++running_->product_groups; }
-  void group_product_wait(unsigned pending, const std::source_location& site);
-  void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
-  [[noreturn]] void fail(const std::string& what) {
-    report(what);
-    throw Unwind{};
-  }
-
- private:
-  void check_config() const;
-  void prepare_threads();
-  void run_block(const Index& block);
-  void prepare_block(const Index& block);
-  void run_fiber(Fiber& self);
-  void run_thread(Thread& thread, Fiber& fiber);
-  void end(Thread& thread);
-
-  Thread* pop();
-  void wake(Thread& thread) {
-    thread.state = State::ready;
-    ready_.push_back(&thread);
-  }
-  void make_running(Thread& thread) {
-    thread.state = State::running;
-    running_ = &thread;
-    current.thread_index = thread.index;
-  }
-  void wait(State state, const char* what, const std::source_location& site);
-  void arrive(Meeting& meeting, const char* what, const std::source_location& site, unsigned ended);
-  Fiber* idle_fiber();
-  void unwind_fibers();
-  void report(const std::string& what);
-  std::string deadlock() const;
-  uint32_t random_below(uint32_t bound) {
-    return below(philox_u32({options_.seed, static_cast<uint32_t>(RngPurpose::test), 0, 0}, random_count_++), bound);
-  }
-  void make(const Copy& copy);
-
-  // The launch.
-  LaunchConfig config_{};
-  Options options_;
-  void (*body_)(void*) = nullptr;
-  void* context_ = nullptr;
-  std::string error_;
-  uint64_t random_count_ = 0;
-
-  // The block.
-  std::vector<Thread> threads_;
-  std::vector<Warp> warps_;
-  Meeting barrier_;
-  unsigned ended_ = 0;
-  std::vector<Thread*> ready_;  // to run, from ready_begin_ on; threads not yet started are among them
-  size_t ready_begin_ = 0;
-  Thread* next_ = nullptr;  // what the fiber or the scheduler that gets control runs first
-  Thread* running_ = nullptr;
-
-  // Kept between launches.
-  SharedArena arena_;
-  std::vector<std::unique_ptr<Fiber>> fibers_;
-  std::vector<Fiber*> idle_;
-  bool unwinding_ = false, closing_ = false;
-  std::unique_ptr<AccessChecker> checker_;  // from the first launch on that looks for races
-};
-
-// The executor whose launch looks for races: accesses of this OS thread are its running thread's.
-thread_local constinit Executor* watching __attribute__((tls_model("initial-exec"))) = nullptr;
-
 Executor& executor() {
   static thread_local Executor instance;
   return instance;
+}
+
+}  // namespace
+
+thread_local constinit Executor* watching = nullptr;
+
+std::string place(const char* what, const std::source_location& site) {
+  return detail::concat(what, " at ", site.file_name(), ":", site.line(), ":", site.column());
 }
 
 void Executor::check_config() const {
@@ -265,15 +127,18 @@ void Executor::prepare_block(const Index& block) {
     warp.meeting = {};
   }
   barrier_ = {};
+  mbarriers_.clear();
+  bulk_copies_.clear();
   ended_ = 0;
   arena_.begin_block(config_.shared_bytes, options_.poison);
-  if (watching != nullptr) checker_->begin_block();
+  if (watching != nullptr) checker_->begin_block(static_cast<unsigned>(threads_.size()));
 }
 
 void Executor::run_block(const Index& block) {
   prepare_block(block);
   while (error_.empty()) {
     Thread* thread = next_ != nullptr ? next_ : pop();
+    if (thread == nullptr && ended_ < threads_.size() && make_a_bulk_copy()) continue;
     if (thread == nullptr) break;
     if (thread->fiber == nullptr) {
       next_ = thread;
@@ -284,7 +149,7 @@ void Executor::run_block(const Index& block) {
       thread->fiber->resume();
     }
   }
-  if (error_.empty() && ended_ < threads_.size()) error_ = deadlock();
+  if (error_.empty()) error_ = ended_ < threads_.size() ? deadlock() : unfinished();
   if (error_.empty() && !arena_.gaps_are_whole()) error_ = "writes beyond its shared memory";
   if (!error_.empty()) unwind_fibers();
 }
@@ -367,7 +232,7 @@ void Executor::block_barrier(const std::source_location& site) {
   arrive(barrier_, "block_sync", site, ended_);
   if (barrier_.arrived < threads_.size()) return wait(State::at_barrier, "block_sync", site);
   barrier_.arrived = 0;
-  if (watching != nullptr) checker_->barrier();
+  if (watching != nullptr) checker_->clocks().barrier();
   for (Thread& thread : threads_)
     if (thread.state == State::at_barrier) wake(thread);
 }
@@ -385,53 +250,6 @@ void Executor::warp_collective(const char* what, void* record, WarpFunction func
     if (warp.lanes[i] != &me) wake(*warp.lanes[i]);
 }
 
-uint32_t Executor::shared_offset(const void* shared) {
-  if (!arena_.contains(shared, 1)) fail("a descriptor of memory that is not shared");
-  return static_cast<uint32_t>(static_cast<const char*>(shared) - arena_.begin());
-}
-
-const void* Executor::shared_at(uint32_t offset) {
-  if (offset > SharedArena::kBytes - 2) fail("wgmma reads beyond shared memory");
-  return arena_.begin() + offset;
-}
-
-void Executor::group_product(const GroupProduct& product, const std::source_location& site) {
-  running_->products.emplace_back(product, running_->product_groups);
-  if (options_.lazy_copies) return;
-  ++running_->product_groups;  // by itself, and at once
-  group_product_wait(0, site);
-}
-
-// All lanes have issued the same products: each is made by the last of them to come.
-void Executor::group_product_wait(unsigned pending, const std::source_location& site) {
-  Thread& me = *running_;
-  struct Lane {
-    Thread* thread;
-    unsigned pending;
-    Executor* executor;
-  };
-  Lane lane{&me, pending, this};
-  warp_collective(
-      "wgmma", &lane,
-      [](void* const* lanes, int count) {
-        const auto products = [&](int i) -> auto& { return static_cast<Lane*>(lanes[i])->thread->products; };
-        const Thread& first = *static_cast<Lane*>(lanes[0])->thread;
-        size_t made = 0;
-        for (; made < first.products.size(); ++made) {
-          if (first.products[made].second + static_cast<Lane*>(lanes[0])->pending >= first.product_groups) break;
-          const GroupProduct* of_lanes[kWarpSize];
-          for (int i = 0; i < count; ++i) {
-            if (products(i).size() <= made) static_cast<Lane*>(lanes[0])->executor->fail("wgmma not by all lanes");
-            of_lanes[i] = &products(i)[made].first;
-          }
-          of_lanes[0]->multiply(of_lanes, count);
-        }
-        for (int i = 0; i < count; ++i)
-          products(i).erase(products(i).begin(), products(i).begin() + static_cast<std::ptrdiff_t>(made));
-      },
-      site);
-}
-
 void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) {
   if (void* data = arena_.find(site)) return data;
   const size_t all = arena_.static_bytes() + bytes;
@@ -442,50 +260,34 @@ void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) 
   return arena_.place(site, bytes, alignment);
 }
 
-void Executor::make(const Copy& copy) {
-  char* const to = static_cast<char*>(copy.to);
-  touch(to, kCopyBytes, Access::write, 1, nullptr);
-  if (copy.bytes > 0) touch(copy.from, copy.bytes, Access::read, 1, nullptr);
-  if (copy.bytes > 0) std::memcpy(to, copy.from, copy.bytes);
-  std::memset(to + copy.bytes, 0, kCopyBytes - copy.bytes);
-}
-
-void Executor::copy_async(void* shared, const void* global, size_t bytes) {
-  if (!arena_.contains(shared, kCopyBytes)) fail("copy_async to memory that is not shared");
-  if (reinterpret_cast<uintptr_t>(shared) % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0)
-    fail("copy_async: an address is not aligned to 16 bytes");
-  const Copy copy{shared, global, bytes, running_->groups};
-  touch(shared, kCopyBytes, Access::write, 1, nullptr);  // it may be made at any time from here to the wait
-  if (options_.lazy_copies)
-    running_->copies.push_back(copy);
-  else
-    make(copy);
-}
-
-void Executor::copy_async_wait(unsigned pending) {
-  std::vector<Copy>& copies = running_->copies;
-  size_t done = 0;
-  while (done < copies.size() && copies[done].group + pending < running_->groups) make(copies[done++]);
-  copies.erase(copies.begin(), copies.begin() + static_cast<std::ptrdiff_t>(done));
+std::string Executor::wrong_access(const void* p, size_t bytes, Access access, size_t alignment) const {
+  const auto at = reinterpret_cast<uintptr_t>(p);
+  const char* const verb = access == Access::read ? "reads " : "writes ";
+  if (at % alignment != 0) return detail::concat(verb, bytes, " bytes at an address that is not aligned to them");
+  if (!arena_.contains(p, 1)) return "";
+  if (!arena_.is_placed(p, bytes)) return detail::concat(verb, "shared memory out of bounds");
+  const auto offset = static_cast<size_t>(static_cast<const char*>(p) - arena_.begin());
+  for (const Mbarrier& b : mbarriers_)
+    if (b.valid && offset < b.offset + kMbarrierBytes && b.offset < offset + bytes)
+      return detail::concat(verb, "the memory of an mbarrier that is not invalidated");
+  return "";
 }
 
 void Executor::touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
   if (watching == nullptr || !error_.empty()) return;
-  const auto at = reinterpret_cast<uintptr_t>(p);
-  if (at - reinterpret_cast<uintptr_t>(&current) < sizeof(current)) return;
-  const char* const verb = access == Access::read ? "reads " : "writes ";
-  std::string wrong;
-  if (at % alignment != 0)
-    wrong = detail::concat(verb, bytes, " bytes at an address that is not aligned to them");
-  else if (arena_.contains(p, 1) && !arena_.is_placed(p, bytes))
-    wrong = detail::concat(verb, "shared memory out of bounds");
-  else
-    wrong = checker_->touch(p, bytes, access, static_cast<unsigned>(running_ - threads_.data()));
+  if (reinterpret_cast<uintptr_t>(p) - reinterpret_cast<uintptr_t>(&current) < sizeof(current)) return;
+  std::string wrong = wrong_access(p, bytes, access, alignment);
+  if (wrong.empty()) wrong = checker_->touch(p, bytes, access, number(*running_));
   if (wrong.empty()) return;
   report(from == nullptr ? wrong : detail::concat(wrong, "; at ", program_place(from)));
-  // The compiler takes it that a hook does not throw, and the access must not be made: this fiber is left as it is.
+  abandon();
+}
+
+// The compiler takes it that a hook does not throw, and the access must not be made: this fiber is left as it is.
+void Executor::abandon() {
   running_->state = State::abandoned;
   running_->fiber->suspend();
+  std::abort();  // nobody resumes it
 }
 
 Fiber* Executor::idle_fiber() {
@@ -524,17 +326,23 @@ void Executor::report(const std::string& what) {
                             text(running_->index), ": ", what);
 }
 
+std::string Executor::where(const Thread& thread) const {
+  const std::string at = place(thread.waits_in, thread.site);
+  if (thread.state != State::at_mbarrier) return at;
+  const Mbarrier& b = mbarriers_[thread.mbarrier];
+  return detail::concat(at, " for the mbarrier at byte ", b.offset, ", whose phase ", b.phase, " needs ", b.pending,
+                        " of ", b.arrivals, " arrivals and ", b.bytes, " bytes");
+}
+
 std::string Executor::deadlock() const {
   std::map<std::string, std::vector<const Thread*>> groups;
   for (const Thread& thread : threads_)
-    if (thread.state != State::done) groups[place(thread.waits_in, thread.site)].push_back(&thread);
+    if (thread.state != State::done) groups[where(thread)].push_back(&thread);
   std::string all = detail::concat("kernel ", config_.name, ", block ", text(current.block_index), ": deadlock;");
   for (const auto& [where, members] : groups)
     all += detail::concat(" ", members.size(), " threads (first ", text(members[0]->index), ") wait in ", where, ";");
   return all;
 }
-
-}  // namespace
 
 thread_local constinit Current current;
 
@@ -558,12 +366,28 @@ void copy_async_commit() { executor().copy_async_commit(); }
 void copy_async_wait(unsigned pending) { executor().copy_async_wait(pending); }
 uint32_t shared_offset(const void* shared) { return executor().shared_offset(shared); }
 const void* shared_at(uint32_t offset) { return executor().shared_at(offset); }
+void read_operand(uint32_t offset, size_t bytes) { executor().read_operand(offset, bytes); }
 void group_product(const GroupProduct& product, const std::source_location& site) {
   executor().group_product(product, site);
 }
 void group_product_commit() { executor().group_product_commit(); }
 void group_product_wait(unsigned pending, const std::source_location& site) {
-  executor().group_product_wait(pending, site);
+  executor().make_products(pending, true, site);
+}
+void mbarrier_init(void* at, unsigned arrivals, const std::source_location& site) {
+  executor().mbarrier_init(at, arrivals, site);
+}
+void mbarrier_init_fence() { executor().mbarrier_init_fence(); }
+void mbarrier_invalidate(void* at, const std::source_location& site) { executor().mbarrier_invalidate(at, site); }
+void mbarrier_arrive(void* at, unsigned bytes, const std::source_location& site) {
+  executor().mbarrier_arrive(at, bytes, site);
+}
+void mbarrier_wait(void* at, unsigned parity, const std::source_location& site) {
+  executor().mbarrier_wait(at, parity, site);
+}
+void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
+              const std::source_location& site) {
+  executor().load_box(shared, tensor, mbarrier, begin, site);
 }
 void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
   if (watching != nullptr) watching->touch(p, bytes, access, alignment, from);

@@ -75,18 +75,43 @@ void copy_async_wait(unsigned pending);
 // Where in shared memory that is, for descriptors, and back.
 uint32_t shared_offset(const void* shared);
 const void* shared_at(uint32_t offset);
+// Bytes of shared memory that a wgmma of the running thread's warp reads, from there on.
+void read_operand(uint32_t offset, size_t bytes);
 // A warp's part of a wgmma: 16 rows of the product of two descriptors, added to d. Done when the group it is committed
 // in is waited for, or at once, like asynchronous copies (that a warpgroup's other warps come too is not checked).
 struct GroupProduct {
   float* d;
   uint64_t a, b;
   bool transposed_a, transposed_b;
-  int warp;  // of the warpgroup
+  int warp;                           // of the warpgroup
+  void (*read)(const GroupProduct&);  // read_operand of all that it reads
   void (*multiply)(const GroupProduct* const* lanes, int count);
 };
 void group_product(const GroupProduct& product, const std::source_location& site);
 void group_product_commit();
 void group_product_wait(unsigned pending, const std::source_location& site);
+
+// Of an mbarrier, 8 bytes of shared memory. Errors: one that is not initialised, initialised again, or whose memory is
+// accessed otherwise before it is invalidated; more arrivals than a phase has; more bytes copied than were announced
+// when all have arrived; bulk copies that complete on it before a fence; whatever waits for ever.
+void mbarrier_init(void* at, unsigned arrivals, const std::source_location& site);
+void mbarrier_init_fence();
+void mbarrier_invalidate(void* at, const std::source_location& site);
+// bytes: that bulk copies of this phase bring.
+void mbarrier_arrive(void* at, unsigned bytes, const std::source_location& site);
+void mbarrier_wait(void* at, unsigned parity, const std::source_location& site);
+// What a tensor map holds, in the emulation: `rank` extents, boxes' and strides in bytes, innermost first.
+struct TensorImage {
+  static constexpr unsigned kRank = 3;
+  const char* data;
+  uint32_t rank, element_bytes, swizzle_bytes;  // swizzle: 0, 32, 64, 128
+  uint32_t box[kRank];
+  uint64_t extent[kRank], stride[kRank];
+};
+// A box of the tensor from `begin` on, whose bytes complete on the mbarrier; at once, or when nobody can go on.
+void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
+              const std::source_location& site);
+
 // An access of the running thread to memory, which must be aligned, in bounds, and no race; from: where in the program.
 // One that is not ends the launch before it is made. Outside of kernels nothing.
 enum class Access : uint8_t { read, write, atomic };

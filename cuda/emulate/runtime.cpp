@@ -185,6 +185,28 @@ void memory_set(void* device, int byte, size_t bytes, Stream) {
   });
 }
 
+TensorMap encode_tensor_map(const TensorBoxes& b) {
+  emulate::TensorImage image{static_cast<const char*>(b.data),
+                             static_cast<uint32_t>(b.rank),
+                             static_cast<uint32_t>(b.element_bytes),
+                             static_cast<uint32_t>(b.swizzle_bytes),
+                             {1, 1, 1},
+                             {1, 1, 1},
+                             {static_cast<uint64_t>(b.element_bytes), 0, 0}};
+  size_t bytes = static_cast<size_t>(b.element_bytes);
+  for (int d = 0; d < b.rank; ++d) {
+    image.box[d] = static_cast<uint32_t>(b.box[d]);
+    image.extent[d] = static_cast<uint64_t>(b.extent[d]);
+    if (d > 0) image.stride[d] = static_cast<uint64_t>(b.stride[d]);
+    bytes += (image.extent[d] - 1) * image.stride[d];
+  }
+  check_device("mapping a tensor", b.data, bytes);
+  TensorMap map{};
+  static_assert(sizeof(image) <= sizeof(map));
+  std::memcpy(&map, &image, sizeof(image));
+  return map;
+}
+
 void record_begin(Stream) {
   Recording::instance().mutex.lock();
   Recording::here() = true;

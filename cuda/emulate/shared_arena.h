@@ -28,7 +28,7 @@ class SharedArena {
   void* place(const void* site, size_t bytes, size_t alignment);
   // Of all arrays placed in this block.
   size_t static_bytes() const { return static_bytes_; }
-  const char* begin() const { return begin_; }
+  char* begin() const { return begin_; }
   bool contains(const void* p, size_t bytes) const;
   // In one array, or the dynamic part.
   bool is_placed(const void* p, size_t bytes) const;

@@ -27,7 +27,7 @@ inline Divider divider(int64_t divisor) {
 template <class T>
 struct GemmShape {
   int m, n, k;
-  int chunk;  // of k, for each blockIdx.z; a multiple of 16 unless it is k
+  int chunk;  // of k, for each blockIdx.z; a multiple of the kernel's kChunkStep unless it is k
   int64_t lda, ldb, ldc;
   int64_t batch, batch_stride_a, batch_stride_b, batch_stride_c;
   int64_t split_stride_c;  // between the results of the chunks
@@ -46,6 +46,7 @@ struct GemmKernel {
   int tile_m, tile_n;
   unsigned threads;
   size_t shared_bytes;  // dynamic
+  static constexpr int64_t kChunkStep = 16;
 };
 // pack: A and B allow accesses of 16 bytes.
 template <class T>
@@ -62,6 +63,22 @@ GemmKernel<bfloat16, C> gemm_bf16_kernel(bool trans_a, bool trans_b, bool large)
 // gemm_wgmma.cu: the same by wgmma, of sm_90a alone. Tiles of 128 x 256 (large) or 128 x 128.
 template <class C>
 GemmKernel<bfloat16, C> gemm_wgmma_kernel(bool trans_a, bool trans_b, bool large);
+
+// gemm_bulk_wgmma.cu: the same with bulk copies, by a warp of their own. Parameters: maps of A and B, c, bias (may be
+// null), shape, how many tiles there are in all chunks and batches. A map is of (batch, rows, columns) as the operand
+// lies in memory, in boxes of 64 columns and, where columns are k, a tile's rows, else 64, swizzled by 128 bytes.
+// blockIdx.x counts shares of the tiles: any grid, best `blocks` for each multiprocessor.
+template <class C>
+struct GemmBulkKernel {
+  Kernel<TensorMap, TensorMap, C*, const float*, GemmShape<float>, int> kernel;
+  int tile_m, tile_n;
+  unsigned threads;
+  size_t shared_bytes;  // dynamic
+  int blocks;
+  static constexpr int64_t kChunkStep = 64;
+};
+template <class C>
+GemmBulkKernel<C> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large);
 
 // ---- gemm_pack.cu ----
 
@@ -93,6 +110,12 @@ enum class WgmmaUse : uint8_t { never, filling, always };
 WgmmaUse wgmma_use();
 void set_wgmma_use(WgmmaUse use);
 
+// How products of bf16 by wgmma bring their operands to shared memory: by copies of all threads, or by bulk copies
+// (gemm_bulk_wgmma.cu), which have not run on a GPU yet.
+enum class WgmmaCopies : uint8_t { threads, bulk };
+WgmmaCopies wgmma_copies();
+void set_wgmma_copies(WgmmaCopies copies);
+
 // The table's entry with a tile of the caller's choice, for benchmarks.
 void gemm_with(const kernel::GemmArgs& args, GemmTile tile);
 
@@ -105,6 +128,10 @@ Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel(bool transposed);
 Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 // gemm_wgmma.cu: a warpgroup, m64n64k16; A and B as 8 KB of shared memory each; d[32 thread + i] is a register.
 Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b);
+
+// A box of a tensor as it comes to lie in shared memory. Parameters: map, its rank (2 or 3), where the box begins, its
+// bytes, image; a warp, 8 bytes of dynamic shared memory more than the box has.
+Kernel<TensorMap, int, int, int, int, int, uint32_t*> load_box_probe_kernel();
 
 // ---- conv.cu ----
 

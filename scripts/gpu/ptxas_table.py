@@ -26,7 +26,8 @@ commands = [c for c in json.load(open(os.path.join(args.build, "compile_commands
 
 
 SPECIAL = {"mma.sync tf32": r"mma\.sync\S*tf32", "mma.sync bf16": r"mma\.sync\S*bf16", "wgmma": r"wgmma\.mma_async",
-           "ldmatrix": r"ldmatrix\.sync", "cp.async": r"cp\.async\.c"}
+           "ldmatrix": r"ldmatrix\.sync", "cp.async": r"cp\.async\.c",
+           "cp.async.bulk": r"cp\.async\.bulk\.tensor", "mbarrier": r"mbarrier\.try_wait"}
 
 
 def special_instructions(words, folder, arch):

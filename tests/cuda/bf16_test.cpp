@@ -210,6 +210,21 @@ TEST(CudaBf16Gemm, Wgmma) {
   check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
 }
 
+// The same with bulk copies; blocks make several tiles, and go around their rings of buffers more than once.
+TEST(CudaBf16Gemm, WgmmaWithBulkCopies) {
+  SINEW_NEEDS_CUDA();
+  const Using wgmma(cuda::WgmmaUse::always);
+  cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+  in_all_orders([] { check_transposes({.m = 72, .n = 40, .k = 270}); });
+  check_transposes({.m = 136, .n = 264, .k = 72, .f32_operand = F32Operand::b});
+  check_transposes({.m = 20, .n = 35, .k = 11, .batch = 3, .pad = 5});
+  check({.m = 130, .n = 100, .k = 40, .bias = true, .act = Activation::relu, .batch = 2});
+  check({.m = 130, .n = 136, .k = 328, .trans_b = true, .batch = 5});
+  check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
+  check({.m = 5, .n = 7, .k = 0});
+  cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
+}
+
 TEST(CudaBf16Gemm, EmptySums) {
   SINEW_NEEDS_CUDA();
   check({.m = 5, .n = 7, .k = 0});

@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "cuda/entries.h"
 #include "cuda/kernels/matrix.h"
@@ -201,6 +202,75 @@ TEST(CudaTensor, WgmmaHoldsTheManualsElements) {
           ASSERT_EQ(probe.multiply(all, one), column) << "B (" << x << ", " << k << ")" << transposed_a << transposed_b;
         }
     }
+}
+
+// Boxes of tensors, after the tables of "Swizzling modes": where the groups of 16 bytes of a box, in the order of its
+// rows, lie in lines of 128 bytes of shared memory. A line of the table says which group of that line is at its places.
+constexpr int kPlaces[8][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6}, {2, 3, 0, 1, 6, 7, 4, 5},
+                               {3, 2, 1, 0, 7, 6, 5, 4}, {4, 5, 6, 7, 0, 1, 2, 3}, {5, 4, 7, 6, 1, 0, 3, 2},
+                               {6, 7, 4, 5, 2, 3, 0, 1}, {7, 6, 5, 4, 3, 2, 1, 0}};
+
+// Tensor (planes, rows, columns) of 16-bit elements, all different and none 0, in rows of `pitch`.
+struct Boxes {
+  int columns = 200, rows = 40, planes = 2, pitch = 208;
+  int box_rows = 24, swizzle = 128;
+  int row_bytes() const { return swizzle == 0 ? 96 : swizzle; }
+  int bytes() const { return row_bytes() * box_rows; }
+  uint16_t value(int z, int y, int x) const {
+    if (z < 0 || y < 0 || x < 0 || z >= planes || y >= rows || x >= columns) return 0;
+    return static_cast<uint16_t>(1 + (z * rows + y) * columns + x);
+  }
+  // The box from there on.
+  std::vector<uint16_t> image(int rank, int x, int y, int z) const {
+    const auto elements = static_cast<size_t>(planes * rows * pitch);
+    std::vector<uint16_t> tensor(elements, 0xffff);  // between the rows, where nothing may be read
+    for (int p = 0; p < planes; ++p)
+      for (int i = 0; i < rows; ++i)
+        for (int j = 0; j < columns; ++j) tensor[static_cast<size_t>((p * rows + i) * pitch + j)] = value(p, i, j);
+    const DeviceArray<uint16_t> data(tensor);
+    const DeviceArray<uint32_t> out(static_cast<size_t>(bytes() / 4));
+    const cuda::TensorMap map = cuda::make_tensor_map({data.data(),
+                                                       2,
+                                                       rank,
+                                                       {columns, rows, planes},
+                                                       {0, pitch * 2, rows * pitch * 2},
+                                                       {row_bytes() / 2, box_rows, 1},
+                                                       swizzle});
+    cuda::launch(cuda::load_box_probe_kernel(), {1}, {32}, static_cast<size_t>(bytes()) + 8, cuda::stream(), map, rank,
+                 x, y, z, bytes(), out.data());
+    const std::vector<uint32_t> words = out.read();
+    std::vector<uint16_t> got;
+    for (const uint32_t word : words) {
+      got.push_back(static_cast<uint16_t>(word));
+      got.push_back(static_cast<uint16_t>(word >> 16));
+    }
+    return got;
+  }
+  std::vector<uint16_t> expected(int x, int y, int z) const {
+    std::vector<uint16_t> want;
+    const int lines = swizzle / 16;  // until the pattern begins again
+    for (int place = 0; place < bytes() / 16; ++place) {
+      const int line = place / 8, group = line * 8 + kPlaces[lines == 0 ? 0 : line % lines][place % 8];
+      for (int e = 0; e < 8; ++e) {
+        const int at = group * 8 + e, columns_of_box = row_bytes() / 2;
+        want.push_back(value(z, y + at / columns_of_box, x + at % columns_of_box));
+      }
+    }
+    return want;
+  }
+};
+
+TEST(CudaTensor, BoxesLieAsTheManualSays) {
+  SINEW_NEEDS_CUDA();
+  if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "bulk copies are of sm_90";
+  for (const int swizzle : {0, 32, 64, 128}) {
+    const Boxes boxes{.swizzle = swizzle};
+    // Inside, over each edge, outside.
+    for (const auto& [x, y] : {std::pair{0, 0}, {13, 7}, {-3, 2}, {180, 3}, {8, -5}, {16, 30}, {195, 39}, {400, 0}})
+      ASSERT_EQ(boxes.image(2, x, y, 0), boxes.expected(x, y, 0)) << swizzle << ": " << x << ", " << y;
+    for (const int z : {0, 1, 2, -1})
+      ASSERT_EQ(boxes.image(3, 5, 20, z), boxes.expected(5, 20, z)) << swizzle << ": plane " << z;
+  }
 }
 
 TEST(CudaTensor, RoundingToTf32) {

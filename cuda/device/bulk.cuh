@@ -1,0 +1,59 @@
+// mbarriers and bulk copies of sm_90; what they do: cuda/device/device.cuh. nvcc only.
+#pragma once
+
+#include "cuda/tensor_map.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+
+struct Mbarrier {
+  uint64_t state;
+};
+
+SINEW_DEVICE void mbarrier_init(Mbarrier* barrier, unsigned arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(barrier)), "r"(arrivals) : "memory");
+}
+// The second for copies, which are of another proxy.
+SINEW_DEVICE void mbarrier_init_fence() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+SINEW_DEVICE void mbarrier_invalidate(Mbarrier* barrier) {
+  asm volatile("mbarrier.inval.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+SINEW_DEVICE void mbarrier_arrive(Mbarrier* barrier) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+SINEW_DEVICE void mbarrier_arrive_expect(Mbarrier* barrier, unsigned bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
+}
+// try_wait sleeps, but not without end.
+SINEW_DEVICE void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
+  const uint32_t address = shared_address(barrier);
+  uint32_t complete;
+  do {
+    asm volatile(
+        "{ .reg .pred complete; mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2; "
+        "selp.u32 %0, 1, 0, complete; }"
+        : "=r"(complete)
+        : "r"(address), "r"(parity)
+        : "memory");
+  } while (complete == 0);
+}
+
+SINEW_DEVICE void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::
+          "r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y)
+      : "memory");
+}
+SINEW_DEVICE void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y, int z) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], "
+      "[%2];" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
+      : "memory");
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,0 +1,58 @@
+#include "cuda/emulate/clocks.h"
+
+#include <atomic>
+
+namespace sinew::cuda::emulate {
+
+uint32_t Clocks::next_stamp() {
+  static std::atomic<uint32_t> stamp{0};
+  return ++stamp;
+}
+
+void Clocks::start() {
+  if (active_) return;
+  active_ = true;
+  mbarriers_.clear();
+  own_.assign(threads_, 0);
+  of_threads_.assign(size_t{threads_} * width(), 0);
+}
+
+void Clocks::add_mbarrier(unsigned mbarrier) {
+  start();
+  mbarriers_.resize(std::max<size_t>(mbarriers_.size(), mbarrier + 1));
+  mbarriers_[mbarrier] = {Clock(width(), 0), Clock(width(), 0)};
+}
+
+void Clocks::barrier() {
+  floor_ = next_stamp();
+  if (!active_) return;
+  for (unsigned actor = threads_; actor < width(); ++actor) {
+    uint32_t seen = 0;
+    for (unsigned t = 0; t < threads_; ++t) seen = std::max(seen, at(t, actor));
+    for (unsigned t = 0; t < threads_; ++t) at(t, actor) = seen;
+  }
+}
+
+void Clocks::arrive(unsigned mbarrier, unsigned thread) {
+  Clock& clock = mbarriers_[mbarrier].arriving;
+  for (unsigned actor = 0; actor < width(); ++actor) clock[actor] = std::max(clock[actor], at(thread, actor));
+  clock[thread] = now(thread);
+  own_[thread] = next_stamp();  // what it does from here on is not released
+}
+
+void Clocks::copied(unsigned mbarrier, uint32_t stamp) {
+  uint32_t& time = mbarriers_[mbarrier].arriving[copies(mbarrier)];
+  time = std::max(time, stamp);
+}
+
+void Clocks::wait(unsigned mbarrier, unsigned thread) {
+  const Clock& clock = mbarriers_[mbarrier].complete;
+  for (unsigned actor = 0; actor < width(); ++actor) at(thread, actor) = std::max(at(thread, actor), clock[actor]);
+}
+
+void Clocks::wait_products(unsigned warp, uint32_t stamp, unsigned thread) {
+  uint32_t& time = at(thread, products(warp));
+  time = std::max(time, stamp);
+}
+
+}  // namespace sinew::cuda::emulate

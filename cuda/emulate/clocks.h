@@ -1,0 +1,72 @@
+// Which accesses of a block happened before what a thread does now: barriers of the block, and vector clocks where
+// mbarriers order threads and asynchronous copies among each other.
+//
+// An actor is a thread of the block; or, one for each mbarrier, what is copied to complete on it; or, one for each
+// warp, its products of shared memory (wgmma). What the last two do is ordered before nobody but those who wait for it,
+// and those whom a barrier then orders behind them. Times are stamps, which only grow, of all actors and launches of
+// the process. Without such actors a thread's time is that of the last barrier, and nothing is stored.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+namespace sinew::cuda::emulate {
+
+class Clocks {
+ public:
+  static constexpr unsigned kMaxMbarriers = 64;  // more of them share actors: less is found
+
+  static uint32_t next_stamp();
+
+  void begin_block(unsigned threads) {
+    threads_ = threads;
+    active_ = false;
+    floor_ = next_stamp();
+  }
+  unsigned threads() const { return threads_; }
+  bool active() const { return active_; }
+  // Where actors other than threads come in.
+  void start();
+  // An mbarrier of the block, from 0 on, is initialised.
+  void add_mbarrier(unsigned mbarrier);
+
+  // The time of what a thread does now.
+  uint32_t now(unsigned thread) const { return active_ ? std::max(own_[thread], floor_) : floor_; }
+  // Whether what the actor did at that time happened before what the thread does now.
+  bool before(unsigned actor, uint32_t stamp, unsigned thread) const {
+    if (actor == thread || (actor < threads_ && before_barrier(stamp))) return true;
+    return active_ && at(thread, actor) >= stamp;
+  }
+
+  // Whether a thread did that before the last barrier.
+  bool before_barrier(uint32_t stamp) const { return stamp < floor_; }
+
+  void barrier();
+  void arrive(unsigned mbarrier, unsigned thread);
+  // The actor of copies, and that one of them is done.
+  unsigned copies(unsigned mbarrier) const { return threads_ + mbarrier % kMaxMbarriers; }
+  void copied(unsigned mbarrier, uint32_t stamp);
+  void complete(unsigned mbarrier) { mbarriers_[mbarrier].complete = mbarriers_[mbarrier].arriving; }
+  void wait(unsigned mbarrier, unsigned thread);
+  // The actor of a warp's products, and that a thread has waited for those up to that time.
+  unsigned products(unsigned warp) const { return threads_ + kMaxMbarriers + warp; }
+  void wait_products(unsigned warp, uint32_t stamp, unsigned thread);
+
+ private:
+  using Clock = std::vector<uint32_t>;  // by actor
+  unsigned width() const { return threads_ + kMaxMbarriers + (threads_ + 31) / 32; }
+  uint32_t& at(unsigned thread, unsigned actor) { return of_threads_[size_t{thread} * width() + actor]; }
+  uint32_t at(unsigned thread, unsigned actor) const { return of_threads_[size_t{thread} * width() + actor]; }
+
+  struct Mbarrier {
+    Clock arriving, complete;  // of arrivals so far, and of those of completed phases
+  };
+  unsigned threads_ = 0;
+  bool active_ = false;
+  uint32_t floor_ = 0;
+  Clock own_, of_threads_;
+  std::vector<Mbarrier> mbarriers_;
+};
+
+}  // namespace sinew::cuda::emulate
