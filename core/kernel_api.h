@@ -484,8 +484,14 @@ struct KernelTable {
   // values it was recorded with, except that `steps` is added to every RngKey's step. What cannot be recorded is an
   // Error: upload, download, synchronize. What is allocated while recording stays with the graph until graph_release.
   // Other threads that use the device wait while one records.
+  // Work after graph_mark can be renewed before a launch: between graph_renew(graph, true) and graph_renew(graph,
+  // false) this thread's calls are not done; they take the places of the recorded ones, one after the other. They must
+  // be as many, each a kernel for a kernel, with any arguments, or the same copy or memset; none may allocate. Else an
+  // Error, at the latest at the launch.
   void (*graph_begin)() = nullptr;
+  void (*graph_mark)() = nullptr;
   void* (*graph_end)(bool keep) = nullptr;
+  void (*graph_renew)(void* graph, bool on) = nullptr;
   void (*graph_launch)(void* graph, uint64_t steps) = nullptr;
   void (*graph_release)(void* graph) = nullptr;
 };

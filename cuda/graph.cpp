@@ -62,6 +62,8 @@ void* graph_end(bool keep) {
   return graph.release();
 }
 
+void graph_renew(void* graph, bool on) { record_renew(static_cast<StepGraph*>(graph)->work, on); }
+
 void graph_launch(void* graph, uint64_t steps) {
   const StepGraph& g = *static_cast<StepGraph*>(graph);
   for (size_t first = 0; first < g.keys.size(); first += kKeysOfLaunch) {

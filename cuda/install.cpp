@@ -26,7 +26,9 @@ KernelTable make_table() {
   };
   t.synchronize = [] { stream_synchronize(stream()); };
   t.graph_begin = graph_begin;
+  t.graph_mark = record_mark;
   t.graph_end = graph_end;
+  t.graph_renew = graph_renew;
   t.graph_launch = graph_launch;
   t.graph_release = graph_release;
   return t;

@@ -55,9 +55,15 @@ TensorMap encode_tensor_map(const TensorBoxes& boxes);
 // that wait for the device are Errors. What memory_allocate returns meanwhile stays with the graph until
 // record_release. record_end returns nullptr with keep = false. Other threads' calls of this header wait while one
 // records.
+// What was recorded after record_mark can be renewed: from record_renew(work, true) to record_renew(work, false) this
+// thread's calls are not done, but take the places of the recorded ones in their order. A launch takes the place of any
+// launch; copies and memory_set must be as recorded. Neither recording after the mark nor renewing may allocate.
+// record_launch is an Error when calls are missing.
 using RecordedWork = void*;
 void record_begin(Stream stream);
+void record_mark();
 RecordedWork record_end(Stream stream, bool keep);
+void record_renew(RecordedWork work, bool on);
 void record_launch(RecordedWork work, Stream stream);
 void record_release(RecordedWork work, Stream stream);
 

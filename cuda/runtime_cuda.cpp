@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "cuda/launch.h"
 #include "cuda/memory_cache.h"
@@ -51,9 +52,55 @@ void* allocate_for_recording(size_t bytes) {
 }
 
 struct RecordedGraph {
+  ~RecordedGraph() {
+    if (executable != nullptr) (void)cudaGraphExecDestroy(executable);
+    if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  }
+  cudaGraph_t graph = nullptr;  // the nodes are named by it
   cudaGraphExec_t executable = nullptr;
+  RenewableCalls renewable;
+  std::vector<cudaGraphNode_t> nodes;  // of the renewable calls
   std::unique_ptr<MemoryCache::Kept> memory;
 };
+std::unique_ptr<RecordedGraph> recording;  // of the one thread that records
+RecordedGraph& renewed() { return *static_cast<RecordedGraph*>(Recording::renewed()); }
+
+// The node of the call that was recorded last: what the next one would have to wait for.
+cudaGraphNode_t last_node(Stream stream) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  const cudaGraphNode_t* nodes = nullptr;
+  size_t count = 0;
+#if CUDART_VERSION >= 13000
+  check(cudaStreamGetCaptureInfo(native(stream), &status, nullptr, nullptr, &nodes, nullptr, &count),
+#else
+  check(cudaStreamGetCaptureInfo_v2(native(stream), &status, nullptr, nullptr, &nodes, &count),
+#endif
+        "reading the state of a recording");
+  SINEW_CHECK(status == cudaStreamCaptureStatusActive && count == 1, "cuda", "a recording has ", count,
+              " last calls (state ", static_cast<int>(status), ")");
+  return nodes[0];
+}
+
+// After a call of this thread.
+void note_recorded(const Call& call, Stream stream) {
+  recording->renewable.record(call);
+  recording->nodes.push_back(last_node(stream));
+}
+
+// A copy or memory_set, which stays as it is.
+void renew_same(const Call& call) { (void)renewed().renewable.renew(call); }
+void renew_launch(const RawLaunch& what) {
+  const std::optional<size_t> place = renewed().renewable.renew(Call(what));
+  if (!place) return;
+  cudaKernelNodeParams p = {};
+  p.func = const_cast<void*>(what.function);
+  p.gridDim = dim3(what.grid.x, what.grid.y, what.grid.z);
+  p.blockDim = dim3(what.block.x, what.block.y, what.block.z);
+  p.sharedMemBytes = static_cast<unsigned>(what.shared_bytes);
+  p.kernelParams = what.arguments;
+  check(cudaGraphExecKernelNodeSetParams(renewed().executable, renewed().nodes[*place], &p), "renewing ", what.name,
+        " in a graph");
+}
 
 }  // namespace
 
@@ -99,6 +146,7 @@ void stream_synchronize(Stream stream) {
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
+  Recording::check_allocation(bytes);
   const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
   void* p = memory_cache().take(rounded, stream);
   if (!p && Recording::here()) p = allocate_for_recording(rounded);
@@ -134,12 +182,18 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
 }
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   const DeviceUse use;
+  const auto call = [&] { return Call("copy on the device", to, from, bytes); };
+  if (Recording::mode() == RecordingMode::renewing) return renew_same(call());
   check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, native(stream)), "copying ", bytes,
         " bytes on the device");
+  if (Recording::mode() == RecordingMode::renewable) note_recorded(call(), stream);
 }
 void memory_set(void* device, int byte, size_t bytes, Stream stream) {
   const DeviceUse use;
+  const auto call = [&] { return Call("memory_set", device, byte, bytes); };
+  if (Recording::mode() == RecordingMode::renewing) return renew_same(call());
   check(cudaMemsetAsync(device, byte, bytes, native(stream)), "setting ", bytes, " bytes on the device");
+  if (Recording::mode() == RecordingMode::renewable) note_recorded(call(), stream);
 }
 
 TensorMap encode_tensor_map(const TensorBoxes& b) {
@@ -185,25 +239,30 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
 
 void record_begin(Stream stream) {
   Recording::instance().mutex.lock();
-  Recording::here() = true;
+  Recording::mode() = RecordingMode::recording;
   memory_cache().record();
+  recording = std::make_unique<RecordedGraph>();
   const cudaError_t error = cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
   if (error == cudaSuccess) return;
   memory_cache().forget(*memory_cache().stop(), stream);
-  Recording::here() = false;
+  recording.reset();
+  Recording::mode() = RecordingMode::none;
   Recording::instance().mutex.unlock();
   check(error, "beginning a graph");
 }
 
+void record_mark() {
+  SINEW_CHECK(Recording::mode() == RecordingMode::recording, "cuda", "a mark belongs in a recording, once");
+  Recording::mode() = RecordingMode::renewable;
+}
+
 RecordedWork record_end(Stream stream, bool keep) {
-  cudaGraph_t graph = nullptr;
-  cudaError_t error = cudaStreamEndCapture(native(stream), &graph);
-  auto recorded = std::make_unique<RecordedGraph>();
+  std::unique_ptr<RecordedGraph> recorded = std::move(recording);
+  cudaError_t error = cudaStreamEndCapture(native(stream), &recorded->graph);
   recorded->memory = memory_cache().stop();
-  Recording::here() = false;
+  Recording::mode() = RecordingMode::none;
   Recording::instance().mutex.unlock();
-  if (error == cudaSuccess && keep) error = cudaGraphInstantiate(&recorded->executable, graph, 0);
-  if (graph != nullptr) (void)cudaGraphDestroy(graph);
+  if (error == cudaSuccess && keep) error = cudaGraphInstantiate(&recorded->executable, recorded->graph, 0);
   if (keep && error == cudaSuccess) return recorded.release();
   memory_cache().forget(*recorded->memory, stream);
   if (!keep) {
@@ -214,15 +273,23 @@ RecordedWork record_end(Stream stream, bool keep) {
   return nullptr;
 }
 
+void record_renew(RecordedWork work, bool on) {
+  Recording::renewed() = on ? work : nullptr;
+  Recording::mode() = on ? RecordingMode::renewing : RecordingMode::none;
+  if (on) renewed().renewable.begin();
+}
+
 void record_launch(RecordedWork work, Stream stream) {
-  const DeviceUse use;
-  check(cudaGraphLaunch(static_cast<RecordedGraph*>(work)->executable, native(stream)), "launching a graph");
+  const DeviceUse use("launching a graph");
+  const RecordedGraph& recorded = *static_cast<RecordedGraph*>(work);
+  recorded.renewable.check_complete();
+  check(cudaGraphLaunch(recorded.executable, native(stream)), "launching a graph");
 }
 
 void record_release(RecordedWork work, Stream stream) {
   const DeviceUse use;
   const std::unique_ptr<RecordedGraph> recorded(static_cast<RecordedGraph*>(work));
-  check(cudaGraphExecDestroy(recorded->executable), "releasing a graph");
+  check(cudaGraphExecDestroy(std::exchange(recorded->executable, nullptr)), "releasing a graph");
   memory_cache().forget(*recorded->memory, stream);
 }
 
@@ -232,10 +299,12 @@ void launch_raw(const RawLaunch& what) {
     check(cudaFuncSetAttribute(what.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(what.shared_bytes)),
           "asking for ", what.shared_bytes, " bytes of shared memory for ", what.name);
+  if (Recording::mode() == RecordingMode::renewing) return renew_launch(what);
   check(cudaLaunchKernel(what.function, dim3(what.grid.x, what.grid.y, what.grid.z),
                          dim3(what.block.x, what.block.y, what.block.z), what.arguments, what.shared_bytes,
                          native(what.stream)),
         "launching ", what.name);
+  if (Recording::mode() == RecordingMode::renewable) note_recorded(Call(what), what.stream);
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -1,7 +1,6 @@
 #include "models/step_graph.h"
 
 #include "core/kernel_api.h"
-#include "core/vec.h"
 
 namespace sinew::train {
 namespace {
@@ -10,6 +9,12 @@ bool same_form(const Tensor& a, const Tensor& b) {
   return a.defined() && a.shape() == b.shape() && a.dtype() == b.dtype() && a.device() == b.device();
 }
 Tensor like(const Tensor& t) { return Tensor::empty(t.shape(), t.dtype(), t.device()); }
+
+StepGraph::Results op_by_op(const nn::Batch& batch, const StepGraph::Pass& pass, const StepGraph::Update& update) {
+  StepGraph::Results results = pass(batch);
+  if (update) update(results);
+  return results;
+}
 
 }  // namespace
 
@@ -24,39 +29,48 @@ bool StepGraph::fits(const nn::Batch& batch) const {
   return same_form(batch_.inputs, batch.inputs) && same_form(batch_.labels, batch.labels);
 }
 
-StepGraph::Results StepGraph::run(const nn::Batch& batch, uint64_t step, const void* gradient, const Pass& pass) {
+StepGraph::Results StepGraph::run(const nn::Batch& batch, uint64_t step, const void* gradient, const Pass& pass,
+                                  const Update& update) {
   const KernelTable& table = kernels(batch.inputs.device());
-  if (impossible_ || table.graph_begin == nullptr) return pass(batch);
-  if (gradient != gradient_) reset();
-  gradient_ = gradient;
+  if (impossible_ || table.graph_begin == nullptr) return op_by_op(batch, pass, update);
+  const bool updates = static_cast<bool>(update);
+  if (gradient != gradient_ || updates != updates_) reset();
+  gradient_ = gradient, updates_ = updates;
   if (!fits(batch)) {
     if (graph_ == nullptr) batch_ = {like(batch.inputs), like(batch.labels)};
-    return pass(batch);
+    return op_by_op(batch, pass, update);
   }
-  if (graph_ == nullptr) return record(batch, step, pass);
+  if (graph_ == nullptr) return record(batch, step, pass, update);
   copy(batch.inputs.view(), batch_.inputs.output_view());
   copy(batch.labels.view(), batch_.labels.output_view());
+  if (update) renew(update);
   table.graph_launch(graph_, step - step_);
   ++replays_;
   return results_;
 }
 
-StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, const Pass& pass) {
+StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, const Pass& pass, const Update& update) {
   const KernelTable& table = kernels(batch.inputs.device());
   copy(batch.inputs.view(), batch_.inputs.output_view());
   copy(batch.labels.view(), batch_.labels.output_view());
-  bool recording = false;
+  bool recording = false, updated = false;
   try {
     table.graph_begin();
     recording = true;
     results_ = pass(batch_);
+    if (update) {
+      table.graph_mark();
+      updated = true;
+      update(results_);
+    }
     recording = false;
     graph_ = table.graph_end(true);
   } catch (const Error&) {
     if (recording) table.graph_end(false);
     reset();
+    if (updated) throw;  // it has counted the step
     impossible_ = true;
-    return pass(batch);  // an error that has nothing to do with recording comes again
+    return op_by_op(batch, pass, update);  // an error that has nothing to do with recording comes again
   } catch (...) {
     if (recording) table.graph_end(false);
     throw;
@@ -65,6 +79,19 @@ StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, cons
   table.graph_launch(graph_, 0);
   ++replays_;
   return results_;
+}
+
+void StepGraph::renew(const Update& update) {
+  const KernelTable& table = kernels(batch_.inputs.device());
+  table.graph_renew(graph_, true);
+  try {
+    update(results_);
+  } catch (...) {
+    table.graph_renew(graph_, false);
+    reset();
+    throw;
+  }
+  table.graph_renew(graph_, false);
 }
 
 }  // namespace sinew::train

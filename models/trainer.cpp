@@ -56,6 +56,7 @@ void Trainer::use_gradient(const Vec& gradient) {
 }
 
 Status Trainer::run(const TrainerSettings& settings) {
+  replays_update_ = settings.graph && !settings.skip_nonfinite && !scheme_.reduces() && optimizer_.recordable();
   SINEW_RETURN_IF_ERROR(scheme_.start(mixed()));
   loader_.seek(settings.first_step);
   optimizer_.seek(settings.first_step);
@@ -82,7 +83,7 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
     forward_backward(settings, step, report);
     usable = std::isfinite(report.loss) && (!diagonal_.defined() || all_finite(diagonal_.view()));
     if (settings.skip_nonfinite && !usable) copy(buffers_before_.view(), buffer_vector_.mutable_view());
-    if (!reduces) update(usable);
+    if (!reduces && !replays_update_) update(usable);
   });
   if (!usable && !settings.skip_nonfinite)
     return make_status(StatusCode::non_finite, "the loss is ", report.loss, " at step ", step,
@@ -93,6 +94,7 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
     SINEW_RETURN_IF_ERROR(reduce(usable));
     update(true);
   }
+  diagonal_ = Vec();
   SINEW_RETURN_IF_ERROR(scheme_.after_step(step, mixed()));
   if (const double moved2 = scheme_.take_external_write(); moved2 > 0) {
     const double size = norm(parameter_vector_.view());
@@ -120,7 +122,6 @@ void Trainer::update(bool usable) {
     optimizer_.step(parameter_vector_.mutable_view(), gradient_.mutable_view(), diagonal_.mutable_view());
   else
     optimizer_.skip(parameter_vector_.mutable_view());
-  diagonal_ = Vec();
 }
 
 void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report) {
@@ -134,32 +135,39 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
                       .step = static_cast<uint64_t>(step),
                       .buffers = &buffers_,
                       .bf16 = settings.bf16 && needs.curvature == optim::Curvature::none};
-  // Read when the backward pass is under way: a device has its work then while the host waits for these.
-  StepGraph::Results results;
-  const auto forward = [&](const nn::Batch& from) {
-    ForwardPass made{model_.forward(from.inputs, pass), {}};
-    made.loss = settings.loss(made.logits, from.labels);
-    return made;
+  const auto both = [&](const nn::Batch& from) { return this->pass(settings, pass, needs, from); };
+  const auto update_with = [this](StepGraph::Results& made) {
+    diagonal_ = made.diagonal;
+    update(true);
   };
-  if (needs.curvature == optim::Curvature::none) {
-    const auto both = [&](const nn::Batch& from) {
-      const ForwardPass made = forward(from);
-      const StepGraph::Results left{made.loss.detach(), made.logits.detach()};
-      grad({made.loss}, parameters_.all(), {}, {.into = gradient_views_});
-      return left;
-    };
-    results = settings.graph ? graph_.run(batch, pass.step, gradient_.view().data, both) : both(batch);
-  } else {
-    SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
-                "the Gauss-Newton diagonal is made for the cross-entropy loss");
-    ForwardPass made = forward(batch);
-    results = {made.loss.detach(), made.logits.detach()};
-    diagonal_ = gradient_and_diagonal(model_.layout(), std::move(made), parameters_.all(), gradient_views_, needs,
-                                      {settings.seed, pass.rank, pass.step});
-  }
+  StepGraph::Results results;
+  if (settings.graph)
+    results = (needs.curvature == optim::Curvature::none ? graph_ : curvature_graph_)
+                  .run(batch, pass.step, gradient_.view().data, both,
+                       replays_update_ ? StepGraph::Update(update_with) : StepGraph::Update());
+  else
+    results = both(batch);
+  diagonal_ = results.diagonal;
+  // Read when the backward pass is under way: a device has its work then while the host waits for these.
   report.loss = to_doubles(results.loss.view())[0];
   report.accuracy = share_correct(results.logits, batch.labels);
   report.samples = batch.size();
+}
+
+StepGraph::Results Trainer::pass(const TrainerSettings& settings, const nn::Pass& pass, const optim::Needs& needs,
+                                 const nn::Batch& batch) {
+  ForwardPass made{model_.forward(batch.inputs, pass), {}};
+  made.loss = settings.loss(made.logits, batch.labels);
+  StepGraph::Results results{made.loss.detach(), made.logits.detach()};
+  if (needs.curvature == optim::Curvature::none) {
+    grad({made.loss}, parameters_.all(), {}, {.into = gradient_views_});
+    return results;
+  }
+  SINEW_CHECK(needs.curvature != optim::Curvature::gauss_newton || settings.loss == nn::cross_entropy, "trainer",
+              "the Gauss-Newton diagonal is made for the cross-entropy loss");
+  results.diagonal = gradient_and_diagonal(model_.layout(), std::move(made), parameters_.all(), gradient_views_, needs,
+                                           {settings.seed, pass.rank, pass.step});
+  return results;
 }
 
 Result<Vec> Trainer::evaluation_point() {

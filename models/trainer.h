@@ -43,7 +43,9 @@ struct TrainerSettings {
   uint64_t seed = 1;       // of dropout masks and the estimates of the curvature
   // Activations in bf16 (nn::Pass). Steps that estimate the curvature are f32 as a whole.
   bool bf16 = false;
-  // On devices with graphs: steps without curvature are recorded and replayed (models/step_graph.h).
+  // On devices with graphs: steps are recorded and replayed (models/step_graph.h), those that estimate the curvature as
+  // a second graph. The update is part of them where nothing on the host comes before it: not where the scheme reduces
+  // gradients, not with skip_nonfinite, and not for optimizers that read values (Optimizer::recordable).
   bool graph = false;
   // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
   bool skip_nonfinite = false;
@@ -62,8 +64,9 @@ class Trainer {
   // Meets the other workers, trains, and delivers what is in flight.
   Status run(const TrainerSettings& settings);
   const Vec& theta() const { return theta_; }
-  // Steps whose pass was a recorded one.
-  int64_t replayed_steps() const { return graph_.replays(); }
+  // Steps whose pass was a recorded one, and those of them whose update was part of it.
+  int64_t replayed_steps() const { return graph_.replays() + curvature_graph_.replays(); }
+  int64_t replayed_updates() const { return replays_update_ ? replayed_steps() : 0; }
   // What the run's results are measured on: own parameters, an average or the center.
   Result<Vec> evaluation_point();
 
@@ -74,6 +77,8 @@ class Trainer {
   Status reduce(bool usable);
   void update(bool usable);
   void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
+  StepGraph::Results pass(const TrainerSettings& settings, const nn::Pass& pass, const optim::Needs& needs,
+                          const nn::Batch& batch);
 
   const nn::Model& model_;
   nn::Loader& loader_;
@@ -82,13 +87,14 @@ class Trainer {
   dist::World& world_;
   Vec theta_, parameter_vector_, buffer_vector_;  // the whole, and its two parts
   Vec gradient_;
-  Vec diagonal_;        // of the Hessian; only between the backward pass and the update of a step that needs it
+  Vec diagonal_;        // of the Hessian; only between the backward pass and the end of a step that needs it
   Vec reduced_;         // the gradient and the buffers as the scheme reduces them; gradient_ is its first part
   Vec buffers_before_;  // of a step whose loss may not be finite
   nn::Parameters parameters_;
   nn::Buffers buffers_;
   std::vector<Tensor> gradient_views_;
-  StepGraph graph_;
+  StepGraph graph_, curvature_graph_;
+  bool replays_update_ = false;  // the update is part of the graphs
   const bool mix_buffers_;
 };
 

@@ -67,6 +67,7 @@ class AdaHessian : public StatefulTransform {
     combine(BinaryOp::div, u, size, u);
   }
 
+  bool recordable() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo& info) override {
     const ConstVecView d = new_diagonal(info);

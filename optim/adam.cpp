@@ -29,6 +29,7 @@ class Adam : public StatefulTransform {
     combine(BinaryOp::div, u, size, u);
   }
 
+  bool recordable() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo&) override {
     const auto [m_scale, v_scale] = count_step();

@@ -11,6 +11,7 @@ class DecoupledDecay : public Transform {
   void apply(VecView, VecView theta, const StepInfo& info) override {
     axpby(1 - info.lr * decay_, theta, 0, theta, theta);
   }
+  bool recordable() const override { return true; }
   Stage stage() const override { return Stage::decoupled_decay; }
   void set_frame(kernel::UpdateFrame& frame, ConstVecView, const StepInfo& info) override {
     frame.decoupled = info.lr * decay_;

@@ -22,6 +22,7 @@ class Lion : public StatefulTransform {
     map(UnaryOp::sign, direction, u);
   }
 
+  bool recordable() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo&) override {
     kernel::LionArgs args{frame};

@@ -22,6 +22,7 @@ class LookAheadMomentum : public StatefulTransform {
     axpby(momentum_, vector(0), -info.lr, u, vector(0));
     ahead_ = false;
   }
+  bool recordable() const override { return true; }
   void skip(VecView theta) override {
     if (ahead_) axpby(-momentum_, vector(0), 1, theta, theta);
     ahead_ = false;

@@ -25,6 +25,7 @@ class Momentum : public StatefulTransform {
       copy(v, u);
   }
 
+  bool recordable() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo&) override {
     kernel::SgdArgs args{frame};

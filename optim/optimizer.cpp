@@ -150,6 +150,10 @@ void Optimizer::seek(int64_t step) {
 }
 double Optimizer::lr() const { return impl_->info().lr; }
 bool Optimizer::fused() const { return impl_->fused; }
+bool Optimizer::recordable() const {
+  const auto& chain = impl_->chain;
+  return std::all_of(chain.begin(), chain.end(), [](const auto& transform) { return transform->recordable(); });
+}
 
 State Optimizer::save() const {
   SINEW_CHECK(impl_->ready, "save", "the optimizer was not initialised");

@@ -81,6 +81,11 @@ class Transform {
   // Runs the rule's kernel, which also moves theta.
   virtual void apply_fused(const kernel::UpdateFrame& frame, const StepInfo& info) {}
 
+  // Whether a device that records graphs may record apply(), or apply_fused() and set_frame() (models/step_graph.h): of
+  // two steps with the same needs(), both make the same calls on the same memory with other numbers, allocate nothing
+  // after the first and read no values on the host.
+  virtual bool recordable() const { return false; }
+
   // Others moved theta: the relative strength of the move, |delta| / |theta|.
   virtual void on_external_write(double strength) {}
   // Entries are called "<name()>.<what>". load() gets a state with exactly the entries that save() makes.
@@ -147,6 +152,8 @@ class Optimizer {
   double lr() const;  // of the next step
   // Whether steps run as one fused kernel; known after init().
   bool fused() const;
+  // Whether step() may be recorded (Transform::recordable); known after init().
+  bool recordable() const;
   // Values, not references. Loading them into an optimizer of the same options and layout continues bit for bit.
   // Both belong between steps.
   State save() const;

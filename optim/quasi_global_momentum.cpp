@@ -25,6 +25,7 @@ class QuasiGlobalMomentum : public StatefulTransform {
     axpby(momentum_, vector(0), 1, u, u);
   }
 
+  bool recordable() const override { return true; }
   // Parameters that were replaced are no movement, and what is not finite would stay in the average.
   void on_external_write(double strength) override {
     if (strength < 1) return;

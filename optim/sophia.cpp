@@ -37,6 +37,7 @@ class Sophia : public StatefulTransform {
     combine(BinaryOp::maximum, u, limit, u);
   }
 
+  bool recordable() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo& info) override {
     kernel::SophiaArgs args{frame};

@@ -16,6 +16,7 @@ class WeightDecay : public Transform {
     axpby(decay_, theta, 1, u, u);
     add_to_diagonal(info.diagonal);
   }
+  bool recordable() const override { return true; }
   Stage stage() const override { return Stage::coupled_decay; }
   void set_frame(kernel::UpdateFrame& frame, ConstVecView, const StepInfo& info) override {
     frame.weight_decay = decay_;

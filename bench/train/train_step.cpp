@@ -4,8 +4,7 @@
 //   bench_train_train_step --device cuda [--graph on]
 //   bench_train_train_step --memory resnet20_b128 [--steps 5]
 //
-// --graph on: steps without curvature are recorded once and replayed (models/step_graph.h), each with a copy of its
-// batch.
+// --graph on: whole steps are recorded once and replayed (models/step_graph.h), each with a copy of its batch.
 //
 // --memory prints two numbers of bytes: by how much the process's peak rose over the steps, from just before the first
 // one, and from before the model was made. scripts/bench_memory.sh does the same with PyTorch.
@@ -81,20 +80,26 @@ class Step {
 
   void run() {
     const optim::Needs needs = optimizer_->needs();
-    Vec diagonal;
-    if (needs.curvature == optim::Curvature::none && use_graph)
-      graph_.run({x_, labels_}, count_++, gradient_.view().data, [this](const nn::Batch& batch) {
-        const train::ForwardPass pass = forward(batch);
-        const train::StepGraph::Results results{pass.loss.detach(), pass.logits.detach()};
-        grad({pass.loss}, parameters_.all(), {}, {.into = views_});
-        return results;
-      });
-    else if (needs.curvature == optim::Curvature::none)
-      backward();
-    else
-      diagonal = train::gradient_and_diagonal(model_.layout(), forward({x_, labels_}), parameters_.all(), views_, needs,
-                                              {1, 0, 0});
-    optimizer_->step(weights_.mutable_view(), gradient_.mutable_view(), diagonal.mutable_view());
+    const auto pass = [&](const nn::Batch& batch) {
+      train::ForwardPass made = forward(batch);
+      train::StepGraph::Results results{made.loss.detach(), made.logits.detach()};
+      if (needs.curvature == optim::Curvature::none)
+        grad({made.loss}, parameters_.all(), {}, {.into = views_});
+      else
+        results.diagonal =
+            train::gradient_and_diagonal(model_.layout(), std::move(made), parameters_.all(), views_, needs, {1, 0, 0});
+      return results;
+    };
+    const auto update = [this](train::StepGraph::Results& results) {
+      optimizer_->step(weights_.mutable_view(), gradient_.mutable_view(), results.diagonal.mutable_view());
+    };
+    if (use_graph) {
+      (needs.curvature == optim::Curvature::none ? graph_ : curvature_graph_)
+          .run({x_, labels_}, count_++, gradient_.view().data, pass, update);
+    } else {
+      train::StepGraph::Results results = pass({x_, labels_});
+      update(results);
+    }
   }
 
   // bf16's gradient against f32's: differences of its losses would be those of their rounding. On these random batches
@@ -147,7 +152,7 @@ class Step {
   nn::Buffers buffers_;
   std::vector<Tensor> views_;
   Tensor x_, labels_;
-  train::StepGraph graph_;
+  train::StepGraph graph_, curvature_graph_;
   uint64_t count_ = 0;
 };
 

@@ -88,16 +88,23 @@ void give_back() {
 // What was recorded, to be done again in the same order.
 struct RecordedCalls {
   std::vector<std::function<void()>> calls;
+  size_t mark = 0;  // where those begin that can be renewed
+  RenewableCalls renewable;
   std::unique_ptr<MemoryCache::Kept> memory;
 };
 std::unique_ptr<RecordedCalls> recording;  // of the one thread that records
+RecordedCalls& renewed() { return *static_cast<RecordedCalls*>(Recording::renewed()); }
 
-// Does it, or records it.
-void enqueue(std::function<void()> call) {
-  if (Recording::here())
-    recording->calls.push_back(std::move(call));
-  else
-    call();
+// Does it, records it, or puts it in the place of what was recorded.
+void enqueue(const Call& what, std::function<void()> call) {
+  if (Recording::mode() == RecordingMode::renewing) {
+    if (const std::optional<size_t> place = renewed().renewable.renew(what))
+      renewed().calls[renewed().mark + *place] = std::move(call);
+    return;
+  }
+  if (!Recording::here()) return call();
+  recording->calls.push_back(std::move(call));
+  if (Recording::mode() == RecordingMode::renewable) recording->renewable.record(what);
 }
 
 // A launch with copies of its arguments.
@@ -141,12 +148,13 @@ void stream_synchronize(Stream) { const DeviceUse use("waiting for the device");
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
+  Recording::check_allocation(bytes);
   void* p = memory_cache().take(bytes, stream);
   if (p == nullptr) p = memory().allocate(bytes);
   memory_cache().lend(p, bytes);
   const auto poison = [=] { std::memset(p, emulate::options().poison, bytes); };
   poison();
-  if (Recording::here()) enqueue(poison);
+  if (Recording::here()) enqueue(Call("poison"), poison);
   return p;
 }
 
@@ -170,7 +178,7 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream) {
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream) {
   const DeviceUse use;
-  enqueue([=] {
+  enqueue(Call("copy on the device", to, from, bytes), [=] {
     check_device("copying on the device, to", to, bytes);
     check_device("copying on the device, from", from, bytes);
     std::memcpy(to, from, bytes);
@@ -179,7 +187,7 @@ void copy_on_device(void* to, const void* from, size_t bytes, Stream) {
 
 void memory_set(void* device, int byte, size_t bytes, Stream) {
   const DeviceUse use;
-  enqueue([=] {
+  enqueue(Call("memory_set", device, byte, bytes), [=] {
     check_device("setting", device, bytes);
     std::memset(device, byte, bytes);
   });
@@ -209,15 +217,21 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
 
 void record_begin(Stream) {
   Recording::instance().mutex.lock();
-  Recording::here() = true;
+  Recording::mode() = RecordingMode::recording;
   memory_cache().record();
   recording = std::make_unique<RecordedCalls>();
+}
+
+void record_mark() {
+  SINEW_CHECK(Recording::mode() == RecordingMode::recording, "cuda", "a mark belongs in a recording, once");
+  recording->mark = recording->calls.size();
+  Recording::mode() = RecordingMode::renewable;
 }
 
 RecordedWork record_end(Stream stream, bool keep) {
   std::unique_ptr<RecordedCalls> calls = std::move(recording);
   calls->memory = memory_cache().stop();
-  Recording::here() = false;
+  Recording::mode() = RecordingMode::none;
   Recording::instance().mutex.unlock();
   if (keep) return calls.release();
   memory_cache().forget(*calls->memory, stream);
@@ -225,9 +239,17 @@ RecordedWork record_end(Stream stream, bool keep) {
   return nullptr;
 }
 
+void record_renew(RecordedWork work, bool on) {
+  Recording::renewed() = on ? work : nullptr;
+  Recording::mode() = on ? RecordingMode::renewing : RecordingMode::none;
+  if (on) renewed().renewable.begin();
+}
+
 void record_launch(RecordedWork work, Stream) {
-  const DeviceUse use;
-  for (const std::function<void()>& call : static_cast<RecordedCalls*>(work)->calls) enqueue(call);
+  const DeviceUse use("launching a graph");
+  const RecordedCalls& recorded = *static_cast<RecordedCalls*>(work);
+  recorded.renewable.check_complete();
+  for (const std::function<void()>& call : recorded.calls) call();
 }
 
 void record_release(RecordedWork work, Stream stream) {
@@ -263,8 +285,8 @@ void run(const RawLaunch& what) {
 
 void launch_raw(const RawLaunch& what) {
   const DeviceUse use;
-  if (!Recording::here()) return run(what);
-  enqueue([kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });
+  if (Recording::mode() == RecordingMode::none) return run(what);
+  enqueue(Call(what), [kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

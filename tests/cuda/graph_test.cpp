@@ -1,16 +1,10 @@
-// Recorded graphs: memory, what is done when, random keys, and whole trainings that replay their steps.
+// Recorded graphs: memory, what is done when, random keys, and calls that are renewed.
 #include <functional>
 #include <thread>
 
-#include "core/ops.h"
 #include "core/vec.h"
 #include "cuda/memory_cache.h"
 #include "tests/cuda/parity.h"
-#if SINEW_HAVE_TRAIN
-#include "dist/solo_world.h"
-#include "models/trainer.h"
-#include "nn/layers.h"
-#endif
 
 namespace sinew::testing {
 namespace {
@@ -152,99 +146,128 @@ TEST(CudaGraph, RandomNumbersAreThoseOfTheReplaysStep) {
   t.graph_release(graph);
 }
 
-// ---- training ----
+// ---- renewing ----
 
-#if SINEW_HAVE_TRAIN
-
-nn::Model small_net(const Shape& input) {
-  auto net = std::make_unique<nn::Sequential>();
-  net->add(std::make_unique<nn::Conv2d>(input[2], 8, 3, nn::Conv2dOptions{.padding = 1, .bias = false}));
-  net->add(std::make_unique<nn::BatchNorm>(8, nn::BatchNormOptions{.activation = Activation::relu}));
-  net->add(std::make_unique<nn::BasicBlock>(8, 8)).add(std::make_unique<nn::MaxPool2d>(PoolOptions{2, 2, 0}));
-  net->add(std::make_unique<nn::GlobalAvgPool>()).add(std::make_unique<nn::Dropout>(0.3));
-  net->add(std::make_unique<nn::Linear>(8, 10));
-  return nn::Model("small net", std::move(net), input, 10);
+// y = number * x, twice, and a copy between: the recorded part that changes from step to step.
+void scale(double first, double second, const DeviceArray<float>& x, const DeviceArray<float>& y, float* to) {
+  device().axpby({DType::f32, 3, first, 0, x.data(), x.data(), y.data()});
+  device().copy(to, y.data(), 12);
+  device().axpby({DType::f32, 3, second, 1, x.data(), y.data(), y.data()});
+}
+const std::vector<float> kX = {1, 2, 3};
+void* record_scale(const DeviceArray<float>& x, const DeviceArray<float>& y, const DeviceArray<float>& to) {
+  device().graph_begin();
+  device().unary({UnaryOp::affine, DType::f32, 3, x.data(), x.data(), 1, 1});  // x += 1: not renewed
+  device().graph_mark();
+  scale(10, 100, x, y, to.data());
+  return device().graph_end(true);
 }
 
-struct Trained {
-  std::vector<double> losses, theta;
-  int64_t replayed = 0;
-};
-Trained train(const optim::OptimizerOptions& options, int64_t steps, bool bf16, bool graph) {
-  static const nn::DatasetPtr data =
-      nn::open_data({.name = "synthetic", .train_size = 40, .image = {.resize = 6}}).value().train;
-  const nn::Model model = small_net(data->sample_shape());
-  Trained result;
-  nn::Loader loader(data, {.batch = 4, .prefetch = 0, .device = Device::cuda});
-  const auto optimizer = optim::make_optimizer(options);
-  const auto world = dist::make_solo_world();
-  Vec theta = model.initialize(3, DType::f32, Device::cuda);
-  const auto scheme = dist::make_scheme({.name = "local"}, *world, theta.size(), theta.dtype(), Device::cuda);
-  train::Trainer trainer(model, loader, *optimizer, *scheme, *world, std::move(theta));
-  const Status status =
-      trainer.run({.steps = steps, .bf16 = bf16, .graph = graph, .on_step = [&](const train::StepReport& report) {
-                     result.losses.push_back(report.loss);
-                     return Status::Ok();
-                   }});
-  SINEW_CHECK(status.ok(), "test", status.message());
-  result.theta = to_doubles(trainer.theta().view());
-  result.replayed = trainer.replayed_steps();
-  return result;
-}
-
-// All but the first step are replays, whose dropout masks, rates and running statistics are their own.
-CUDA_PARITY(CudaGraphTraining, SameBitsAsOpByOp) {
-  for (const bool bf16 : {false, true}) {
-    const optim::OptimizerOptions options{
-        .name = "adam", .lr = 0.01, .schedule = "cosine", .total_steps = 4, .warmup_steps = 2};
-    const Trained want = train(options, 4, bf16, false), got = train(options, 4, bf16, true);
-    EXPECT_EQ(got.replayed, 3);
-    EXPECT_EQ(want.replayed, 0);
-    EXPECT_EQ(got.losses, want.losses) << bf16;
-    EXPECT_EQ(got.theta, want.theta) << bf16;
+TEST(CudaGraphRenewal, KernelsGetTheNewNumbers) {
+  SINEW_NEEDS_CUDA();
+  const KernelTable& t = device();
+  const DeviceArray<float> x(kX), y(3), to(3);
+  void* const graph = record_scale(x, y, to);
+  t.graph_launch(graph, 0);
+  EXPECT_EQ(to.read(), (std::vector<float>{20, 30, 40}));
+  EXPECT_EQ(y.read(), (std::vector<float>{220, 330, 440}));
+  for (const auto& [first, second] : {std::pair(2.0, 0.0), {2.0, 0.0}, {3.0, -1.0}}) {
+    t.graph_renew(graph, true);
+    scale(first, second, x, y, to.data());
+    t.graph_renew(graph, false);
+    const std::vector<float> before = x.read(), last = y.read();
+    t.graph_launch(graph, 0);
+    std::vector<float> want = before, want_to = before;
+    for (size_t i = 0; i < 3; ++i) {
+      want_to[i] = static_cast<float>(first) * (before[i] + 1);
+      want[i] = want_to[i] + static_cast<float>(second) * (before[i] + 1);
+    }
+    EXPECT_EQ(to.read(), want_to) << first;
+    EXPECT_EQ(y.read(), want) << first;
+    EXPECT_NE(y.read(), last);
   }
+  t.graph_launch(graph, 0);  // with the last numbers
+  EXPECT_EQ(to.read(), (std::vector<float>{18, 21, 24}));
+  t.graph_release(graph);
 }
 
-// Steps that estimate the curvature are not recorded, those between them are.
-CUDA_PARITY(CudaGraphTraining, StepsWithCurvatureInBetween) {
-  const optim::OptimizerOptions options{.name = "adahessian", .lr = 0.01, .hessian_every = 2};
-  const Trained want = train(options, 4, false, false), got = train(options, 4, false, true);
-  EXPECT_EQ(got.replayed, 1);
-  EXPECT_EQ(got.losses, want.losses);
-  EXPECT_EQ(got.theta, want.theta);
+// Another kernel in the place of one: axpby has one for b == 0.
+TEST(CudaGraphRenewal, AnotherKernelTakesThePlace) {
+  SINEW_NEEDS_CUDA();
+  const KernelTable& t = device();
+  const DeviceArray<float> x(kX), y(kX);
+  t.graph_begin();
+  t.graph_mark();
+  t.axpby({DType::f32, 3, 1, 0, x.data(), y.data(), y.data()});
+  void* const graph = t.graph_end(true);
+  t.graph_renew(graph, true);
+  t.axpby({DType::f32, 3, 1, 2, x.data(), y.data(), y.data()});
+  t.graph_renew(graph, false);
+  t.graph_launch(graph, 0);
+  EXPECT_EQ(y.read(), (std::vector<float>{3, 6, 9}));
+  t.graph_release(graph);
 }
 
-CUDA_PARITY(CudaGraphTraining, WhatCannotBeRecordedIsDoneOpByOp) {
-  train::StepGraph graph;
-  const Tensor x = Tensor::ones({2, 3}, DType::f32, Device::cuda),
-               labels = Tensor::zeros({2}, DType::i64, Device::cuda);
-  int runs = 0;
-  const auto waits = [&](const nn::Batch& batch) {
-    ++runs;
-    const float total = sum(batch.inputs).item<float>();  // the host waits
-    return train::StepGraph::Results{Tensor::full({}, static_cast<double>(total), DType::f32, Device::cuda), x};
+TEST(CudaGraphRenewal, RefusesOtherCalls) {
+  SINEW_NEEDS_CUDA();
+  const KernelTable& t = device();
+  const DeviceArray<float> x(kX), y(3), to(3), other(3);
+  float host[3] = {};
+  const auto expect_error = [](const char* says, const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << "no error: " << says;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(says), std::string::npos) << error.what();
+    }
   };
-  for (uint64_t step = 0; step < 4; ++step)
-    EXPECT_EQ(graph.run({x, labels}, step, nullptr, waits).loss.item<float>(), 6);
-  EXPECT_EQ(graph.replays(), 0);
-  EXPECT_EQ(runs, 5);  // one of them was dropped
+  void* const graph = record_scale(x, y, to);
+  const auto renewing = [&](const std::function<void()>& calls) {
+    t.graph_renew(graph, true);
+    calls();
+    t.graph_renew(graph, false);
+  };
+  renewing([&] {
+    expect_error("'memory_set' cannot take the place of 'scaled copy'", [&] {
+      t.dot({DType::f32, 0, x.data(), x.data(), reinterpret_cast<double*>(y.data())});
+    });
+  });
+  expect_error("0 calls, it has 3", [&] { t.graph_launch(graph, 0); });
+  renewing([&] { expect_error("'copy on the device' cannot take", [&] { scale(1, 1, x, y, other.data()); }); });
+  expect_error("1 calls, it has 3", [&] { t.graph_launch(graph, 0); });
+  renewing([&] {
+    expect_error("cannot be recorded", [&] { t.download(host, x.data(), 12); });
+    expect_error("allocating 12 bytes in the part", [&] { t.allocate(12); });
+    expect_error("launching a graph cannot", [&] { t.graph_launch(graph, 0); });
+    scale(1, 1, x, y, to.data());
+    expect_error("after all of its 3 calls", [&] { t.copy(to.data(), y.data(), 12); });
+  });
+  t.graph_launch(graph, 0);
+  EXPECT_EQ(y.read(), (std::vector<float>{4, 6, 8}));
+  t.graph_release(graph);
+
+  t.graph_begin();
+  t.graph_mark();
+  expect_error("allocating 12 bytes in the part", [&] { t.allocate(12); });
+  expect_error("a mark belongs in a recording, once", [&] { t.graph_mark(); });
+  EXPECT_EQ(t.graph_end(false), nullptr);
+  expect_error("a mark belongs in a recording", [&] { t.graph_mark(); });
 }
 
-CUDA_PARITY(CudaGraphTraining, BatchesOfAnotherSizeAreDoneOpByOp) {
-  train::StepGraph graph;
-  const auto pass = [&](const nn::Batch& batch) { return train::StepGraph::Results{sum(batch.inputs), batch.inputs}; };
-  int64_t replays = 0;
-  for (const int64_t n : {4, 4, 4, 3, 4}) {
-    const Tensor x = Tensor::full({n, 2}, static_cast<double>(n), DType::f32, Device::cuda);
-    const nn::Batch batch{x, Tensor::zeros({n}, DType::i64, Device::cuda)};
-    EXPECT_EQ(graph.run(batch, static_cast<uint64_t>(replays), nullptr, pass).loss.item<float>(),
-              static_cast<float>(2 * n * n));
-    replays = graph.replays();
-  }
-  EXPECT_EQ(replays, 3);
+// Work of other threads is done meanwhile.
+TEST(CudaGraphRenewal, OtherThreadsGoOn) {
+  SINEW_NEEDS_CUDA();
+  const KernelTable& t = device();
+  const DeviceArray<float> x(kX), y(3), to(3), others(kX);
+  void* const graph = record_scale(x, y, to);
+  t.graph_renew(graph, true);
+  std::thread([&] { t.fill({DType::f32, 3, others.data(), 5}); }).join();
+  scale(1, 1, x, y, to.data());
+  t.graph_renew(graph, false);
+  EXPECT_EQ(others.read(), (std::vector<float>{5, 5, 5}));
+  EXPECT_EQ(x.read(), kX);
+  t.graph_release(graph);
 }
-
-#endif
 
 }  // namespace
 }  // namespace sinew::testing
