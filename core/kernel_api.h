@@ -479,6 +479,13 @@ struct KernelTable {
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
 
+  // For libraries that put work of their own behind this thread's; null on devices without streams. The stream's
+  // handle; whether all that is enqueued on it is done, without waiting; and a number that two processes have in common
+  // when they use the same device.
+  void* (*stream)() = nullptr;
+  bool (*finished)() = nullptr;
+  uint64_t (*identity)() = nullptr;
+
   // Graphs; null on devices without them. From graph_begin on this thread's work is recorded, not done; graph_end
   // returns the graph, or nullptr with keep = false. graph_launch does the work again, on the same memory, with the
   // values it was recorded with, except that `steps` is added to every RngKey's step. What cannot be recorded is an

@@ -25,6 +25,9 @@ KernelTable make_table() {
     if (bytes > 0) copy_on_device(to, from, bytes, stream());
   };
   t.synchronize = [] { stream_synchronize(stream()); };
+  t.stream = [] { return stream(); };
+  t.finished = [] { return stream_finished(stream()); };
+  t.identity = [] { return device_properties(0).identity; };
   t.graph_begin = graph_begin;
   t.graph_mark = record_mark;
   t.graph_end = graph_end;

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 #include "core/status.h"
@@ -25,6 +26,7 @@ struct DeviceProperties {
   int compute_major = 0, compute_minor = 0;
   int multiprocessors = 0;
   size_t memory_bytes = 0;
+  uint64_t identity = 0;  // the same in all processes that use the device
 };
 
 // At least 1, or unavailable: no driver, no device.
@@ -36,6 +38,8 @@ void device_select(int device);
 Stream stream_create();
 void stream_destroy(Stream stream);
 void stream_synchronize(Stream stream);
+// Whether all work on the stream is done; does not wait.
+bool stream_finished(Stream stream);
 
 // Device memory, 256-byte aligned, usable by work enqueued on `stream` later; contents undefined (the emulation: NaN).
 void* memory_allocate(size_t bytes, Stream stream);

@@ -119,7 +119,9 @@ Result<int> device_count() {
 DeviceProperties device_properties(int device) {
   cudaDeviceProp p;
   check(cudaGetDeviceProperties(&p, device), "reading the properties of device ", device);
-  return {p.name, p.major, p.minor, p.multiProcessorCount, p.totalGlobalMem};
+  uint64_t identity = 0xcbf29ce484222325ull;  // FNV-1a of the UUID
+  for (const char byte : p.uuid.bytes) identity = (identity ^ static_cast<unsigned char>(byte)) * 0x100000001b3ull;
+  return {p.name, p.major, p.minor, p.multiProcessorCount, p.totalGlobalMem, identity};
 }
 
 void device_select(int device) {
@@ -142,6 +144,17 @@ void stream_destroy(Stream stream) {
 void stream_synchronize(Stream stream) {
   const DeviceUse use("waiting for the device");
   check(cudaStreamSynchronize(native(stream)), "waiting for a stream");
+}
+
+bool stream_finished(Stream stream) {
+  const DeviceUse use("asking the device");
+  const cudaError_t error = cudaStreamQuery(native(stream));
+  if (error == cudaErrorNotReady) {
+    cudaGetLastError();
+    return false;
+  }
+  check(error, "asking whether a stream is done");
+  return true;
 }
 
 void* memory_allocate(size_t bytes, Stream stream) {

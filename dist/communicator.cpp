@@ -5,7 +5,10 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <utility>
+
+#include "core/kernel_api.h"
 
 namespace sinew::dist {
 namespace {
@@ -271,12 +274,15 @@ class Communicator::PackedPass {
 };
 
 Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch,
-                           std::function<bool()> interrupted)
+                           std::function<bool()> interrupted, DeviceCollectives on_device)
     : world_(world),
       members_(std::move(members)),
       deadline_(deadline),
       interrupted_(std::move(interrupted)),
+      on_device_(on_device),
       round_(epoch << kEpochShift) {
+  SINEW_CHECK(on_device == DeviceCollectives::staged || !world.simulated(), "communicator",
+              "NCCL knows no virtual time");
   auto me = std::find(members_.begin(), members_.end(), world.rank());
   SINEW_CHECK(me != members_.end(), "communicator", "rank ", world.rank(), " is not among the members");
   index_ = static_cast<int>(me - members_.begin());
@@ -291,12 +297,8 @@ Status Communicator::collect(Rank source, uint64_t round, const int64_t& missing
     const auto what = world_.receive_each(match, std::min(kLook, deadline->left()), take);
     if (what == Received::What::message) break;
     if (missing != before) deadline.emplace(world_, deadline_);
-    // A member that left is done with this collective too, unless something is due from itself.
-    for (Rank member : members_)
-      if (PeerState s = world_.peer(member); s == PeerState::dead || s == PeerState::gone)
-        return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
+    SINEW_RETURN_IF_ERROR(look());
     if (what == Received::What::peer_lost) return make_status(StatusCode::peer_lost, "collective: ", from, " has left");
-    if (interrupted_ && interrupted_()) return make_status(StatusCode::peer_lost, "collective: the members re-form");
     if (deadline->left() == 0)
       return make_status(StatusCode::timeout, "collective: nothing from ", from, " for ",
                          static_cast<double>(deadline_) * 1e-9, " s");
@@ -304,10 +306,54 @@ Status Communicator::collect(Rank source, uint64_t round, const int64_t& missing
   return Status::Ok();
 }
 
+Status Communicator::look() const {
+  // A member that left is done with this collective too, unless something is due from itself.
+  for (Rank member : members_)
+    if (PeerState s = world_.peer(member); s == PeerState::dead || s == PeerState::gone)
+      return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
+  if (interrupted_ && interrupted_()) return make_status(StatusCode::peer_lost, "collective: the members re-form");
+  return Status::Ok();
+}
+
+Result<NcclGroup*> Communicator::nccl_group(Device device) {
+  if (nccl_) return nccl_.get();
+  // Each member's device, and the name of the group, which is the first one's to make.
+  std::vector<int64_t> own(1 + std::tuple_size_v<NcclGroup::Id>);
+  own[0] = static_cast<int64_t>(kernels(device).identity());
+  if (index_ == 0) {
+    const Result<NcclGroup::Id> id = NcclGroup::make_id();
+    if (!id.ok()) return id.status();
+    std::copy(id->begin(), id->end(), own.begin() + 1);
+  }
+  const size_t stride = own.size();
+  std::vector<int64_t> all(stride * members_.size());
+  SINEW_RETURN_IF_ERROR(all_gather(own, all));
+  for (size_t a = 0; a < members_.size(); ++a)
+    for (size_t b = a + 1; b < members_.size(); ++b)
+      if (all[a * stride] == all[b * stride])
+        return make_status(StatusCode::invalid_argument, "ranks ", members_[a], " and ", members_[b],
+                           " use the same GPU, which NCCL refuses: give each its own (CUDA_VISIBLE_DEVICES), or use "
+                           "--run.communicator ring");
+  NcclGroup::Id id;
+  std::copy_n(all.begin() + 1, id.size(), id.begin());
+  auto made = NcclGroup::make(id, size(), index_, device, deadline_, [this] { return look(); });
+  if (!made.ok()) return made.status();
+  nccl_ = std::move(*made);
+  return nccl_.get();
+}
+
+template <class Call>
+Status Communicator::through_nccl(Device device, const Call& call) {
+  const Result<NcclGroup*> group = nccl_group(device);
+  return group.ok() ? call(**group, [this] { return look(); }) : group.status();
+}
+
 Status Communicator::all_reduce(VecView x, bool average) {
   SINEW_CHECK(is_float(x.dtype), "all_reduce", "needs f32 or f64, got ", to_string(x.dtype));
   const int p = size();
   if (p == 1 || x.size == 0) return Status::Ok();
+  if (x.device != Device::cpu && on_device_ == DeviceCollectives::nccl)
+    return through_nccl(x.device, [&](NcclGroup& g, const auto& look) { return g.all_reduce(x, average, look); });
   if (x.device != Device::cpu) return staged(x, [&](VecView host) { return all_reduce(host, average); });
   // Once around to add up: member j's segment is complete at j - 1, which keeps it; once more for the others.
   return Pass(*this, {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0})
@@ -335,6 +381,8 @@ Status Communicator::broadcast(VecView x, int root, Packing packing) {
   const int p = size();
   SINEW_CHECK(root >= 0 && root < p, "broadcast", "root ", root, " of ", p, " members");
   if (p == 1 || x.size == 0) return Status::Ok();
+  if (x.device != Device::cpu && on_device_ == DeviceCollectives::nccl && packing == Packing::none)
+    return through_nccl(x.device, [&](NcclGroup& g, const auto& look) { return g.broadcast(x, root, look); });
   if (x.device != Device::cpu) return staged(x, [&](VecView host) { return broadcast(host, root, packing); });
   const int distance = (index_ - root + p) % p;
   return Pass(*this, {.x = x,
@@ -353,6 +401,8 @@ Status Communicator::all_gather(ConstVecView in, VecView out) {
               " members give ", in.size, " each");
   copy(in, out.slice(in.size * index_, in.size));
   if (p == 1 || in.size == 0) return Status::Ok();
+  if (out.device != Device::cpu && on_device_ == DeviceCollectives::nccl)
+    return through_nccl(out.device, [&](NcclGroup& g, const auto& look) { return g.all_gather(out, look); });
   if (out.device != Device::cpu)
     return staged(out, [&](VecView host) { return all_gather(host.slice(in.size * index_, in.size), host); });
   return Pass(*this, {.x = out, .last = p - 1, .end = p - 1}).run();

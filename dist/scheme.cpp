@@ -97,6 +97,7 @@ uint64_t common_fingerprint(const SchemeOptions& o, int64_t size, DType dtype) {
   whole(o.period_global, o.loss_window);
   text(o.groups), text(o.leader);
   text(o.servers);
+  text(o.communicator);
   return h;
 }
 
@@ -202,6 +203,20 @@ Status validate_servers(const SchemeOptions& o) {
                        "servers = workers with 1 worker; there must be 2 or more, or servers = 1");
   return Status::Ok();
 }
+
+Status validate_communicator(const SchemeOptions& o) {
+  auto bad = [](const auto&... parts) { return make_status(StatusCode::invalid_argument, parts...); };
+  if (o.communicator == "ring") return Status::Ok();
+  if (o.communicator != "nccl") return bad("communicator = '", o.communicator, "'; allowed are ring, nccl");
+  const bool in_lockstep = o.name == "allreduce" || o.name == "easgd_sync" || o.name == "local_sgd" ||
+                           (is_leader_scheme(o.name) && o.mode != "async") || o.global_average_every > 0;
+  if (!in_lockstep)
+    return bad("communicator = nccl with scheme ", o.name,
+               "; it is for collectives: allreduce, easgd_sync, local_sgd, lsgd and lgd in lockstep, and "
+               "global_average_every; others have ring");
+  if (o.wire != "f32") return bad("communicator = nccl with wire = ", o.wire, "; NCCL takes f32, others have ring");
+  return Status::Ok();
+}
 }  // namespace
 
 Status validate(const SchemeOptions& o) {
@@ -241,6 +256,7 @@ Status validate(const SchemeOptions& o) {
   if (o.wire != "f32" && is_alone(o) && o.global_average_every == 0)
     return bad("wire = ", o.wire, " with scheme ", o.name, "; its workers exchange nothing: allowed is f32",
                o.name == "local" ? ", unless global_average_every is set" : "");
+  SINEW_RETURN_IF_ERROR(validate_communicator(o));
   if (o.outer != "none" && o.outer != "momentum" && o.outer != "nesterov")
     return bad("outer = '", o.outer, "'; allowed are none, momentum, nesterov");
   if (!(o.outer_lr >= 0 && o.outer_lr <= 1e6)) return bad("outer_lr = ", o.outer_lr, "; allowed are 0 to 1000000");

@@ -68,6 +68,8 @@ struct SchemeOptions {
   int64_t shard = 60 * 1024;
   // Of a scheme with a center (not easgd_tree, admm): how many nodes serve it, or "workers": they do it themselves.
   std::string servers = "1";
+  // Of the collectives of vectors on a GPU: ring (through host memory) | nccl (real world, wire f32).
+  std::string communicator = "ring";
   std::string wire = "f32";  // packing_names() of what is exchanged (dist/packing.h)
   // Gossip (docs/schemes.md); "" or below 0: the scheme's own.
   double probability = 1;          // of an exchange, in each round

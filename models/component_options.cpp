@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/kernel_api.h"
+#include "dist/nccl.h"
 
 namespace sinew::train {
 
@@ -93,6 +94,7 @@ dist::SchemeOptions scheme_options(const Options& o, uint64_t fingerprint) {
           .update_order = o.scheme.update_order,
           .shard = o.scheme.shard,
           .servers = o.scheme.servers,
+          .communicator = o.run.communicator,
           .wire = o.scheme.wire,
           .probability = o.scheme.probability,
           .collision = o.scheme.collision,
@@ -135,6 +137,20 @@ int64_t total_steps(const Options& o, int64_t batches_per_epoch) {
   return o.train.steps > 0 ? o.train.steps : o.train.epochs * batches_per_epoch;
 }
 
+namespace {
+Status check_communicator(const Options& o) {
+  if (o.run.communicator != "nccl") return Status::Ok();
+  auto bad = [](const auto&... parts) {
+    return make_status(StatusCode::invalid_argument, "run.communicator nccl: ", parts...);
+  };
+  if (o.run.device != "cuda")
+    return bad("NCCL works on GPUs, and run.device is ", o.run.device, "; for example --device cuda");
+  if (o.run.world == "sim") return bad("simulated workers share one process; for example --run.communicator ring");
+  if (const Status status = dist::nccl_available(); !status.ok()) return bad(status.message());
+  return Status::Ok();
+}
+}  // namespace
+
 Status check_components(const Options& o) {
   if (!has_kernels(device_of(o)))
     return make_status(StatusCode::invalid_argument, "run.device ", o.run.device,
@@ -142,7 +158,8 @@ Status check_components(const Options& o) {
   // The schedule's length is known only with the data; any positive number stands for it here.
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
   SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(o, 0)));
-  return dist::validate(scheme_options(o, 0));
+  SINEW_RETURN_IF_ERROR(dist::validate(scheme_options(o, 0)));
+  return check_communicator(o);
 }
 
 }  // namespace sinew::train

@@ -330,6 +330,12 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(run.port), .kind = Kind::integer, .help = "TCP port of the rendezvous; 0: any", .max = 65535},
       {SINEW_OPTION(run.network), .kind = Kind::text,
        .help = "network device of the workers' messages; lo stays on this machine"},
+      {SINEW_OPTION(run.communicator), .kind = Kind::name,
+       .help = "collectives of workers on GPUs, one for each: through host memory, or by NVIDIA's NCCL",
+       .names =
+           [] {
+             return Names{"ring", "nccl"};
+           }},
 
       {SINEW_OPTION(sim.latency), .kind = Kind::duration, .help = "of each message", .max = kHour},
       {SINEW_OPTION(sim.bandwidth), .kind = Kind::real, .help = "of a node in each direction", .unit = "bytes/s",

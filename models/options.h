@@ -153,6 +153,7 @@ struct Options {
     int64_t grace = 30'000'000'000;
     int64_t port = 0;
     std::string network = "lo";
+    std::string communicator = "ring";
   } run;
   struct Sim {
     int64_t latency = 50'000;

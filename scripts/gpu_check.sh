@@ -112,8 +112,16 @@ part_build() {
   build gpu $(targets) && stamp >build/gpu/stamp
 }
 
+# Where NCCL is, as PyTorch's packages bring it along; empty where the loader finds it, or there is none.
+nccl_library() {
+  if ldconfig -p 2>/dev/null | grep -q 'libnccl\.so\.2'; then return; fi
+  python3 -c 'import glob, sys
+print(*[f for p in sys.path for f in glob.glob(p + "/nvidia/nccl/lib/libnccl.so.2")][:1])'
+}
+
 part_tests() {
   need_bin
+  export SINEW_NCCL_LIBRARY=${SINEW_NCCL_LIBRARY:-$(nccl_library)}
   SINEW_TEST_PROGRAM=$PWD/$bin/models/sinew python3 scripts/gpu/run_tests.py "$bin/tests/test_cuda" $work/tests.json \
     $((limit[tests] - 5)) ${SINEW_GPU_DRY:+--jobs 2 --filter "CudaInstall*:CudaGemm*:ProgramOnCuda.Trains*"}
 }

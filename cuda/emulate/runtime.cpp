@@ -1,8 +1,12 @@
 // The runtime of the emulation: device memory is malloc with a registry of addresses, and every call is done when it
-// returns. New memory holds emulate::Options::poison. Pointers that are not the device's, copies over the end of an
-// allocation and double frees are Errors; AddressSanitizer sees kernels that run over the end.
+// returns, behind what libraries have put on the stream (emulate/stream.h). New memory holds emulate::Options::poison.
+// Pointers that are not the device's, copies over the end of an allocation and double frees are Errors;
+// AddressSanitizer sees kernels that run over the end.
 #include "cuda/runtime.h"
 
+#include <unistd.h>
+
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -11,10 +15,12 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <thread>
 #include <vector>
 
 #include "cuda/emulate/accesses.h"
 #include "cuda/emulate/executor.h"
+#include "cuda/emulate/stream.h"
 #include "cuda/launch.h"
 #include "cuda/memory_cache.h"
 #include "cuda/recording.h"
@@ -95,14 +101,23 @@ struct RecordedCalls {
 std::unique_ptr<RecordedCalls> recording;  // of the one thread that records
 RecordedCalls& renewed() { return *static_cast<RecordedCalls*>(Recording::renewed()); }
 
+emulate::Stream& native(Stream stream) { return *static_cast<emulate::Stream*>(stream); }
+
+void wait_for_foreign(Stream stream) {
+  while (native(stream).foreign > 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
 // Does it, records it, or puts it in the place of what was recorded.
-void enqueue(const Call& what, std::function<void()> call) {
+void enqueue(Stream stream, const Call& what, std::function<void()> call) {
   if (Recording::mode() == RecordingMode::renewing) {
     if (const std::optional<size_t> place = renewed().renewable.renew(what))
       renewed().calls[renewed().mark + *place] = std::move(call);
     return;
   }
-  if (!Recording::here()) return call();
+  if (!Recording::here()) {
+    wait_for_foreign(stream);
+    return call();
+  }
   recording->calls.push_back(std::move(call));
   if (Recording::mode() == RecordingMode::renewable) recording->renewable.record(what);
 }
@@ -137,14 +152,23 @@ Result<int> device_count() { return 1; }
 
 DeviceProperties device_properties(int device) {
   SINEW_CHECK(device == 0, "cuda", "device ", device, " of 1");
-  return {"emulated", 9, 0, 4, kMemoryBytes};
+  // Each process has one of its own.
+  static const auto begin = static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+  return {"emulated", 9, 0, 4, kMemoryBytes, static_cast<uint64_t>(::getpid()) << 40 ^ begin};
 }
 
 void device_select(int device) { SINEW_CHECK(device == 0, "cuda", "selecting device ", device, " of 1"); }
 
-Stream stream_create() { return std::malloc(1); }
-void stream_destroy(Stream stream) { std::free(stream); }
-void stream_synchronize(Stream) { const DeviceUse use("waiting for the device"); }
+Stream stream_create() { return new emulate::Stream; }
+void stream_destroy(Stream stream) { delete &native(stream); }
+void stream_synchronize(Stream stream) {
+  const DeviceUse use("waiting for the device");
+  wait_for_foreign(stream);
+}
+bool stream_finished(Stream stream) {
+  const DeviceUse use("asking the device");
+  return native(stream).foreign == 0;
+}
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
@@ -154,7 +178,7 @@ void* memory_allocate(size_t bytes, Stream stream) {
   memory_cache().lend(p, bytes);
   const auto poison = [=] { std::memset(p, emulate::options().poison, bytes); };
   poison();
-  if (Recording::here()) enqueue(Call("poison"), poison);
+  if (Recording::here()) enqueue(stream, Call("poison"), poison);
   return p;
 }
 
@@ -164,30 +188,32 @@ void memory_free(void* device, Stream stream) {
   give_back();
 }
 
-void copy_to_device(void* device, const void* host, size_t bytes, Stream) {
+void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the device");
+  wait_for_foreign(stream);
   check_device("copying to the device", device, bytes);
   std::memcpy(device, host, bytes);
 }
 
-void copy_to_host(void* host, const void* device, size_t bytes, Stream) {
+void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the host");
+  wait_for_foreign(stream);
   check_device("copying to the host", device, bytes);
   std::memcpy(host, device, bytes);
 }
 
-void copy_on_device(void* to, const void* from, size_t bytes, Stream) {
+void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   const DeviceUse use;
-  enqueue(Call("copy on the device", to, from, bytes), [=] {
+  enqueue(stream, Call("copy on the device", to, from, bytes), [=] {
     check_device("copying on the device, to", to, bytes);
     check_device("copying on the device, from", from, bytes);
     std::memcpy(to, from, bytes);
   });
 }
 
-void memory_set(void* device, int byte, size_t bytes, Stream) {
+void memory_set(void* device, int byte, size_t bytes, Stream stream) {
   const DeviceUse use;
-  enqueue(Call("memory_set", device, byte, bytes), [=] {
+  enqueue(stream, Call("memory_set", device, byte, bytes), [=] {
     check_device("setting", device, bytes);
     std::memset(device, byte, bytes);
   });
@@ -245,10 +271,11 @@ void record_renew(RecordedWork work, bool on) {
   if (on) renewed().renewable.begin();
 }
 
-void record_launch(RecordedWork work, Stream) {
+void record_launch(RecordedWork work, Stream stream) {
   const DeviceUse use("launching a graph");
   const RecordedCalls& recorded = *static_cast<RecordedCalls*>(work);
   recorded.renewable.check_complete();
+  wait_for_foreign(stream);
   for (const std::function<void()>& call : recorded.calls) call();
 }
 
@@ -285,8 +312,11 @@ void run(const RawLaunch& what) {
 
 void launch_raw(const RawLaunch& what) {
   const DeviceUse use;
-  if (Recording::mode() == RecordingMode::none) return run(what);
-  enqueue(Call(what), [kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });
+  if (Recording::mode() == RecordingMode::none) {
+    wait_for_foreign(what.stream);
+    return run(what);
+  }
+  enqueue(what.stream, Call(what), [kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

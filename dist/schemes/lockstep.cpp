@@ -34,14 +34,16 @@ Lockstep::Lockstep(World& world, const SchemeOptions& options)
       workers_(options.workers),
       deadline_(options.deadline),
       packing_(packing_of(options.wire)),
+      on_device_(options.communicator == "nccl" ? DeviceCollectives::nccl : DeviceCollectives::staged),
       parameters_(options.parameters),
       membership_(world, all_workers(options.workers), options.deadline) {
   form();
 }
 
 void Lockstep::form() {
-  communicator_.emplace(world_, membership_.members(), deadline_, static_cast<uint64_t>(membership_.epoch()),
-                        [this] { return membership_.is_asked(); });
+  communicator_.emplace(
+      world_, membership_.members(), deadline_, static_cast<uint64_t>(membership_.epoch()),
+      [this] { return membership_.is_asked(); }, on_device_);
 }
 
 Status Lockstep::start(uint64_t fingerprint) {
@@ -113,8 +115,12 @@ Status Lockstep::finish() {
 
 Communicator Lockstep::part(std::vector<Rank> ranks) {
   constexpr uint64_t kParts = 1 << 20;  // apart from the collectives of all
-  return {world_, std::move(ranks), deadline_, kParts + static_cast<uint64_t>(membership_.epoch()),
-          [this] { return membership_.is_asked(); }};
+  return {world_,
+          std::move(ranks),
+          deadline_,
+          kParts + static_cast<uint64_t>(membership_.epoch()),
+          [this] { return membership_.is_asked(); },
+          on_device_};
 }
 
 Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
@@ -126,6 +132,7 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
       return status;
     }
     if (status.code() != StatusCode::peer_lost && status.code() != StatusCode::timeout) return status;
+    SINEW_RETURN_IF_ERROR(communicator_->abandon());
     Result<Membership::Formed> formed = membership_.reform(completed_, finishing);
     if (!formed.ok()) return formed.status();
     if (formed->over) return Status::Ok();

@@ -63,6 +63,7 @@ class Lockstep {
   const int workers_;
   const Nanos deadline_;
   const Packing packing_;
+  const DeviceCollectives on_device_;
   const int64_t parameters_;  // leading elements; < 0: all
   Membership membership_;
   std::optional<Communicator> communicator_;

@@ -72,6 +72,57 @@ TEST_F(ProgramOnCuda, SynchronousWorkersEqualTheCpu) {
   compare({"train", "--workers", "2", "--scheme", "allreduce"});
 }
 
+#ifdef SINEW_NCCL_STAND_IN
+class ProgramWithNccl : public ProgramOnCuda {
+ protected:
+  void SetUp() override {
+    if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
+    ProgramOnCuda::SetUp();
+    setenv("SINEW_NCCL_LIBRARY", SINEW_NCCL_STAND_IN, 1);
+  }
+  void TearDown() override {
+    unsetenv("SINEW_NCCL_LIBRARY");
+    if (!root_.empty()) ProgramOnCuda::TearDown();
+  }
+  Words workers(const std::string& scheme, const std::string& communicator, Words more = {}) {
+    Words words = small({"train", "--device", "cuda", "--workers", "3", "--scheme", scheme, "--run.communicator",
+                         communicator, "--out", root_ + "/" + communicator});
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  }
+};
+
+TEST_F(ProgramWithNccl, WorkersEqualThoseOfTheRing) {
+  double loss[2];
+  for (int nccl = 0; nccl < 2; ++nccl) {
+    const std::string communicator = nccl ? "nccl" : "ring";
+    auto run = start(workers("allreduce", communicator));
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    loss[nccl] = summary(communicator).at("test_loss");
+  }
+  EXPECT_NEAR(loss[1], loss[0], 1e-5 * loss[0]);
+}
+
+TEST_F(ProgramWithNccl, GoesOnWithoutAKilledWorker) {
+  auto run = start(workers("allreduce", "nccl", {"--steps", "200"}));
+  const int pid = pid_at_step("nccl", 0, 5, *run);
+  ASSERT_GT(pid, 0) << run->output();
+  kill(pid, SIGKILL);
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("nccl").at("lost"), Json({0}));
+}
+
+TEST_F(ProgramWithNccl, SaysInOneLineWhatDoesNotFit) {
+  expect_failure(2, workers("allreduce", "nccl", {"--device", "cpu"}),
+                 {"run.communicator nccl: NCCL works on GPUs, and run.device is cpu; for example --device cuda"});
+  expect_failure(2, workers("allreduce", "nccl", {"--run.world", "sim"}), {"run.communicator nccl: simulated workers"});
+  expect_failure(2, workers("allreduce", "nccl", {"--scheme.wire", "int8"}), {"communicator = nccl with wire = int8"});
+  expect_failure(2, workers("easgd", "nccl"), {"communicator = nccl with scheme easgd", "allreduce, easgd_sync"});
+  setenv("SINEW_NCCL_LIBRARY", "libno_such_nccl.so", 1);
+  expect_failure(2, workers("allreduce", "nccl"), {"libno_such_nccl.so", "install libnccl2"});
+}
+#endif
+
 }  // namespace
 }  // namespace sinew::train::testing
 #endif

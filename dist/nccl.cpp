@@ -1,0 +1,248 @@
+#include "dist/nccl.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+#include <future>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+
+#include "core/kernel_api.h"
+
+namespace sinew::dist {
+namespace {
+
+// ---- of NCCL's interface; the same in all versions from 2.14 on ----
+
+enum NcclResult : int {
+  kSuccess = 0,
+  kInvalidArgument = 4,
+  kInvalidUsage = 5,
+  kInProgress = 7,
+};
+enum NcclType : int { kUint8 = 1, kFloat32 = 7, kFloat64 = 8 };
+enum NcclReduction : int { kSum = 0, kAverage = 4 };
+
+struct NcclId {  // passed by value
+  char bytes[128];
+};
+static_assert(sizeof(NcclId) == sizeof(NcclGroup::Id));
+
+// As of 2.14. Newer versions read as many fields as `size` and `version` say and have defaults for the rest.
+struct NcclConfig {
+  size_t size = sizeof(NcclConfig);
+  unsigned magic = 0xcafebeef;
+  unsigned version = 21400;
+  int blocking = INT_MIN;      // INT_MIN: the default
+  int more_of_2_17 = INT_MIN;  // padding before
+};
+static_assert(sizeof(NcclConfig) == 24);
+
+constexpr int kOldest = 21400;
+
+struct Library {
+  int (*version)(int* version) = nullptr;
+  int (*unique_id)(NcclId* id) = nullptr;
+  int (*init)(void** communicator, int size, NcclId id, int rank, NcclConfig* config) = nullptr;
+  int (*async_error)(void* communicator, int* state) = nullptr;
+  int (*all_reduce)(const void* from, void* to, size_t count, int type, int reduction, void* communicator,
+                    void* stream) = nullptr;
+  int (*broadcast)(const void* from, void* to, size_t count, int type, int root, void* communicator,
+                   void* stream) = nullptr;
+  int (*all_gather)(const void* from, void* to, size_t count, int type, void* communicator, void* stream) = nullptr;
+  int (*finalize)(void* communicator) = nullptr;
+  int (*destroy)(void* communicator) = nullptr;
+  int (*abort)(void* communicator) = nullptr;
+  const char* (*error_string)(int result) = nullptr;
+
+  Status open() {
+    const char* named = std::getenv("SINEW_NCCL_LIBRARY");
+    const std::string file = named && *named ? named : "libnccl.so.2";
+    void* const library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+      return make_status(StatusCode::unavailable, "NCCL cannot be opened (", ::dlerror(),
+                         "): install libnccl2, name its file in SINEW_NCCL_LIBRARY, or use --run.communicator ring");
+    std::string missing;
+    auto find = [&](const char* name, auto& function) {
+      function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));
+      if (!function && missing.empty()) missing = name;
+    };
+    find("ncclGetVersion", version), find("ncclGetUniqueId", unique_id), find("ncclCommInitRankConfig", init);
+    find("ncclCommGetAsyncError", async_error), find("ncclAllReduce", all_reduce), find("ncclBroadcast", broadcast);
+    find("ncclAllGather", all_gather), find("ncclCommFinalize", finalize), find("ncclCommDestroy", destroy);
+    find("ncclCommAbort", abort), find("ncclGetErrorString", error_string);
+    int is = 0;
+    if (version && version(&is) == kSuccess && is < kOldest)
+      return make_status(StatusCode::unavailable, file, " is NCCL's version code ", is, ", but ", kOldest,
+                         " (2.14) or newer is needed; or use --run.communicator ring");
+    if (!missing.empty())
+      return make_status(StatusCode::unavailable, file, " has no function ", missing,
+                         ": NCCL 2.14 or newer is needed; or use --run.communicator ring");
+    return Status::Ok();
+  }
+};
+
+struct Opened {
+  Library library;
+  Status status;
+};
+const Opened& opened() {
+  static const Opened instance = [] {
+    Opened o;
+    o.status = o.library.open();
+    return o;
+  }();
+  return instance;
+}
+const Library& nccl() { return opened().library; }
+
+Status failed(const char* name, int result) {
+  return make_status(StatusCode::unavailable, name, ": ", nccl().error_string(result),
+                     "; NCCL_DEBUG=WARN says more, --run.communicator ring does without NCCL");
+}
+
+// ---- waiting ----
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kGoodbye = std::chrono::seconds(1);
+
+Clock::time_point after(Nanos duration) {
+  return Clock::now() + std::chrono::nanoseconds(std::min(duration, 3600 * kSecond));
+}
+
+// Between two questions: at once for a quarter of a millisecond or so, then without taking a core.
+class Pause {
+ public:
+  void operator()() {
+    if (++turns_ < kAtOnce)
+      std::this_thread::yield();
+    else
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
+
+ private:
+  static constexpr int kAtOnce = 256;
+  int turns_ = 0;
+};
+
+}  // namespace
+
+Status nccl_available() { return opened().status; }
+
+Result<NcclGroup::Id> NcclGroup::make_id() {
+  SINEW_RETURN_IF_ERROR(nccl_available());
+  NcclId made;
+  if (const int result = nccl().unique_id(&made); result != kSuccess) return failed("ncclGetUniqueId", result);
+  Id id;
+  std::memcpy(id.data(), &made, sizeof made);
+  return id;
+}
+
+Result<std::unique_ptr<NcclGroup>> NcclGroup::make(const Id& id, int size, int index, Device device, Nanos deadline,
+                                                   const Look& look) {
+  SINEW_RETURN_IF_ERROR(nccl_available());
+  SINEW_CHECK(kernels(device).stream && kernels(device).finished, "nccl", "device ", to_string(device),
+              " has no stream");
+  std::unique_ptr<NcclGroup> group(new NcclGroup(size, index, device, deadline));
+  NcclId name;
+  std::memcpy(&name, id.data(), sizeof name);
+  NcclConfig config;
+  config.blocking = 0;
+  const int result = nccl().init(&group->communicator_, size, name, index, &config);
+  SINEW_RETURN_IF_ERROR(group->wait("ncclCommInitRankConfig", result, false, look));
+  return group;
+}
+
+NcclGroup::~NcclGroup() {
+  if (!communicator_) return;
+  int state = nccl().finalize(communicator_);
+  const auto end = Clock::now() + kGoodbye;
+  for (Pause pause; state == kInProgress && Clock::now() < end; pause())
+    if (const int result = nccl().async_error(communicator_, &state); result != kSuccess) state = result;
+  if (state == kSuccess)
+    (void)nccl().destroy(communicator_);
+  else
+    (void)abort().ok();
+}
+
+Status NcclGroup::all_reduce(VecView x, bool average, const Look& look) {
+  SINEW_CHECK(is_float(x.dtype), "all_reduce", "needs f32 or f64, got ", to_string(x.dtype));
+  if (!communicator_) return aborted(Status::Ok());
+  const int result =
+      nccl().all_reduce(x.data, x.data, static_cast<size_t>(x.size), x.dtype == DType::f32 ? kFloat32 : kFloat64,
+                        average ? kAverage : kSum, communicator_, kernels(device_).stream());
+  return wait("ncclAllReduce", result, true, look);
+}
+
+Status NcclGroup::broadcast(VecView x, int root, const Look& look) {
+  if (!communicator_) return aborted(Status::Ok());
+  const int result =
+      nccl().broadcast(x.data, x.data, x.bytes(), kUint8, root, communicator_, kernels(device_).stream());
+  return wait("ncclBroadcast", result, true, look);
+}
+
+Status NcclGroup::all_gather(VecView out, const Look& look) {
+  SINEW_CHECK(out.size % size_ == 0, "all_gather", "out has ", out.size, " elements for ", size_, " members");
+  if (!communicator_) return aborted(Status::Ok());
+  const VecView own = out.slice(out.size / size_ * index_, out.size / size_);
+  const int result =
+      nccl().all_gather(own.data, out.data, own.bytes(), kUint8, communicator_, kernels(device_).stream());
+  return wait("ncclAllGather", result, true, look);
+}
+
+Status NcclGroup::wait(const char* name, int result, bool on_stream, const Look& look) {
+  if (result == kInvalidArgument || result == kInvalidUsage) return aborted(failed(name, result));
+  const auto end = after(deadline_);
+  auto next_look = after(kLook);
+  int state = result;
+  Pause pause;
+  for (;;) {
+    if (state == kSuccess || state == kInProgress) {
+      if (const int asked = nccl().async_error(communicator_, &state); asked != kSuccess) state = asked;
+      if (state == kSuccess && (!on_stream || kernels(device_).finished())) return Status::Ok();
+      // After an error nothing comes any more. Who died is known soon, if it was that.
+      if (state != kSuccess && state != kInProgress) SINEW_RETURN_IF_ERROR(abort());
+    }
+    const auto now = Clock::now();
+    if (now >= next_look) {
+      if (Status seen = look(); !seen.ok()) return aborted(std::move(seen));
+      next_look = after(kLook);
+    }
+    if (now >= end)
+      return aborted(state == kSuccess || state == kInProgress
+                         ? make_status(StatusCode::timeout, name, ": not done within ",
+                                       static_cast<double>(deadline_) * 1e-9, " s")
+                         : failed(name, state));
+    pause();
+  }
+}
+
+Status NcclGroup::aborted(Status why) {
+  SINEW_RETURN_IF_ERROR(abort());
+  return why.ok() ? Status(StatusCode::peer_lost, "collective: the members' NCCL group was aborted") : why;
+}
+
+Status NcclGroup::abort() {
+  if (!communicator_) return Status::Ok();
+  const auto end = after(deadline_);
+  // Unlike NCCL's other calls this one may block: it has a thread to itself, so that the wait for it has an end.
+  std::packaged_task<void()> call(
+      [communicator = std::exchange(communicator_, nullptr)] { (void)nccl().abort(communicator); });
+  const std::future<void> done = call.get_future();
+  std::thread(std::move(call)).detach();
+  bool ended = done.wait_until(end) == std::future_status::ready;
+  // The stream belongs to other work too, which must not stand behind a collective that never ends.
+  for (Pause pause; ended && !kernels(device_).finished(); pause()) ended = Clock::now() < end;
+  return ended
+             ? Status::Ok()
+             : make_status(StatusCode::unavailable, "ncclCommAbort: the device has not ended an aborted collective in ",
+                           static_cast<double>(deadline_) * 1e-9, " s; this process cannot go on");
+}
+
+}  // namespace sinew::dist
