@@ -4,9 +4,10 @@
 // block's largest magnitude by shuffles. Bytes per number: rounding 2 sizeof(T), 4 with a residual; packing and
 // unpacking sizeof(T) + 1 (int8) or + 2 (bf16). About 10 operations per number; bound by memory. GPU figures: not
 // measured yet.
-#include "core/packed_form.h"
 #include "cuda/device/vector.cuh"
 #include "cuda/kernels/packing.h"
+
+#include "core/packed_form.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
