@@ -75,15 +75,17 @@ void launch_tiles(const kernel::GemmArgs& args, const GemmKernel<T, C>& gemm, co
 }
 
 // An operand of rows x columns as it lies in memory; its box has `box_rows` rows.
+template <class T>
 TensorMap operand_map(const void* data, int64_t rows, int64_t columns, int64_t ld, int64_t batch, int64_t stride,
                       int box_rows) {
+  constexpr int kBytes = sizeof(T), kSwizzle = 128;
   return make_tensor_map({data,
-                          sizeof(bfloat16),
+                          kBytes,
                           3,
                           {columns, rows, batch},
-                          {0, ld * 2, (batch == 1 ? rows * ld : stride) * 2},
-                          {64, box_rows, 1},
-                          128});
+                          {0, ld * kBytes, (batch == 1 ? rows * ld : stride) * kBytes},
+                          {kSwizzle / kBytes, box_rows, 1},
+                          kSwizzle});
 }
 
 template <class T, class C>
@@ -92,12 +94,12 @@ void launch_tiles(const kernel::GemmArgs& args, const GemmBulkKernel<C>& gemm, c
   static const int64_t multiprocessors = device_properties(0).multiprocessors;
   const int64_t all = tiles(args, gemm) * args.batch * chunks;
   SINEW_CHECK(all <= std::numeric_limits<int>::max() / 2, "gemm", "C is too large for one launch");
-  const TensorMap a = args.trans_a
-                          ? operand_map(args.a, args.k, args.m, args.lda, args.batch, args.batch_stride_a, 64)
-                          : operand_map(args.a, args.m, args.k, args.lda, args.batch, args.batch_stride_a, gemm.tile_m);
-  const TensorMap b = args.trans_b
-                          ? operand_map(args.b, args.n, args.k, args.ldb, args.batch, args.batch_stride_b, gemm.tile_n)
-                          : operand_map(args.b, args.k, args.n, args.ldb, args.batch, args.batch_stride_b, 64);
+  const auto map = [&](const void* data, bool along_k, int64_t x, int64_t ld, int64_t stride, int box) {
+    return along_k ? operand_map<T>(data, x, args.k, ld, args.batch, stride, box)
+                   : operand_map<T>(data, args.k, x, ld, args.batch, stride, 64);
+  };
+  const TensorMap a = map(args.a, !args.trans_a, args.m, args.lda, args.batch_stride_a, gemm.tile_m);
+  const TensorMap b = map(args.b, args.trans_b, args.n, args.ldb, args.batch_stride_b, gemm.tile_n);
   launch(gemm.kernel, {static_cast<unsigned>(std::min(all, multiprocessors * gemm.blocks))}, {gemm.threads},
          gemm.shared_bytes, stream(), a, b, c, bias, shape, static_cast<int>(all));
 }
@@ -154,6 +156,21 @@ void run_float(const kernel::GemmArgs& args, GemmTile tile) {
   run<T, T>(args, gemm, gemm);
 }
 
+// Whether and how wgmma makes a product.
+struct WgmmaChoice {
+  bool fills;  // tiles of 128 x 128 do a GPU
+  bool there, wide, bulk;
+};
+WgmmaChoice choose_wgmma(const kernel::GemmArgs& args) {
+  const auto tiles = [&](int64_t n) { return ceil_divide(args.m, 128) * ceil_divide(args.n, n) * args.batch; };
+  const WgmmaUse use = wgmma_use();
+  const bool fills = tiles(128) >= kEnoughTiles, always = use == WgmmaUse::always;
+  // Of matrices one behind the other with elements in them there are maps.
+  const bool maps = args.k > 0 && (args.batch == 1 || (args.batch_stride_a > 0 && args.batch_stride_b > 0));
+  return {fills, always || (use == WgmmaUse::filling && fills), always ? args.n > 128 : tiles(256) >= kEnoughTiles,
+          copies == WgmmaCopies::bulk && maps};
+}
+
 // The operands as the tensor cores take them, then like any other product.
 void run_bf16(kernel::GemmArgs args) {
   SINEW_CHECK(args.beta == 0, "gemm", "beta is ", args.beta, ", which no kernel of bf16 takes");
@@ -168,11 +185,7 @@ void run_bf16(kernel::GemmArgs args) {
                 args.batch_stride_b));
   args.a = a.data(), args.lda = a.ld(), args.batch_stride_a = a.stride();
   args.b = b.data(), args.ldb = b.ld(), args.batch_stride_b = b.stride();
-  const auto tiles = [&](int64_t n) { return ceil_divide(args.m, 128) * ceil_divide(args.n, n) * args.batch; };
-  const WgmmaUse use = wgmma_use();
-  const bool large = tiles(128) >= kEnoughTiles,
-             by_wgmma = use == WgmmaUse::always || (use == WgmmaUse::filling && large);
-  const bool wide = use == WgmmaUse::always ? args.n > 128 : tiles(256) >= kEnoughTiles;
+  const WgmmaChoice choice = choose_wgmma(args);
   const auto run_with = [&](const auto& kernel_for) {
     const auto sums = kernel_for(0.0f);
     if (args.f32_operand == F32Operand::none)
@@ -180,14 +193,49 @@ void run_bf16(kernel::GemmArgs args) {
     else
       run<bfloat16, bfloat16>(args, kernel_for(bfloat16(0)), sums);
   };
-  // A map has no empty extents, and matrices that lie one behind the other.
-  const bool maps = args.k > 0 && (args.batch == 1 || (args.batch_stride_a > 0 && args.batch_stride_b > 0));
-  if (by_wgmma && copies == WgmmaCopies::bulk && maps)
-    run_with([&]<class C>(C) { return gemm_bulk_kernel<C>(args.trans_a, args.trans_b, wide); });
-  else if (by_wgmma)
-    run_with([&]<class C>(C) { return gemm_wgmma_kernel<C>(args.trans_a, args.trans_b, wide); });
+  if (choice.there && choice.bulk)
+    run_with([&]<class C>(C) { return gemm_bulk_kernel<C>(args.trans_a, args.trans_b, choice.wide); });
+  else if (choice.there)
+    run_with([&]<class C>(C) { return gemm_wgmma_kernel<C>(args.trans_a, args.trans_b, choice.wide); });
   else
-    run_with([&]<class C>(C) { return gemm_bf16_kernel<C>(args.trans_a, args.trans_b, large); });
+    run_with([&]<class C>(C) { return gemm_bf16_kernel<C>(args.trans_a, args.trans_b, choice.fills); });
+}
+
+// An operand of f32 as wgmma takes TF32: rounded, in rows along k. Owns its memory.
+class PackedTf32 {
+ public:
+  PackedTf32(const void* x, bool along_k, int64_t rows, const kernel::GemmArgs& args, int64_t ld, int64_t stride)
+      : ld_(ceil_divide(args.k, 4) * 4), stride_(rows * ld_) {
+    constexpr int64_t kTile = 32, kMaxGrid = 65535;
+    SINEW_CHECK(ceil_divide(rows, kTile) <= kMaxGrid && args.batch <= kMaxGrid, "gemm", args.batch, " matrices of ",
+                rows, " rows are too many for one launch");
+    data_ = static_cast<float*>(memory_allocate(static_cast<size_t>(args.batch * stride_) * sizeof(float), stream()));
+    launch(pack_tf32_kernel(!along_k),
+           {static_cast<unsigned>(ceil_divide(ld_, kTile)), static_cast<unsigned>(ceil_divide(rows, kTile)),
+            static_cast<unsigned>(args.batch)},
+           {kPackThreads}, 0, stream(), static_cast<const float*>(x), data_,
+           PackTf32Shape{static_cast<int>(rows), static_cast<int>(args.k), ld, stride, ld_, stride_});
+  }
+  ~PackedTf32() { memory_free(data_, stream()); }
+  PackedTf32(const PackedTf32&) = delete;
+  PackedTf32& operator=(const PackedTf32&) = delete;
+
+  const float* data() const { return data_; }
+  int64_t ld() const { return ld_; }
+  int64_t stride() const { return stride_; }
+
+ private:
+  float* data_;
+  int64_t ld_, stride_;
+};
+
+void run_tf32(kernel::GemmArgs args, bool wide) {
+  const PackedTf32 a(args.a, !args.trans_a, args.m, args, args.lda, args.batch_stride_a),
+      b(args.b, args.trans_b, args.n, args, args.ldb, args.batch_stride_b);
+  args.a = a.data(), args.lda = a.ld(), args.batch_stride_a = a.stride(), args.trans_a = false;
+  args.b = b.data(), args.ldb = b.ld(), args.batch_stride_b = b.stride(), args.trans_b = true;
+  const GemmBulkKernel<float> kernel = gemm_bulk_tf32_kernel(wide);
+  run<float, float>(args, kernel, kernel);
 }
 
 }  // namespace
@@ -195,6 +243,8 @@ void run_bf16(kernel::GemmArgs args) {
 void gemm(const kernel::GemmArgs& args) {
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
   if (args.dtype == DType::bf16) return run_bf16(args);
+  if (args.dtype == DType::f32 && precision == MatmulPrecision::tf32)
+    if (const WgmmaChoice choice = choose_wgmma(args); choice.there && choice.bulk) return run_tf32(args, choice.wide);
   SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run_float<T>(args, choose_tile<T>(args)));
 }
 

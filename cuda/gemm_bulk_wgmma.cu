@@ -1,10 +1,10 @@
-// Matrix product of bf16 by the tensor cores of sm_90a, sums in float, like gemm_wgmma.cu but with warps of two kinds:
-// one brings slices of both operands to shared memory by bulk copies, eight multiply them (wgmma), a warpgroup 64 rows
-// of the tile each. Compiled for sm_90a alone.
+// Matrix product of bf16 or TF32 by the tensor cores of sm_90a, sums in float, like gemm_wgmma.cu but with warps of two
+// kinds: one brings slices of both operands to shared memory by bulk copies, eight multiply them (wgmma), a warpgroup
+// 64 rows of the tile each. Compiled for sm_90a alone.
 //
-// Slices of 64 k go around in a ring of buffers. Each has two mbarriers: `full` waits for its bytes, `empty` for the
-// eight warps whose products have read it. One thread copies; it is as far ahead as the ring is long, also over the
-// end of a tile, so that the next one's slices come while this one's results are written: a block makes every
+// Slices of 64 k (TF32: 32) go around in a ring of buffers. Each has two mbarriers: `full` waits for its bytes, `empty`
+// for the eight warps whose products have read it. One thread copies; it is as far ahead as the ring is long, also over
+// the end of a tile, so that the next one's slices come while this one's results are written: a block makes every
 // gridDim.x-th tile. 288 threads leave room for the sums, 128 registers a thread where the tile has 256 columns.
 //
 // Parallel over tiles of C of 128 x 256, or 128 x 128. Flops: 2 m n k; bytes as gemm.cu with such tiles.
@@ -16,14 +16,15 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 constexpr int kConsumerWarps = 8, kThreads = 32 * (kConsumerWarps + 1);
-constexpr int kDepth = 64, kBoxElements = kDepth * 64;
+constexpr int kBoxElements = 64 * 64;  // of a box whose rows are k
 
 // An operand's slices: how they lie in shared memory (as in wgmma_tile.cuh), and the boxes they come in. Along k, rows
 // of the box are the operand's; else they are k, with 64 of the operand, and there are as many boxes as it has of them.
 template <class Tile, int kExtent, bool kAlongK>
 struct Operand
     : std::conditional_t<kAlongK, typename Tile::template AlongK<kExtent>, typename Tile::template AlongX<kExtent>> {
-  SINEW_DEVICE static void load(bfloat16* slice, const TensorMap* map, Mbarrier* full, int x, int k, int matrix) {
+  SINEW_DEVICE static void load(typename Tile::Element* slice, const TensorMap* map, Mbarrier* full, int x, int k,
+                                int matrix) {
     if constexpr (kAlongK) {
       load_box(slice, map, full, k, x, matrix);
     } else {
@@ -69,8 +70,9 @@ __global__ void __launch_bounds__(kThreads, Tile::kMinBlocks)
               const float* __restrict__ bias, GemmShape<float> shape, int all) {
   using A = Operand<Tile, Tile::kExtentM, !kTransA>;
   using B = Operand<Tile, Tile::kExtentN, kTransB>;
+  using Element = typename Tile::Element;
   constexpr int kStage = A::kElements + B::kElements;
-  SINEW_DYNAMIC_SHARED(bfloat16, shared);
+  SINEW_DYNAMIC_SHARED(Element, shared);
   Mbarrier* const full = reinterpret_cast<Mbarrier*>(shared + kStages * kStage);
   Mbarrier* const empty = full + kStages;
   if (threadIdx.x == 0) {
@@ -87,10 +89,10 @@ __global__ void __launch_bounds__(kThreads, Tile::kMinBlocks)
     if (threadIdx.x % 32 != 0) return;
     for (int index = int(blockIdx.x); index < all; index += int(gridDim.x)) {
       const Work work = work_at<Tile>(index, shape);
-      for (int k = work.k0; k < work.k_end; k += kDepth, at.next()) {
+      for (int k = work.k0; k < work.k_end; k += Tile::kDepth, at.next()) {
         mbarrier_wait(empty + at.stage, at.parity ^ 1);
-        mbarrier_arrive_expect(full + at.stage, kStage * sizeof(bfloat16));
-        bfloat16* const slice = shared + at.stage * kStage;
+        mbarrier_arrive_expect(full + at.stage, kStage * sizeof(Element));
+        Element* const slice = shared + at.stage * kStage;
         A::load(slice, &map_a, full + at.stage, work.m0, k, work.matrix);
         B::load(slice + A::kElements, &map_b, full + at.stage, work.n0, k, work.matrix);
       }
@@ -103,15 +105,12 @@ __global__ void __launch_bounds__(kThreads, Tile::kMinBlocks)
     const Work work = work_at<Tile>(index, shape);
     Tile tile;
     int last = at.stage;
-    for (int k = work.k0; k < work.k_end; k += kDepth, at.next()) {
+    for (int k = work.k0; k < work.k_end; k += Tile::kDepth, at.next()) {
       mbarrier_wait(full + at.stage, at.parity);
-      const bfloat16* const slice_a = shared + at.stage * kStage;
-      const bfloat16* const slice_b = slice_a + A::kElements;
+      const Element* const slice_a = shared + at.stage * kStage;
+      const Element* const slice_b = slice_a + A::kElements;
       wgmma_fence();
-      SINEW_UNROLL
-      for (int step = 0; step < kDepth; step += 16)
-        wgmma<Tile::kExtentN, A::kTransposed, B::kTransposed>(tile.acc, A::descriptor(slice_a, row, step),
-                                                              B::descriptor(slice_b, 0, step));
+      tile.template multiply<A, B>(slice_a, slice_b, row);
       wgmma_commit();
       wgmma_wait<1>();  // the slice before this one is done with
       if (k > work.k0 && threadIdx.x % 32 == 0) mbarrier_arrive(empty + last);
@@ -133,7 +132,7 @@ GemmBulkKernel<C> bulk_instance(const char* name) {
           Tile::kExtentM,
           Tile::kExtentN,
           kThreads,
-          size_t{kStages} * (kStage * sizeof(bfloat16) + 2 * sizeof(Mbarrier)),
+          size_t{kStages} * (kStage * sizeof(typename Tile::Element) + 2 * sizeof(Mbarrier)),
           Tile::kMinBlocks};
 }
 
@@ -154,5 +153,10 @@ GemmBulkKernel<C> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large) {
 }
 template GemmBulkKernel<float> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large);
 template GemmBulkKernel<bfloat16> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large);
+
+GemmBulkKernel<float> gemm_bulk_tf32_kernel(bool large) {
+  if (large) return bulk_instance<WgmmaTile<2, 256, 4, 1, float>, 4, float, false, true>("gemm nt, tf32, bulk copies");
+  return bulk_instance<WgmmaTile<2, 128, 3, 2, float>, 3, float, false, true>("gemm nt, tf32, bulk copies");
+}
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

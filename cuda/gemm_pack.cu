@@ -1,4 +1,5 @@
-// Matrices of f32 or bf16 as the tensor cores' kernels want bf16: rounded, whole rows of 16 bytes, zeros beyond.
+// Matrices of f32 or bf16 as the tensor cores' kernels want them: of bf16, whole rows of 16 bytes, zeros beyond; or of
+// f32 rounded to TF32, in rows along k, for wgmma.
 //
 // Parallel over groups of 16 bytes of y, in a grid-stride loop. Bytes: x once, y once. Flops: none. Bound by memory;
 // filters and weights, its usual work, are small: a launch. GPU figures: docs/gpu.md.
@@ -37,6 +38,32 @@ __global__ void __launch_bounds__(kPackThreads)
   }
 }
 
+// A block moves 32 x 32 elements, through shared memory where k runs across the rows of x.
+template <bool kTransposed>
+__global__ void __launch_bounds__(kPackThreads)
+    pack_tf32(const float* __restrict__ x, float* __restrict__ y, PackTf32Shape shape) {
+  constexpr int kTile = 32, kStep = int(kPackThreads) / kTile;
+  SINEW_SHARED(float, tile, [kTile][kTile + 1]);
+  const int k0 = int(blockIdx.x) * kTile, row0 = int(blockIdx.y) * kTile;
+  const int column = int(threadIdx.x) % kTile, first = int(threadIdx.x) / kTile;
+  x += blockIdx.z * shape.stride_x;
+  y += blockIdx.z * shape.stride_y;
+  SINEW_UNROLL
+  for (int i = first; i < kTile; i += kStep) {
+    const int row = row0 + (kTransposed ? column : i), k = k0 + (kTransposed ? i : column);
+    const bool there = row < shape.rows && k < shape.k;
+    tile[i][column] = there ? x[kTransposed ? k * shape.ld_x + row : row * shape.ld_x + k] : 0.0f;
+  }
+  block_sync();
+  SINEW_UNROLL
+  for (int i = first; i < kTile; i += kStep) {
+    const int row = row0 + i, k = k0 + column;
+    if (row >= shape.rows || k >= shape.ld_y) continue;
+    const uint32_t rounded = to_tf32(kTransposed ? tile[column][i] : tile[i][column]);
+    memcpy(y + row * shape.ld_y + k, &rounded, sizeof(rounded));
+  }
+}
+
 }  // namespace
 
 template <class T>
@@ -45,5 +72,9 @@ PackKernel<T> pack_kernel() {
 }
 template PackKernel<float> pack_kernel();
 template PackKernel<bfloat16> pack_kernel();
+
+Kernel<const float*, float*, PackTf32Shape> pack_tf32_kernel(bool transposed) {
+  return {"packing into tf32", transposed ? &pack_tf32<true> : &pack_tf32<false>};
+}
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -9,7 +9,7 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-template <bool kTransposedA, bool kTransposedB>
+template <bool kTransposedA, bool kTransposedB, bool kTf32>
 __global__ void __launch_bounds__(128) wgmma_probe(const uint16_t* a, const uint16_t* b, float* d) {
   constexpr int kElements = 4096;
   SINEW_DYNAMIC_SHARED(uint16_t, shared);
@@ -21,8 +21,12 @@ __global__ void __launch_bounds__(128) wgmma_probe(const uint16_t* a, const uint
   proxy_fence();
   block_sync();
   wgmma_fence();
-  wgmma<64, kTransposedA, kTransposedB>(acc, matrix_descriptor(shared, 8192, 1024),
-                                        matrix_descriptor(shared + kElements, 8192, 1024));
+  const uint64_t at_a = matrix_descriptor(shared, 8192, 1024);
+  const uint64_t at_b = matrix_descriptor(shared + kElements, 8192, 1024);
+  if constexpr (kTf32)
+    wgmma_tf32<64>(acc, at_a, at_b);
+  else
+    wgmma<64, kTransposedA, kTransposedB>(acc, at_a, at_b);
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_results(acc);
@@ -55,8 +59,13 @@ Kernel<TensorMap, int, int, int, int, int, uint32_t*> load_box_probe_kernel() {
 }
 
 Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b) {
-  if (transposed_a) return {"wgmma probe", transposed_b ? &wgmma_probe<true, true> : &wgmma_probe<true, false>};
-  return {"wgmma probe", transposed_b ? &wgmma_probe<false, true> : &wgmma_probe<false, false>};
+  if (transposed_a)
+    return {"wgmma probe", transposed_b ? &wgmma_probe<true, true, false> : &wgmma_probe<true, false, false>};
+  return {"wgmma probe", transposed_b ? &wgmma_probe<false, true, false> : &wgmma_probe<false, false, false>};
+}
+
+Kernel<const uint16_t*, const uint16_t*, float*> wgmma_tf32_probe_kernel() {
+  return {"wgmma probe", &wgmma_probe<false, false, true>};
 }
 
 template <class C>

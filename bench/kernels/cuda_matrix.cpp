@@ -209,8 +209,8 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
   const bool narrow = who.ends_with("bf16_narrow"), bf16 = narrow || who.ends_with("bf16");
   const bool bulk = who.starts_with("own_bulk");
-  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
   const WgmmaChoice choice(bulk);
+  cuda::set_matmul_precision(bulk && tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
     if (library && bf16)
@@ -226,7 +226,7 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
     if (library)
       return cublas().gemm(p.args.trans_a, p.args.trans_b, p.args.m, p.args.n, p.args.k, p.a.data, p.args.lda, p.b.data,
                            p.args.ldb, p.c.data, tf32);
-    if (who == "own")
+    if (who == "own" || bulk)
       kernels(Device::cuda).gemm(p.args);
     else
       cuda::gemm_with(p.args, who == "own_large"   ? cuda::GemmTile::large
@@ -442,9 +442,9 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who :
-         {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "cublas_tf32", "own_bf16",
-          "own_bulk_bf16", "cublas_bf16", "own_bf16_narrow", "own_bulk_bf16_narrow", "cublas_bf16_narrow"}) {
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "own_bulk_tf32",
+                            "cublas_tf32", "own_bf16", "own_bulk_bf16", "cublas_bf16", "own_bf16_narrow",
+                            "own_bulk_bf16_narrow", "cublas_bf16_narrow"}) {
       // So large ones are for the tensor cores.
       if (product.m >= 8192 && std::string(who).find("bf16") == std::string::npos &&
           !std::string(who).ends_with("tf32"))

@@ -42,6 +42,7 @@
 //   wgmma<n, transposed a, transposed b>(d[n / 2], a, b)   d += a b, m64 n k16 of bf16, in its own time; transposed:
 //                                        memory does not run along k. d[4 j + 2 i + e] is row 16 (warp % 4) + l / 4 + 8
 //                                        i, column 8 j + 2 (l % 4) + e
+//   wgmma_tf32<n>(d[n / 2], a, b)        the same, m64 n k8 of f32, inputs cut to TF32; memory runs along k
 //   wgmma_fence()                        before the first wgmma and where registers or memory were written by others
 //   wgmma_commit(), wgmma_wait<n>()      like copies: until all but the last n groups are done
 //   proxy_fence()                        the thread's writes to shared memory are there for wgmma (after a block_sync
@@ -182,6 +183,10 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 template <int kN, bool kTransposedA, bool kTransposedB>
 SINEW_DEVICE void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b) {
   Wgmma<kN, kTransposedA, kTransposedB>::multiply(d, a, b);
+}
+template <int kN>
+SINEW_DEVICE void wgmma_tf32(float (&d)[kN / 2], uint64_t a, uint64_t b) {
+  WgmmaTf32<kN>::multiply(d, a, b);
 }
 // The registers may have changed since.
 template <int kCount>

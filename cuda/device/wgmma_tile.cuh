@@ -2,9 +2,9 @@
 // same loaders.
 //
 // A block of kGroups warpgroups makes 64 kGroups x kExtentN of C, a warpgroup 64 rows of it in registers; the factors
-// are read from shared memory by the instruction itself. Slices of 64 k lie in rows of 128 bytes, swizzled as the
-// instruction wants them and so that copies do not meet in banks. The copies of a slice go into the buffer of the slice
-// before the last, which all warpgroups are done with: they wait for all but their latest product.
+// are read from shared memory by the instruction itself. Slices of 64 k (TF32: 32) lie in rows of 128 bytes, swizzled
+// as the instruction wants them and so that copies do not meet in banks. The copies of a slice go into the buffer of
+// the slice before the last, which all warpgroups are done with: they wait for all but their latest product.
 #pragma once
 
 #include "cuda/device/device.cuh"
@@ -16,25 +16,26 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 // [x][k]: rows are x, blocks of 8 follow each other.
 template <class Tile, int kExtent_>
 struct SwizzledAlongK {
-  using Element = bfloat16;
-  static constexpr int kExtent = kExtent_, kElements = kExtent * 64;
+  using Element = typename Tile::Element;
+  static constexpr int kWidth = 16 / int(sizeof(Element));  // elements of 16 bytes
+  static constexpr int kExtent = kExtent_, kElements = kExtent * Tile::kDepth;
   static constexpr bool kTransposed = false;
   // A thread copies 16 bytes along k of each of kCount x, kStep apart.
   static constexpr int kStep = Tile::kThreads / 8, kCount = kExtent <= kStep ? 1 : kExtent / kStep;
   static_assert(kStep % 8 == 0 && (kStep >= kExtent || kExtent % kStep == 0));
   SINEW_DEVICE static int own_x() { return int(threadIdx.x) / 8; }
-  SINEW_DEVICE static int own_k() { return int(threadIdx.x) % 8 * 8; }
+  SINEW_DEVICE static int own_k() { return int(threadIdx.x) % 8 * kWidth; }
   SINEW_DEVICE static bool idle() { return kStep > kExtent && own_x() >= kExtent; }
   SINEW_DEVICE static Element* place(Element* slice, int i) {
-    return slice + (own_x() + i * kStep) * 64 + (int(threadIdx.x) % 8 ^ own_x() % 8) * 8;
+    return slice + (own_x() + i * kStep) * Tile::kDepth + (int(threadIdx.x) % 8 ^ own_x() % 8) * kWidth;
   }
   // From row x and k on.
   SINEW_DEVICE static uint64_t descriptor(const Element* slice, int x, int k) {
-    return matrix_descriptor(slice + x * 64 + k, 16, 1024);
+    return matrix_descriptor(slice + x * Tile::kDepth + k, 16, 1024);
   }
 };
 
-// [k][x]: rows are k with 64 x, 64 of them for each 64 x.
+// [k][x]: rows are k with 64 x, 64 of them for each 64 x. bf16 alone.
 template <class Tile, int kExtent_>
 struct SwizzledAlongX {
   using Element = bfloat16;
@@ -56,14 +57,16 @@ struct SwizzledAlongX {
   }
 };
 
-template <int kGroups, int kExtentN_, int kStages, int kMinBlocks_>
+// Element: bfloat16, or float, cut to TF32.
+template <int kGroups, int kExtentN_, int kStages, int kMinBlocks_, class Element_ = bfloat16>
 struct WgmmaTile {
   template <int kExtent>
   using AlongK = SwizzledAlongK<WgmmaTile, kExtent>;
   template <int kExtent>
   using AlongX = SwizzledAlongX<WgmmaTile, kExtent>;
-  using Element = bfloat16;
-  static constexpr int kDepth = 64, kExtentM = 64 * kGroups, kExtentN = kExtentN_, kMinBlocks = kMinBlocks_;
+  using Element = Element_;
+  static constexpr int kDepth = 128 / int(sizeof(Element)), kExtentM = 64 * kGroups, kExtentN = kExtentN_,
+                       kMinBlocks = kMinBlocks_;
   static constexpr int kThreads = 128 * kGroups;
   static_assert(kStages >= 3);
   template <class LoaderA, class LoaderB>
@@ -78,6 +81,19 @@ struct WgmmaTile {
   SINEW_DEVICE static int first_row() { return int(threadIdx.x) / 32 * 16 + int(threadIdx.x) % 32 / 4; }
   SINEW_DEVICE static int first_column() { return int(threadIdx.x) % 4 * 2; }
   SINEW_DEVICE float value(int i, int j, int e) const { return acc[j * 4 + i * 2 + e]; }
+
+  // acc += the product of a slice, rows from `row` on, in its own time.
+  template <class SliceA, class SliceB>
+  SINEW_DEVICE void multiply(const Element* slice_a, const Element* slice_b, int row) {
+    SINEW_UNROLL
+    for (int step = 0; step < kDepth; step += 32 / int(sizeof(Element))) {
+      const uint64_t a = SliceA::descriptor(slice_a, row, step), b = SliceB::descriptor(slice_b, 0, step);
+      if constexpr (sizeof(Element) == 2)
+        wgmma<kExtentN, SliceA::kTransposed, SliceB::kTransposed>(acc, a, b);
+      else
+        wgmma_tf32<kExtentN>(acc, a, b);
+    }
+  }
 
   // acc += the product over k. All threads of the block call it, once.
   template <class LoaderA, class LoaderB>
@@ -103,10 +119,7 @@ struct WgmmaTile {
       const Element* const slice_a = shared + stage_out * kStage;
       const Element* const slice_b = slice_a + LoaderA::kElements;
       wgmma_fence();
-      SINEW_UNROLL
-      for (int step = 0; step < kDepth; step += 16)
-        wgmma<kExtentN, LoaderA::kTransposed, LoaderB::kTransposed>(acc, LoaderA::descriptor(slice_a, row, step),
-                                                                    LoaderB::descriptor(slice_b, 0, step));
+      multiply<LoaderA, LoaderB>(slice_a, slice_b, row);
       wgmma_commit();
       fetch();
       wgmma_wait<1>();

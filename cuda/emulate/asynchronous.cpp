@@ -51,7 +51,7 @@ uint32_t Executor::shared_offset(const void* shared) {
 }
 
 const void* Executor::shared_at(uint32_t offset) {
-  if (offset > SharedArena::kBytes - 2) fail("wgmma reads beyond shared memory");
+  if (offset > SharedArena::kBytes - 4) fail("wgmma reads beyond shared memory");
   return arena_.begin() + offset;
 }
 

@@ -229,51 +229,77 @@ inline uint64_t matrix_descriptor(const void* shared, uint32_t leading, uint32_t
 
 namespace detail {
 
-// Where element (row, k) of an operand lies in shared memory.
-inline uint32_t descriptor_offset(uint64_t descriptor, bool transposed, int row, int k) {
+// Where element (row, k) of an operand lies in shared memory; transposed: elements of 2 bytes.
+inline uint32_t descriptor_offset(uint64_t descriptor, bool transposed, int row, int k, uint32_t bytes) {
   const auto field = [&](int shift) { return static_cast<uint32_t>(descriptor >> shift & 0x3fffu) << 4; };
   const uint32_t start = field(0), leading = field(16), stride = field(32);
   if (descriptor >> 62 != 1) emulate::fail("wgmma: a descriptor without the swizzle of 128 bytes");
   const auto r = static_cast<uint32_t>(row), c = static_cast<uint32_t>(k);
   const uint32_t offset = start + (transposed ? r / 64 * leading + r % 64 * 2 + c / 8 * stride + c % 8 * 128
-                                              : r / 8 * stride + r % 8 * 128 + c * 2);
+                                              : r / 8 * stride + r % 8 * 128 + c * bytes);
   return offset ^ (offset >> 7 & 7u) << 4;
 }
-// Its value, from bf16's bits.
-inline float descriptor_element(uint64_t descriptor, bool transposed, int row, int k) {
-  uint16_t bits;
-  memcpy(&bits, emulate::shared_at(descriptor_offset(descriptor, transposed, row, k)), 2);
-  return word_as_float(uint32_t{bits} << 16);
-}
+// What wgmma multiplies. kDepth: its k, 32 bytes. That it is read the race detector knows from read_operand.
+struct GroupBf16 {
+  static constexpr uint32_t kBytes = 2;
+  static constexpr int kDepth = 16;
+  static float element(const void* p) {
+    uint16_t bits;
+    emulate::copy_unwatched(&bits, p, 2);
+    return word_as_float(uint32_t{bits} << 16);
+  }
+};
+struct GroupTf32 {
+  static constexpr uint32_t kBytes = 4;
+  static constexpr int kDepth = 8;
+  static float element(const void* p) {
+    uint32_t bits;
+    emulate::copy_unwatched(&bits, p, 4);
+    return word_as_float(bits & ~0x1fffu);
+  }
+};
 
-// `rows` rows of an operand and 16 k, in groups of 16 bytes.
-inline void read_operand(uint64_t descriptor, bool transposed, int row, int rows) {
-  for (int r = row; r < row + rows; r += transposed ? 8 : 1)
-    for (int k = 0; k < 16; k += transposed ? 1 : 8)
-      emulate::read_operand(descriptor_offset(descriptor, transposed, r, k), 16);
+// `rows` rows of an operand and all k, in groups of 16 bytes.
+template <class Type>
+void read_operand(uint64_t descriptor, bool transposed, int row, int rows) {
+  constexpr int kGroup = 16 / Type::kBytes;
+  for (int r = row; r < row + rows; r += transposed ? kGroup : 1)
+    for (int k = 0; k < Type::kDepth; k += transposed ? 1 : kGroup)
+      emulate::read_operand(descriptor_offset(descriptor, transposed, r, k, Type::kBytes), 16);
 }
-template <int kN>
+template <int kN, class Type>
 void read_group(const emulate::GroupProduct& p) {
-  read_operand(p.a, p.transposed_a, p.warp * 16, 16);
-  read_operand(p.b, p.transposed_b, 0, kN);
+  read_operand<Type>(p.a, p.transposed_a, p.warp * 16, 16);
+  read_operand<Type>(p.b, p.transposed_b, 0, kN);
 }
 
-template <int kN>
+template <int kN, class Type>
 void multiply_group(const emulate::GroupProduct* const* lanes, int count) {
   if (count != 32) emulate::fail("wgmma in a warp of fewer than 32 threads");
   const emulate::GroupProduct& p = *lanes[0];
   for (int l = 1; l < 32; ++l)
     if (lanes[l]->a != p.a || lanes[l]->b != p.b) emulate::fail("wgmma: a warp's descriptors differ");
-  float a[16][16], b[16][kN];
-  for (int k = 0; k < 16; ++k) {
-    for (int m = 0; m < 16; ++m) a[m][k] = descriptor_element(p.a, p.transposed_a, p.warp * 16 + m, k);
-    for (int n = 0; n < kN; ++n) b[k][n] = descriptor_element(p.b, p.transposed_b, n, k);
+  const auto element = [](uint64_t descriptor, bool transposed, int row, int k) {
+    return Type::element(emulate::shared_at(descriptor_offset(descriptor, transposed, row, k, Type::kBytes)));
+  };
+  float a[16][Type::kDepth], b[Type::kDepth][kN];
+  for (int k = 0; k < Type::kDepth; ++k) {
+    for (int m = 0; m < 16; ++m) a[m][k] = element(p.a, p.transposed_a, p.warp * 16 + m, k);
+    for (int n = 0; n < kN; ++n) b[k][n] = element(p.b, p.transposed_b, n, k);
   }
   for (int l = 0; l < 32; ++l)
     for (int i = 0; i < kN / 2; ++i) {
       float& d = lanes[l]->d[i];
-      for (int k = 0; k < 16; ++k) d += a[l / 4 + i / 2 % 2 * 8][k] * b[k][i / 4 * 8 + l % 4 * 2 + i % 2];
+      for (int k = 0; k < Type::kDepth; ++k) d += a[l / 4 + i / 2 % 2 * 8][k] * b[k][i / 4 * 8 + l % 4 * 2 + i % 2];
     }
+}
+
+template <int kN, class Type>
+void issue_group(float (&d)[kN / 2], uint64_t a, uint64_t b, bool transposed_a, bool transposed_b,
+                 const std::source_location& site) {
+  emulate::group_product({d, a, b, transposed_a, transposed_b, int(threadIdx.x) / 32 % 4, &read_group<kN, Type>,
+                          &multiply_group<kN, Type>},
+                         site);
 }
 
 }  // namespace detail
@@ -282,9 +308,12 @@ inline void wgmma_fence() {}
 inline void proxy_fence() {}
 template <int kN, bool kTransposedA, bool kTransposedB>
 void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, std::source_location site = std::source_location::current()) {
-  emulate::group_product({d, a, b, kTransposedA, kTransposedB, int(threadIdx.x) / 32 % 4, &detail::read_group<kN>,
-                          &detail::multiply_group<kN>},
-                         site);
+  detail::issue_group<kN, detail::GroupBf16>(d, a, b, kTransposedA, kTransposedB, site);
+}
+template <int kN>
+void wgmma_tf32(float (&d)[kN / 2], uint64_t a, uint64_t b,
+                std::source_location site = std::source_location::current()) {
+  detail::issue_group<kN, detail::GroupTf32>(d, a, b, false, false, site);
 }
 inline void wgmma_commit() { emulate::group_product_commit(); }
 template <int kPending>

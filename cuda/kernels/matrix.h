@@ -79,6 +79,8 @@ struct GemmBulkKernel {
 };
 template <class C>
 GemmBulkKernel<C> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large);
+// Of f32, cut to TF32: both operands have rows along k, in boxes of 32 columns.
+GemmBulkKernel<float> gemm_bulk_tf32_kernel(bool large);
 
 // ---- gemm_pack.cu ----
 
@@ -96,6 +98,14 @@ using PackKernel = Kernel<uint32_t, const T*, bfloat16*, PackShape>;
 template <class T>
 PackKernel<T> pack_kernel();
 
+// y (matrix, rows, ld_y): x rounded to TF32, zeros from k to ld_y. x (matrix, rows, k), transposed (matrix, k, rows).
+// blockIdx.x counts 32 k, blockIdx.y 32 rows, blockIdx.z matrices; kPackThreads threads.
+struct PackTf32Shape {
+  int rows, k;
+  int64_t ld_x, stride_x, ld_y, stride_y;
+};
+Kernel<const float*, float*, PackTf32Shape> pack_tf32_kernel(bool transposed);
+
 // ---- gemm.cu, second pass ----
 
 // C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
@@ -110,8 +120,8 @@ enum class WgmmaUse : uint8_t { never, filling, always };
 WgmmaUse wgmma_use();
 void set_wgmma_use(WgmmaUse use);
 
-// How products of bf16 by wgmma bring their operands to shared memory: by copies of all threads, or by bulk copies
-// (gemm_bulk_wgmma.cu), which have not run on a GPU yet.
+// How products by wgmma bring their operands to shared memory: by copies of all threads (bf16), or by bulk copies
+// (bf16, and TF32 where set_matmul_precision says so; gemm_bulk_wgmma.cu), which have not run on a GPU yet.
 enum class WgmmaCopies : uint8_t { threads, bulk };
 WgmmaCopies wgmma_copies();
 void set_wgmma_copies(WgmmaCopies copies);
@@ -128,6 +138,7 @@ Kernel<const uint32_t*, uint32_t*> load_matrices_probe_kernel(bool transposed);
 Kernel<int, const float*, uint32_t*> tf32_probe_kernel();  // n, x, y
 // gemm_wgmma.cu: a warpgroup, m64n64k16; A and B as 8 KB of shared memory each; d[32 thread + i] is a register.
 Kernel<const uint16_t*, const uint16_t*, float*> wgmma_probe_kernel(bool transposed_a, bool transposed_b);
+Kernel<const uint16_t*, const uint16_t*, float*> wgmma_tf32_probe_kernel();  // m64n64k8
 
 // A box of a tensor as it comes to lie in shared memory. Parameters: map, its rank (2 or 3), where the box begins, its
 // bytes, image; a warp, 8 bytes of dynamic shared memory more than the box has.

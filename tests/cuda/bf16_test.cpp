@@ -215,7 +215,10 @@ TEST(CudaBf16Gemm, WgmmaWithBulkCopies) {
   SINEW_NEEDS_CUDA();
   const Using wgmma(cuda::WgmmaUse::always);
   cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
-  in_all_orders([] { check_transposes({.m = 72, .n = 40, .k = 270}); });
+  in_all_orders([] {
+    check_transposes({.m = 72, .n = 40, .k = 70});
+    check({.m = 72, .n = 40, .k = 270, .trans_b = true, .batch = 5});
+  });
   check_transposes({.m = 136, .n = 264, .k = 72, .f32_operand = F32Operand::b});
   check_transposes({.m = 20, .n = 35, .k = 11, .batch = 3, .pad = 5});
   check({.m = 130, .n = 100, .k = 40, .bias = true, .act = Activation::relu, .batch = 2});

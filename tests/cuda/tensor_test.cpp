@@ -152,13 +152,14 @@ TEST(CudaTensor, LoadMatricesTransposedHoldsTheManualsElements) {
 // ("Swizzling modes", "Strides" of the manual's matrix descriptors); d after "Register fragments, D, m64nNk16".
 class WgmmaProbe {
  public:
-  WgmmaProbe(bool transposed_a, bool transposed_b) : transposed_{transposed_a, transposed_b} {}
-  // (64, 16) times (16, 64); rows of b are its columns.
+  WgmmaProbe(bool transposed_a, bool transposed_b, bool tf32) : transposed_{transposed_a, transposed_b}, tf32_(tf32) {}
+  int depth() const { return tf32_ ? 8 : 16; }
+  // (64, depth) times (depth, 64); rows of b are its columns.
   Matrix multiply(Matrix a, Matrix b) const {
     const DeviceArray<uint16_t> at_a(image(a, transposed_[0])), at_b(image(b, transposed_[1]));
     const DeviceArray<float> at_d(64 * 64);
-    cuda::launch(cuda::wgmma_probe_kernel(transposed_[0], transposed_[1]), {1}, {128}, 2 * 8192, cuda::stream(),
-                 at_a.data(), at_b.data(), at_d.data());
+    cuda::launch(tf32_ ? cuda::wgmma_tf32_probe_kernel() : cuda::wgmma_probe_kernel(transposed_[0], transposed_[1]),
+                 {1}, {128}, 2 * 8192, cuda::stream(), at_a.data(), at_b.data(), at_d.data());
     const std::vector<float> got = at_d.read();
     Matrix d = zeros(64, 64);
     for (int thread = 0; thread < 128; ++thread)
@@ -171,37 +172,48 @@ class WgmmaProbe {
   }
 
  private:
-  static std::vector<uint16_t> image(Matrix& m, bool transposed) {
-    std::vector<uint16_t> bytes(4096, 0x7fc0);  // NaN where nothing may be read
+  std::vector<uint16_t> image(Matrix& m, bool transposed) const {
+    std::vector<uint16_t> halves(4096, 0x7fc0);  // NaN where nothing may be read
     for (int x = 0; x < 64; ++x)
-      for (int k = 0; k < 16; ++k) {
-        const int row = transposed ? k : x, column = transposed ? x : k;
-        bytes[static_cast<size_t>(row * 64 + (column / 8 ^ row % 8) * 8 + column % 8)] =
-            static_cast<uint16_t>(std::bit_cast<uint32_t>(at(m, x, k)) >> 16);
+      for (int k = 0; k < depth(); ++k) {
+        const int row = transposed ? k : x, byte = (transposed ? x : k) * (tf32_ ? 4 : 2);
+        const auto to = static_cast<size_t>(row * 64 + (byte / 16 ^ row % 8) * 8 + byte % 16 / 2);
+        const uint32_t bits = std::bit_cast<uint32_t>(at(m, x, k));
+        halves[to] = static_cast<uint16_t>(tf32_ ? bits : bits >> 16);
+        if (tf32_) halves[to + 1] = static_cast<uint16_t>(bits >> 16);
       }
-    return bytes;
+    return halves;
   }
-  bool transposed_[2];
+  bool transposed_[2], tf32_;
 };
+
+void check_wgmma(bool transposed_a, bool transposed_b, bool tf32) {
+  SCOPED_TRACE(::testing::Message() << "transposed " << transposed_a << transposed_b << " tf32 " << tf32);
+  const WgmmaProbe probe(transposed_a, transposed_b, tf32);
+  Matrix all = zeros(64, probe.depth());  // small integers, all different in a column and in a row
+  for (int x = 0; x < 64; ++x)
+    for (int k = 0; k < probe.depth(); ++k) at(all, x, k) = static_cast<float>(1 + (x * 3 + k * 5) % 251);
+  for (const int x : {0, 5, 7, 8, 15, 16, 33, 63})
+    for (int k = 0; k < probe.depth(); k += x == 5 ? 1 : 5) {
+      Matrix one = zeros(64, probe.depth()), row = zeros(64, 64), column = zeros(64, 64);
+      at(one, x, k) = 1;
+      for (int i = 0; i < 64; ++i) at(row, x, i) = at(column, i, x) = at(all, i, k);
+      ASSERT_EQ(probe.multiply(one, all), row) << "A (" << x << ", " << k << ")";
+      ASSERT_EQ(probe.multiply(all, one), column) << "B (" << x << ", " << k << ")";
+    }
+}
 
 TEST(CudaTensor, WgmmaHoldsTheManualsElements) {
   SINEW_NEEDS_CUDA();
   if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "wgmma is of sm_90a";
   for (const bool transposed_a : {false, true})
-    for (const bool transposed_b : {false, true}) {
-      const WgmmaProbe probe(transposed_a, transposed_b);
-      Matrix all = zeros(64, 16);  // small integers, all different in a column and in a row
-      for (int x = 0; x < 64; ++x)
-        for (int k = 0; k < 16; ++k) at(all, x, k) = static_cast<float>(1 + (x * 3 + k * 5) % 251);
-      for (const int x : {0, 5, 7, 8, 15, 16, 33, 63})
-        for (int k = 0; k < 16; k += x == 5 ? 1 : 5) {
-          Matrix one = zeros(64, 16), row = zeros(64, 64), column = zeros(64, 64);
-          at(one, x, k) = 1;
-          for (int i = 0; i < 64; ++i) at(row, x, i) = at(column, i, x) = at(all, i, k);
-          ASSERT_EQ(probe.multiply(one, all), row) << "A (" << x << ", " << k << ")" << transposed_a << transposed_b;
-          ASSERT_EQ(probe.multiply(all, one), column) << "B (" << x << ", " << k << ")" << transposed_a << transposed_b;
-        }
-    }
+    for (const bool transposed_b : {false, true}) check_wgmma(transposed_a, transposed_b, false);
+}
+
+TEST(CudaTensor, WgmmaTf32HoldsTheManualsElements) {
+  SINEW_NEEDS_CUDA();
+  if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "wgmma is of sm_90a";
+  check_wgmma(false, false, true);
 }
 
 // Boxes of tensors, after the tables of "Swizzling modes": where the groups of 16 bytes of a box, in the order of its
