@@ -11,6 +11,7 @@
 #include "cuda/memory_cache.h"
 #include "cuda/recording.h"
 #include "cuda/runtime.h"
+#include "cuda/vendor/library.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -144,7 +145,7 @@ void stream_synchronize(Stream stream) {
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
-  Recording::check_allocation(bytes);
+  Recording::check_stays("allocating memory");
   const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
   void* p = memory_cache().take(rounded, stream);
   if (!p && Recording::here()) p = allocate_for_recording(rounded);
@@ -192,6 +193,12 @@ void memory_set(void* device, int byte, size_t bytes, Stream stream) {
   if (Recording::mode() == RecordingMode::renewing) return renew_same(call());
   check(cudaMemsetAsync(device, byte, bytes, native(stream)), "setting ", bytes, " bytes on the device");
   if (Recording::mode() == RecordingMode::renewable) note_recorded(call(), stream);
+}
+
+void library_call(const std::function<void()>& call) {
+  const DeviceUse use;
+  Recording::check_stays("a library's call");
+  call();
 }
 
 void record_begin(Stream stream) {

@@ -18,6 +18,7 @@
 #include "cuda/launch.h"
 #include "cuda/memory_cache.h"
 #include "cuda/recording.h"
+#include "cuda/vendor/library.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -148,7 +149,7 @@ void stream_synchronize(Stream) { const DeviceUse use("waiting for the device");
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
-  Recording::check_allocation(bytes);
+  Recording::check_stays("allocating memory");
   void* p = memory_cache().take(bytes, stream);
   if (p == nullptr) p = memory().allocate(bytes);
   memory_cache().lend(p, bytes);
@@ -191,6 +192,12 @@ void memory_set(void* device, int byte, size_t bytes, Stream) {
     check_device("setting", device, bytes);
     std::memset(device, byte, bytes);
   });
+}
+
+void library_call(const std::function<void()>& call) {
+  const DeviceUse use;
+  Recording::check_stays("a library's call");
+  enqueue(Call("library"), call);
 }
 
 void record_begin(Stream) {

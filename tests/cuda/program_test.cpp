@@ -51,6 +51,24 @@ TEST_F(ProgramOnCuda, TrainsInBf16) {
   compare({"train", "--train.precision", "bf16"}, 0.01);
 }
 
+#if defined(SINEW_STANDIN_CUBLAS)
+TEST_F(ProgramOnCuda, TrainsByTheVendorsKernels) {
+  SINEW_NEEDS_CUDA();
+  unsetenv("SINEW_CUBLAS");
+  expect_failure(2, {"train", "--device", "cuda", "--train.kernels", "vendor"},
+                 {"train.kernels vendor: cuBLAS: the emulated device has none; or type --train.kernels own"});
+  setenv("SINEW_CUBLAS", SINEW_STANDIN_CUBLAS, 1);
+  setenv("SINEW_CUDNN", SINEW_STANDIN_CUDNN, 1);
+  double loss[2];
+  for (const std::string kernels : {"own", "vendor"}) {
+    auto run = start(small({"train", "--device", "cuda", "--train.kernels", kernels, "--out", root_ + "/" + kernels}));
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    loss[kernels == "vendor"] = summary(kernels).at("test_loss");
+  }
+  EXPECT_NEAR(loss[1], loss[0], 1e-4 * loss[0]);
+}
+#endif
+
 TEST_F(ProgramOnCuda, SimulatesWorkersOnTheDevice) {
   SINEW_NEEDS_CUDA();
   compare({"sim", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"});
