@@ -9,6 +9,7 @@
 #include "cuda/entries.h"
 #include "cuda/grid.h"
 #include "cuda/install.h"
+#include "cuda/vendor/entries.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -400,18 +401,21 @@ void conv_dw_packed_bf16(const kernel::ConvArgs& args) {
 }
 
 void conv_forward(const kernel::ConvArgs& args) {
+  if (vendor_convolution(CudnnKind::forward, args)) return;
   if (args.dtype == DType::bf16) return conv_forward_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_forward", run_forward<T>(args));
 }
 
 void conv_dx(const kernel::ConvArgs& args) {
+  if (vendor_convolution(CudnnKind::dx, args)) return;
   if (args.dtype == DType::bf16) return conv_dx_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_dx", run_dx<T>(args));
 }
 
 void conv_dw(const kernel::ConvArgs& args) {
+  if (vendor_convolution(CudnnKind::dw, args)) return;
   if (args.dtype == DType::bf16) return conv_dw_bf16(args);
   check_limits(args);
   SINEW_DISPATCH_FLOAT(args.dtype, "conv_dw", run_dw<T>(args));

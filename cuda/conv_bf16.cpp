@@ -2,6 +2,7 @@
 // bf16 by a pass of their own, channels that make no whole groups of 16 bytes are filled up with zeros.
 #include "cuda/conv_plan.h"
 #include "cuda/packed_bf16.h"
+#include "cuda/scratch.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -14,18 +15,6 @@ Bf16Source image(const void* data, int64_t pixels, int64_t channels) {
 PackedBf16 filters_of(const kernel::ConvArgs& a, int64_t filters) {
   return {Bf16Source{a.filter, true, 1, a.k * a.r * a.s, a.c, a.c, 0}, filters * a.r * a.s};
 }
-
-class Scratch {
- public:
-  explicit Scratch(int64_t bytes) : data_(memory_allocate(static_cast<size_t>(bytes), stream())) {}
-  ~Scratch() { memory_free(data_, stream()); }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  void* data() const { return data_; }
-
- private:
-  void* data_;
-};
 
 // The first `cols` of every row of `from`.
 void crop(DType dtype, int64_t rows, int64_t cols, int64_t ld, const void* from, void* to) {
@@ -47,7 +36,7 @@ void conv_dx_bf16(const kernel::ConvArgs& args) {
   packed.c = filter.ld(), packed.k = y.ld(), packed.y = y.data(), packed.filter = filter.data();
   if (packed.c == args.c) return conv_dx_packed_bf16(packed);
   const int64_t pixels = args.n * args.h * args.w, n = pixels * args.c;
-  const Scratch wide(pixels * packed.c * 2), dx(args.accumulate ? n * 2 : 1);
+  const Scratch wide(pixels * packed.c * 2), dx(args.accumulate ? n * 2 : 0);
   packed.out = wide.data(), packed.accumulate = false;
   conv_dx_packed_bf16(packed);
   crop(DType::bf16, pixels, args.c, packed.c, wide.data(), args.accumulate ? dx.data() : args.out);

@@ -10,6 +10,7 @@
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 #include "cuda/packed_bf16.h"
+#include "cuda/vendor/entries.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -111,7 +112,8 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   constexpr int64_t kMaxExtent = std::numeric_limits<int>::max() / 2;
   SINEW_CHECK(args.m <= kMaxExtent && args.n <= kMaxExtent && args.k <= kMaxExtent, "gemm", "(", args.m, ", ", args.k,
               ") x (", args.k, ", ", args.n, "): an extent is larger than ", kMaxExtent);
-  const Chunks chunks = chunks_of(args.k, tiles(args, gemm) * args.batch, K::kChunkStep);
+  const bool vendor = matmul_kernels() == MatmulKernels::vendor && args.k > 0;
+  const Chunks chunks = vendor ? Chunks{args.k, 1} : chunks_of(args.k, tiles(args, gemm) * args.batch, K::kChunkStep);
   const GemmShape<W> shape{static_cast<int>(args.m),
                            static_cast<int>(args.n),
                            static_cast<int>(args.k),
@@ -130,7 +132,8 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
                            packs(args.c, sizeof(C), args.n, args.ldc, args.batch, args.batch_stride_c)};
   C* const c = static_cast<C*>(args.c);
   const W* const bias = static_cast<const W*>(args.bias);
-  if (chunks.count == 1 && (args.act == Activation::none || args.act == Activation::relu))
+  if (vendor && bias == nullptr && args.act == Activation::none) return vendor_product(args, dtype_of<C>);
+  if (!vendor && chunks.count == 1 && (args.act == Activation::none || args.act == Activation::relu))
     return launch_tiles<T, C>(args, gemm, shape, 1, c, bias);
 
   const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_divide(outputs, kGemmFinishThreads);
@@ -144,7 +147,14 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   bare.beta = 0;
   bare.act = Activation::none;
   bare.pack_c = packs(sums, sizeof(W), args.n, args.n, 1, 0);
-  launch_tiles<T, W>(args, gemm_sums, bare, chunks.count, sums, nullptr);
+  if (vendor) {
+    kernel::GemmArgs plain = args;
+    plain.alpha = 1, plain.beta = 0;
+    plain.c = sums, plain.ldc = bare.ldc, plain.batch_stride_c = bare.batch_stride_c;
+    vendor_product(plain, dtype_of<W>);
+  } else {
+    launch_tiles<T, W>(args, gemm_sums, bare, chunks.count, sums, nullptr);
+  }
   launch(gemm_finish_kernel<W, C>(), {static_cast<unsigned>(finish_blocks)}, {kGemmFinishThreads}, 0, stream(), sums,
          static_cast<int>(chunks.count), c, bias, shape);
   memory_free(sums, stream());

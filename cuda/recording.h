@@ -37,10 +37,10 @@ struct Recording {
     return work;
   }
   static bool here() { return mode() == RecordingMode::recording || mode() == RecordingMode::renewable; }
-  // Before this thread allocates.
-  static void check_allocation(size_t bytes) {
-    SINEW_CHECK(mode() != RecordingMode::renewable && mode() != RecordingMode::renewing, "cuda", "allocating ", bytes,
-                " bytes in the part of a graph that is renewed");
+  // Before what only the part of a graph that stays may do.
+  static void check_stays(const char* what) {
+    SINEW_CHECK(mode() != RecordingMode::renewable && mode() != RecordingMode::renewing, "cuda", what,
+                " in the part of a graph that is renewed");
   }
 };
 

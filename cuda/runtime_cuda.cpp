@@ -13,6 +13,7 @@
 #include "cuda/memory_cache.h"
 #include "cuda/recording.h"
 #include "cuda/runtime.h"
+#include "cuda/vendor/library.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -159,7 +160,7 @@ bool stream_finished(Stream stream) {
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
-  Recording::check_allocation(bytes);
+  Recording::check_stays("allocating memory");
   const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
   void* p = memory_cache().take(rounded, stream);
   if (!p && Recording::here()) p = allocate_for_recording(rounded);
@@ -248,6 +249,12 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
   TensorMap to;
   std::memcpy(&to, &map, sizeof(to));
   return to;
+}
+
+void library_call(Stream, const std::function<void()>& call) {
+  const DeviceUse use;
+  Recording::check_stays("a library's call");
+  call();
 }
 
 void record_begin(Stream stream) {

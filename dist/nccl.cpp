@@ -62,12 +62,12 @@ struct Library {
   const char* (*error_string)(int result) = nullptr;
 
   Status open() {
-    const char* named = std::getenv("SINEW_NCCL_LIBRARY");
+    const char* named = std::getenv("SINEW_NCCL");
     const std::string file = named && *named ? named : "libnccl.so.2";
     void* const library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library)
       return make_status(StatusCode::unavailable, "NCCL cannot be opened (", ::dlerror(),
-                         "): install libnccl2, name its file in SINEW_NCCL_LIBRARY, or use --run.communicator ring");
+                         "): install libnccl2, name its file in SINEW_NCCL, or use --run.communicator ring");
     std::string missing;
     auto find = [&](const char* name, auto& function) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(::dlsym(library, name));

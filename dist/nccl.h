@@ -1,5 +1,5 @@
 // Collectives on a GPU's vectors by NVIDIA's NCCL, opened at run time: libnccl.so.2 of version 2.14 or newer, or the
-// file that SINEW_NCCL_LIBRARY names. Nothing is linked and no header of NCCL is needed: dist/nccl.cpp declares the few
+// file that SINEW_NCCL names. Nothing is linked and no header of NCCL is needed: dist/nccl.cpp declares the few
 // functions and constants that it uses, from NCCL's documentation.
 //
 // Calls return when the result is there. All waits have a deadline; one that ends without a result aborts the group,

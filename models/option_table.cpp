@@ -303,6 +303,12 @@ std::vector<OptionSpec> make_table() {
            [] {
              return Names{"auto", "off"};
            }},
+      {SINEW_OPTION(train.kernels), .kind = Kind::name,
+       .help = "of matrix products and convolutions on a GPU: ours, or cuBLAS's and cuDNN's",
+       .names =
+           [] {
+             return Names{"own", "vendor"};
+           }},
       {SINEW_OPTION(train.nonfinite), .kind = Kind::name,
        .help = "a loss that is NaN or infinite ends the run, or its step is left out",
        .names =

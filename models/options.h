@@ -142,6 +142,7 @@ struct Options {
     int64_t eval_every = 0;
     std::string precision = "f32";
     std::string graph = "auto";
+    std::string kernels = "own";
     std::string nonfinite = "stop";
   } train;
   struct Run {

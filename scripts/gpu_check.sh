@@ -121,7 +121,7 @@ print(*[f for p in sys.path for f in glob.glob(p + "/nvidia/nccl/lib/libnccl.so.
 
 part_tests() {
   need_bin
-  export SINEW_NCCL_LIBRARY=${SINEW_NCCL_LIBRARY:-$(nccl_library)}
+  export SINEW_NCCL=${SINEW_NCCL:-$(nccl_library)}
   SINEW_TEST_PROGRAM=$PWD/$bin/models/sinew python3 scripts/gpu/run_tests.py "$bin/tests/test_cuda" $work/tests.json \
     $((limit[tests] - 5)) ${SINEW_GPU_DRY:+--jobs 2 --filter "CudaInstall*:CudaGemm*:ProgramOnCuda.Trains*"}
 }

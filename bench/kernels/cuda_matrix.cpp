@@ -18,16 +18,18 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "bench/support/nvidia.h"
 #include "core/kernel_api.h"
 #include "core/philox.h"
 #include "cuda/entries.h"
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 #include "cuda/timer.h"
+#include "cuda/vendor/cublas.h"
+#include "cuda/vendor/cudnn.h"
 
 namespace sinew {
 namespace {
@@ -41,12 +43,12 @@ constexpr int kIterations = 10;
 #endif
 constexpr int64_t kSamples = 97;
 
-bench::Cublas& cublas() {
-  static bench::Cublas instance(cuda::stream());
+cuda::Cublas& cublas() {
+  static cuda::Cublas instance(cuda::stream());
   return instance;
 }
-bench::Cudnn& cudnn() {
-  static bench::Cudnn instance(cuda::stream());
+cuda::Cudnn& cudnn() {
+  static cuda::Cudnn instance(cuda::stream());
   return instance;
 }
 
@@ -213,19 +215,16 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   cuda::set_matmul_precision(bulk && tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
-    if (library && bf16)
-      return cublas().gemm_bf16(p.args.trans_a, p.args.trans_b, p.args.m, p.args.n, p.args.k, p.a.bf16(), p.args.lda,
-                                p.b.bf16(), p.args.ldb, narrow ? p.c.bf16() : p.c.data, narrow);
+    kernel::GemmArgs args = p.args;
+    if (library && bf16) args.dtype = DType::bf16, args.a = p.a.bf16(), args.b = p.b.bf16();
+    if (library && narrow) args.c = p.c.bf16();
+    if (library) return cublas().multiply(args, narrow ? DType::bf16 : DType::f32, tf32) == 0;
     if (bf16) {
-      kernel::GemmArgs args = p.args;
       args.dtype = DType::bf16, args.f32_operand = narrow ? F32Operand::b : F32Operand::none;
       args.a = p.a.bf16(), args.b = narrow ? p.b.data : p.b.bf16(), args.c = narrow ? p.c.bf16() : p.c.data;
       kernels(Device::cuda).gemm(args);
       return true;
     }
-    if (library)
-      return cublas().gemm(p.args.trans_a, p.args.trans_b, p.args.m, p.args.n, p.args.k, p.a.data, p.args.lda, p.b.data,
-                           p.args.ldb, p.c.data, tf32);
     if (who == "own" || bulk)
       kernels(Device::cuda).gemm(p.args);
     else
@@ -273,7 +272,7 @@ const Layer kLayers[] = {
     {"small", 1, 7, 3, 5, 3, 2, 1},
 };
 
-using bench::CudnnKind;
+using cuda::CudnnKind;
 const char* name_of(CudnnKind kind) {
   return kind == CudnnKind::forward ? "forward" : kind == CudnnKind::dx ? "dx" : "dw";
 }
@@ -397,13 +396,16 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
     return bf16 ? from.bf16() : from.data;
   };
   void* const at[3] = {memory(CudnnKind::dx, p.x), memory(CudnnKind::dw, p.filter), memory(CudnnKind::forward, p.y)};
+  std::optional<cuda::CudnnChoice> choice;
   if (library) {
     const auto i = [](int64_t value) { return static_cast<int>(value); };
-    const bench::CudnnLayer described{i(a.n), i(a.h), i(a.w),        i(a.c),     i(a.k), i(a.r), i(a.s),
-                                      i(a.p), i(a.q), i(a.stride_h), i(a.pad_h), nhwc,   tf32,   bf16};
-    if (!cudnn().prepare(described, kind, at[0], at[1], at[2], workspace.data, workspace.bytes()))
-      return state.SkipWithError("cuDNN has no algorithm");
-    state.counters["algorithm"] = cudnn().algorithm();
+    const cuda::CudnnLayer described{i(a.n),     i(a.h), i(a.w), i(a.c),        i(a.k),        i(a.r),
+                                     i(a.s),     i(a.p), i(a.q), i(a.stride_h), i(a.stride_w), i(a.pad_h),
+                                     i(a.pad_w), nhwc,   tf32,   bf16};
+    if (cudnn().describe(described, kind))
+      choice = cudnn().fastest(at[0], at[1], at[2], workspace.data, workspace.bytes());
+    if (!choice) return state.SkipWithError("cuDNN has no algorithm");
+    state.counters["algorithm"] = choice->algorithm;
   }
   kernel::ConvArgs args = a;
   args.out = out.data;
@@ -414,7 +416,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   }
   cuda::set_conv_choice(choice_of(who, layer, kind));
   const std::function<bool()> run = [&]() -> bool {
-    if (library) return cudnn().run(at[0], at[1], at[2]);
+    if (library) return cudnn().run(*choice, 0, at[0], at[1], at[2], workspace.data, workspace.bytes()) == 0;
     const KernelTable& table = kernels(Device::cuda);
     cuda::set_matmul_precision(tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
     (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(args);

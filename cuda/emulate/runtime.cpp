@@ -24,6 +24,7 @@
 #include "cuda/launch.h"
 #include "cuda/memory_cache.h"
 #include "cuda/recording.h"
+#include "cuda/vendor/library.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
@@ -172,7 +173,7 @@ bool stream_finished(Stream stream) {
 
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
-  Recording::check_allocation(bytes);
+  Recording::check_stays("allocating memory");
   void* p = memory_cache().take(bytes, stream);
   if (p == nullptr) p = memory().allocate(bytes);
   memory_cache().lend(p, bytes);
@@ -239,6 +240,12 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
   static_assert(sizeof(image) <= sizeof(map));
   std::memcpy(&map, &image, sizeof(image));
   return map;
+}
+
+void library_call(Stream stream, const std::function<void()>& call) {
+  const DeviceUse use;
+  Recording::check_stays("a library's call");
+  enqueue(stream, Call("library"), call);
 }
 
 void record_begin(Stream) {

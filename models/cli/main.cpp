@@ -6,6 +6,7 @@
 
 #if SINEW_HAVE_CUDA
 #include "cuda/install.h"
+#include "cuda/vendor.h"
 #endif
 #include "models/cli/program.h"
 
@@ -21,9 +22,11 @@ int main(int argc, char** argv) {
                                 sinew::train::run_node,
                                 sinew::train::run_simulation,
                                 sinew::train::evaluate_file,
+                                {},
                                 {}};
 #if SINEW_HAVE_CUDA
   runners.install_cuda = sinew::cuda::install;
+  runners.use_vendor_kernels = [] { return sinew::cuda::set_matmul_kernels(sinew::cuda::MatmulKernels::vendor); };
 #endif
   return sinew::train::run_program(error ? command.at(0) : self.string(), command, runners, std::cout, std::cerr);
 }

@@ -55,12 +55,21 @@ Result<Configuration> configure(const Invocation& call, std::vector<Assignment> 
 }
 
 Status use_device(const Invocation& call, const Options& options) {
+  const bool vendor = options.train.kernels == "vendor";
+  if (options.run.device != "cuda" && vendor)
+    return make_status(StatusCode::invalid_argument,
+                       "train.kernels vendor: cuBLAS and cuDNN compute on a GPU, but run.device is ",
+                       options.run.device, "; type --device cuda or --train.kernels own");
   if (options.run.device != "cuda") return Status::Ok();
   if (!call.runners.install_cuda)
     return Status(StatusCode::invalid_argument,
                   "run.device cuda: this program is built without CUDA (SINEW_CUDA=ON); for example --device cpu");
-  const Status status = call.runners.install_cuda();
-  return status.ok() ? status : make_status(StatusCode::invalid_argument, "run.device cuda: ", status.message());
+  Status status = call.runners.install_cuda();
+  if (!status.ok()) return make_status(StatusCode::invalid_argument, "run.device cuda: ", status.message());
+  if (vendor) status = call.runners.use_vendor_kernels();
+  return status.ok() ? status
+                     : make_status(StatusCode::invalid_argument, "train.kernels vendor: ", status.message(),
+                                   "; or type --train.kernels own");
 }
 
 int run_program(const std::string& executable, const std::vector<std::string>& command, const Runners& runners,

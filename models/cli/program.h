@@ -18,7 +18,8 @@ struct Runners {
   std::function<Result<std::optional<RunSummary>>(const Options&, RunFolder&, const dist::JobEnvironment&)> node;
   std::function<Result<RunSummary>(const Options&, RunFolder&)> simulation;
   std::function<Result<EvalReport>(const Options&, const std::string&)> evaluate;
-  std::function<Status()> install_cuda;  // empty: built without it
+  std::function<Status()> install_cuda;        // empty: built without it
+  std::function<Status()> use_vendor_kernels;  // of its libraries, after install_cuda; there when that is
 };
 
 // One call of the program, as the verbs see it.

@@ -237,7 +237,7 @@ TEST(CudaGraphRenewal, RefusesOtherCalls) {
   expect_error("1 calls, it has 3", [&] { t.graph_launch(graph, 0); });
   renewing([&] {
     expect_error("cannot be recorded", [&] { t.download(host, x.data(), 12); });
-    expect_error("allocating 12 bytes in the part", [&] { t.allocate(12); });
+    expect_error("allocating memory in the part", [&] { t.allocate(12); });
     expect_error("launching a graph cannot", [&] { t.graph_launch(graph, 0); });
     scale(1, 1, x, y, to.data());
     expect_error("after all of its 3 calls", [&] { t.copy(to.data(), y.data(), 12); });
@@ -248,7 +248,7 @@ TEST(CudaGraphRenewal, RefusesOtherCalls) {
 
   t.graph_begin();
   t.graph_mark();
-  expect_error("allocating 12 bytes in the part", [&] { t.allocate(12); });
+  expect_error("allocating memory in the part", [&] { t.allocate(12); });
   expect_error("a mark belongs in a recording, once", [&] { t.graph_mark(); });
   EXPECT_EQ(t.graph_end(false), nullptr);
   expect_error("a mark belongs in a recording", [&] { t.graph_mark(); });

@@ -76,7 +76,7 @@ class Nccl : public ::testing::Test {
 // Each rank a process that opens the stand-in; `body` begins with the device installed.
 std::vector<NodeResult> with_stand_in(int ranks, const NodeBody& body, const Environment& environment = {}) {
   return in_processes()(ranks, [&](World& world) -> Result<Numbers> {
-    setenv("SINEW_NCCL_LIBRARY", SINEW_NCCL_STAND_IN, 1);
+    setenv("SINEW_NCCL", SINEW_STAND_IN_NCCL, 1);
     for (const auto& [name, value] : environment) setenv(name.c_str(), value.c_str(), 1);
     SINEW_RETURN_IF_ERROR(cuda::install());
     return body(world);
@@ -95,7 +95,7 @@ Status told_by_all(World& world, Status status) {
 
 // How often this process has aborted a group.
 int aborts() {
-  void* library = dlopen(SINEW_NCCL_STAND_IN, RTLD_NOW | RTLD_NOLOAD);
+  void* library = dlopen(SINEW_STAND_IN_NCCL, RTLD_NOW | RTLD_NOLOAD);
   return library ? reinterpret_cast<int (*)()>(dlsym(library, "sinew_nccl_stand_in_aborts"))() : -1;
 }
 
@@ -211,9 +211,9 @@ TEST_F(Nccl, SaysInOneLineWhatIsMissing) {
     Environment environment;
     const char* says;
   };
-  for (const Case& c : {Case{{{"SINEW_NCCL_LIBRARY", "libno_such_nccl.so"}}, "libno_such_nccl.so"},
-                        {{{"SINEW_NCCL_LIBRARY", "libm.so.6"}}, "libm.so.6 has no function ncclGetVersion"},
-                        {{{"SINEW_NCCL_STAND_IN_VERSION", "21304"}}, "is NCCL's version code 21304, but 21400"}}) {
+  for (const Case& c : {Case{{{"SINEW_NCCL", "libno_such_nccl.so"}}, "libno_such_nccl.so"},
+                        {{{"SINEW_NCCL", "libm.so.6"}}, "libm.so.6 has no function ncclGetVersion"},
+                        {{{"SINEW_STAND_IN_NCCL_VERSION", "21304"}}, "is NCCL's version code 21304, but 21400"}}) {
     const NodeResult node = with_stand_in(
         1, [](World&) -> Result<Numbers> { return nccl_available(); }, c.environment)[0];
     EXPECT_EQ(node.status.code(), StatusCode::unavailable);
@@ -277,7 +277,7 @@ TEST_F(Nccl, AnErrorThatNoDeathExplainsIsNotRepeated) {
                                                 Vec x = on_device(contributions(world.rank(), 1000, DType::f32));
                                                 return told_by_all(world, members.all_reduce(x.mutable_view()));
                                               },
-                                              {{"SINEW_NCCL_STAND_IN_FAIL", "1"}})) {
+                                              {{"SINEW_STAND_IN_NCCL_FAIL", "1"}})) {
     EXPECT_EQ(node.status.code(), StatusCode::unavailable);
     EXPECT_NE(node.status.message().find("ncclAllReduce: remote process exited"), std::string::npos)
         << node.status.message();
@@ -292,7 +292,7 @@ TEST_F(Nccl, AnAbortThatDoesNotReturnEndsTheProcess) {
                        Vec x = on_device(contributions(world.rank(), 1000, DType::f32));
                        return told_by_all(world, members.all_reduce(x.mutable_view()));
                      },
-                     {{"SINEW_NCCL_STAND_IN_STALL", "1"}, {"SINEW_NCCL_STAND_IN_DEAF", "1"}})) {
+                     {{"SINEW_STAND_IN_NCCL_STALL", "1"}, {"SINEW_STAND_IN_NCCL_DEAF", "1"}})) {
     EXPECT_EQ(node.status.code(), StatusCode::unavailable);
     EXPECT_NE(node.status.message().find("cannot go on"), std::string::npos) << node.status.message();
   }
@@ -366,7 +366,7 @@ TEST_F(Nccl, TheOthersGoOnWithoutOneThatDiesInARound) {
 TEST_F(Nccl, ARoundThatHangsIsDoneAgain) {
   for (const NodeResult& node :
        with_stand_in(3, [](World& world) { return rounds(world, 3, 3, 1000, 500 * kMillisecond, [](int64_t) {}); },
-                     {{"SINEW_NCCL_STAND_IN_STALL", "2"}})) {
+                     {{"SINEW_STAND_IN_NCCL_STALL", "2"}})) {
     ASSERT_TRUE(node.finished) << node.status.message();
     EXPECT_EQ(node.numbers, (Numbers{7, 7, 7}));
   }

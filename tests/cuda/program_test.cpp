@@ -51,6 +51,24 @@ TEST_F(ProgramOnCuda, TrainsInBf16) {
   compare({"train", "--train.precision", "bf16"}, 0.01);
 }
 
+#if defined(SINEW_STAND_IN_CUBLAS)
+TEST_F(ProgramOnCuda, TrainsByTheVendorsKernels) {
+  SINEW_NEEDS_CUDA();
+  unsetenv("SINEW_CUBLAS");
+  expect_failure(2, {"train", "--device", "cuda", "--train.kernels", "vendor"},
+                 {"train.kernels vendor: cuBLAS: the emulated device has none; or type --train.kernels own"});
+  setenv("SINEW_CUBLAS", SINEW_STAND_IN_CUBLAS, 1);
+  setenv("SINEW_CUDNN", SINEW_STAND_IN_CUDNN, 1);
+  double loss[2];
+  for (const std::string kernels : {"own", "vendor"}) {
+    auto run = start(small({"train", "--device", "cuda", "--train.kernels", kernels, "--out", root_ + "/" + kernels}));
+    ASSERT_EQ(run->wait(), 0) << run->output();
+    loss[kernels == "vendor"] = summary(kernels).at("test_loss");
+  }
+  EXPECT_NEAR(loss[1], loss[0], 1e-4 * loss[0]);
+}
+#endif
+
 TEST_F(ProgramOnCuda, SimulatesWorkersOnTheDevice) {
   SINEW_NEEDS_CUDA();
   compare({"sim", "--workers", "4", "--scheme", "easgd", "--scheme.period", "4"});
@@ -72,16 +90,16 @@ TEST_F(ProgramOnCuda, SynchronousWorkersEqualTheCpu) {
   compare({"train", "--workers", "2", "--scheme", "allreduce"});
 }
 
-#ifdef SINEW_NCCL_STAND_IN
+#ifdef SINEW_STAND_IN_NCCL
 class ProgramWithNccl : public ProgramOnCuda {
  protected:
   void SetUp() override {
     if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
     ProgramOnCuda::SetUp();
-    setenv("SINEW_NCCL_LIBRARY", SINEW_NCCL_STAND_IN, 1);
+    setenv("SINEW_NCCL", SINEW_STAND_IN_NCCL, 1);
   }
   void TearDown() override {
-    unsetenv("SINEW_NCCL_LIBRARY");
+    unsetenv("SINEW_NCCL");
     if (!root_.empty()) ProgramOnCuda::TearDown();
   }
   Words workers(const std::string& scheme, const std::string& communicator, Words more = {}) {
@@ -118,7 +136,7 @@ TEST_F(ProgramWithNccl, SaysInOneLineWhatDoesNotFit) {
   expect_failure(2, workers("allreduce", "nccl", {"--run.world", "sim"}), {"run.communicator nccl: simulated workers"});
   expect_failure(2, workers("allreduce", "nccl", {"--scheme.wire", "int8"}), {"communicator = nccl with wire = int8"});
   expect_failure(2, workers("easgd", "nccl"), {"communicator = nccl with scheme easgd", "allreduce, easgd_sync"});
-  setenv("SINEW_NCCL_LIBRARY", "libno_such_nccl.so", 1);
+  setenv("SINEW_NCCL", "libno_such_nccl.so", 1);
   expect_failure(2, workers("allreduce", "nccl"), {"libno_such_nccl.so", "install libnccl2"});
 }
 #endif

@@ -252,6 +252,28 @@ TEST_F(CliTest, TheDeviceIsMadeUsableOnlyForThoseWhoAskForIt) {
   EXPECT_EQ(calls, 3);
 }
 
+TEST_F(CliTest, TheVendorsKernelsAreForTheGpu) {
+  int installed = 0, asked = 0;
+  runners_.install_cuda = [&] {
+    ++installed;
+    return Status::Ok();
+  };
+  runners_.use_vendor_kernels = [&] {
+    ++asked;
+    return Status(StatusCode::unavailable, "cuBLAS: it is not there");
+  };
+  expect_error(2,
+               "train.kernels vendor: cuBLAS and cuDNN compute on a GPU, but run.device is cpu; type --device cuda or",
+               {"train", "--train.kernels", "vendor"});
+  EXPECT_EQ(installed, 0);
+  expect_error(2, "train.kernels vendor: cuBLAS: it is not there; or type --train.kernels own",
+               {"train", "--device", "cuda", "--train.kernels", "vendor"});
+  expect_error(2, "run.device cuda: this program has no such backend",
+               {"train", "--device", "cuda"});  // installed by name only
+  EXPECT_EQ(installed, 2);
+  EXPECT_EQ(asked, 1);
+}
+
 TEST_F(CliTest, FailuresOfARunKeepTheirCode) {
   failure_ = Status(StatusCode::peer_lost, "the center (rank 4) is lost");
   EXPECT_EQ(run({"train", "--workers", "4"}), 7);

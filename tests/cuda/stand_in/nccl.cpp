@@ -8,10 +8,10 @@
 // the others abort, as with NCCL's kernels on GPUs that share memory.
 //
 // The environment makes it misbehave, when the library is opened:
-//   SINEW_NCCL_STAND_IN_VERSION=21300     ncclGetVersion's answer
-//   SINEW_NCCL_STAND_IN_STALL=2           the second collective of a communicator never ends
-//   SINEW_NCCL_STAND_IN_FAIL=2            it fails, as NCCL says of a lost connection
-//   SINEW_NCCL_STAND_IN_DEAF=1            ncclCommAbort does not return
+//   SINEW_STAND_IN_NCCL_VERSION=21300     ncclGetVersion's answer
+//   SINEW_STAND_IN_NCCL_STALL=2           the second collective of a communicator never ends
+//   SINEW_STAND_IN_NCCL_FAIL=2            it fails, as NCCL says of a lost connection
+//   SINEW_STAND_IN_NCCL_DEAF=1            ncclCommAbort does not return
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -99,7 +99,7 @@ class Comm {
   // In steps of a place: give(offset, bytes) writes this rank's, take(offset, bytes) reads all.
   bool in_steps(size_t bytes, const std::function<void(size_t, size_t)>& give,
                 const std::function<void(size_t, size_t)>& take) {
-    static const int stall = setting("SINEW_NCCL_STAND_IN_STALL", 0), fail = setting("SINEW_NCCL_STAND_IN_FAIL", 0);
+    static const int stall = setting("SINEW_STAND_IN_NCCL_STALL", 0), fail = setting("SINEW_STAND_IN_NCCL_FAIL", 0);
     ++collectives_;
     if (collectives_ == fail) return error_ = ncclRemoteError, false;
     while (collectives_ == stall && !stopped_) pause();
@@ -203,7 +203,7 @@ int begin(Comm* comm, void* stream, std::function<bool()> what) {
 extern "C" {
 
 int ncclGetVersion(int* version) {
-  *version = setting("SINEW_NCCL_STAND_IN_VERSION", 21803);
+  *version = setting("SINEW_STAND_IN_NCCL_VERSION", 21803);
   return ncclSuccess;
 }
 
@@ -288,7 +288,7 @@ int ncclCommDestroy(Comm* comm) {
 }
 
 int ncclCommAbort(Comm* comm) {
-  while (setting("SINEW_NCCL_STAND_IN_DEAF", 0) != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
+  while (setting("SINEW_STAND_IN_NCCL_DEAF", 0) != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   ++aborts;
   comm->stop();
   delete comm;
