@@ -236,7 +236,10 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
       .seed = static_cast<uint64_t>(o.train.seed),
       .bf16 = o.train.precision == "bf16",
       // Simulated workers would each keep the memory of a step.
-      .graph = o.train.graph == "auto" && (!world.simulated() || o.run.workers == 1),
+      .graph = world.simulated() && o.run.workers > 1 ? Recorded::nothing
+               : o.train.graph == "auto"              ? Recorded::pass
+               : o.train.graph == "step"              ? Recorded::step
+                                                      : Recorded::nothing,
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
       .on_step = [&](const StepReport& step) {

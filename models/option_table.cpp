@@ -298,10 +298,11 @@ std::vector<OptionSpec> make_table() {
              return Names{"f32", "bf16"};
            }},
       {SINEW_OPTION(train.graph), .kind = Kind::name,
-       .help = "a GPU's steps recorded once and replayed (in processes of one worker), or done op by op",
+       .help = "what a GPU records once and replays, in processes of one worker: the pass (auto), the update too, or "
+               "nothing",
        .names =
            [] {
-             return Names{"auto", "off"};
+             return Names{"auto", "step", "off"};
            }},
       {SINEW_OPTION(train.kernels), .kind = Kind::name,
        .help = "of matrix products and convolutions on a GPU: ours, or cuBLAS's and cuDNN's",

@@ -44,9 +44,7 @@ StepGraph::Results StepGraph::run(const nn::Batch& batch, uint64_t step, const v
   copy(batch.inputs.view(), batch_.inputs.output_view());
   copy(batch.labels.view(), batch_.labels.output_view());
   if (update) renew(update);
-  table.graph_launch(graph_, step - step_);
-  ++replays_;
-  return results_;
+  return launch(step);
 }
 
 StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, const Pass& pass, const Update& update) {
@@ -76,8 +74,13 @@ StepGraph::Results StepGraph::record(const nn::Batch& batch, uint64_t step, cons
     throw;
   }
   step_ = step;
-  table.graph_launch(graph_, 0);
+  return launch(step);
+}
+
+StepGraph::Results StepGraph::launch(uint64_t step) {
+  kernels(batch_.inputs.device()).graph_launch(graph_, step - step_);
   ++replays_;
+  replayed_updates_ += updates_;
   return results_;
 }
 

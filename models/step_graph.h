@@ -40,12 +40,14 @@ class StepGraph {
   // recording begins anew. Error when an update cannot be recorded.
   Results run(const nn::Batch& batch, uint64_t step, const void* gradient, const Pass& pass, const Update& update = {});
   int64_t replays() const { return replays_; }
+  int64_t replayed_updates() const { return replayed_updates_; }
 
  private:
   void reset();
   bool fits(const nn::Batch& batch) const;
   Results record(const nn::Batch& batch, uint64_t step, const Pass& pass, const Update& update);
   void renew(const Update& update);
+  Results launch(uint64_t step);
 
   void* graph_ = nullptr;
   nn::Batch batch_;  // that the graph reads; before there is one: of the shapes of the last pass
@@ -54,7 +56,7 @@ class StepGraph {
   const void* gradient_ = nullptr;
   bool updates_ = false;
   bool impossible_ = false;
-  int64_t replays_ = 0;
+  int64_t replays_ = 0, replayed_updates_ = 0;
 };
 
 }  // namespace sinew::train

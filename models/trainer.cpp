@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/autograd.h"
+#include "core/kernel_api.h"
 #include "core/ops.h"
 #include "models/curvature.h"
 
@@ -56,7 +57,9 @@ void Trainer::use_gradient(const Vec& gradient) {
 }
 
 Status Trainer::run(const TrainerSettings& settings) {
-  replays_update_ = settings.graph && !settings.skip_nonfinite && !scheme_.reduces() && optimizer_.recordable();
+  const bool has_graphs = kernels(theta_.device()).graph_begin != nullptr;
+  replays_update_ = has_graphs && settings.graph == Recorded::step && !settings.skip_nonfinite && !scheme_.reduces() &&
+                    optimizer_.recordable();
   SINEW_RETURN_IF_ERROR(scheme_.start(mixed()));
   loader_.seek(settings.first_step);
   optimizer_.seek(settings.first_step);
@@ -141,7 +144,7 @@ void Trainer::forward_backward(const TrainerSettings& settings, int64_t step, St
     update(true);
   };
   StepGraph::Results results;
-  if (settings.graph)
+  if (settings.graph != Recorded::nothing)
     results = (needs.curvature == optim::Curvature::none ? graph_ : curvature_graph_)
                   .run(batch, pass.step, gradient_.view().data, both,
                        replays_update_ ? StepGraph::Update(update_with) : StepGraph::Update());

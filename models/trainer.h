@@ -37,16 +37,22 @@ struct StepReport {
   int64_t samples = 0;
 };
 
+// What a device with graphs replays (models/step_graph.h); steps that estimate the curvature are a second graph.
+enum class Recorded {
+  nothing,
+  pass,  // forward and backward
+  step,  // and the update, where nothing on the host comes before it: not where the scheme reduces gradients, not with
+         // skip_nonfinite, and not for optimizers that read values (Optimizer::recordable). It is made before the loss
+         // is looked at; a step that cannot be recorded is an Error
+};
+
 struct TrainerSettings {
   int64_t steps = 0;       // run until this many steps are done, counted from 0
   int64_t first_step = 0;  // > 0 for a restarted worker
   uint64_t seed = 1;       // of dropout masks and the estimates of the curvature
   // Activations in bf16 (nn::Pass). Steps that estimate the curvature are f32 as a whole.
   bool bf16 = false;
-  // On devices with graphs: steps are recorded and replayed (models/step_graph.h), those that estimate the curvature as
-  // a second graph. The update is part of them where nothing on the host comes before it: not where the scheme reduces
-  // gradients, not with skip_nonfinite, and not for optimizers that read values (Optimizer::recordable).
-  bool graph = false;
+  Recorded graph = Recorded::nothing;
   // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
   bool skip_nonfinite = false;
   nn::Loss loss = nn::cross_entropy;
@@ -66,7 +72,7 @@ class Trainer {
   const Vec& theta() const { return theta_; }
   // Steps whose pass was a recorded one, and those of them whose update was part of it.
   int64_t replayed_steps() const { return graph_.replays() + curvature_graph_.replays(); }
-  int64_t replayed_updates() const { return replays_update_ ? replayed_steps() : 0; }
+  int64_t replayed_updates() const { return graph_.replayed_updates() + curvature_graph_.replayed_updates(); }
   // What the run's results are measured on: own parameters, an average or the center.
   Result<Vec> evaluation_point();
 

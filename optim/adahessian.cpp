@@ -68,6 +68,7 @@ class AdaHessian : public StatefulTransform {
   }
 
   bool recordable() const override { return true; }
+  bool uses_curvature() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo& info) override {
     const ConstVecView d = new_diagonal(info);

@@ -152,7 +152,10 @@ double Optimizer::lr() const { return impl_->info().lr; }
 bool Optimizer::fused() const { return impl_->fused; }
 bool Optimizer::recordable() const {
   const auto& chain = impl_->chain;
-  return std::all_of(chain.begin(), chain.end(), [](const auto& transform) { return transform->recordable(); });
+  // Two that ask for the curvature at steps of their own would make steps of several kinds.
+  const auto estimates = [](const auto& transform) { return transform->uses_curvature(); };
+  return std::count_if(chain.begin(), chain.end(), estimates) <= 1 &&
+         std::all_of(chain.begin(), chain.end(), [](const auto& transform) { return transform->recordable(); });
 }
 
 State Optimizer::save() const {

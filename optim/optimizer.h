@@ -65,6 +65,8 @@ class Transform {
   virtual std::string name() const = 0;
   // Of the next apply(). Must not depend on values, so that all workers of a synchronous scheme need the same.
   virtual Needs needs() const { return {}; }
+  // Whether some steps' needs() are of the curvature.
+  virtual bool uses_curvature() const { return false; }
   virtual void init(const ParamLayout& layout, DType dtype, Device device) {}
   // Before the gradient is taken; may move theta, and then must move it back in apply() or skip().
   virtual void before_gradient(VecView theta, const StepInfo& info) {}

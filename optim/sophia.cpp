@@ -38,6 +38,7 @@ class Sophia : public StatefulTransform {
   }
 
   bool recordable() const override { return true; }
+  bool uses_curvature() const override { return true; }
   Stage stage() const override { return kernel_ ? Stage::rule : Stage::none; }
   void apply_fused(const kernel::UpdateFrame& frame, const StepInfo& info) override {
     kernel::SophiaArgs args{frame};

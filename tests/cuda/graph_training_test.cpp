@@ -56,7 +56,7 @@ Trained train(const Settings& settings, bool graph) {
   train::Trainer trainer(model, loader, *optimizer, *scheme, *world, theta);
   const Status status = trainer.run({.steps = settings.steps,
                                      .bf16 = settings.bf16,
-                                     .graph = graph,
+                                     .graph = graph ? train::Recorded::step : train::Recorded::nothing,
                                      .skip_nonfinite = settings.skip_nonfinite,
                                      .on_step = [&](const train::StepReport& report) {
                                        result.losses.push_back(report.loss);

@@ -314,7 +314,9 @@ std::vector<double> losses_of_training(bool graph) {
   const auto scheme = dist::make_scheme({.name = "local"}, *world, theta.size(), theta.dtype(), Device::cuda);
   train::Trainer trainer(model, loader, *optimizer, *scheme, *world, std::move(theta));
   std::vector<double> losses;
-  const Status status = trainer.run({.steps = 5, .graph = graph, .on_step = [&](const train::StepReport& report) {
+  const Status status = trainer.run({.steps = 5,
+                                     .graph = graph ? train::Recorded::step : train::Recorded::nothing,
+                                     .on_step = [&](const train::StepReport& report) {
                                        losses.push_back(report.loss);
                                        return Status::Ok();
                                      }});
