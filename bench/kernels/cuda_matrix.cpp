@@ -35,7 +35,7 @@ namespace sinew {
 namespace {
 
 #if defined(SINEW_CUDA_EMULATE)
-constexpr int64_t kWorkspace = 1;
+constexpr int64_t kWorkspace = 1024;
 constexpr int kIterations = 1;
 #else
 constexpr int64_t kWorkspace = int64_t{1} << 26;  // elements, for cuDNN

@@ -84,6 +84,25 @@ TEST_F(ProgramOnCuda, FourWorkersShareTheDeviceOverUcx) {
   EXPECT_EQ(s.at("exchanges"), 4 * 3);
 }
 
+// Each process replays its own graphs, with the update in them (dpsgd) or outside (allreduce); what they exchange is
+// the same either way.
+TEST_F(ProgramOnCuda, GraphsOfSeveralProcessesChangeNoBit) {
+  SINEW_NEEDS_CUDA();
+  if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
+  for (const std::string scheme : {"dpsgd", "allreduce"}) {
+    std::string sums[2];
+    for (const std::string graph : {"auto", "off"}) {
+      const std::string folder = scheme + "_" + graph;
+      auto run = start(small({"train", "--workers", "2", "--device", "cuda", "--scheme", scheme, "--optim",
+                              "adahessian", "--optim.hessian_every", "3", "--optim.warmup_steps", "8", "--train.graph",
+                              graph, "--out", root_ + "/" + folder}));
+      ASSERT_EQ(run->wait(), 0) << run->output();
+      sums[graph == "off"] = summary(folder).at("parameters_sha256");
+    }
+    EXPECT_EQ(sums[0], sums[1]) << scheme;
+  }
+}
+
 TEST_F(ProgramOnCuda, SynchronousWorkersEqualTheCpu) {
   SINEW_NEEDS_CUDA();
   if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";

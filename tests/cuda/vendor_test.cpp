@@ -52,11 +52,16 @@ class ByVendor {
   name_stand_ins();          \
   if (const ByVendor vendor; !vendor.status().ok()) GTEST_SKIP() << vendor.status().message()
 
+#if defined(SINEW_STAND_IN_CUBLAS)
+template <class T>
+T ask_stand_in(const char* variable, const char* function) {
+  return reinterpret_cast<T (*)()>(dlsym(dlopen(std::getenv(variable), RTLD_NOW | RTLD_LOCAL), function))();
+}
+#endif
 // How many calls have computed; 1 more each time where there is no stand-in to ask.
 long stand_in_calls(const char* variable) {
 #if defined(SINEW_STAND_IN_CUBLAS)
-  void* const library = dlopen(std::getenv(variable), RTLD_NOW | RTLD_LOCAL);
-  return reinterpret_cast<long (*)()>(dlsym(library, "stand_in_calls"))();
+  return ask_stand_in<long>(variable, "stand_in_calls");
 #else
   static long calls = 0;
   return ++calls;
@@ -173,6 +178,13 @@ TEST(CudaVendor, Products) {
     check_product({.m = 5, .n = 9, .k = 7, .bias = true, .act = Activation::relu, .f32_operand = f32}, DType::bf16);
   }
 }
+
+#if defined(SINEW_STAND_IN_CUBLAS)
+TEST(CudaVendor, CublasWorksInOurMemory) {
+  SINEW_NEEDS_VENDOR();
+  EXPECT_TRUE(ask_stand_in<bool>("SINEW_CUBLAS", "stand_in_has_workspace"));
+}
+#endif
 
 TEST(CudaVendor, EmptySumsAreOurs) {
   SINEW_NEEDS_VENDOR();
