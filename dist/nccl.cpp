@@ -24,6 +24,7 @@ enum NcclResult : int {
   kSuccess = 0,
   kInvalidArgument = 4,
   kInvalidUsage = 5,
+  kRemoteError = 6,  // another member failed, ended or aborted
   kInProgress = 7,
 };
 enum NcclType : int { kUint8 = 1, kFloat32 = 7, kFloat64 = 8 };
@@ -62,6 +63,9 @@ struct Library {
   const char* (*error_string)(int result) = nullptr;
 
   Status open() {
+    if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING"); blocking && *blocking && std::atoi(blocking) != 0)
+      return make_status(StatusCode::unavailable, "NCCL_COMM_BLOCKING=", blocking,
+                         " makes NCCL wait for members without end: unset it, or use --run.communicator ring");
     const char* named = std::getenv("SINEW_NCCL");
     const std::string file = named && *named ? named : "libnccl.so.2";
     void* const library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
@@ -131,6 +135,14 @@ class Pause {
   int turns_ = 0;
 };
 
+// A call that may block has a thread to itself, which goes on when nobody waits for it any more.
+std::future<void> detached(int (*call)(void*), void* communicator) {
+  std::packaged_task<void()> task([call, communicator] { (void)call(communicator); });
+  std::future<void> done = task.get_future();
+  std::thread(std::move(task)).detach();
+  return done;
+}
+
 }  // namespace
 
 Status nccl_available() { return opened().status; }
@@ -165,10 +177,20 @@ NcclGroup::~NcclGroup() {
   const auto end = Clock::now() + kGoodbye;
   for (Pause pause; state == kInProgress && Clock::now() < end; pause())
     if (const int result = nccl().async_error(communicator_, &state); result != kSuccess) state = result;
-  if (state == kSuccess)
-    (void)nccl().destroy(communicator_);
-  else
+  if (state == kSuccess) {
+    detached(nccl().destroy, communicator_).wait_until(end);
+    return;
+  }
+  try {
     (void)abort().ok();
+  } catch (const Error&) {  // the device has failed, which somebody else will find, too
+  }
+}
+
+// The deadline is the collective's, not that of what this worker has the device do before.
+void* NcclGroup::ready_stream() const {
+  kernels(device_).synchronize();
+  return kernels(device_).stream();
 }
 
 Status NcclGroup::all_reduce(VecView x, bool average, const Look& look) {
@@ -176,14 +198,13 @@ Status NcclGroup::all_reduce(VecView x, bool average, const Look& look) {
   if (!communicator_) return aborted(Status::Ok());
   const int result =
       nccl().all_reduce(x.data, x.data, static_cast<size_t>(x.size), x.dtype == DType::f32 ? kFloat32 : kFloat64,
-                        average ? kAverage : kSum, communicator_, kernels(device_).stream());
+                        average ? kAverage : kSum, communicator_, ready_stream());
   return wait("ncclAllReduce", result, true, look);
 }
 
 Status NcclGroup::broadcast(VecView x, int root, const Look& look) {
   if (!communicator_) return aborted(Status::Ok());
-  const int result =
-      nccl().broadcast(x.data, x.data, x.bytes(), kUint8, root, communicator_, kernels(device_).stream());
+  const int result = nccl().broadcast(x.data, x.data, x.bytes(), kUint8, root, communicator_, ready_stream());
   return wait("ncclBroadcast", result, true, look);
 }
 
@@ -191,34 +212,39 @@ Status NcclGroup::all_gather(VecView out, const Look& look) {
   SINEW_CHECK(out.size % size_ == 0, "all_gather", "out has ", out.size, " elements for ", size_, " members");
   if (!communicator_) return aborted(Status::Ok());
   const VecView own = out.slice(out.size / size_ * index_, out.size / size_);
-  const int result =
-      nccl().all_gather(own.data, out.data, own.bytes(), kUint8, communicator_, kernels(device_).stream());
+  const int result = nccl().all_gather(own.data, out.data, own.bytes(), kUint8, communicator_, ready_stream());
   return wait("ncclAllGather", result, true, look);
 }
 
 Status NcclGroup::wait(const char* name, int result, bool on_stream, const Look& look) {
   if (result == kInvalidArgument || result == kInvalidUsage) return aborted(failed(name, result));
+  const auto fine = [](int state) { return state == kSuccess || state == kInProgress; };
+  const auto ask = [&](int& state) {
+    if (const int asked = nccl().async_error(communicator_, &state); asked != kSuccess) state = asked;
+  };
   const auto end = after(deadline_);
   auto next_look = after(kLook);
   int state = result;
   Pause pause;
   for (;;) {
-    if (state == kSuccess || state == kInProgress) {
-      if (const int asked = nccl().async_error(communicator_, &state); asked != kSuccess) state = asked;
-      if (state == kSuccess && (!on_stream || kernels(device_).finished())) return Status::Ok();
-      // After an error nothing comes any more. Who died is known soon, if it was that.
-      if (state != kSuccess && state != kInProgress) SINEW_RETURN_IF_ERROR(abort());
+    if (fine(state)) {
+      ask(state);
+      if (state == kSuccess && (!on_stream || kernels(device_).finished())) {
+        ask(state);  // an error may have ended what was on the stream
+        if (state == kSuccess) return Status::Ok();
+      }
     }
+    // After an error nothing comes any more. Who died is known soon, if it was that.
+    if (!fine(state)) SINEW_RETURN_IF_ERROR(abort());
     const auto now = Clock::now();
     if (now >= next_look) {
       if (Status seen = look(); !seen.ok()) return aborted(std::move(seen));
       next_look = after(kLook);
     }
     if (now >= end)
-      return aborted(state == kSuccess || state == kInProgress
-                         ? make_status(StatusCode::timeout, name, ": not done within ",
-                                       static_cast<double>(deadline_) * 1e-9, " s")
-                         : failed(name, state));
+      return aborted(fine(state) || state == kRemoteError ? make_status(StatusCode::timeout, name, ": not done within ",
+                                                                        static_cast<double>(deadline_) * 1e-9, " s")
+                                                          : failed(name, state));
     pause();
   }
 }
@@ -228,21 +254,17 @@ Status NcclGroup::aborted(Status why) {
   return why.ok() ? Status(StatusCode::peer_lost, "collective: the members' NCCL group was aborted") : why;
 }
 
+// NCCL may wait for a stopped member's connections before its call returns; what must end is the collective on the
+// stream, which belongs to other work too.
 Status NcclGroup::abort() {
   if (!communicator_) return Status::Ok();
   const auto end = after(deadline_);
-  // Unlike NCCL's other calls this one may block: it has a thread to itself, so that the wait for it has an end.
-  std::packaged_task<void()> call(
-      [communicator = std::exchange(communicator_, nullptr)] { (void)nccl().abort(communicator); });
-  const std::future<void> done = call.get_future();
-  std::thread(std::move(call)).detach();
-  bool ended = done.wait_until(end) == std::future_status::ready;
-  // The stream belongs to other work too, which must not stand behind a collective that never ends.
-  for (Pause pause; ended && !kernels(device_).finished(); pause()) ended = Clock::now() < end;
-  return ended
-             ? Status::Ok()
-             : make_status(StatusCode::unavailable, "ncclCommAbort: the device has not ended an aborted collective in ",
-                           static_cast<double>(deadline_) * 1e-9, " s; this process cannot go on");
+  detached(nccl().abort, std::exchange(communicator_, nullptr));
+  for (Pause pause; !kernels(device_).finished(); pause())
+    if (Clock::now() >= end)
+      return make_status(StatusCode::unavailable, "ncclCommAbort: the device has not ended an aborted collective in ",
+                         static_cast<double>(deadline_) * 1e-9, " s; this process cannot go on");
+  return Status::Ok();
 }
 
 }  // namespace sinew::dist

@@ -4,10 +4,9 @@
 //
 // Calls return when the result is there. All waits have a deadline; one that ends without a result aborts the group,
 // and its members make another one. Errors:
-//   timeout      not done within the deadline
+//   timeout      not done within the deadline, or another member failed in a way that no death explains
 //   peer_lost    what `look` said; the group was aborted before
-//   unavailable  NCCL reports an error that nobody's death explains, or the device does not end what was aborted: this
-//                process cannot go on
+//   unavailable  NCCL reports an error of this process, or the device does not end what was aborted: it cannot go on
 // Connections are NCCL's own (NCCL_SOCKET_IFNAME and others of its variables choose them); they know nothing of the
 // job's secret.
 //
@@ -49,7 +48,7 @@ class NcclGroup {
   NcclGroup(const NcclGroup&) = delete;
   NcclGroup& operator=(const NcclGroup&) = delete;
 
-  // In place. Sum; or mean when `average`. f32 or f64. The same bits on all members.
+  // In place. Sum; or mean when `average`. f32 or f64. The same bits on all members, as far as NCCL's are.
   Status all_reduce(VecView x, bool average, const Look& look);
   // From member `root` to all. Any type.
   Status broadcast(VecView x, int root, const Look& look);
@@ -65,6 +64,8 @@ class NcclGroup {
   // Waits for what the call `name` has begun, whose answer was `result`. on_stream: its work is on the device.
   Status wait(const char* name, int result, bool on_stream, const Look& look);
   Status aborted(Status why);
+  // When all that was on it is done.
+  void* ready_stream() const;
 
   const int size_, index_;
   const Device device_;

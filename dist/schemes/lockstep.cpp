@@ -14,6 +14,7 @@ namespace {
 
 const std::string kResidual = "lockstep.residual.";
 constexpr int64_t kStreams = 16;  // at most, of all_reduce_packed()
+constexpr int kFruitless = 3;     // NCCL groups that end without a result or a loss, and no more are made
 
 std::vector<Rank> all_workers(int workers) {
   std::vector<Rank> ranks(workers);
@@ -127,15 +128,25 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
   if (membership_.members().size() > 1) keep(x, given_);
   for (Status status = attempt(*communicator_);;) {
     if (status.ok()) {
+      fruitless_ = 0;
       ++completed_;
       if (membership_.members().size() > 1) keep(x, result_);
       return status;
     }
     if (status.code() != StatusCode::peer_lost && status.code() != StatusCode::timeout) return status;
     SINEW_RETURN_IF_ERROR(communicator_->abandon());
+    const std::vector<Rank> before = membership_.members();
     Result<Membership::Formed> formed = membership_.reform(completed_, finishing);
     if (!formed.ok()) return formed.status();
     if (formed->over) return Status::Ok();
+    // The members reach each other, but not by NCCL's own connections.
+    const bool fruitless = on_device_ == DeviceCollectives::nccl && status.code() == StatusCode::timeout &&
+                           membership_.members() == before;
+    fruitless_ = fruitless ? fruitless_ + 1 : 0;
+    if (fruitless_ == kFruitless)
+      return make_status(StatusCode::unavailable, status.message(), ", ", kFruitless,
+                         " times in a row, and nobody is lost: see NCCL_DEBUG=WARN and NCCL_SOCKET_IFNAME, raise "
+                         "--scheme.deadline, or use --run.communicator ring");
     form();
     if (completed_ < formed->completed) {
       status = x.size > 0 ? fetch_result(formed->holder, x) : Status::Ok();

@@ -64,6 +64,7 @@ class Lockstep {
   const Nanos deadline_;
   const Packing packing_;
   const DeviceCollectives on_device_;
+  int fruitless_ = 0;         // attempts by NCCL in a row
   const int64_t parameters_;  // leading elements; < 0: all
   Membership membership_;
   std::optional<Communicator> communicator_;

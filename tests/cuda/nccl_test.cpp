@@ -3,6 +3,8 @@
 #include "dist/nccl.h"
 
 #include <dlfcn.h>
+#include <signal.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
@@ -93,10 +95,17 @@ Status told_by_all(World& world, Status status) {
   return status;
 }
 
-// How often this process has aborted a group.
-int aborts() {
+// -1: this process has not opened the stand-in.
+int ask_stand_in(const char* function) {
   void* library = dlopen(SINEW_STAND_IN_NCCL, RTLD_NOW | RTLD_NOLOAD);
-  return library ? reinterpret_cast<int (*)()>(dlsym(library, "sinew_nccl_stand_in_aborts"))() : -1;
+  return library ? reinterpret_cast<int (*)()>(dlsym(library, function))() : -1;
+}
+// How often this process has aborted a group, and begun a collective.
+int aborts() { return ask_stand_in("sinew_nccl_stand_in_aborts"); }
+int collectives() { return ask_stand_in("sinew_nccl_stand_in_collectives"); }
+Status expect_collectives(DeviceCollectives how, int least) {
+  if (how != DeviceCollectives::nccl || collectives() >= least) return Status::Ok();
+  return make_status(StatusCode::internal, collectives(), " collectives by NCCL");
 }
 
 double seconds_of(const std::function<void()>& call) {
@@ -134,6 +143,7 @@ TEST_F(Nccl, AllReduceEqualsTheRingAndTheDefinition) {
         }
         if (how == DeviceCollectives::nccl && ranks > 1 && aborts() != 0)
           return make_status(StatusCode::internal, aborts(), " aborts");
+        if (ranks > 1) SINEW_RETURN_IF_ERROR(expect_collectives(how, static_cast<int>(cases.size())));
         return all;
       });
     };
@@ -165,6 +175,7 @@ TEST_F(Nccl, BroadcastAndAllGatherEqualTheRing) {
         const Vec own = on_device(Vec::copy_of(std::vector<int64_t>{world.rank(), -7, int64_t{1} << 40}));
         Vec all = Vec::empty(own.size() * ranks, DType::i64, Device::cuda);
         SINEW_RETURN_IF_ERROR(members.all_gather(own.view(), all.mutable_view()));
+        SINEW_RETURN_IF_ERROR(expect_collectives(how, 2));
         Numbers got = to_doubles(x.view());
         for (double d : to_doubles(all.view())) got.push_back(d);
         return got;
@@ -191,7 +202,12 @@ TEST_F(Nccl, SchemesEqualThoseOfTheRing) {
     if (!validate(toy.scheme).ok()) continue;
     SCOPED_TRACE(variant.label);
     ++schemes;
-    const NodeBody body = [&](World& world) { return toy_run(world, toy); };
+    const NodeBody body = [&](World& world) -> Result<Numbers> {
+      Result<Numbers> numbers = toy_run(world, toy);
+      if (toy.scheme.communicator == "nccl" && world.rank() == 0)
+        SINEW_RETURN_IF_ERROR(expect_collectives(DeviceCollectives::nccl, 1));
+      return numbers;
+    };
     const auto nccl = with_stand_in(node_count(toy.scheme), body);
     toy.scheme.communicator = "ring";
     const auto ring = with_stand_in(node_count(toy.scheme), body);
@@ -213,6 +229,7 @@ TEST_F(Nccl, SaysInOneLineWhatIsMissing) {
   };
   for (const Case& c : {Case{{{"SINEW_NCCL", "libno_such_nccl.so"}}, "libno_such_nccl.so"},
                         {{{"SINEW_NCCL", "libm.so.6"}}, "libm.so.6 has no function ncclGetVersion"},
+                        {{{"NCCL_COMM_BLOCKING", "1"}}, "NCCL_COMM_BLOCKING=1"},
                         {{{"SINEW_STAND_IN_NCCL_VERSION", "21304"}}, "is NCCL's version code 21304, but 21400"}}) {
     const NodeResult node = with_stand_in(
         1, [](World&) -> Result<Numbers> { return nccl_available(); }, c.environment)[0];
@@ -269,19 +286,23 @@ TEST_F(Nccl, AMemberThatDoesNotComeToTheGroupIsATimeout) {
     EXPECT_EQ(node.numbers, (Numbers{static_cast<double>(StatusCode::timeout), 1})) << node.status.message();
 }
 
-// An error of NCCL's ends a process only when no member is lost: who died may be known later than the connection's end.
-TEST_F(Nccl, AnErrorThatNoDeathExplainsIsNotRepeated) {
-  for (const NodeResult& node : with_stand_in(2,
-                                              [](World& world) -> Result<Numbers> {
-                                                Communicator members = all_by_nccl(world, 500 * kMillisecond);
-                                                Vec x = on_device(contributions(world.rank(), 1000, DType::f32));
-                                                return told_by_all(world, members.all_reduce(x.mutable_view()));
-                                              },
-                                              {{"SINEW_STAND_IN_NCCL_FAIL", "1"}})) {
-    EXPECT_EQ(node.status.code(), StatusCode::unavailable);
-    EXPECT_NE(node.status.message().find("ncclAllReduce: remote process exited"), std::string::npos)
-        << node.status.message();
-  }
+// Who died may be known later than the connection's end: a process waits for that before an error of its own ends it.
+// Another member's error does not: the group may be made again.
+TEST_F(Nccl, OnlyAnErrorOfItsOwnEndsAProcess) {
+  for (const bool own : {true, false})
+    for (const NodeResult& node :
+         with_stand_in(2,
+                       [](World& world) -> Result<Numbers> {
+                         Communicator members = all_by_nccl(world, 500 * kMillisecond);
+                         Vec x = on_device(contributions(world.rank(), 1000, DType::f32));
+                         return told_by_all(world, members.all_reduce(x.mutable_view()));
+                       },
+                       {{"SINEW_STAND_IN_NCCL_FAIL", "1"}, {"SINEW_STAND_IN_NCCL_FAIL_AS", own ? "2" : "6"}})) {
+      EXPECT_EQ(node.status.code(), own ? StatusCode::unavailable : StatusCode::timeout);
+      EXPECT_NE(node.status.message().find(own ? "ncclAllReduce: an error of the stand-in" : "not done within"),
+                std::string::npos)
+          << node.status.message();
+    }
 }
 
 TEST_F(Nccl, AnAbortThatDoesNotReturnEndsTheProcess) {
@@ -369,6 +390,50 @@ TEST_F(Nccl, ARoundThatHangsIsDoneAgain) {
                      {{"SINEW_STAND_IN_NCCL_STALL", "2"}})) {
     ASSERT_TRUE(node.finished) << node.status.message();
     EXPECT_EQ(node.numbers, (Numbers{7, 7, 7}));
+  }
+}
+
+// A member whose NCCL fails ends; the others make another group.
+TEST_F(Nccl, TheOthersGoOnWithoutOneWhoseNcclFails) {
+  const auto nodes = with_stand_in(3, [](World& world) {
+    if (world.rank() == 2) setenv("SINEW_STAND_IN_NCCL_FAIL", "2", 1), setenv("SINEW_STAND_IN_NCCL_FAIL_AS", "2", 1);
+    return rounds(world, 3, 3, 1000, kSecond, [](int64_t) {});
+  });
+  EXPECT_EQ(nodes[2].status.code(), StatusCode::unavailable) << nodes[2].status.message();
+  for (int r : {0, 1}) {
+    ASSERT_TRUE(nodes[r].finished) << nodes[r].status.message();
+    EXPECT_EQ(nodes[r].numbers, (Numbers{7, 3, 3})) << "rank " << r;
+  }
+}
+
+// ncclCommAbort does not return while it is stopped; the others do not need that.
+TEST_F(Nccl, TheOthersGoOnWithoutOneThatIsStopped) {
+  const auto nodes = with_stand_in(3, [](World& world) {
+    return rounds(world, 3, 3, 1000, kSecond, [&](int64_t k) {
+      if (k != 1 || world.rank() != 2) return;
+      const pid_t self = ::getpid();
+      if (::fork() == 0) {
+        ::sleep(8);
+        ::kill(self, SIGCONT);
+        ::_exit(0);
+      }
+      ::raise(SIGSTOP);
+    });
+  });
+  for (int r : {0, 1}) {
+    ASSERT_TRUE(nodes[r].finished) << nodes[r].status.message();
+    EXPECT_EQ(nodes[r].numbers, (Numbers{7, 3, 3})) << "rank " << r;
+  }
+}
+
+// NCCL's own connections never work, the job's do.
+TEST_F(Nccl, GroupsThatNeverWorkEndTheRun) {
+  for (const NodeResult& node :
+       with_stand_in(2, [](World& world) { return rounds(world, 2, 3, 1000, 300 * kMillisecond, [](int64_t) {}); },
+                     {{"SINEW_STAND_IN_NCCL_STALL", "1"}})) {
+    EXPECT_EQ(node.status.code(), StatusCode::unavailable);
+    EXPECT_NE(node.status.message().find("times in a row, and nobody is lost"), std::string::npos)
+        << node.status.message();
   }
 }
 

@@ -5,12 +5,15 @@
 // A communicator is a file in shared memory with a place for each rank. An operation goes to the communicator's thread,
 // counted on the stream meanwhile (cuda/emulate/stream.h), and in steps: each rank writes a part of its values to its
 // place, all meet, each reads what it needs, all meet. Whoever does not come, is stopped or dead is waited for until
-// the others abort, as with NCCL's kernels on GPUs that share memory.
+// the others abort, as with NCCL's kernels on GPUs that share memory. Like NCCL without blocking, a call puts its work
+// on the stream some time after it has returned, a communicator is finalized when all have come, and ncclCommAbort ends
+// what is on the stream at once but may return only when no member of this machine is stopped.
 //
 // The environment makes it misbehave, when the library is opened:
 //   SINEW_STAND_IN_NCCL_VERSION=21300     ncclGetVersion's answer
 //   SINEW_STAND_IN_NCCL_STALL=2           the second collective of a communicator never ends
-//   SINEW_STAND_IN_NCCL_FAIL=2            it fails, as NCCL says of a lost connection
+//   SINEW_STAND_IN_NCCL_FAIL=2            it fails, as NCCL says of a lost connection,
+//   SINEW_STAND_IN_NCCL_FAIL_AS=2         or with this error
 //   SINEW_STAND_IN_NCCL_DEAF=1            ncclCommAbort does not return
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -22,6 +25,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -50,10 +54,11 @@ int setting(const char* name, int otherwise) {
   const char* text = std::getenv(name);
   return text ? std::atoi(text) : otherwise;
 }
-std::atomic<int> aborts{0};
+std::atomic<int> aborts{0}, collectives{0};
 
 struct Shared {
   std::atomic<int> joined, here, generation;
+  std::atomic<int> process[kMostRanks];
   alignas(64) char place[kMostRanks][kPlace];
 };
 
@@ -79,16 +84,40 @@ class Comm {
   }
   int size() const { return size_; }
   int rank() const { return rank_; }
-  // What ncclCommGetAsyncError answers: set-up counts as in progress, work on the stream does not.
-  int state() const { return error_ != ncclSuccess ? error_.load() : joined_ ? ncclSuccess : ncclInProgress; }
+  // What ncclCommGetAsyncError answers: set-up, calls whose work is not on the stream yet and finalizing count as in
+  // progress, work on the stream does not.
+  int state() const {
+    return error_ != ncclSuccess ? error_.load() : joined_ && pending_ == 0 ? ncclSuccess : ncclInProgress;
+  }
   void stop() { stopped_ = true; }
+  void finalize() {
+    ++pending_;
+    begin([this] { return meet() && --pending_ == 0; }, nullptr);
+  }
+  bool a_member_is_stopped() const {
+    for (int r = 0; shared_ && r < size_; ++r) {
+      const int process = shared_->process[r];
+      char state = 0;
+      if (FILE* file = process ? std::fopen(("/proc/" + std::to_string(process) + "/stat").c_str(), "r") : nullptr) {
+        if (std::fscanf(file, "%*d (%*[^)]) %c", &state) != 1) state = 0;
+        std::fclose(file);
+      }
+      if (state == 'T') return true;
+    }
+    return false;
+  }
 
-  // Enqueues; the stream, if any, has one thing more that is not done until `what` has returned.
+  // Enqueues; some time later the stream, if any, has one thing more that is not done until `what` has returned.
   void begin(std::function<bool()> what, sinew::cuda::emulate::Stream* stream) {
-    if (stream) ++stream->foreign;
+    if (stream) ++pending_;
     {
       std::lock_guard lock(mutex_);
       work_.push_back([this, what = std::move(what), stream] {
+        if (stream) {
+          for (int i = 0; i < 10; ++i) pause();
+          ++stream->foreign;
+          --pending_;
+        }
         if (!stopped_) what();
         if (stream) --stream->foreign;
       });
@@ -101,7 +130,7 @@ class Comm {
                 const std::function<void(size_t, size_t)>& take) {
     static const int stall = setting("SINEW_STAND_IN_NCCL_STALL", 0), fail = setting("SINEW_STAND_IN_NCCL_FAIL", 0);
     ++collectives_;
-    if (collectives_ == fail) return error_ = ncclRemoteError, false;
+    if (collectives_ == fail) return error_ = setting("SINEW_STAND_IN_NCCL_FAIL_AS", ncclRemoteError), false;
     while (collectives_ == stall && !stopped_) pause();
     for (size_t at = 0; at < bytes; at += kPlace) {
       const size_t n = std::min(kPlace, bytes - at);
@@ -125,6 +154,7 @@ class Comm {
     if (file >= 0) ::close(file);
     if (memory == MAP_FAILED) return error_ = ncclSystemError, false;
     shared_ = static_cast<Shared*>(memory);
+    shared_->process[rank_] = ::getpid();
     ++shared_->joined;
     while (shared_->joined < size_ && !stopped_) pause();
     if (rank_ == 0 && !stopped_) ::shm_unlink(name_.c_str());  // nothing is left behind, whoever is killed
@@ -159,7 +189,7 @@ class Comm {
   const std::string name_;
   Shared* shared_ = nullptr;
   std::atomic<bool> joined_{false}, stopped_{false};
-  std::atomic<int> error_{ncclSuccess};
+  std::atomic<int> error_{ncclSuccess}, pending_{0};
   int collectives_ = 0;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -194,8 +224,9 @@ void add_up(Comm& comm, T* out, size_t n, bool average) {
 
 int begin(Comm* comm, void* stream, std::function<bool()> what) {
   if (!comm || !stream) return ncclInvalidArgument;
+  ++collectives;
   comm->begin(std::move(what), static_cast<sinew::cuda::emulate::Stream*>(stream));
-  return ncclSuccess;
+  return ncclInProgress;
 }
 
 }  // namespace
@@ -280,7 +311,10 @@ int ncclAllGather(const void* from, void* to, size_t count, int type, Comm* comm
   });
 }
 
-int ncclCommFinalize(Comm*) { return ncclSuccess; }
+int ncclCommFinalize(Comm* comm) {
+  comm->finalize();
+  return ncclInProgress;
+}
 
 int ncclCommDestroy(Comm* comm) {
   delete comm;
@@ -291,10 +325,12 @@ int ncclCommAbort(Comm* comm) {
   while (setting("SINEW_STAND_IN_NCCL_DEAF", 0) != 0) std::this_thread::sleep_for(std::chrono::seconds(1));
   ++aborts;
   comm->stop();
+  while (comm->a_member_is_stopped()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   delete comm;
   return ncclSuccess;
 }
 
 // Of this process, for tests.
 int sinew_nccl_stand_in_aborts() { return aborts; }
+int sinew_nccl_stand_in_collectives() { return collectives; }
 }
