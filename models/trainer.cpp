@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/autograd.h"
+#include "core/kernel_api.h"
 #include "core/ops.h"
 #include "models/curvature.h"
 
@@ -56,7 +57,8 @@ void Trainer::use_gradient(const Vec& gradient) {
 }
 
 Status Trainer::run(const TrainerSettings& settings) {
-  replays_update_ = settings.graph && !settings.skip_nonfinite && !scheme_.reduces() && optimizer_.recordable();
+  replays_update_ = settings.graph && kernels(theta_.device()).graph_begin != nullptr && !settings.skip_nonfinite &&
+                    !scheme_.reduces() && optimizer_.recordable();
   SINEW_RETURN_IF_ERROR(scheme_.start(mixed()));
   loader_.seek(settings.first_step);
   optimizer_.seek(settings.first_step);
