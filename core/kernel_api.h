@@ -479,6 +479,15 @@ struct KernelTable {
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
 
+  // Copies beside the host's work; null where all memory is the host's. host_allocate gives host memory that the device
+  // copies to and from by itself. What *_begin returns is waited for once, and until then that memory is the copy's;
+  // other work of this thread comes after the copy.
+  void* (*host_allocate)(size_t bytes) = nullptr;
+  void (*host_release)(void* host) = nullptr;
+  void* (*upload_begin)(void* device, const void* host, size_t bytes) = nullptr;
+  void* (*download_begin)(void* host, const void* device, size_t bytes) = nullptr;
+  void (*wait)(void* begun) = nullptr;
+
   // For libraries that put work of their own behind this thread's; null on devices without streams. The stream's
   // handle; whether all that is enqueued on it is done, without waiting; and a number that two processes have in common
   // when they use the same device.

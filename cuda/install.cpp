@@ -25,6 +25,15 @@ KernelTable make_table() {
     if (bytes > 0) copy_on_device(to, from, bytes, stream());
   };
   t.synchronize = [] { stream_synchronize(stream()); };
+  t.host_allocate = pinned_allocate;
+  t.host_release = pinned_free;
+  t.upload_begin = [](void* device, const void* host, size_t bytes) {
+    return copy_to_device_begin(device, host, bytes, stream());
+  };
+  t.download_begin = [](void* host, const void* device, size_t bytes) {
+    return copy_to_host_begin(host, device, bytes, stream());
+  };
+  t.wait = copy_wait;
   t.stream = [] { return stream(); };
   t.finished = [] { return stream_finished(stream()); };
   t.identity = [] { return device_properties(0).identity; };

@@ -50,6 +50,15 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
 // Returns when the data is there.
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
+// Page-locked host memory, which the device copies to and from by itself; contents undefined (the emulation: NaN).
+// Freed blocks are kept for the next request of their size.
+void* pinned_allocate(size_t bytes);
+void pinned_free(void* host);
+// Begin a copy in the order of the stream, and return. `pinned` is the copy's until copy_wait, once for each copy.
+using BegunCopy = void*;
+BegunCopy copy_to_device_begin(void* device, const void* pinned, size_t bytes, Stream stream);
+BegunCopy copy_to_host_begin(void* pinned, const void* device, size_t bytes, Stream stream);
+void copy_wait(BegunCopy copy);
 void memory_set(void* device, int byte, size_t bytes, Stream stream);
 
 // What make_tensor_map of checked boxes is; strides beyond the rank are not used.

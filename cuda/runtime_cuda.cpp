@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -50,6 +53,25 @@ void* allocate_for_recording(size_t bytes) {
   check(cudaMallocAsync(&p, bytes, side), "allocating ", bytes, " bytes for a graph");
   check(cudaStreamSynchronize(side), "waiting for ", bytes, " bytes");
   return p;
+}
+
+// Locking pages takes the system as long as copying them several times, so blocks are kept.
+struct PinnedMemory {
+  std::mutex mutex;
+  std::unordered_map<void*, size_t> lent;
+  std::map<size_t, std::vector<void*>> freed;
+  static PinnedMemory& instance() {
+    static PinnedMemory& memory = *new PinnedMemory;
+    return memory;
+  }
+};
+
+// Done when all that is on the stream so far is.
+BegunCopy mark(cudaStream_t stream) {
+  cudaEvent_t event = nullptr;
+  check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
+  check(cudaEventRecord(event, stream), "recording an event");
+  return event;
 }
 
 struct RecordedGraph {
@@ -193,6 +215,46 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copying ", bytes,
         " bytes to the host");
   check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the host");
+}
+void* pinned_allocate(size_t bytes) {
+  const DeviceUse use("allocating page-locked memory");
+  PinnedMemory& memory = PinnedMemory::instance();
+  std::lock_guard lock(memory.mutex);
+  std::vector<void*>& freed = memory.freed[bytes];
+  void* p = nullptr;
+  if (freed.empty())
+    check(cudaMallocHost(&p, bytes), "allocating ", bytes, " bytes of page-locked memory");
+  else
+    p = freed.back(), freed.pop_back();
+  memory.lent[p] = bytes;
+  return p;
+}
+void pinned_free(void* host) {
+  PinnedMemory& memory = PinnedMemory::instance();
+  std::lock_guard lock(memory.mutex);
+  const auto found = memory.lent.find(host);
+  SINEW_CHECK(found != memory.lent.end(), "cuda", "freeing ", host, ", which is no page-locked memory or free already");
+  memory.freed[found->second].push_back(host);
+  memory.lent.erase(found);
+}
+BegunCopy copy_to_device_begin(void* device, const void* pinned, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the device");
+  check(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, native(stream)), "copying ", bytes,
+        " bytes to the device");
+  return mark(native(stream));
+}
+BegunCopy copy_to_host_begin(void* pinned, const void* device, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the host");
+  check(cudaMemcpyAsync(pinned, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copying ", bytes,
+        " bytes to the host");
+  return mark(native(stream));
+}
+void copy_wait(BegunCopy copy) {
+  const DeviceUse use("waiting for a copy");
+  const auto event = static_cast<cudaEvent_t>(copy);
+  const cudaError_t error = cudaEventSynchronize(event);
+  (void)cudaEventDestroy(event);
+  check(error, "waiting for a copy");
 }
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   const DeviceUse use;

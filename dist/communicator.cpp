@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/kernel_api.h"
+#include "dist/staging.h"
 
 namespace sinew::dist {
 namespace {
@@ -21,16 +22,6 @@ constexpr int64_t kChunkBytes = 120 * 1024;
 constexpr int64_t kWindow = 4;
 // A group's rounds are numbered from here on.
 constexpr int kEpochShift = 40;
-
-// A device's vector goes through host memory: messages are made of that.
-template <class Collective>
-Status staged(VecView x, const Collective& collective) {
-  Vec host = Vec::empty(x.size, x.dtype);
-  download(x, host.mutable_view().data);
-  SINEW_RETURN_IF_ERROR(collective(host.mutable_view()));
-  upload(host.view().data, x);
-  return Status::Ok();
-}
 
 // Whole blocks of the packed forms.
 int64_t chunk_elements(VecView v) { return kChunkBytes / static_cast<int64_t>(size_of(v.dtype)); }
@@ -56,8 +47,18 @@ class Communicator::Pass {
     bool whole = false;               // one segment, the whole vector, instead of one a member
     double scale = 1;                 // of the sum
     Packing packing = Packing::none;  // of what is not added up
+    Staging* staging = nullptr;       // x is its host memory
   };
 
+  static Status run(Communicator& owner, Plan plan) {
+    if (plan.x.device == Device::cpu) return Pass(owner, plan).run();
+    Staging staging(plan.x);
+    plan.x = staging.host();
+    plan.staging = &staging;
+    return Pass(owner, plan).run();
+  }
+
+ private:
   Pass(Communicator& owner, const Plan& plan) : c_(owner), plan_(plan), round_(++owner.round_) {
     own_ = plan.sends ? chunks(part(0)) : 0;
     came_.resize(static_cast<size_t>(std::max(plan.last + 1, 1)));
@@ -68,14 +69,35 @@ class Communicator::Pass {
   }
 
   Status run() {
+    if (plan_.staging) begin_downloads();
     const int64_t window = missing_ == 0 ? own_ : std::min(own_, kWindow);
-    while (sent_ < window) send_own();
+    while (sent_ < window) {
+      if (plan_.staging && sent_ % kWindow == 0) plan_.staging->wait(1);
+      send_own();
+    }
+    if (plan_.staging) plan_.staging->wait();
     SINEW_RETURN_IF_ERROR(
         c_.collect(previous(), round_, missing_, [this](const Message& message) { return take(message); }));
+    if (plan_.staging) plan_.staging->wait();  // for the results' way back, which use() has begun
     return status_;
   }
 
- private:
+  // Of the own segment, a window at a time, so that the first is sent while the rest is on its way; then of what the
+  // others' are added to.
+  void begin_downloads() {
+    const VecView own = part(0);
+    const int64_t begin = offset_of(own), end = begin + own.size, step = kWindow * chunk_elements(own);
+    if (plan_.sends)
+      for (int64_t at = begin; at < end; at += step) plan_.staging->get(at, std::min(step, end - at));
+    if (plan_.sums == 0) return;
+    plan_.staging->get(0, begin);
+    plan_.staging->get(end, plan_.x.size - end);
+  }
+  int64_t offset_of(VecView part) const {
+    return (static_cast<char*>(part.data) - static_cast<char*>(plan_.x.data)) /
+           static_cast<int64_t>(size_of(part.dtype));
+  }
+
   Rank next() const { return c_.members_[(c_.index_ + 1) % c_.size()]; }
   Rank previous() const { return c_.members_[(c_.index_ + c_.size() - 1) % c_.size()]; }
   // The segment that is on its way here at this hop.
@@ -133,6 +155,7 @@ class Communicator::Pass {
     } else {
       std::memcpy(x.data, body.data(), body.size());
     }
+    if (plan_.staging) plan_.staging->put(offset_of(x), x.size);
     if (hop < plan_.end) send(hop + 1, k, x);
   }
 
@@ -354,10 +377,9 @@ Status Communicator::all_reduce(VecView x, bool average) {
   if (p == 1 || x.size == 0) return Status::Ok();
   if (x.device != Device::cpu && on_device_ == DeviceCollectives::nccl)
     return through_nccl(x.device, [&](NcclGroup& g, const auto& look) { return g.all_reduce(x, average, look); });
-  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return all_reduce(host, average); });
   // Once around to add up: member j's segment is complete at j - 1, which keeps it; once more for the others.
-  return Pass(*this, {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0})
-      .run();
+  return Pass::run(*this,
+                   {.x = x, .last = 2 * (p - 1), .end = 2 * (p - 1), .sums = p - 1, .scale = average ? 1.0 / p : 1.0});
 }
 
 Status Communicator::all_reduce_packed(VecView x, bool average, Packing packing, VecView residual) {
@@ -367,8 +389,15 @@ Status Communicator::all_reduce_packed(VecView x, bool average, Packing packing,
       "all_reduce_packed", "needs f32 or f64 and a residual alike in host memory, got ", x.size, " ",
       to_string(x.dtype), " and ", residual.size, " ", to_string(residual.dtype));
   if (x.size == 0) return Status::Ok();
-  if (x.device != Device::cpu)
-    return staged(x, [&](VecView host) { return all_reduce_packed(host, average, packing, residual); });
+  if (x.device != Device::cpu) {
+    Staging staging(x);
+    staging.get(0, x.size);
+    staging.wait();
+    SINEW_RETURN_IF_ERROR(all_reduce_packed(staging.host(), average, packing, residual));
+    staging.put(0, x.size);
+    staging.wait();
+    return Status::Ok();
+  }
   if (size() == 1) {  // nothing is rounded
     axpby(1.0, x, 1.0, residual, x);
     fill(residual, 0);
@@ -383,16 +412,14 @@ Status Communicator::broadcast(VecView x, int root, Packing packing) {
   if (p == 1 || x.size == 0) return Status::Ok();
   if (x.device != Device::cpu && on_device_ == DeviceCollectives::nccl && packing == Packing::none)
     return through_nccl(x.device, [&](NcclGroup& g, const auto& look) { return g.broadcast(x, root, look); });
-  if (x.device != Device::cpu) return staged(x, [&](VecView host) { return broadcast(host, root, packing); });
   const int distance = (index_ - root + p) % p;
-  return Pass(*this, {.x = x,
-                      .sends = distance == 0,
-                      .first = std::max(distance, 1),
-                      .last = distance,
-                      .end = p - 1,
-                      .whole = true,
-                      .packing = packing})
-      .run();
+  return Pass::run(*this, {.x = x,
+                           .sends = distance == 0,
+                           .first = std::max(distance, 1),
+                           .last = distance,
+                           .end = p - 1,
+                           .whole = true,
+                           .packing = packing});
 }
 
 Status Communicator::all_gather(ConstVecView in, VecView out) {
@@ -403,9 +430,7 @@ Status Communicator::all_gather(ConstVecView in, VecView out) {
   if (p == 1 || in.size == 0) return Status::Ok();
   if (out.device != Device::cpu && on_device_ == DeviceCollectives::nccl)
     return through_nccl(out.device, [&](NcclGroup& g, const auto& look) { return g.all_gather(out, look); });
-  if (out.device != Device::cpu)
-    return staged(out, [&](VecView host) { return all_gather(host.slice(in.size * index_, in.size), host); });
-  return Pass(*this, {.x = out, .last = p - 1, .end = p - 1}).run();
+  return Pass::run(*this, {.x = out, .last = p - 1, .end = p - 1});
 }
 
 Status Communicator::barrier() {

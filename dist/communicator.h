@@ -6,8 +6,9 @@
 // as all_reduce, of the packed numbers: partial sums do not fit a packed form, so nothing goes around a ring; each
 // member sends every segment straight to the one that adds it up, and that one sends the sum straight to all.
 //
-// Vectors of a device go through host memory, whole; or, with DeviceCollectives::nccl, in its own memory through NCCL
-// (dist/nccl.h), whose group the members make in the first such call. Packed ones always go through host memory.
+// Vectors of a device go through host memory, copied there and back beside the messages (dist/staging.h); or, with
+// DeviceCollectives::nccl, in its own memory through NCCL (dist/nccl.h), whose group the members make in the first such
+// call. Packed ones always go through host memory.
 //
 // Errors: peer_lost when a member died, timeout when a step took longer than the deadline (through NCCL: the whole
 // collective); the vector is then undefined on this member.

@@ -63,11 +63,12 @@ struct Library {
   const char* (*error_string)(int result) = nullptr;
 
   Status open() {
-    if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING"); blocking && *blocking && std::atoi(blocking) != 0)
-      return make_status(StatusCode::unavailable, "NCCL_COMM_BLOCKING=", blocking,
-                         " makes NCCL wait for members without end: unset it, or use --run.communicator ring");
     const char* named = std::getenv("SINEW_NCCL");
     const std::string file = named && *named ? named : "libnccl.so.2";
+    // It would override what makes NCCL's calls return before they are done.
+    if (const char* blocking = std::getenv("NCCL_COMM_BLOCKING"); blocking && std::string(blocking) != "0")
+      return make_status(StatusCode::unavailable, "NCCL_COMM_BLOCKING = ", blocking,
+                         " leaves NCCL's calls without a deadline: unset it, or use --run.communicator ring");
     void* const library = ::dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
     if (!library)
       return make_status(StatusCode::unavailable, "NCCL cannot be opened (", ::dlerror(),

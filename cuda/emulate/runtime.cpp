@@ -1,16 +1,21 @@
 // The runtime of the emulation: device memory is malloc with a registry of addresses, and every call is done when it
-// returns, behind what libraries have put on the stream (emulate/stream.h). New memory holds emulate::Options::poison.
+// returns, behind what libraries have put on the stream (emulate/stream.h). Only copies that are begun are made as late
+// as may be: when they are waited for, or other work of ours comes. Pinned memory that is used or freed meanwhile is an
+// Error. New memory holds emulate::Options::poison.
 // Pointers that are not the device's, copies over the end of an allocation and double frees are Errors;
 // AddressSanitizer sees kernels that run over the end.
 #include "cuda/runtime.h"
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <iterator>
+#include <list>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -105,7 +110,88 @@ RecordedCalls& renewed() { return *static_cast<RecordedCalls*>(Recording::renewe
 emulate::Stream& native(Stream stream) { return *static_cast<emulate::Stream*>(stream); }
 
 void wait_for_foreign(Stream stream) {
-  while (native(stream).foreign > 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
+  while (stream != nullptr && native(stream).foreign > 0) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
+// Page-locked memory, and the copies to and from it that nobody has waited for.
+class Pinned {
+ public:
+  void* allocate(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    void* p = std::malloc(bytes);
+    SINEW_CHECK(p != nullptr, "cuda", "allocating ", bytes, " bytes of page-locked memory: out of memory");
+    std::memset(p, emulate::options().poison, bytes);
+    blocks_[static_cast<char*>(p)] = bytes;
+    return p;
+  }
+  void free(void* host) {
+    std::lock_guard lock(mutex_);
+    const auto block = blocks_.find(static_cast<char*>(host));
+    SINEW_CHECK(block != blocks_.end(), "cuda", "freeing ", host, ", which is no page-locked memory or free already");
+    check_unused("freeing", block->first, block->second);
+    blocks_.erase(block);
+    std::free(host);
+  }
+  BegunCopy begin(void* to, const void* from, size_t bytes, const void* host, Stream stream) {
+    std::lock_guard lock(mutex_);
+    const char* const p = static_cast<const char*>(host);
+    auto block = blocks_.upper_bound(const_cast<char*>(p));
+    const bool inside = block != blocks_.begin() && (--block, p + bytes <= block->first + block->second);
+    SINEW_CHECK(inside, "cuda", "beginning a copy: ", bytes, " bytes at ", host, " are not (all) page-locked memory");
+    check_unused("beginning a copy", p, bytes);
+    copies_.push_back({to, from, bytes, p, stream});
+    return &copies_.back();
+  }
+  void wait(BegunCopy copy) {
+    std::lock_guard lock(mutex_);
+    const auto known = [&](const Copy& c) { return &c == copy; };
+    const auto found = std::find_if(copies_.begin(), copies_.end(), known);
+    SINEW_CHECK(found != copies_.end(), "cuda", "waiting for a copy that was not begun, or waited for already");
+    for (auto c = copies_.begin(); c != std::next(found); ++c) make(*c);
+    copies_.erase(found);
+  }
+  // What was begun on the stream comes before what follows.
+  void make_all(Stream stream) {
+    std::lock_guard lock(mutex_);
+    for (Copy& c : copies_)
+      if (c.stream == stream) make(c);
+  }
+
+ private:
+  struct Copy {
+    void* to;
+    const void* from;
+    size_t bytes;
+    const char* host;
+    Stream stream;
+    bool made = false;
+  };
+  static void make(Copy& c) {
+    if (c.made) return;
+    wait_for_foreign(c.stream);
+    check_device("copying", c.host == c.from ? c.to : c.from, c.bytes);
+    std::memcpy(c.to, c.from, c.bytes);
+    c.made = true;
+  }
+  void check_unused(const char* attempted, const char* p, size_t bytes) const {
+    for (const Copy& c : copies_)
+      SINEW_CHECK(p + bytes <= c.host || c.host + c.bytes <= p, "cuda", attempted, ": a copy of ", c.bytes,
+                  " bytes that nobody has waited for uses this page-locked memory");
+  }
+
+  std::mutex mutex_;
+  std::map<char*, size_t> blocks_;
+  std::list<Copy> copies_;  // in order; addresses are what begin() returns
+};
+Pinned& pinned() {
+  static Pinned& instance = *new Pinned;
+  return instance;
+}
+
+// Before work of ours on the stream.
+void catch_up(Stream stream) {
+  wait_for_foreign(stream);
+  pinned().make_all(stream);
 }
 
 // Does it, records it, or puts it in the place of what was recorded.
@@ -116,7 +202,7 @@ void enqueue(Stream stream, const Call& what, std::function<void()> call) {
     return;
   }
   if (!Recording::here()) {
-    wait_for_foreign(stream);
+    catch_up(stream);
     return call();
   }
   recording->calls.push_back(std::move(call));
@@ -164,11 +250,13 @@ Stream stream_create() { return new emulate::Stream; }
 void stream_destroy(Stream stream) { delete &native(stream); }
 void stream_synchronize(Stream stream) {
   const DeviceUse use("waiting for the device");
-  wait_for_foreign(stream);
+  catch_up(stream);
 }
 bool stream_finished(Stream stream) {
   const DeviceUse use("asking the device");
-  return native(stream).foreign == 0;
+  if (stream != nullptr && native(stream).foreign > 0) return false;
+  pinned().make_all(stream);
+  return true;
 }
 
 void* memory_allocate(size_t bytes, Stream stream) {
@@ -185,22 +273,43 @@ void* memory_allocate(size_t bytes, Stream stream) {
 
 void memory_free(void* device, Stream stream) {
   const DeviceUse use;
+  pinned().make_all(stream);
   memory_cache().give(device, stream);
   give_back();
 }
 
 void copy_to_device(void* device, const void* host, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the device");
-  wait_for_foreign(stream);
+  catch_up(stream);
   check_device("copying to the device", device, bytes);
   std::memcpy(device, host, bytes);
 }
 
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the host");
-  wait_for_foreign(stream);
+  catch_up(stream);
   check_device("copying to the host", device, bytes);
   std::memcpy(host, device, bytes);
+}
+
+void* pinned_allocate(size_t bytes) {
+  const DeviceUse use("allocating page-locked memory");
+  return pinned().allocate(bytes);
+}
+void pinned_free(void* host) { pinned().free(host); }
+BegunCopy copy_to_device_begin(void* device, const void* host, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the device");
+  check_device("copying to the device", device, bytes);
+  return pinned().begin(device, host, bytes, host, stream);
+}
+BegunCopy copy_to_host_begin(void* host, const void* device, size_t bytes, Stream stream) {
+  const DeviceUse use("copying to the host");
+  check_device("copying to the host", device, bytes);
+  return pinned().begin(host, device, bytes, host, stream);
+}
+void copy_wait(BegunCopy copy) {
+  const DeviceUse use("waiting for a copy");
+  pinned().wait(copy);
 }
 
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
@@ -282,7 +391,7 @@ void record_launch(RecordedWork work, Stream stream) {
   const DeviceUse use("launching a graph");
   const RecordedCalls& recorded = *static_cast<RecordedCalls*>(work);
   recorded.renewable.check_complete();
-  wait_for_foreign(stream);
+  catch_up(stream);
   for (const std::function<void()>& call : recorded.calls) call();
 }
 
@@ -320,7 +429,7 @@ void run(const RawLaunch& what) {
 void launch_raw(const RawLaunch& what) {
   const DeviceUse use;
   if (Recording::mode() == RecordingMode::none) {
-    wait_for_foreign(what.stream);
+    catch_up(what.stream);
     return run(what);
   }
   enqueue(what.stream, Call(what), [kept = std::make_shared<KeptLaunch>(what)] { run(kept->launch()); });

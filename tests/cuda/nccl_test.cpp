@@ -229,7 +229,7 @@ TEST_F(Nccl, SaysInOneLineWhatIsMissing) {
   };
   for (const Case& c : {Case{{{"SINEW_NCCL", "libno_such_nccl.so"}}, "libno_such_nccl.so"},
                         {{{"SINEW_NCCL", "libm.so.6"}}, "libm.so.6 has no function ncclGetVersion"},
-                        {{{"NCCL_COMM_BLOCKING", "1"}}, "NCCL_COMM_BLOCKING=1"},
+                        {{{"NCCL_COMM_BLOCKING", "1"}}, "NCCL_COMM_BLOCKING = 1"},
                         {{{"SINEW_STAND_IN_NCCL_VERSION", "21304"}}, "is NCCL's version code 21304, but 21400"}}) {
     const NodeResult node = with_stand_in(
         1, [](World&) -> Result<Numbers> { return nccl_available(); }, c.environment)[0];

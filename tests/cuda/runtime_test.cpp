@@ -1,6 +1,8 @@
 #include "cuda/runtime.h"
 
+#include <cstring>
 #include <string>
+#include <vector>
 
 #include "tests/cuda/support.h"
 
@@ -36,6 +38,65 @@ TEST(CudaRuntime, MemoryAndCopiesOnAStream) {
   stream_synchronize(stream);
   stream_destroy(stream);
 }
+
+// Begun copies keep the stream's order, and their memory is theirs until they are waited for.
+TEST(CudaRuntime, BegunCopies) {
+  SINEW_NEEDS_CUDA();
+  constexpr size_t kBytes = 1000;
+  const Stream stream = stream_create();
+  void* const device = memory_allocate(kBytes, stream);
+  auto* const there = static_cast<char*>(pinned_allocate(kBytes));
+  auto* const back = static_cast<char*>(pinned_allocate(2 * kBytes));
+  for (size_t i = 0; i < kBytes; ++i) there[i] = static_cast<char>(i % 101);
+  const BegunCopy up = copy_to_device_begin(device, there, kBytes, stream);
+  const BegunCopy down = copy_to_host_begin(back, device, kBytes, stream);
+  memory_set(device, 7, kBytes, stream);
+  const BegunCopy later = copy_to_host_begin(back + kBytes, device, kBytes, stream);
+  copy_wait(later);
+  EXPECT_EQ(back[2 * kBytes - 1], 7);
+  copy_wait(down);
+  copy_wait(up);
+  EXPECT_EQ(std::memcmp(back, there, kBytes), 0);
+  pinned_free(there);
+  EXPECT_THROW(pinned_free(there), Error);
+  pinned_free(back);
+  memory_free(device, stream);
+  stream_destroy(stream);
+}
+
+#if defined(SINEW_CUDA_EMULATE)
+TEST(CudaRuntime, TheEmulationFindsMisuseOfPinnedMemory) {
+  SINEW_NEEDS_CUDA();
+  constexpr size_t kBytes = 64;
+  const Stream stream = stream_create();
+  void* const device = memory_allocate(kBytes, stream);
+  memory_set(device, 7, kBytes, stream);
+  auto* const pinned = static_cast<char*>(pinned_allocate(kBytes));
+  std::vector<char> pageable(kBytes);
+  EXPECT_THROW(copy_to_host_begin(pageable.data(), device, kBytes, stream), Error);
+  EXPECT_THROW(copy_to_host_begin(pinned, device, kBytes + 1, stream), Error);
+  EXPECT_THROW(copy_to_host_begin(pinned, pageable.data(), kBytes, stream), Error);
+
+  const BegunCopy copy = copy_to_host_begin(pinned, device, kBytes, stream);
+  EXPECT_NE(pinned[0], 7);  // a reader that does not wait sees what was there before
+  EXPECT_THROW(copy_to_device_begin(device, pinned + 8, 8, stream), Error);
+  EXPECT_THROW(pinned_free(pinned), Error);
+  copy_wait(copy);
+  EXPECT_EQ(pinned[0], 7);
+  EXPECT_THROW(copy_wait(copy), Error);
+
+  // A writer that does not wait spoils what is sent.
+  std::memset(pinned, 1, kBytes);
+  const BegunCopy up = copy_to_device_begin(device, pinned, kBytes, stream);
+  std::memset(pinned, 2, kBytes);
+  copy_wait(up);
+  copy_to_host(pageable.data(), device, kBytes, stream);
+  EXPECT_EQ(pageable[0], 2);
+  pinned_free(pinned);
+  memory_free(device, stream);
+  stream_destroy(stream);
+}
+#endif
 
 TEST(CudaRuntime, ErrorsSayWhatWasAttempted) {
   SINEW_NEEDS_CUDA();
