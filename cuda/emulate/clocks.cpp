@@ -9,6 +9,12 @@ uint32_t Clocks::next_stamp() {
   return ++stamp;
 }
 
+std::string Clocks::name(unsigned actor) const {
+  if (actor < threads_) return "thread " + std::to_string(actor);
+  if (actor < products(0)) return "a bulk copy";
+  return "wgmma of warp " + std::to_string(actor - products(0));
+}
+
 void Clocks::start() {
   if (active_) return;
   active_ = true;

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace sinew::cuda::emulate {
@@ -24,7 +25,7 @@ class Clocks {
     active_ = false;
     floor_ = next_stamp();
   }
-  unsigned threads() const { return threads_; }
+  std::string name(unsigned actor) const;
   bool active() const { return active_; }
   // Where actors other than threads come in.
   void start();

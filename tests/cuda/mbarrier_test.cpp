@@ -324,6 +324,7 @@ TEST_F(CudaMbarrier, ABufferThatAProductStillReads) {
     emulate::options().lazy_copies = lazy;
     EXPECT_CONTAINS(error(false), "a race");
   }
+  EXPECT_CONTAINS(error(false), "thread (128,0,0): load_box at ");
 }
 
 TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {
