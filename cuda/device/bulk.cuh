@@ -27,18 +27,29 @@ SINEW_DEVICE void mbarrier_arrive_expect(Mbarrier* barrier, unsigned bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
                : "memory");
 }
-// try_wait sleeps, but not without end.
+SINEW_DEVICE bool mbarrier_is_complete(uint32_t barrier, unsigned parity) {
+  uint32_t complete;
+  asm volatile(
+      "{ .reg .pred complete; mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2; "
+      "selp.u32 %0, 1, 0, complete; }"
+      : "=r"(complete)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return complete != 0;
+}
+SINEW_DEVICE uint64_t nanoseconds() {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %globaltimer;" : "=l"(now));
+  return now;
+}
+// try_wait sleeps, but not without end. A kernel whose threads wait for each other ends with an error, not never.
+inline constexpr uint64_t kMbarrierDeadline = 20'000'000'000;
 SINEW_DEVICE void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
   const uint32_t address = shared_address(barrier);
-  uint32_t complete;
-  do {
-    asm volatile(
-        "{ .reg .pred complete; mbarrier.try_wait.parity.shared::cta.b64 complete, [%1], %2; "
-        "selp.u32 %0, 1, 0, complete; }"
-        : "=r"(complete)
-        : "r"(address), "r"(parity)
-        : "memory");
-  } while (complete == 0);
+  if (mbarrier_is_complete(address, parity)) return;
+  const uint64_t began = nanoseconds();
+  while (!mbarrier_is_complete(address, parity))
+    if (nanoseconds() - began > kMbarrierDeadline) __trap();
 }
 
 SINEW_DEVICE void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y) {

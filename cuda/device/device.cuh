@@ -56,6 +56,7 @@
 //   mbarrier_arrive_expect(barrier, bytes)   the phase also waits for so many bytes more
 //   mbarrier_wait(barrier, parity)       until the phase of that parity is complete: returns at once unless it is the
 //                                        present one. The first phase is 0, so that parity 1 does not wait in it
+//                                        On the device for 20 seconds at most: then the kernel ends with an error
 //   mbarrier_invalidate(barrier)         before its memory is used for something else
 //   load_box(shared, &map, barrier, x, y[, z])   by one thread: copies the box from there on of a tensor (TensorMap, a
 //                                        parameter `const __grid_constant__ TensorMap map`) to shared memory at a

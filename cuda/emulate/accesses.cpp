@@ -159,14 +159,17 @@ std::string AccessChecker::touch(const void* pointer, size_t bytes, Access acces
       const std::string where = shared
                                     ? detail::concat("byte ", offset, " of the shared memory")
                                     : detail::concat("byte ", offset, " of ", range->bytes, " bytes of device memory");
-      const unsigned by = write ? t->writer : t->reader;
       const std::string who = with == 'W' || with == 'R' ? std::string("another block")
                               : !write && t->several     ? std::string("other threads")
-                              : by >= clocks_.threads()  ? std::string("a bulk copy")
-                                                         : detail::concat("thread ", by);
+                                                         : clocks_.name(write ? t->writer : t->reader);
       return detail::concat(access == Access::read ? "reads " : "writes ", where, ", which ", who,
                             write ? " wrote" : " read", " with no barrier between: a race");
     }
+    // wgmma reads through another proxy than threads write.
+    if (clocks_.is_product(actor) && t->written >= first && clocks_.is_thread(t->writer) &&
+        !clocks_.fenced(t->writer, t->written))
+      return detail::concat("reads byte ", offset, " of the shared memory, which thread ", t->writer,
+                            " wrote with no proxy_fence after it");
     if (access == Access::read) {
       note_read(*t, thread, actor, time, first);
     } else {

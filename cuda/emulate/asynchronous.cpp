@@ -55,6 +55,10 @@ const void* Executor::shared_at(uint32_t offset) {
   return arena_.begin() + offset;
 }
 
+void Executor::proxy_fence() {
+  if (watching != nullptr) checker_->clocks().fence(number(*running_));
+}
+
 void Executor::read_operand(uint32_t offset, size_t bytes) {
   if (offset + bytes > SharedArena::kBytes) fail("wgmma reads beyond shared memory");
   const char* const p = arena_.begin() + offset;

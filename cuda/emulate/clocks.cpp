@@ -9,6 +9,12 @@ uint32_t Clocks::next_stamp() {
   return ++stamp;
 }
 
+std::string Clocks::name(unsigned actor) const {
+  if (actor < threads_) return "thread " + std::to_string(actor);
+  if (!is_product(actor)) return "a bulk copy";
+  return "wgmma of warp " + std::to_string(actor - products(0));
+}
+
 void Clocks::start() {
   if (active_) return;
   active_ = true;
@@ -31,6 +37,11 @@ void Clocks::barrier() {
     for (unsigned t = 0; t < threads_; ++t) seen = std::max(seen, at(t, actor));
     for (unsigned t = 0; t < threads_; ++t) at(t, actor) = seen;
   }
+}
+
+void Clocks::fence(unsigned thread) {
+  fences_[thread] = next_stamp();
+  if (active_) own_[thread] = next_stamp();
 }
 
 void Clocks::arrive(unsigned mbarrier, unsigned thread) {

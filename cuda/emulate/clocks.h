@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace sinew::cuda::emulate {
@@ -22,9 +23,10 @@ class Clocks {
   void begin_block(unsigned threads) {
     threads_ = threads;
     active_ = false;
+    fences_.assign(threads, 0);
     floor_ = next_stamp();
   }
-  unsigned threads() const { return threads_; }
+  std::string name(unsigned actor) const;
   bool active() const { return active_; }
   // Where actors other than threads come in.
   void start();
@@ -43,12 +45,17 @@ class Clocks {
   bool before_barrier(uint32_t stamp) const { return stamp < floor_; }
 
   void barrier();
+  // The thread's writes so far are there for other proxies; whether a write is.
+  void fence(unsigned thread);
+  bool fenced(unsigned thread, uint32_t written) const { return fences_[thread] >= written; }
   void arrive(unsigned mbarrier, unsigned thread);
   // The actor of copies, and that one of them is done.
   unsigned copies(unsigned mbarrier) const { return threads_ + mbarrier % kMaxMbarriers; }
   void copied(unsigned mbarrier, uint32_t stamp);
   void complete(unsigned mbarrier) { mbarriers_[mbarrier].complete = mbarriers_[mbarrier].arriving; }
   void wait(unsigned mbarrier, unsigned thread);
+  bool is_thread(unsigned actor) const { return actor < threads_; }
+  bool is_product(unsigned actor) const { return actor >= products(0); }
   // The actor of a warp's products, and that a thread has waited for those up to that time.
   unsigned products(unsigned warp) const { return threads_ + kMaxMbarriers + warp; }
   void wait_products(unsigned warp, uint32_t stamp, unsigned thread);
@@ -65,7 +72,7 @@ class Clocks {
   unsigned threads_ = 0;
   bool active_ = false;
   uint32_t floor_ = 0;
-  Clock own_, of_threads_;
+  Clock own_, of_threads_, fences_;
   std::vector<Mbarrier> mbarriers_;
 };
 

@@ -305,7 +305,7 @@ void issue_group(float (&d)[kN / 2], uint64_t a, uint64_t b, bool transposed_a, 
 }  // namespace detail
 
 inline void wgmma_fence() {}
-inline void proxy_fence() {}
+inline void proxy_fence() { emulate::proxy_fence(); }
 template <int kN, bool kTransposedA, bool kTransposedB>
 void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, std::source_location site = std::source_location::current()) {
   detail::issue_group<kN, detail::GroupBf16>(d, a, b, kTransposedA, kTransposedB, site);

@@ -127,6 +127,7 @@ class Executor {
   void mbarrier_wait(void* at, unsigned parity, const std::source_location& site);
   void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
                 const std::source_location& site);
+  void proxy_fence();
   void read_operand(uint32_t offset, size_t bytes);
   void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
   [[noreturn]] void fail(const std::string& what) {

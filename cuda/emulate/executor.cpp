@@ -366,6 +366,7 @@ void copy_async_commit() { executor().copy_async_commit(); }
 void copy_async_wait(unsigned pending) { executor().copy_async_wait(pending); }
 uint32_t shared_offset(const void* shared) { return executor().shared_offset(shared); }
 const void* shared_at(uint32_t offset) { return executor().shared_at(offset); }
+void proxy_fence() { executor().proxy_fence(); }
 void read_operand(uint32_t offset, size_t bytes) { executor().read_operand(offset, bytes); }
 void group_product(const GroupProduct& product, const std::source_location& site) {
   executor().group_product(product, site);

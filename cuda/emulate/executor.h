@@ -75,6 +75,8 @@ void copy_async_wait(unsigned pending);
 // Where in shared memory that is, for descriptors, and back.
 uint32_t shared_offset(const void* shared);
 const void* shared_at(uint32_t offset);
+// What the running thread wrote to shared memory is there for wgmma.
+void proxy_fence();
 // Bytes of shared memory that a wgmma of the running thread's warp reads, from there on.
 void read_operand(uint32_t offset, size_t bytes);
 // A warp's part of a wgmma: 16 rows of the product of two descriptors, added to d. Done when the group it is committed

@@ -210,8 +210,9 @@ TEST(CudaBf16Gemm, Wgmma) {
   check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
 }
 
-// The same with bulk copies; blocks make several tiles, and go around their rings of buffers more than once.
-TEST(CudaBf16Gemm, WgmmaWithBulkCopies) {
+// The same with bulk copies; blocks make several tiles, and go around their rings of buffers more than once. A suite of
+// its own, as long as they have not run on a GPU: scripts/gpu_check.sh runs suites in processes of their own.
+TEST(CudaBulkCopies, ProductsOfBf16) {
   SINEW_NEEDS_CUDA();
   const Using wgmma(cuda::WgmmaUse::always);
   cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);

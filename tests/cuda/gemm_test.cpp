@@ -285,7 +285,7 @@ TEST(CudaGemmTensor, TheSettingReachesTheEntry) {
 }
 
 // By wgmma with bulk copies, any operand packed first: both tiles, blocks that make several, chunks of k.
-TEST(CudaGemmTensor, WgmmaWithBulkCopies) {
+TEST(CudaBulkCopies, ProductsOfTf32) {
   SINEW_NEEDS_CUDA();
   if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "wgmma is of sm_90a";
   cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);

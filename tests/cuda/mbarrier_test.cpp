@@ -33,7 +33,7 @@ class CudaMbarrier : public ::testing::Test {
 template <class... P, class... A>
 std::string error_of(void (*kernel)(P...), unsigned threads, A... arguments) {
   try {
-    launch(Kernel<P...>{"test kernel", kernel}, {1}, {threads}, 4096, nullptr, arguments...);
+    launch(Kernel<P...>{"test kernel", kernel}, {1}, {threads}, 8192, nullptr, arguments...);
   } catch (const Error& error) {
     return error.what();
   }
@@ -243,7 +243,7 @@ __global__ void one_copy(BadCopy bad, const __grid_constant__ TensorMap map, flo
   mbarrier_init(barrier, 1);
   mbarrier_init_fence();
   mbarrier_arrive_expect(barrier, 128);
-  float* const to = buffer + (bad == BadCopy::misaligned ? 4 : bad == BadCopy::beyond ? 1024 : 0);
+  float* const to = buffer + (bad == BadCopy::misaligned ? 4 : bad == BadCopy::beyond ? 2048 : 0);
   if (bad == BadCopy::coordinates)
     load_box(to, &map, barrier, 0, 0, 0);
   else
@@ -324,6 +324,30 @@ TEST_F(CudaMbarrier, ABufferThatAProductStillReads) {
     emulate::options().lazy_copies = lazy;
     EXPECT_CONTAINS(error(false), "a race");
   }
+  EXPECT_CONTAINS(error(false), "thread (128,0,0): load_box at ");
+}
+
+// kFence: after the operand is written.
+template <bool kFence>
+__global__ void product_of_what_threads_wrote(float* y) {
+  SINEW_DYNAMIC_SHARED(bfloat16, ones);
+  for (int i = int(threadIdx.x); i < 4096; i += 128) ones[i] = bfloat16(1.0f);
+  if (kFence) proxy_fence();
+  block_sync();
+  float d[32] = {};
+  wgmma_fence();
+  wgmma<64, false, false>(d, matrix_descriptor(ones, 16, 1024), matrix_descriptor(ones, 16, 1024));
+  wgmma_commit();
+  wgmma_wait<0>();
+  y[threadIdx.x] = d[0];
+}
+
+TEST_F(CudaMbarrier, AProductOfWhatThreadsWroteNeedsAFence) {
+  if (!emulate::kChecksAccesses) GTEST_SKIP() << "accesses are not checked under a sanitizer";
+  check_accesses();
+  const DeviceArray<float> y(128);
+  EXPECT_EQ(error_of(&product_of_what_threads_wrote<true>, 128, y.data()), "");
+  EXPECT_CONTAINS(error_of(&product_of_what_threads_wrote<false>, 128, y.data()), "wrote with no proxy_fence after it");
 }
 
 TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {

@@ -272,7 +272,7 @@ struct Boxes {
   }
 };
 
-TEST(CudaTensor, BoxesLieAsTheManualSays) {
+TEST(CudaBulkCopies, BoxesLieAsTheManualSays) {
   SINEW_NEEDS_CUDA();
   if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "bulk copies are of sm_90";
   for (const int swizzle : {0, 32, 64, 128}) {
