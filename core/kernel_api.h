@@ -348,6 +348,7 @@ struct PackArgs {
   int32_t* inexact;
 };
 
+// Blocks whose bytes are of no packed number become NaN.
 struct UnpackArgs {
   DType dtype;
   PackedForm form;

@@ -61,6 +61,12 @@ SINEW_HD Int8Scale<T> int8_scale(int exponent) {
   return {exponent, __builtin_bit_cast(T, static_cast<Bits>(M::kBias + exponent) << M::kMantissa),
           __builtin_bit_cast(T, static_cast<Bits>(M::kBias - exponent) << M::kMantissa)};
 }
+// Of a block that somebody sent: not a number where no numbers have this exponent.
+template <class T>
+SINEW_HD T int8_step_of(int16_t exponent) {
+  const bool valid = exponent >= 1 - Magnitude<T>::kBias && exponent <= Magnitude<T>::kBias;
+  return valid ? int8_scale<T>(exponent).step : __builtin_bit_cast(T, Magnitude<T>::kMask);
+}
 // For a block whose largest magnitude is finite and not small: the least e with largest <= 127 2^e. A block that was
 // rounded with it has it again.
 template <class T>

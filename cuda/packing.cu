@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kPackingThreads)
       });
     } else {
       const unsigned char* in = bytes + block * kPackedBlockBytes;
-      const T step = op::int8_scale<T>(static_cast<int16_t>(*as_vector<const uint16_t>(in))).step;
+      const T step = op::int8_step_of<T>(static_cast<int16_t>(*as_vector<const uint16_t>(in)));
       share.each([&](int g, int j, T& x) {
         x = place(g, j) < rest ? static_cast<T>(static_cast<int8_t>(in[2 + place(g, j)])) * step : T(0);
       });

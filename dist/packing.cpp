@@ -1,5 +1,7 @@
 #include "dist/packing.h"
 
+#include <algorithm>
+
 #include "core/kernel_api.h"
 #include "core/packed_form.h"
 
@@ -8,6 +10,10 @@ namespace {
 
 // REQUIRES: not none.
 PackedForm form_of(Packing packing) { return packing == Packing::bf16 ? PackedForm::bf16 : PackedForm::int8; }
+
+// Numbers, whole blocks, that one call packs or unpacks in host memory: too few for several threads, since messages are
+// packed in handlers too.
+constexpr int64_t kChunk = 64 * kPackedBlock;
 
 // How many numbers were packed into so many bytes; -1: none are.
 int64_t unpacked_count(Packing packing, size_t bytes) {
@@ -26,7 +32,12 @@ Payload try_packed(Head& head, ConstVecView v, Packing packing) {
   Payload body = Payload::allocate(bytes);
   int32_t inexact = 0;
   if (v.device == Device::cpu) {
-    table.pack({v.dtype, form_of(packing), v.size, v.data, body.data(), &inexact});
+    auto* out = static_cast<unsigned char*>(body.data());
+    for (int64_t at = 0; at < v.size && inexact == 0; at += kChunk) {
+      const ConstVecView chunk = v.slice(at, std::min(kChunk, v.size - at));
+      table.pack(
+          {v.dtype, form_of(packing), chunk.size, chunk.data, out + packed_bytes(packing, at, v.dtype), &inexact});
+    }
   } else {
     Vec packed = Vec::empty(static_cast<int64_t>(bytes), DType::u8, v.device);
     Vec flag = Vec::empty(1, DType::i32, v.device);
@@ -82,7 +93,13 @@ Message unpacked(const Message& message, DType dtype) {
       packing == Packing::bf16 || packing == Packing::int8 ? unpacked_count(packing, message.body.size()) : -1;
   if (n <= 0) return m;
   m.body = Payload::allocate(static_cast<size_t>(n) * size_of(dtype));
-  kernels(Device::cpu).unpack({dtype, form_of(packing), n, message.body.data(), m.body.data()});
+  const auto* in = static_cast<const unsigned char*>(message.body.data());
+  const VecView out = m.body.mutable_view(dtype);
+  for (int64_t at = 0; at < n; at += kChunk) {
+    const VecView chunk = out.slice(at, std::min(kChunk, n - at));
+    kernels(Device::cpu)
+        .unpack({dtype, form_of(packing), chunk.size, in + packed_bytes(packing, at, dtype), chunk.data});
+  }
   return m;
 }
 

@@ -34,7 +34,8 @@ class LeaderAsync final : public LeaderScheme {
       : LeaderScheme(o, world, size, dtype, device),
         tickets_(world, o, ratio_),
         group_(world, o, dtype),
-        silent_(static_cast<size_t>(o.workers)) {}
+        silent_(static_cast<size_t>(o.workers)),
+        mute_(silent_) {}
   ~LeaderAsync() override {
     if (listening_) world_.on(Tag::leader_fetch, {});
   }
@@ -77,14 +78,15 @@ class LeaderAsync final : public LeaderScheme {
 
   Status finish(VecView theta) override {
     if (options_.workers > 1) {
-      const double loss = loss_at(theta);
+      const double loss = world_.suppressed(round_) ? std::numeric_limits<double>::quiet_NaN() : loss_at(theta);
       const Payload own = rounded(theta);
       sent();
       end_round(kFinal, std::isfinite(loss) ? &own : nullptr);
       const Head done = ask_head(loss);
       (void)query(done, Deadline(world_, options_.deadline), theta);
-      // A lower rank that comes back late learns that nobody is there to wait for, and that it is behind.
-      for (Rank r = server(); r-- > 0;) world_.send(r, done);
+      // Whoever serves later, or comes back, knows that this worker is not to be waited for, and where it stays.
+      for (Rank r = 0; r < options_.workers; ++r)
+        if (r != world_.rank() && r != server()) world_.send(r, done);
     }
     settle(theta);
     return Status::Ok();
@@ -105,7 +107,8 @@ class LeaderAsync final : public LeaderScheme {
       state.numbers["published"] = published_round_;
       state.numbers["ended"] = ended_;
     });
-    std::vector<int64_t> silent(silent_.begin(), silent_.end());
+    std::vector<int64_t> silent;
+    for (size_t r = 0; r < silent_.size(); ++r) silent.push_back(silent_[r] + 2 * mute_[r]);
     state.vectors["silent"] = Vec::copy_of(ConstVecView(silent));
     state.numbers["round"] = round_;
     state.numbers["steps"] = steps_;
@@ -129,7 +132,10 @@ class LeaderAsync final : public LeaderScheme {
       published_ = Payload::copy_of(found->second.view());
     Vec silent = Vec::empty(options_.workers, DType::i64);
     SINEW_RETURN_IF_ERROR(load_vector(state, "silent", silent));
-    for (size_t r = 0; r < silent_.size(); ++r) silent_[r] = static_cast<const int64_t*>(silent.view().data)[r] != 0;
+    for (size_t r = 0; r < silent_.size(); ++r) {
+      const int64_t saved = static_cast<const int64_t*>(silent.view().data)[r];
+      silent_[r] = saved & 1, mute_[r] = saved >> 1 & 1;
+    }
     listen();
     group_.listen();
     return Status::Ok();
@@ -162,8 +168,8 @@ class LeaderAsync final : public LeaderScheme {
   // last_loss: of who takes no more steps.
   Head ask_head(std::optional<double> last_loss = {}) const {
     Head head{.tag = Tag::leader_ask};
-    head.arg[0] = round_, head.arg[1] = steps_, head.arg[2] = last_loss.has_value();
-    head.arg[3] = std::bit_cast<int64_t>(last_loss.value_or(0));
+    head.arg[0] = round_, head.arg[1] = steps_;
+    if (last_loss) head.arg[2] = 1 + 2 * own_group(), head.arg[3] = std::bit_cast<int64_t>(*last_loss);
     return head;
   }
   Head join_head(double loss) const {
@@ -212,7 +218,9 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   // The leader's parameters of this round; empty: it is lost, did not lead, or the time is over.
-  Payload fetch_from(Rank leader, int64_t round, const Deadline& deadline, ConstVecView theta) {
+  Payload fetch_from(Rank leader, int64_t round, const Deadline& round_deadline, ConstVecView theta) {
+    char& mute = mute_[static_cast<size_t>(leader)];
+    const Deadline deadline(world_, std::min(round_deadline.left(), mute ? options_.deadline / 8 : INT64_MAX));
     Request request(world_);
     Head head{.tag = Tag::leader_fetch, .request = request.id()};
     head.arg[0] = round;
@@ -225,10 +233,14 @@ class LeaderAsync final : public LeaderScheme {
       const Nanos slice = std::min({deadline.left(), repeat, kLook});
       const Received r =
           world_.receive({.tag = Tag::leader_parameters, .source = leader, .request = request.id()}, slice);
-      if (r.ok()) return r.message.head.arg[0] ? unpacked(r.message, dtype_).body : Payload();
+      if (r.ok()) {
+        mute = 0;
+        return r.message.head.arg[0] ? unpacked(r.message, dtype_).body : Payload();
+      }
       silence += slice;
       group_.serve(round_, theta);
     }
+    mute = deadline.left() == 0;
     return {};
   }
 
@@ -326,6 +338,7 @@ class LeaderAsync final : public LeaderScheme {
   TicketServer tickets_;
   GossipGroup group_;
   std::vector<char> silent_;     // servers that did not answer, and are not asked
+  std::vector<char> mute_;       // leaders that did not answer, and are given less time
   int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
   int64_t round_ = 0, steps_ = 0;
   Rank followed_ = kAnyRank;  // the last leader of all

@@ -72,8 +72,8 @@ void TicketServer::on_ask(const Message& m) {
   Worker& w = workers_[static_cast<size_t>(from)];
   const int64_t round = m.head.arg[0], steps = m.head.arg[1];
   come_to(round);
-  if (m.head.arg[2]) {
-    w.done = 1, w.joined = 0, w.loss = m.head.arg[3];
+  if (m.head.arg[2] & 1) {
+    w.done = 1, w.joined = 0, w.loss = m.head.arg[3], w.group = m.head.arg[2] >> 1;
     answer(from, m.head.request, Ticket::go, round_);
     look();
     return decide();
@@ -135,14 +135,20 @@ void TicketServer::decide() {
     }
     return;
   }
-  // Who is done cannot follow any more, so it leads: the others end near it.
+  // Who stays where it is leads the others, who could not draw it after them, once it is as many as they are.
+  const auto stays = [&](size_t r) {
+    const Worker& w = workers_[r];
+    return w.done && std::isfinite(std::bit_cast<double>(w.loss)) && !is_lost(world_.peer(static_cast<Rank>(r)));
+  };
+  int64_t staying = 0;
+  for (size_t r = 0; r < workers_.size(); ++r) staying += stays(r);
   struct Candidates {
     std::vector<Rank> ranks;
     std::vector<double> losses;
-    bool done = false;
+    bool stay = false;
     void add(Rank rank, const Worker& w) {
-      if (w.done && !done) *this = {.done = true};
-      if (!w.done && done) return;
+      if (w.done && !stay) *this = {.stay = true};
+      if (!w.done && stay) return;
       ranks.push_back(rank);
       losses.push_back(std::bit_cast<double>(w.loss));
     }
@@ -155,11 +161,9 @@ void TicketServer::decide() {
   Candidates all;
   for (size_t r = 0; r < workers_.size(); ++r) {
     const Worker& w = workers_[r];
-    const auto rank = static_cast<Rank>(r);
-    const bool leads_still = w.done && std::isfinite(std::bit_cast<double>(w.loss)) && !is_lost(world_.peer(rank));
-    if (!w.joined && !leads_still) continue;
-    groups[w.group].add(rank, w);
-    all.add(rank, w);
+    if (!w.joined && !(staying >= members_ && stays(r))) continue;
+    groups[w.group].add(static_cast<Rank>(r), w);
+    all.add(static_cast<Rank>(r), w);
   }
   last_best_ = all.leader();
   last_global_ = groups.size() > 1 && (round_ + 1) % ratio_ == 0 ? last_best_ : -1;

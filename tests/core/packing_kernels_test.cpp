@@ -133,6 +133,17 @@ TEST(PackingKernels, WhatTheFormDoesNotHoldIsInexact) {
   }
 }
 
+// A message of somebody else's making.
+TEST(PackingKernels, ExponentsOfNoNumberGiveNaN) {
+  for (int exponent : {128, 256, -127, -128, 32767, -32768}) {
+    const std::vector<unsigned char> bytes{static_cast<unsigned char>(exponent & 0xFF),
+                                           static_cast<unsigned char>(exponent >> 8 & 0xFF), 1};
+    float value = 0;
+    cpu_kernels().unpack({DType::f32, PackedForm::int8, 1, bytes.data(), &value});
+    EXPECT_TRUE(std::isnan(value)) << exponent << ": " << value;
+  }
+}
+
 TEST(PackingKernels, BytesOfInt8AreAsStated) {
   const std::vector<float> v = {127 * 4.0f, -3 * 4.0f, 0};
   std::vector<unsigned char> bytes(5);

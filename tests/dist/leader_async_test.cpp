@@ -149,6 +149,17 @@ TEST(LeaderAsync, WhoIsLateStaysWithTheOthers) {
   EXPECT_LT(std::abs(nodes[2].numbers[0] - others), 0.5 * std::abs(toy.b(2) - others));
 }
 
+// The leader that is done has gone silent: who is late does not wait for it through a deadline in each of its rounds.
+TEST(LeaderAsync, WhoIsLateDoesNotWaitForASilentLeaderAgainAndAgain) {
+  Toy toy = toy_with(without_clock(4, 4), 0.05);
+  toy.steps = 600;
+  const SimulatedRun run =
+      simulate(4, [&](World& world) { return run_with(world, toy, led_by(1), [](ToyWorker&, int64_t) {}); },
+               {.faults = plan("pause rank=2 at=1s for=30s\ndrop from=1 after=20s")});
+  for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  EXPECT_LT(run.report.nodes[2].time, 31 * kSecond + 600 * 20 * kMillisecond + 150 * toy.scheme.deadline / 6);
+}
+
 // A worker is stopped at any moment of the protocol, in half of the runs the one that serves, in others the leader;
 // with messages lost and late in some. No step of another one takes longer than the deadline, its own cost, and a look
 // around.

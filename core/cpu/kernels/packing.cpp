@@ -76,7 +76,7 @@ template <class T>
 void unpack_int8(const unsigned char* in, int64_t n, T* v) {
   int16_t exponent;
   memcpy(&exponent, in, 2);
-  const T step = op::int8_scale<T>(exponent).step;
+  const T step = op::int8_step_of<T>(exponent);
   for (int64_t i = 0; i < n; ++i) v[i] = static_cast<T>(static_cast<int8_t>(in[2 + i])) * step;
 }
 
