@@ -5,11 +5,11 @@
 // steps so far, so a server that takes over learns from the questions what the former one knew; until all have asked
 // it may give out more than the budget. When the budget is spent, workers join the round with their losses. It is
 // decided when all that take part have joined: whoever died, is done, or was given up takes no part, and its tickets
-// leave the budget. Who is done and lives leads those that go on, once they are no more: they could not draw it after them. A joined worker
-// that has waited for long asks to decide without the others (`force`). Who missed a round learns so by its next
-// question: it is `behind`, takes part again from that on, and counts as having used up its share of the running round.
-// Fewer than half of those that are not gone for good hold no rounds: who is cut off with few others goes on training,
-// and when they meet again it is behind, not the many.
+// leave the budget. Who is done and lives leads those that go on, once they are no more: they could not draw it after
+// them. A joined worker that has waited for long asks to decide without the others (`force`). Who missed a round learns
+// so by its next question: it is `behind`, takes part again from that on, and counts as having used up its share of the
+// running round. Fewer than half of those that are not gone for good hold no rounds: who is cut off with few others
+// goes on training, and when they meet again it is behind, not the many.
 //
 // Messages (arguments in Head::arg)
 //   leader_ask     request  round, steps in it, 0, or for who is done 1 + 2 * group, bits of its last loss
