@@ -211,14 +211,16 @@ void run_bf16(kernel::GemmArgs args) {
     run_with([&]<class C>(C) { return gemm_bf16_kernel<C>(args.trans_a, args.trans_b, choice.fills); });
 }
 
-// An operand of f32 as wgmma takes TF32: rounded, in rows along k. Owns its memory.
+// An operand of f32 as wgmma takes TF32: rounded, in rows along k. Owns its memory. REQUIRES: fits().
 class PackedTf32 {
+  static constexpr int64_t kTile = 32, kMaxGrid = 65535;
+
  public:
+  static bool fits(const kernel::GemmArgs& args) {
+    return ceil_divide(std::max(args.m, args.n), kTile) <= kMaxGrid && args.batch <= kMaxGrid;
+  }
   PackedTf32(const void* x, bool along_k, int64_t rows, const kernel::GemmArgs& args, int64_t ld, int64_t stride)
       : ld_(ceil_divide(args.k, 4) * 4), stride_(rows * ld_) {
-    constexpr int64_t kTile = 32, kMaxGrid = 65535;
-    SINEW_CHECK(ceil_divide(rows, kTile) <= kMaxGrid && args.batch <= kMaxGrid, "gemm", args.batch, " matrices of ",
-                rows, " rows are too many for one launch");
     data_ = static_cast<float*>(memory_allocate(static_cast<size_t>(args.batch * stride_) * sizeof(float), stream()));
     launch(pack_tf32_kernel(!along_k),
            {static_cast<unsigned>(ceil_divide(ld_, kTile)), static_cast<unsigned>(ceil_divide(rows, kTile)),
@@ -253,7 +255,8 @@ void run_tf32(kernel::GemmArgs args, bool wide) {
 void gemm(const kernel::GemmArgs& args) {
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
   if (args.dtype == DType::bf16) return run_bf16(args);
-  if (args.dtype == DType::f32 && precision == MatmulPrecision::tf32)
+  const bool vendor = matmul_kernels() == MatmulKernels::vendor;
+  if (args.dtype == DType::f32 && precision == MatmulPrecision::tf32 && !vendor && PackedTf32::fits(args))
     if (const WgmmaChoice choice = choose_wgmma(args); choice.there && choice.bulk) return run_tf32(args, choice.wide);
   SINEW_DISPATCH_FLOAT(args.dtype, "gemm", run_float<T>(args, choose_tile<T>(args)));
 }

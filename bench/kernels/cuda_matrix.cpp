@@ -187,16 +187,12 @@ struct GemmProblem {
   }
 };
 
+// The same tiles with and without; products too small for wgmma are the same altogether.
 struct WgmmaChoice {
   explicit WgmmaChoice(bool bulk) {
-    if (!bulk) return;
-    cuda::set_wgmma_use(cuda::WgmmaUse::always);
-    cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+    if (bulk) cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
   }
-  ~WgmmaChoice() {
-    cuda::set_wgmma_use(cuda::WgmmaUse::filling);
-    cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
-  }
+  ~WgmmaChoice() { cuda::set_wgmma_copies(cuda::WgmmaCopies::threads); }
   WgmmaChoice(const WgmmaChoice&) = delete;
   WgmmaChoice& operator=(const WgmmaChoice&) = delete;
 };

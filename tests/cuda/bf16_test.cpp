@@ -183,8 +183,14 @@ TEST(CudaBf16Gemm, BiasActivationsBatchesAndOffsets) {
 }
 
 struct Using {
-  explicit Using(cuda::WgmmaUse use) { cuda::set_wgmma_use(use); }
-  ~Using() { cuda::set_wgmma_use(cuda::WgmmaUse::filling); }
+  explicit Using(cuda::WgmmaUse use, cuda::WgmmaCopies copies = cuda::WgmmaCopies::threads) {
+    cuda::set_wgmma_use(use);
+    cuda::set_wgmma_copies(copies);
+  }
+  ~Using() {
+    cuda::set_wgmma_use(cuda::WgmmaUse::filling);
+    cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
+  }
   Using(const Using&) = delete;
   Using& operator=(const Using&) = delete;
 };
@@ -214,19 +220,22 @@ TEST(CudaBf16Gemm, Wgmma) {
 // its own, as long as they have not run on a GPU: scripts/gpu_check.sh runs suites in processes of their own.
 TEST(CudaBulkCopies, ProductsOfBf16) {
   SINEW_NEEDS_CUDA();
-  const Using wgmma(cuda::WgmmaUse::always);
-  cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+  const Using wgmma(cuda::WgmmaUse::always, cuda::WgmmaCopies::bulk);
   in_all_orders([] {
     check_transposes({.m = 72, .n = 40, .k = 70});
     check({.m = 72, .n = 40, .k = 270, .trans_b = true, .batch = 5});
+    // A slice a tile, so that it is the end of a tile that frees its buffers; both tiles.
+    for (int64_t n : {16, 136}) check({.m = 20, .n = n, .k = 40, .batch = 33});
   });
+#if !defined(SINEW_CUDA_EMULATE)  // so that blocks of a large GPU make several tiles too
+  for (int64_t n : {24, 136}) check({.m = 20, .n = n, .k = 328, .batch = 600});
+#endif
   check_transposes({.m = 136, .n = 264, .k = 72, .f32_operand = F32Operand::b});
   check_transposes({.m = 20, .n = 35, .k = 11, .batch = 3, .pad = 5});
   check({.m = 130, .n = 100, .k = 40, .bias = true, .act = Activation::relu, .batch = 2});
   check({.m = 130, .n = 136, .k = 328, .trans_b = true, .batch = 5});
   check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
   check({.m = 5, .n = 7, .k = 0});
-  cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
 }
 
 TEST(CudaBf16Gemm, EmptySums) {

@@ -284,24 +284,35 @@ TEST(CudaGemmTensor, TheSettingReachesTheEntry) {
   EXPECT_LT(error(), 1e-5);
 }
 
+struct Tf32ByBulkCopies {
+  Tf32ByBulkCopies() {
+    cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
+    cuda::set_wgmma_use(cuda::WgmmaUse::always);
+    cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+  }
+  ~Tf32ByBulkCopies() {
+    cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
+    cuda::set_wgmma_use(cuda::WgmmaUse::filling);
+    cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
+  }
+  Tf32ByBulkCopies(const Tf32ByBulkCopies&) = delete;
+  Tf32ByBulkCopies& operator=(const Tf32ByBulkCopies&) = delete;
+};
+
 // By wgmma with bulk copies, any operand packed first: both tiles, blocks that make several, chunks of k.
 TEST(CudaBulkCopies, ProductsOfTf32) {
   SINEW_NEEDS_CUDA();
   if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "wgmma is of sm_90a";
-  cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
-  cuda::set_wgmma_use(cuda::WgmmaUse::always);
-  cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+  const Tf32ByBulkCopies choice;
   in_all_orders([] {
     check_transposes<float>({.m = 70, .n = 37, .k = 41, .coarse = true});
     check_case<float>({.m = 9, .n = 7, .k = 300, .coarse = true});
+    check_case<float>({.m = 9, .n = 7, .k = 20, .batch = 33, .coarse = true});
   });
   check_transposes<float>(
       {.m = 20, .n = 130, .k = 35, .alpha = -0.5, .beta = 0.25, .batch = 3, .pad = 1, .offset = 1, .coarse = true});
   check_case<float>({.m = 20, .n = 24, .k = 20, .bias = true, .act = Activation::tanh, .coarse = true});
   check_case<float>({.m = 130, .n = 136, .k = 290, .batch = 5, .coarse = true});
-  cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
-  cuda::set_wgmma_use(cuda::WgmmaUse::filling);
-  cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
 }
 
 }  // namespace
