@@ -43,6 +43,11 @@ Result<Numbers> alone() {
   SINEW_RETURN_IF_ERROR((*group)->all_reduce(y.mutable_view(), true, nobody_is_lost));
   SINEW_RETURN_IF_ERROR((*group)->broadcast(x.mutable_view(), 0, nobody_is_lost));
   SINEW_RETURN_IF_ERROR((*group)->all_gather(x.mutable_view(), nobody_is_lost));
+  const Result<NcclGroup::Id> other_id = NcclGroup::make_id();
+  if (!other_id.ok()) return other_id.status();
+  auto other = NcclGroup::make(*other_id, 1, 0, Device::cuda, 30 * kSecond, nobody_is_lost);
+  if (!other.ok()) return other.status();
+  SINEW_RETURN_IF_ERROR((*other)->abort());
   Numbers all = to_doubles(x.view());
   for (double d : to_doubles(y.view())) all.push_back(d);
   return all;
