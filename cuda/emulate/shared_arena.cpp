@@ -23,8 +23,10 @@ void SharedArena::begin_block(size_t dynamic_bytes, uint8_t poison) {
   arrays_.clear();
   taken_.clear();
   static_bytes_ = end_ = 0;
+#if !defined(__SANITIZE_ADDRESS__)
   gaps_.assign(1, begin_);
   std::memset(begin_, kGapPattern, kGap);
+#endif
   ASAN_POISON_MEMORY_REGION(begin_, kBytes);
   take(dynamic_bytes, kDynamicBegin);
 }
