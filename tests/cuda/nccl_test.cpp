@@ -105,7 +105,7 @@ int ask_stand_in(const char* function) {
   void* library = dlopen(SINEW_STAND_IN_NCCL, RTLD_NOW | RTLD_NOLOAD);
   return library ? reinterpret_cast<int (*)()>(dlsym(library, function))() : -1;
 }
-// How often this process has aborted a group, and begun a collective.
+// How often this process has aborted a group, and begun a collective. An abort has a thread of its own.
 int aborts() { return ask_stand_in("sinew_nccl_stand_in_aborts"); }
 int collectives() { return ask_stand_in("sinew_nccl_stand_in_collectives"); }
 Status expect_collectives(DeviceCollectives how, int least) {
@@ -285,6 +285,7 @@ TEST_F(Nccl, AMemberThatDoesNotComeToTheGroupIsATimeout) {
   const auto nodes = with_stand_in(2, [](World&) -> Result<Numbers> {
     const auto id = NcclGroup::make_id();  // each its own: nobody else will come
     const auto group = NcclGroup::make(*id, 2, 0, Device::cuda, 300 * kMillisecond, nobody_is_lost);
+    for (int i = 0; i < 1000 && aborts() == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return Numbers{static_cast<double>(group.status().code()), static_cast<double>(aborts())};
   });
   for (const NodeResult& node : nodes)
