@@ -66,12 +66,17 @@ struct PinnedMemory {
   }
 };
 
-// Done when all that is on the stream so far is.
-BegunCopy mark(cudaStream_t stream) {
+// Begins a copy; what it returns is done when the copy is. Whatever fails, no copy is left that nobody can wait for.
+BegunCopy begin_copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
   cudaEvent_t event = nullptr;
   check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "creating an event");
-  check(cudaEventRecord(event, stream), "recording an event");
-  return event;
+  const cudaError_t copied = cudaMemcpyAsync(to, from, bytes, kind, stream);
+  const cudaError_t marked = copied == cudaSuccess ? cudaEventRecord(event, stream) : copied;
+  if (marked == cudaSuccess) return event;
+  (void)cudaStreamSynchronize(stream);
+  (void)cudaEventDestroy(event);
+  check(marked, "copying ", bytes, kind == cudaMemcpyHostToDevice ? " bytes to the device" : " bytes to the host");
+  return nullptr;
 }
 
 struct RecordedGraph {
@@ -222,10 +227,14 @@ void* pinned_allocate(size_t bytes) {
   std::lock_guard lock(memory.mutex);
   std::vector<void*>& freed = memory.freed[bytes];
   void* p = nullptr;
-  if (freed.empty())
-    check(cudaMallocHost(&p, bytes), "allocating ", bytes, " bytes of page-locked memory");
-  else
+  if (!freed.empty()) {
     p = freed.back(), freed.pop_back();
+  } else if (cudaMallocHost(&p, bytes) != cudaSuccess) {
+    cudaGetLastError();
+    for (auto& [size, blocks] : memory.freed)
+      for (void* block : std::exchange(blocks, {})) (void)cudaFreeHost(block);
+    check(cudaMallocHost(&p, bytes), "allocating ", bytes, " bytes of page-locked memory");
+  }
   memory.lent[p] = bytes;
   return p;
 }
@@ -239,15 +248,11 @@ void pinned_free(void* host) {
 }
 BegunCopy copy_to_device_begin(void* device, const void* pinned, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the device");
-  check(cudaMemcpyAsync(device, pinned, bytes, cudaMemcpyHostToDevice, native(stream)), "copying ", bytes,
-        " bytes to the device");
-  return mark(native(stream));
+  return begin_copy(device, pinned, bytes, cudaMemcpyHostToDevice, native(stream));
 }
 BegunCopy copy_to_host_begin(void* pinned, const void* device, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the host");
-  check(cudaMemcpyAsync(pinned, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copying ", bytes,
-        " bytes to the host");
-  return mark(native(stream));
+  return begin_copy(pinned, device, bytes, cudaMemcpyDeviceToHost, native(stream));
 }
 void copy_wait(BegunCopy copy) {
   const DeviceUse use("waiting for a copy");

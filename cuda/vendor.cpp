@@ -24,7 +24,7 @@ constexpr size_t kMostWorkspace = size_t{256} << 20;   // of a convolution
 struct Vendor {
   Cublas cublas{stream()};
   Cudnn cudnn{stream()};
-  std::mutex mutex;  // of cudnn and choices
+  std::mutex mutex;  // of both handles, cuBLAS's workspace and choices
   std::map<std::pair<CudnnLayer, CudnnKind>, std::optional<CudnnChoice>> choices;
 };
 std::atomic<Vendor*> vendor = nullptr;  // once opened it stays
@@ -89,7 +89,7 @@ void convolve(const CudnnLayer& layer, CudnnKind kind, const CudnnChoice& choice
         v.cudnn.run(choice, accumulate ? 1.0f : 0.0f, data(x), data(filter), data(y), memory, choice.workspace);
     SINEW_CHECK(status == 0, "conv", "cuDNN's algorithm ", choice.algorithm, " on x (", layer.n, ", ", layer.h, ", ",
                 layer.w, ", ", layer.c, "), filters (", layer.k, ", ", layer.r, ", ", layer.s, ", ", layer.c,
-                "): status ", status);
+                "): status ", status, "; --train.kernels own does without it");
   });
 }
 
@@ -118,7 +118,9 @@ void vendor_product(const kernel::GemmArgs& args, DType c) {
     SINEW_CHECK(extent <= std::numeric_limits<int>::max(), "gemm", "an extent of ", extent, " is too large for cuBLAS");
   const bool tf32 = matmul_precision() == MatmulPrecision::tf32;
   library_call(stream(), [=] {
-    const int status = vendor.load()->cublas.multiply(args, c, tf32);
+    Vendor& v = *vendor.load();
+    const std::lock_guard lock(v.mutex);
+    const int status = v.cublas.multiply(args, c, tf32);
     SINEW_CHECK(status == 0, "gemm", "cuBLAS on (", args.m, ", ", args.k, ") x (", args.k, ", ", args.n, "): status ",
                 status);
   });

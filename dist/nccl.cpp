@@ -236,36 +236,39 @@ Status NcclGroup::wait(const char* name, int result, bool on_stream, const Look&
       }
     }
     // After an error nothing comes any more. Who died is known soon, if it was that.
-    if (!fine(state)) SINEW_RETURN_IF_ERROR(abort());
+    const bool enqueued = !on_stream || state == kSuccess;
+    if (!fine(state)) SINEW_RETURN_IF_ERROR(abort(enqueued));
     const auto now = Clock::now();
     if (now >= next_look) {
-      if (Status seen = look(); !seen.ok()) return aborted(std::move(seen));
+      if (Status seen = look(); !seen.ok()) return aborted(std::move(seen), enqueued);
       next_look = after(kLook);
     }
     if (now >= end)
       return aborted(fine(state) || state == kRemoteError ? make_status(StatusCode::timeout, name, ": not done within ",
                                                                         static_cast<double>(deadline_) * 1e-9, " s")
-                                                          : failed(name, state));
+                                                          : failed(name, state),
+                     enqueued);
     pause();
   }
 }
 
-Status NcclGroup::aborted(Status why) {
-  SINEW_RETURN_IF_ERROR(abort());
+Status NcclGroup::aborted(Status why, bool enqueued) {
+  SINEW_RETURN_IF_ERROR(abort(enqueued));
   return why.ok() ? Status(StatusCode::peer_lost, "collective: the members' NCCL group was aborted") : why;
 }
 
 // NCCL may wait for a stopped member's connections before its call returns; what must end is the collective on the
-// stream, which belongs to other work too.
-Status NcclGroup::abort() {
+// stream, which belongs to other work too. Only while NCCL may yet put it there, the call itself must have returned.
+Status NcclGroup::abort(bool enqueued) {
   if (!communicator_) return Status::Ok();
   const auto end = after(deadline_);
-  detached(nccl().abort, std::exchange(communicator_, nullptr));
-  for (Pause pause; !kernels(device_).finished(); pause())
-    if (Clock::now() >= end)
-      return make_status(StatusCode::unavailable, "ncclCommAbort: the device has not ended an aborted collective in ",
-                         static_cast<double>(deadline_) * 1e-9, " s; this process cannot go on");
-  return Status::Ok();
+  const std::future<void> call = detached(nccl().abort, std::exchange(communicator_, nullptr));
+  bool ended = enqueued || call.wait_until(end) == std::future_status::ready;
+  for (Pause pause; ended && !kernels(device_).finished(); pause()) ended = Clock::now() < end;
+  return ended
+             ? Status::Ok()
+             : make_status(StatusCode::unavailable, "ncclCommAbort: the device has not ended an aborted collective in ",
+                           static_cast<double>(deadline_) * 1e-9, " s; this process cannot go on");
 }
 
 }  // namespace sinew::dist

@@ -56,14 +56,16 @@ class NcclGroup {
   Status all_gather(VecView out, const Look& look);
 
   // Ends what is under way here; the others see it as a loss. Calls after that are peer_lost.
-  Status abort();
+  Status abort() { return abort(true); }
 
  private:
   NcclGroup(int size, int index, Device device, Nanos deadline)
       : size_(size), index_(index), device_(device), deadline_(deadline) {}
   // Waits for what the call `name` has begun, whose answer was `result`. on_stream: its work is on the device.
   Status wait(const char* name, int result, bool on_stream, const Look& look);
-  Status aborted(Status why);
+  // enqueued: what was begun is on the stream, if it is for it.
+  Status aborted(Status why, bool enqueued = true);
+  Status abort(bool enqueued);
   // When all that was on it is done.
   void* ready_stream() const;
 

@@ -11,10 +11,10 @@
 // the constructor's.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
-#include <vector>
+#include <deque>
 
+#include "core/check.h"
 #include "core/kernel_api.h"
 #include "core/vec.h"
 
@@ -30,8 +30,11 @@ class Staging {
   }
   ~Staging() {
     if (plain_.defined() || x_.size == 0) return;
-    wait();  // the memory is the copies' until then
-    table_.host_release(host_.data);
+    try {
+      wait();  // the memory is the copies' until then
+      table_.host_release(host_.data);
+    } catch (const Error&) {  // the device has failed; its copies keep the memory
+    }
   }
   Staging(const Staging&) = delete;
   Staging& operator=(const Staging&) = delete;
@@ -55,8 +58,11 @@ class Staging {
   }
   // For the first `copies` of those that nobody has waited for; all.
   void wait(size_t copies) {
-    for (size_t i = 0; i < copies && i < begun_.size(); ++i) table_.wait(begun_[i]);
-    begun_.erase(begun_.begin(), begun_.begin() + static_cast<std::ptrdiff_t>(std::min(copies, begun_.size())));
+    for (; copies > 0 && !begun_.empty(); --copies) {
+      void* const first = begun_.front();
+      begun_.pop_front();
+      table_.wait(first);
+    }
   }
   void wait() { wait(begun_.size()); }
 
@@ -65,7 +71,7 @@ class Staging {
   const VecView x_;
   Vec plain_;
   VecView host_;
-  std::vector<void*> begun_;  // in order
+  std::deque<void*> begun_;  // in order
 };
 
 }  // namespace sinew::dist

@@ -114,13 +114,16 @@ class Cudnn {
   };
 
   int index() const { return static_cast<int>(kind_); }
-  // They come with the fastest first.
+  // They come with the fastest first, an algorithm once for each kind of arithmetic: those of ours before others, whose
+  // memory may be another.
   std::optional<CudnnChoice> first_of(const Trial* trials, int count, size_t most, bool deterministic) const {
-    for (int i = 0; i < count; ++i) {
-      const Trial& t = trials[i];
-      if (t.status == 0 && t.memory <= most && (!deterministic || t.deterministic == 1))
-        return CudnnChoice{t.algorithm, only_fma_ ? kFmaMath : t.math, t.memory};
-    }
+    for (const bool as_labelled : {true, false})
+      for (int i = 0; i < count; ++i) {
+        const Trial& t = trials[i];
+        if (as_labelled && only_fma_ && t.math != kFmaMath) continue;
+        if (t.status == 0 && t.memory <= most && (!deterministic || t.deterministic == 1))
+          return CudnnChoice{t.algorithm, only_fma_ ? kFmaMath : t.math, t.memory};
+      }
     return std::nullopt;
   }
   // Two inputs and the output, as each of the three functions takes them.

@@ -140,10 +140,11 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
     if (!formed.ok()) return formed.status();
     if (formed->over) return Status::Ok();
     // The members reach each other, but not by NCCL's own connections.
-    const bool fruitless = on_device_ == DeviceCollectives::nccl && status.code() == StatusCode::timeout &&
-                           membership_.members() == before;
-    fruitless_ = fruitless ? fruitless_ + 1 : 0;
-    if (fruitless_ == kFruitless)
+    if (membership_.members() != before)
+      fruitless_ = 0;
+    else if (on_device_ == DeviceCollectives::nccl && status.code() == StatusCode::timeout)
+      ++fruitless_;
+    if (fruitless_ >= kFruitless)
       return make_status(StatusCode::unavailable, status.message(), ", ", kFruitless,
                          " times in a row, and nobody is lost: see NCCL_DEBUG=WARN and NCCL_SOCKET_IFNAME, raise "
                          "--scheme.deadline, or use --run.communicator ring");
