@@ -1,7 +1,7 @@
 # Sourced by the scripts and by .ci/run, with the repository root as the working directory:
 # stages with their times, presets, and counting test results.
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 ran=0
 stage_name="" stage_began=0
 jobs=${SINEW_JOBS:-$(nproc)}
 
@@ -72,6 +72,33 @@ count_results() {
   passed=$((passed + ran - failures)) failed=$((failed + failures)) skipped=$((skipped + skips + disabled))
 }
 attribute() { printf '%s\n' "$2" | grep -o "[< ]$1=\"[0-9]*\"" | head -n 1 | tr -cd '0-9'; }
+
+# How many tests run at least, of a build with every optional part: by preset, with and without the real data sets.
+counts=scripts/test_count.txt
+count_key() { echo "$1${SINEW_DATA:++data}"; }
+
+# record_count PRESET: writes down how many ran in the last run_tests.
+record_count() {
+  local key
+  key=$(count_key "$1")
+  { awk '/^#/' "$counts"; { awk -v key="$key" '!/^#/ && $1 != key' "$counts"; echo "$key $ran"; } | sort; } >"$counts.tmp"
+  mv "$counts.tmp" "$counts"
+}
+
+# expect_count PRESET [PART]: false when fewer ran in the last run_tests than are recorded, of a part under PRESET:PART.
+expect_count() {
+  local preset=$1 key floor off
+  key=$(count_key "$preset${2:+:$2}")
+  floor=$(awk -v key="$key" '$1 == key { print $2 }' "$counts")
+  if [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|ZLIB|PNG|JPEG|RAPIDCHECK)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
+    echo "not compared with $counts: this build is without some optional parts ($off)"
+  elif [ -z "$floor" ]; then
+    echo "no number of tests recorded for $key in $counts: scripts/test.sh --record writes a preset's"
+  elif [ "$ran" -lt "$floor" ]; then
+    echo "only $ran tests ran; $counts records $floor for $key. If tests were removed on purpose: scripts/test.sh --record; a part's by hand"
+    return 1
+  fi
+}
 
 # Names the skipped tests, each with the reason that it gave.
 print_skipped() {

@@ -36,21 +36,10 @@ status=0
 run_tests "$preset" || status=1
 stage_end
 
-# The floor is that of a build with every optional part.
-counts=scripts/test_count.txt
-key=$preset${SINEW_DATA:++data}
-ran=$((passed + failed))
-floor=$(awk -v key="$key" '$1 == key { print $2 }' "$counts")
 if [ -n "$record" ]; then
-  { awk '/^#/' "$counts"; { awk -v key="$key" '!/^#/ && $1 != key' "$counts"; echo "$key $ran"; } | sort; } >"$counts.tmp"
-  mv "$counts.tmp" "$counts"
-elif [ "$preset" != minimal ] && off=$(grep -E '^(ONEDNN|UCX|ZLIB|PNG|JPEG|RAPIDCHECK)=OFF' "build/$preset/features.txt" | tr '\n' ' '); then
-  echo "not compared with $counts: this build is without some optional parts ($off)"
-elif [ -z "$floor" ]; then
-  echo "no number of tests recorded for $key: scripts/test.sh --record writes it"
-elif [ "$ran" -lt "$floor" ]; then
-  echo "only $ran tests ran; $counts records $floor for $key. If tests were removed on purpose: scripts/test.sh --record"
-  status=1
+  record_count "$preset"
+else
+  expect_count "$preset" || status=1
 fi
 total
 exit $status
