@@ -20,7 +20,7 @@ GossipGroup::GossipGroup(World& world, const SchemeOptions& options, DType dtype
       dtype_(dtype) {}
 
 GossipGroup::~GossipGroup() {
-  if (listening_) world_.on(Tag::gossip_parameters, {});
+  if (listening_) world_.on(Tag::gossip_parameters, {}), world_.on(Tag::gossip_average, {});
 }
 
 void GossipGroup::listen() {
@@ -165,9 +165,31 @@ Status GossipGroup::collect(VecView out) {
   if (count > 1) axpby(1.0 / static_cast<double>(count), sum.view(), 0.0, sum.view(), sum.mutable_view());
   const Payload body = count > 0 ? Payload::copy_of(sum.view()) : settled_;
   upload(body.data(), out);
+  spread(body);
+  return world_.health();
+}
+
+void GossipGroup::spread(const Payload& average) {
+  const Deadline deadline(world_, deadline_);
+  Request request(world_);
+  const Head head{.tag = Tag::gossip_average, .request = request.id()};
+  std::vector<Rank> open;
   for (Rank r = 0; r < workers_; ++r)
-    if (r != world_.rank() && !ended(world_.peer(r))) world_.send(r, {.tag = Tag::gossip_average}, body);
-  return Status::Ok();
+    if (r != world_.rank()) open.push_back(r);
+  const auto forget_ended = [&] { std::erase_if(open, [&](Rank r) { return ended(world_.peer(r)); }); };
+  for (forget_ended(); !open.empty() && deadline.left() > 0 && world_.health().ok();) {
+    for (Rank r : open) world_.send(r, head, average);
+    const Deadline again(world_, std::min(deadline.left(), deadline_ / 8 + 1));
+    while (!open.empty() && again.left() > 0) {
+      const Received r =
+          world_.receive({.tag = Tag::gossip_average, .request = request.id()}, std::min(again.left(), kLook));
+      r.ok() ? void(std::erase(open, r.message.head.source)) : forget_ended();
+    }
+  }
+}
+
+void GossipGroup::confirm(const Message& m) {
+  world_.send(m.head.source, {.tag = Tag::gossip_average, .is_reply = 1, .request = m.head.request});
 }
 
 Status GossipGroup::average(VecView out) {
@@ -179,6 +201,8 @@ Status GossipGroup::average(VecView out) {
         root == 0 && world_.rank() == 0 ? Received{} : world_.receive({.tag = Tag::gossip_average}, kLook);
     if (r.ok() && r.message.body.size() == out.bytes()) {
       upload(r.message.body.data(), out);
+      confirm(r.message);
+      world_.on(Tag::gossip_average, [this](const Message& m) { confirm(m); });  // when that is lost
       return Status::Ok();
     }
     if (root == world_.rank()) return collect(out);

@@ -4,7 +4,7 @@
 // Messages (arguments in Head::arg)
 //   gossip_parameters  request  fingerprint, wanted: 0 nothing, 1 parameters of now, 2 final ones
 //   gossip_answer      reply    fingerprint, the step that they are of, or that it is at; body: parameters
-//   gossip_average     one way  body: the average
+//   gossip_average     request  body: the average; the reply confirms it
 #pragma once
 
 #include <functional>
@@ -41,7 +41,8 @@ class GossipGroup {
   void settle(ConstVecView theta);
   // The mean over the final parameters of all workers that are not lost and finite, in order of ranks. All call it
   // after settle(); it returns when all others have settled, or are gone for good. The lowest rank collects and sends
-  // the result, so a worker sends and receives one vector, the lowest all of them.
+  // the result, so a worker sends and receives one vector, the lowest all of them. It stays until each has confirmed
+  // it, for the deadline at most: nobody could ask it after that.
   Status average(VecView out);
   void save(SchemeState& state) const;
   void load(const SchemeState& state);
@@ -58,6 +59,8 @@ class GossipGroup {
   Received ask(Rank peer, Wanted wanted, Nanos limit);
   Status check(Rank peer, const Message& m) const;
   Status collect(VecView out);
+  void spread(const Payload& average);
+  void confirm(const Message& m);
 
   World& world_;
   const int workers_;

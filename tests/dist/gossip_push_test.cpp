@@ -58,6 +58,14 @@ TEST(Gossip, CommonChecks) {
   for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_simulation(), c);
 }
 
+// Any one message may be lost, the last ones too, which tell what all are measured at.
+TEST(Gossip, DropsLoseNothing) {
+  for (uint64_t seed = 1; seed <= 40; ++seed)
+    for (const GossipCase& c : {kLockstepGossip[0], kLockstepGossip[6], kAsynchronousGossip[0], kAsynchronousGossip[3]})
+      check_gossip_conserves(in_simulation({.seed = seed, .faults = plan("drop from=* to=* probability=0.1", seed)}), c,
+                             false);
+}
+
 // ---- Gossiping SGD ----
 
 // Section 2, [D]: around a fixed mean a round leaves 1 - 2 p beta (1 - beta) N / (N - 1).
