@@ -188,12 +188,29 @@ Storage* Storage::allocate(size_t bytes, Device device) {
   Storage* storage = new Storage;
   storage->data_ = data;
   storage->bytes_ = bytes;
-  storage->device_ = device;
+  storage->device_ = storage->allocator_ = device;
+  return storage;
+}
+
+Storage* Storage::allocate_for_copies(size_t bytes, Device copier) {
+  if (!has_kernels(copier) || !kernels(copier).host_allocate || bytes == 0) return allocate(bytes, Device::cpu);
+  void* data = nullptr;
+  try {
+    data = kernels(copier).host_allocate(bytes);
+  } catch (const Error&) {  // the system limits how much there is: copies are only slower without
+    return allocate(bytes, Device::cpu);
+  }
+  Storage* storage = new Storage;
+  storage->data_ = data;
+  storage->bytes_ = bytes;
+  storage->allocator_ = copier;
   return storage;
 }
 
 void Storage::destroy() {
-  if (device_ == Device::cpu) {
+  if (device_ != allocator_) {
+    kernels(allocator_).host_release(data_);
+  } else if (device_ == Device::cpu) {
     const SizeClass c = size_class(bytes_);
     if (keep(this, c)) return;
     cpu_kernels().release(data_, c.bytes);

@@ -20,6 +20,9 @@ class Storage {
  public:
   // Uninitialised memory, 64-byte aligned. CPU memory comes from a cache of freed blocks.
   static Storage* allocate(size_t bytes, Device device);
+  // CPU memory that the `copier`, when it is installed and has such memory left, copies to and from by itself
+  // (page-locked).
+  static Storage* allocate_for_copies(size_t bytes, Device copier);
 
   void retain() { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() {
@@ -45,6 +48,7 @@ class Storage {
   std::atomic<uint32_t> references_{1};
   std::atomic<uint32_t> version_{0};
   Device device_ = Device::cpu;
+  Device allocator_ = Device::cpu;  // whose table the memory is from
 };
 
 class StorageRef {

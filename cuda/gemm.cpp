@@ -10,6 +10,7 @@
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 #include "cuda/packed_bf16.h"
+#include "cuda/scratch.h"
 #include "cuda/vendor/entries.h"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -138,7 +139,8 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
 
   const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_divide(outputs, kGemmFinishThreads);
   SINEW_CHECK(finish_blocks <= std::numeric_limits<int>::max(), "gemm", "C is too large for one launch");
-  W* const sums = static_cast<W*>(memory_allocate(static_cast<size_t>(chunks.count * outputs) * sizeof(W), stream()));
+  const Scratch memory(chunks.count * outputs * static_cast<int64_t>(sizeof(W)));
+  W* const sums = static_cast<W*>(memory.data());
   GemmShape<W> bare = shape;
   bare.ldc = args.n;
   bare.batch_stride_c = args.m * args.n;
@@ -157,7 +159,6 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   }
   launch(gemm_finish_kernel<W, C>(), {static_cast<unsigned>(finish_blocks)}, {kGemmFinishThreads}, 0, stream(), sums,
          static_cast<int>(chunks.count), c, bias, shape);
-  memory_free(sums, stream());
 }
 
 template <class T>

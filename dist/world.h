@@ -48,8 +48,13 @@ class Payload {
     swap(other);
     return *this;
   }
+  // Large ones lie, where a GPU is used, in memory that it copies to and from by itself.
   static Payload allocate(size_t bytes) {
-    return Payload(bytes ? StorageRef(Storage::allocate(bytes, Device::cpu)) : StorageRef(), bytes);
+    constexpr size_t kLarge = 128 * 1024;
+    return Payload(!bytes ? StorageRef()
+                          : StorageRef(bytes < kLarge ? Storage::allocate(bytes, Device::cpu)
+                                                      : Storage::allocate_for_copies(bytes, Device::cuda)),
+                   bytes);
   }
   static Payload borrow(void* data, size_t bytes) {
     Payload p;

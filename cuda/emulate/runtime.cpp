@@ -118,7 +118,8 @@ class Pinned {
  public:
   void* allocate(size_t bytes) {
     std::lock_guard lock(mutex_);
-    void* p = std::malloc(bytes);
+    constexpr size_t kPage = 4096;
+    void* p = std::aligned_alloc(kPage, (bytes + kPage - 1) / kPage * kPage);
     SINEW_CHECK(p != nullptr, "cuda", "allocating ", bytes, " bytes of page-locked memory: out of memory");
     std::memset(p, emulate::options().poison, bytes);
     blocks_[static_cast<char*>(p)] = bytes;

@@ -17,6 +17,24 @@ Vec on_device(const Vec& host) {
   return there;
 }
 
+// The device copies a large message's body by itself; a small one's is the host's, which begun copies refuse in the
+// emulation.
+TEST(CudaMessages, LargeBodiesArePageLocked) {
+  SINEW_NEEDS_CUDA();
+  constexpr int64_t kSize = 100'003;
+  const KernelTable& table = kernels(Device::cuda);
+  const Vec host = contributions(0, kSize, DType::f32), there = on_device(host);
+  const dist::Payload body = dist::Payload::copy_of(there.view());
+  EXPECT_EQ(to_doubles(body.view(DType::f32)), to_doubles(host.view()));
+  Vec again = Vec::zeros(kSize, DType::f32, Device::cuda);
+  table.wait(table.upload_begin(again.mutable_view().data, body.data(), body.size()));
+  EXPECT_EQ(to_doubles(again.view()), to_doubles(host.view()));
+#if defined(SINEW_CUDA_EMULATE)
+  const dist::Payload small = dist::Payload::allocate(1000);
+  EXPECT_THROW(table.upload_begin(again.mutable_view().data, small.data(), small.size()), Error);
+#endif
+}
+
 CUDA_PARITY(CudaRules, ElasticAndAccumulate) {
   for (DType dtype : {DType::f32, DType::f64})
     for (int64_t n : {0, 1, 5, 1003}) {
