@@ -70,6 +70,11 @@ Status install_once() {
 
 Stream stream() { return the_stream; }
 
+int devices() {
+  const Result<int> count = device_count();
+  return count.ok() ? *count : 0;
+}
+
 Status install() {
   static const Status status = install_once();
   return status;

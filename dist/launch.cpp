@@ -246,6 +246,8 @@ Status Supervisor::start(Child& child) {
                                         "SINEW_START_STEP=" + std::to_string(status.step),
                                         "SINEW_STATUS_FD=" + std::to_string(theirs.fd())};
   add_thread_defaults(options_.processes, additions);
+  if (options_.environment)
+    for (std::string& variable : options_.environment(status.rank)) additions.push_back(std::move(variable));
   const Exec exec = prepare(options_.argv, additions);
 
   const pid_t pid = ::fork();

@@ -104,6 +104,7 @@ struct LaunchOptions {
   Nanos grace = 10 * kSecond;                 // between SIGTERM and SIGKILL when stopping
   Nanos silence = 0;                          // without a sign of life, until a process is killed; 0: never
   std::function<std::string(Rank)> log_path;  // stdout and stderr of each rank; empty: inherited
+  std::function<std::vector<std::string>(Rank)> environment;  // more variables of each rank, as NAME=value; or empty
   std::function<void(const std::vector<ProcessStatus>&)> on_change;
   std::function<void(const std::string&)> on_death;  // one line: who died how, and what follows
 };

@@ -64,8 +64,12 @@ std::string eval_json(const EvalReport& report);
 std::string describe(const EvalReport& report);
 
 // Starts and supervises one process per node on this machine, each with the command line `command`, keeps status.json
-// and the progress line, and returns what the processes and the supervisor know together.
-Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command);
+// and the progress line, and returns what the processes and the supervisor know together. gpus: how many this process
+// sees; of several, each process sees one, in turn.
+Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command,
+                                 int gpus = 0);
+// CUDA_VISIBLE_DEVICES for a rank: one of the `gpus` first of those that `visible` lists (null: all there are).
+std::string gpu_for(dist::Rank rank, int gpus, const char* visible);
 
 // One rank of a job. JobEnvironment{} is a job of one worker, without a network. The summary is returned by the one
 // rank that measured the evaluation point; nullopt by the others.

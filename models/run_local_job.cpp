@@ -1,6 +1,8 @@
 // Starts one process per node on this machine and supervises them.
 #include <chrono>
+#include <cstdlib>
 #include <iostream>
+#include <sstream>
 
 #include "core/cpu/cpu_info.h"
 #include "models/component_options.h"
@@ -88,7 +90,17 @@ Status failure_of(const RunContext& context, const RunFolder& folder, const dist
 
 }  // namespace
 
-Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command) {
+std::string gpu_for(dist::Rank rank, int gpus, const char* visible) {
+  const int index = rank % gpus;
+  if (visible == nullptr) return std::to_string(index);
+  std::istringstream list(visible);
+  std::string gpu;
+  for (int i = 0; i <= index; ++i) std::getline(list, gpu, ',');
+  return gpu;
+}
+
+Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, const std::vector<std::string>& command,
+                                 int gpus) {
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   // A bad fault plan or bad data is one line here, not one per process.
@@ -120,6 +132,10 @@ Result<RunSummary> run_local_job(const Options& options, RunFolder& folder, cons
                                    status_file = folder.write_status("running", node_states(context.scheme, processes));
                                  },
                              .on_death = [&](const std::string& line) { progress.note(line); }};
+  if (gpus > 1)
+    launch.environment = [&](dist::Rank rank) {
+      return std::vector{"CUDA_VISIBLE_DEVICES=" + gpu_for(rank, gpus, std::getenv("CUDA_VISIBLE_DEVICES"))};
+    };
   Result<dist::LaunchReport> report = dist::supervise(launch);
   if (report.ok() && report->exit_code == 0)
     progress.finish();

@@ -26,6 +26,10 @@ int main(int argc, char** argv) {
                                 {}};
 #if SINEW_HAVE_CUDA
   runners.install_cuda = sinew::cuda::install;
+  runners.local_job = [](const auto& options, auto& folder, const auto& arguments) {
+    return sinew::train::run_local_job(options, folder, arguments,
+                                       options.run.device == "cuda" ? sinew::cuda::devices() : 0);
+  };
   runners.use_vendor_kernels = [] { return sinew::cuda::set_matmul_kernels(sinew::cuda::MatmulKernels::vendor); };
 #endif
   return sinew::train::run_program(error ? command.at(0) : self.string(), command, runners, std::cout, std::cerr);

@@ -144,6 +144,23 @@ TEST(Supervise, ExitCodes) {
   EXPECT_EQ(report.lost, std::vector<Rank>{1});
 }
 
+TEST(Supervise, EachRankHasVariablesOfItsOwn) {
+  if (!ucx_available()) GTEST_SKIP() << "this build has no TCP store";
+  setenv("SINEW_TEST_PLACE", "the parent's", 1);
+  LaunchOptions options;
+  options.processes = 3;
+  options.environment = [](Rank rank) { return std::vector{"SINEW_TEST_PLACE=" + std::to_string(10 * rank)}; };
+  // Also in a second life.
+  options.argv = {"/bin/sh", "-c",
+                  "test $RANK-$SINEW_INCARNATION != 1-0 || kill -9 $$; test \"$SINEW_TEST_PLACE\" = $((10 * RANK))"};
+  const auto report = supervise(options);
+  unsetenv("SINEW_TEST_PLACE");
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->exit_code, 0);
+  EXPECT_EQ(report->restarts, 1);
+  EXPECT_TRUE(report->lost.empty());
+}
+
 TEST(Supervise, KillsWhatIgnoresTheRequest) {
   if (!ucx_available()) GTEST_SKIP() << "this build has no TCP store";
   LaunchOptions options;

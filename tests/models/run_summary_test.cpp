@@ -94,5 +94,13 @@ TEST(EvalReport, ShowsEveryClass) {
   EXPECT_EQ(json["classes"][0]["correct"], 2);
 }
 
+TEST(LocalJob, ProcessesTakeTheGpusInTurn) {
+  EXPECT_EQ(gpu_for(0, 2, nullptr), "0");
+  EXPECT_EQ(gpu_for(3, 2, nullptr), "1");
+  EXPECT_EQ(gpu_for(1, 3, "5,GPU-8932f937,7"), "GPU-8932f937");
+  EXPECT_EQ(gpu_for(5, 3, "5,GPU-8932f937,7"), "7");
+  EXPECT_EQ(gpu_for(2, 2, "5,6,none"), "5");  // CUDA sees those before the first that is not there
+}
+
 }  // namespace
 }  // namespace sinew::train
