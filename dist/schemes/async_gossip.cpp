@@ -153,10 +153,15 @@ class AsyncGossip final : public GossipScheme {
     return {Exchange::Answer::What::yes, theirs, distance2};
   }
 
+  bool exchanges_to_the_end() const override { return true; }
+  void catch_up_with_handlers(VecView theta) override {
+    world_.publish([&] { take_pending(theta); });
+  }
+
   Status finish_exchanges(VecView theta) override {
     exchange_.finish();
     take_answers(theta);
-    world_.publish([&] { take_pending(theta); });
+    catch_up_with_handlers(theta);
     return Status::Ok();
   }
 

@@ -114,6 +114,8 @@ class GossipingSgd final : public GossipScheme {
     return {Exchange::Answer::What::yes, published_};
   }
 
+  bool exchanges_to_the_end() const override { return !sync_ && !push_; }
+
   Status finish_exchanges(VecView) override {
     exchange_.finish();
     (void)exchange_.collect();

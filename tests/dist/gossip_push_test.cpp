@@ -12,6 +12,7 @@ namespace {
 // theta and the scheme's weight (1 where it has none) at the end, and all counters together.
 struct Ends {
   std::vector<Numbers> theta;
+  std::vector<Nanos> last_step;  // when it was over
   Numbers weight;
   SchemeCounters counters;
   SimReport report;
@@ -30,10 +31,12 @@ struct Ends {
 Ends ends_of(const Toy& toy, SimOptions options = {}) {
   Ends ends;
   ends.weight.resize(toy.scheme.workers);
+  ends.last_step.resize(toy.scheme.workers);
   auto body = [&](World& world) -> Result<Numbers> {
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
     for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    ends.last_step[world.rank()] = world.now();
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
     ends.weight[world.rank()] = weight_of(worker.scheme());
     const SchemeCounters c = worker.scheme().counters();
@@ -56,6 +59,7 @@ TEST(Gossip, CommonChecks) {
     check_gossip_conserves(in_simulation(), c);
   }
   for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_simulation(), c);
+  for (const GossipCase& c : kLateGossip) check_late_worker_stays(in_simulation(), c);
 }
 
 // ---- Gossiping SGD ----
@@ -138,7 +142,7 @@ TEST(GossipingSgd, AsynchronousWorkersDoNotWait) {
       EXPECT_LT(theta[0], 4);
     }
     for (Rank r : {0, 2, 3}) {
-      EXPECT_LT(ends.report.nodes[r].time, kSecond) << direction;
+      EXPECT_LT(ends.last_step[r], kSecond) << direction;
       EXPECT_NEAR(ends.theta[r][0], ends.theta[0][0], 1e-6) << direction;
     }
     EXPECT_GT(ends.report.nodes[1].time, 3 * kSecond);
@@ -189,6 +193,29 @@ TEST(GoSgd, CountsItsMessagesAndBytes) {
   // At the end, the last ones may find that the other one has left.
   EXPECT_LE(std::abs(bytes - (sent * (3 * head + 4 * toy.size) + 2 * 4 * head)), 8 * (3 * head + 4 * toy.size));
   EXPECT_NEAR(ends.weights(), 1, 1e-12);
+}
+
+// Who is done takes in what the late one sends, and pushes half of it back: nothing comes into being or is lost, all
+// come together, and no exchange takes more messages than before.
+TEST(GoSgd, WhoIsDonePushesBack) {
+  for (const char* wire : {"f32", "bf16", "int8"})
+    for (const char* faults : {"", "drop from=* to=* probability=0.1", "delay from=* to=3 by=70ms"}) {
+      Toy toy = still_toy("gosgd", [&](SchemeOptions& o) { o.wire = wire; });
+      toy.steps = 80;
+      const Ends ends = ends_of(toy, {.faults = plan(std::string("slow rank=1 factor=40\n") + faults)});
+      const std::string what = std::string(wire) + " " + faults;
+      EXPECT_NEAR(ends.weights(), 1, 1e-12) << what;
+      EXPECT_NEAR(ends.weighted_sum(3), 2.5, 1e-12) << what;
+      EXPECT_EQ(ends.counters.lost, 0) << what;
+      EXPECT_EQ(ends.counters.exchanges, 4 * toy.steps - ends.counters.missed) << what;
+      for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[3], ends.theta[1][3], 0.05) << what;
+      if (*faults) continue;
+      EXPECT_EQ(ends.counters.missed, 0) << what;
+      int64_t messages = 0;
+      for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent;
+      const int64_t repeats = 3 * (ends.report.virtual_time / kSecond);  // of whether all are done
+      EXPECT_LE(messages, 3 * 4 * toy.steps + 2 * 4 + 4 * 3 + repeats) << what;
+    }
 }
 
 // A stopped worker does not answer: what is asked of it does not grow with the time it is away, neither in what waits
@@ -375,10 +402,10 @@ TEST(AdPsgd, ReachesTheInitialMean) {
   toy.steps = 100;
   const Ends ends = ends_of(toy, {.faults = plan("slow rank=3 factor=2")});
   for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 3, 1e-10);
-  // A pair: request and answer with the parameters, a confirmation.
+  // A pair: request and answer with the parameters, a confirmation. At the end: that this is the last step, of all.
   int64_t messages = 0;
   for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent;
-  EXPECT_LE(messages, 3 * 5 * toy.steps + 2 * 5);
+  EXPECT_LE(messages, 3 * 5 * toy.steps + 2 * 5 + 4 * 4);
 }
 
 // A killed worker takes only its own part along; the others go on, and a second life of it joins them.
@@ -395,6 +422,29 @@ TEST(AsynchronousGossip, SurvivesADeath) {
       for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << scheme << run.nodes[r].status.message();
       EXPECT_EQ(run.nodes[1].finished, restarts == 1) << scheme;
     }
+}
+
+// Those that are done wait for the late one. Who asks them is killed meanwhile, or the late one itself.
+TEST(AsynchronousGossip, SurvivesADeathAtItsEnd) {
+  for (const GossipCase& c : kLateGossip)
+    for (const char* killed : {"kill rank=0 at=5s", "kill rank=3 at=5s", "kill rank=0 at=5s\nkill rank=3 at=7s"})
+      for (int restarts : {0, 1}) {
+        Toy toy = common_gossip_toy(c, 4);
+        toy.lr = 0.05;
+        toy.scheme.deadline = 2 * kSecond;
+        const auto nodes = simulate(4, [&](World& w) { return gossip_run(w, toy); },
+                                    {.restarts = restarts,
+                                     .restart_delay = 50 * kMillisecond,
+                                     .faults = plan(std::string("slow rank=3 factor=60\n") + killed)})
+                               .nodes;
+        for (Rank r = 0; r < 4; ++r) {
+          const bool dies = std::string(killed).find("rank=" + std::to_string(r)) != std::string::npos;
+          EXPECT_EQ(nodes[r].finished, !dies || restarts == 1) << c.name << " " << killed << " " << r;
+          if (nodes[r].finished && nodes[1].finished) {
+            EXPECT_EQ(nodes[r].numbers.at(1 + toy.size), nodes[1].numbers.at(1 + toy.size)) << c.name << " " << killed;
+          }
+        }
+      }
 }
 
 // A worker whose parameters are not finite reaches nobody, is told so, and takes over another one's.
