@@ -62,7 +62,7 @@ class GossipingSgd final : public GossipScheme {
   Status after_step(int64_t, VecView theta) override {
     wait_for_mail(mailbox_, sources_, group_step_);
     if (asked_ >= 0) {
-      exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
+      exchange_.wait_for_answer(asked_);
       exchange_.give_up(asked_);
     }
     std::vector<Mail> mail;

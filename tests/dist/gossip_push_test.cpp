@@ -424,6 +424,49 @@ TEST(AsynchronousGossip, SurvivesADeath) {
     }
 }
 
+// The worker lives, but what it sends is lost, or what is sent to it. The others notice by an answer that takes longer
+// than answers do, long before the deadline. Nothing is missed of one whose steps take longer than that, which is
+// stopped for less, or whose answers always take longer.
+TEST(AsynchronousGossip, LostMessagesAreNoticedBeforeTheDeadline) {
+  for (const GossipCase& c : {kAsynchronousGossip[0], kAsynchronousGossip[1], kAsynchronousGossip[4]})
+    for (const std::string faults : {"drop from=1 after=1s until=4s", "drop to=1 after=1s until=4s",
+                                     "slow rank=1 factor=150", "pause rank=1 at=1s for=600ms", "delay by=900ms"}) {
+      const bool are_lost = faults.starts_with("drop");
+      Toy toy = common_gossip_toy(c, 4);
+      toy.scheme.deadline = 3 * kSecond;
+      toy.size = 10;
+      toy.steps = faults.starts_with("slow") ? 40 : 600;
+      std::vector<Nanos> longest(4);
+      int64_t missed = 0;
+      for (const NodeResult& node :
+           simulate(4,
+                    [&](World& world) -> Result<Numbers> {
+                      ToyWorker worker(toy, world);
+                      SINEW_RETURN_IF_ERROR(worker.start());
+                      Nanos& wait = longest[static_cast<size_t>(world.rank())];
+                      for (int64_t k = 0; k < toy.steps; ++k) {
+                        const Nanos before = world.now();
+                        SINEW_RETURN_IF_ERROR(worker.step(k));
+                        wait = std::max(wait, world.now() - before);
+                      }
+                      missed += worker.scheme().counters().missed;
+                      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+                      return Numbers();
+                    },
+                    {.faults = plan(faults)})
+               .nodes)
+        EXPECT_TRUE(node.finished) << c.name << " " << faults << ": " << node.status.message();
+      if (!are_lost) {
+        EXPECT_EQ(missed, 0) << c.name << " " << faults;
+        continue;
+      }
+      for (Rank r : {0, 2, 3}) {
+        EXPECT_LE(longest[r], kSecond) << c.name << " " << faults << " rank " << r;
+        EXPECT_GE(longest[r], 500 * kMillisecond) << "it was waited for";
+      }
+    }
+}
+
 // Those that are done wait for the late one. Who asks them is killed meanwhile, or the late one itself.
 TEST(AsynchronousGossip, SurvivesADeathAtItsEnd) {
   for (const GossipCase& c : kLateGossip)
