@@ -15,7 +15,7 @@ TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t r
     : world_(world),
       period_(options.period),
       ratio_(ratio),
-      patience_(std::max<int64_t>(options.deadline / 4 / repeat, 1)),
+      patience_(std::max<int64_t>(options.deadline / 4 / repeat - 1, 1)),  // the first follows one silence
       workers_(static_cast<size_t>(options.workers)) {
   members_ = tickets_ = known_ = options.workers;
 }
