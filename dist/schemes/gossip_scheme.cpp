@@ -115,6 +115,7 @@ Status GossipScheme::finish(VecView theta) {
   exchange_.on_idle({});
   if (exchanges_to_the_end() && options_.workers > 1) {
     const auto meanwhile = [&] {
+      stops_ = world_.stops();  // nothing of its own to catch up with
       catch_up_with_handlers(theta);
       group_.serve(step_, theta);  // who comes back asks for parameters
       exchange_.nudge();

@@ -59,7 +59,7 @@ TEST(Gossip, CommonChecks) {
     check_gossip_conserves(in_simulation(), c);
   }
   for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_simulation(), c);
-  for (const GossipCase& c : kLateGossip) check_late_worker_stays(in_simulation(), c);
+  for (const GossipCase& c : kAsynchronousGossip) check_late_worker_stays(in_simulation(), c);
 }
 
 // ---- Gossiping SGD ----
@@ -469,7 +469,7 @@ TEST(AsynchronousGossip, LostMessagesAreNoticedBeforeTheDeadline) {
 
 // Those that are done wait for the late one. Who asks them is killed meanwhile, or the late one itself.
 TEST(AsynchronousGossip, SurvivesADeathAtItsEnd) {
-  for (const GossipCase& c : kLateGossip)
+  for (const GossipCase& c : kAsynchronousGossip)
     for (const char* killed : {"kill rank=0 at=5s", "kill rank=3 at=5s", "kill rank=0 at=5s\nkill rank=3 at=7s"})
       for (int restarts : {0, 1}) {
         Toy toy = common_gossip_toy(c, 4);
@@ -488,6 +488,23 @@ TEST(AsynchronousGossip, SurvivesADeathAtItsEnd) {
           }
         }
       }
+}
+
+// A worker that is stopped while it waits for the late one answers again when it goes on: it moves with the others.
+TEST(AsynchronousGossip, WhoWasStoppedAtItsEndAnswersAgain) {
+  for (const GossipCase& c : {kAsynchronousGossip[0], kAsynchronousGossip[3], kAsynchronousGossip[4]}) {
+    Toy toy = common_gossip_toy(c, 4);
+    toy.lr = 0.05;
+    toy.noise = 0;
+    toy.steps = 200;
+    toy.scheme.deadline = 2 * kSecond;
+    const auto nodes = simulate(4, [&](World& w) { return toy_run(w, toy); },
+                                {.faults = plan("slow rank=3 factor=60\npause rank=0 at=5s for=3s")})
+                           .nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << c.name << ": " << node.status.message();
+    EXPECT_NEAR(nodes[0].numbers[0], nodes[1].numbers[0], 0.1) << c.name;
+    EXPECT_NEAR(nodes[0].numbers[0], toy.b(3), 0.2) << c.name << ", where the late one's steps lead";
+  }
 }
 
 // A worker whose parameters are not finite reaches nobody, is told so, and takes over another one's.

@@ -64,7 +64,7 @@ TEST(UcxGossip, Conserves) {
 }
 
 TEST(UcxGossip, WhoIsLateStaysWithTheOthers) {
-  for (const GossipCase& c : kLateGossip) check_late_worker_stays(in_processes(), c);
+  for (const GossipCase& c : kAsynchronousGossip) check_late_worker_stays(in_processes(), c);
 }
 
 TEST(UcxGossip, DropsLoseNothing) {

@@ -186,10 +186,6 @@ inline void check_gossip_conserves(const Spawn& spawn, const GossipCase& c, bool
   }
 }
 
-// Whose exchanges go on to the end.
-inline constexpr GossipCase kLateGossip[] = {kAsynchronousGossip[0], kAsynchronousGossip[1], kAsynchronousGossip[3],
-                                             kAsynchronousGossip[4]};
-
 // Each worker's own minimum is somewhere else, and worker 1 takes most of its steps when the others have taken theirs.
 // It does not end where its steps alone lead.
 inline void check_late_worker_stays(const Spawn& spawn, const GossipCase& c) {
