@@ -28,7 +28,8 @@ Exchange::Exchange(World& world, int workers, Nanos deadline, DType dtype, Packi
       packing_(packing),
       lost_(static_cast<size_t>(workers)),
       done_(lost_),
-      silent_(lost_) {}
+      silent_(lost_),
+      answer_time_(deadline / 4, deadline) {}
 
 Exchange::~Exchange() {
   if (!listening_) return;
@@ -141,7 +142,12 @@ int64_t Exchange::ask(Rank peer, int64_t round, double value, Payload body) {
     number = next_++;
     lost_[static_cast<size_t>(peer)] = 0;
     Open& open = open_[number];
-    open = {.peer = peer, .round = round, .value = value, .body = std::move(body), .due = kFirstRepeat};
+    open = {.peer = peer,
+            .round = round,
+            .value = value,
+            .body = std::move(body),
+            .due = kFirstRepeat,
+            .asked_at = world_.now()};
     send_request(number, open);
   });
   return number;
@@ -155,6 +161,7 @@ void Exchange::on_reply(const Message& m) {
   }
   Open& open = found->second;
   if (const auto value = std::bit_cast<double>(m.head.arg[2]); value > largest_answer_) largest_answer_ = value;
+  answer_time_.observe(std::min(world_.now() - open.asked_at, deadline_));
   if (!m.head.arg[1] && m.head.arg[2] == bits(kDone)) done_[static_cast<size_t>(open.peer)] = 1;
   settled_.push_back({.number = found->first,
                       .round = open.round,
@@ -351,6 +358,12 @@ bool Exchange::wait(const Deadline& deadline, const std::vector<Rank>& peers, co
     repeat();
   }
   return true;
+}
+
+void Exchange::wait_for_answer(int64_t number) {
+  Nanos limit = 0;
+  world_.publish([&] { limit = answer_time_.value(); });
+  wait(Deadline(world_, limit), {}, [&] { return !pending(number); });
 }
 
 void Exchange::finish() {

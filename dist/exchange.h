@@ -23,6 +23,7 @@
 #include <utility>
 #include <vector>
 
+#include "dist/learned_deadline.h"
 #include "dist/packing.h"
 #include "dist/scheme.h"
 
@@ -90,6 +91,9 @@ class Exchange {
   // Waits until ready(), which is asked inside publish() after each event. Looks at the states of `peers` and of those
   // that were asked, and asks again after silence. False: the deadline passed first.
   bool wait(const Deadline& deadline, const std::vector<Rank>& peers, const std::function<bool()>& ready);
+  // Waits for the answer to this exchange, where a peer that lives decides on arrival: as long as answers take, as
+  // learned from those so far, but at least a quarter of the deadline and at most all of it.
+  void wait_for_answer(int64_t number);
   // What was settled since the last call, by number. Costs nothing while nothing is open.
   std::vector<Outcome> collect();
   void give_up(int64_t number);
@@ -116,6 +120,7 @@ class Exchange {
     Payload body = {};
     bool given_up = false;
     int64_t age = 0, due = 0;  // in calls of nudge()
+    Nanos asked_at = 0;
   };
   struct Decision {
     bool yes = false, unconfirmed = false;
@@ -162,6 +167,7 @@ class Exchange {
   std::vector<Message> held_;
   std::vector<char> lost_, done_, silent_;
   double largest_answer_ = 0;
+  LearnedDeadline answer_time_;
   bool closed_ = false, waiting_ = false, was_stopped_ = false;
   int64_t next_ = 0, resent_ = 0, lost_count_ = 0;
 };

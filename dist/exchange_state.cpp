@@ -22,9 +22,10 @@ void Exchange::save(SchemeState& state) const {
     state.numbers["exchange.largest_answer"] = bits(largest_answer_);
     const std::vector<int64_t> silent(silent_.begin(), silent_.end());
     state.vectors["exchange.silent"] = Vec::copy_of(ConstVecView(silent));
+    answer_time_.save("exchange.answer_time", state.numbers);
     for (const auto& [number, o] : open_) {
       const std::string name = std::to_string(number);
-      const std::vector<int64_t> fields{o.peer, o.round, bits(o.value), o.given_up, o.age, o.due};
+      const std::vector<int64_t> fields{o.peer, o.round, bits(o.value), o.given_up, o.age, o.due, o.asked_at};
       state.vectors["exchange.open." + name] = Vec::copy_of(ConstVecView(fields));
       if (o.body.size() > 0) state.vectors["exchange.sent." + name] = bytes(o.body);
     }
@@ -58,6 +59,7 @@ void Exchange::save(SchemeState& state) const {
 Status Exchange::load(const SchemeState& state) {
   if (auto largest = state.numbers.find("exchange.largest_answer"); largest != state.numbers.end())
     largest_answer_ = std::bit_cast<double>(largest->second);
+  answer_time_.load("exchange.answer_time", state.numbers);
   if (auto silent = state.vectors.find("exchange.silent");
       silent != state.vectors.end() && silent->second.dtype() == DType::i64 && silent->second.size() == workers_) {
     const auto* v = static_cast<const int64_t*>(silent->second.view().data);
@@ -106,7 +108,7 @@ Status Exchange::load(const SchemeState& state) {
   for (const auto& [name, vector] : state.vectors) {
     if (vector.dtype() != DType::i64) continue;
     const auto* v = static_cast<const int64_t*>(vector.view().data);
-    if (name.starts_with(open) && vector.size() == 6 && v[0] >= 0 && v[0] < workers_) {
+    if (name.starts_with(open) && vector.size() == 7 && v[0] >= 0 && v[0] < workers_) {
       const std::string number = name.substr(open.size());
       open_[std::stoll(number)] = {.peer = static_cast<Rank>(v[0]),
                                    .round = v[1],
@@ -114,7 +116,8 @@ Status Exchange::load(const SchemeState& state) {
                                    .body = body("exchange.sent." + number),
                                    .given_up = v[3] != 0,
                                    .age = v[4],
-                                   .due = v[5]};
+                                   .due = v[5],
+                                   .asked_at = std::min(v[6], world_.now())};  // another process's clock is another
       ++outstanding_;
     } else if (name.starts_with(book) && vector.size() >= 2) {
       const std::string rank = name.substr(book.size());

@@ -29,13 +29,34 @@ void GossipGroup::listen() {
 }
 
 void GossipGroup::on_ask(const Message& m) {
-  const Asked asked{m.head.source, m.head.request};
+  const Asked asked{m.head.source, m.head.request, static_cast<Wanted>(m.head.arg[1])};
   const bool same = static_cast<uint64_t>(m.head.arg[0]) == fingerprint_;
-  if (!same || m.head.arg[1] == nothing) return answer(asked, step_, {});
-  if (is_settled_) return answer(asked, step_, settled_);
-  std::vector<Asked>& list = m.head.arg[1] == final ? final_ : now_;
-  std::erase_if(list, [&](const Asked& a) { return a.rank == asked.rank; });
-  list.push_back(asked);
+  if (!same) return answer(asked, step_, {});
+  std::erase_if(asked_, [&](const Asked& a) { return a.rank == asked.rank && a.wanted == asked.wanted; });
+  asked_.push_back(asked);
+  answer_asked();
+}
+
+bool GossipGroup::can_answer(Wanted wanted) const {
+  switch (wanted) {
+    case now:
+    case final:
+      return is_settled_;
+    case last_step:
+      return is_done_;
+    case all_last_steps:
+      return all_are_done_;
+    default:
+      return true;
+  }
+}
+
+void GossipGroup::answer_asked() {
+  std::erase_if(asked_, [&](const Asked& a) {
+    if (!can_answer(a.wanted)) return false;
+    answer(a, step_, a.wanted == now || a.wanted == final ? settled_ : Payload());
+    return true;
+  });
 }
 
 void GossipGroup::answer(const Asked& to, int64_t step, const Payload& body) {
@@ -121,8 +142,11 @@ void GossipGroup::serve(int64_t step, ConstVecView theta, const std::function<vo
   std::vector<Asked> asked;
   world_.publish([&] {
     if (also) also();
-    asked.swap(now_);
     step_ = step;
+    const auto others =
+        std::stable_partition(asked_.begin(), asked_.end(), [](const Asked& a) { return a.wanted != now; });
+    asked.assign(others, asked_.end());
+    asked_.erase(others, asked_.end());
   });
   if (asked.empty()) return;
   const Payload body = Payload::copy_of(theta);
@@ -134,9 +158,52 @@ void GossipGroup::settle(ConstVecView theta) {
   world_.publish([&] {
     settled_ = body;
     is_settled_ = true;
-    for (auto* list : {&now_, &final_})
-      for (const Asked& a : std::exchange(*list, {})) answer(a, step_, settled_);
+    answer_asked();
   });
+}
+
+Result<bool> GossipGroup::hears(Rank peer, Wanted wanted, const std::function<bool()>& stop,
+                                const std::function<void()>& meanwhile) {
+  Request request(world_);
+  Head head{.tag = Tag::gossip_parameters, .request = request.id()};
+  head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = wanted;
+  for (Nanos silence = kSecond; !stop(); silence += kLook) {
+    SINEW_RETURN_IF_ERROR(world_.health());
+    if (silence >= kSecond) {
+      world_.send(peer, head);
+      silence = 0;
+    }
+    const Received r = world_.receive({.tag = Tag::gossip_answer, .source = peer, .request = request.id()}, kLook);
+    if (r.ok()) return true;
+    if (r.what == Received::What::peer_lost) world_.sleep(kLook);  // it may come back
+    meanwhile();
+  }
+  return false;
+}
+
+Status GossipGroup::wait_for_last_steps(const std::function<void()>& meanwhile) {
+  world_.publish([&] {
+    is_done_ = true;
+    answer_asked();
+  });
+  bool all = false;
+  for (Rank root; !all && (root = lowest()) != world_.rank();) {
+    Result<bool> told = hears(
+        root, all_last_steps, [&] { return lowest() != root; }, meanwhile);
+    if (!told.ok()) return told.status();
+    all = *told;
+  }
+  for (Rank r = 0; !all && r < workers_; ++r) {
+    if (r == world_.rank()) continue;
+    Result<bool> done = hears(
+        r, last_step, [&] { return ended(world_.peer(r)); }, meanwhile);
+    if (!done.ok()) return done.status();
+  }
+  world_.publish([&] {
+    all_are_done_ = true;
+    answer_asked();
+  });
+  return Status::Ok();
 }
 
 Rank GossipGroup::lowest() const {
@@ -213,8 +280,7 @@ void GossipGroup::save(SchemeState& state) const {
   world_.publish([&] {
     state.numbers["group.step"] = step_;
     std::vector<int64_t> asked;
-    for (const auto* list : {&now_, &final_})
-      for (const Asked& a : *list) asked.insert(asked.end(), {list == &now_, a.rank, static_cast<int64_t>(a.request)});
+    for (const Asked& a : asked_) asked.insert(asked.end(), {a.wanted, a.rank, static_cast<int64_t>(a.request)});
     state.vectors["group.asked"] = Vec::copy_of(ConstVecView(asked));
   });
 }
@@ -225,7 +291,7 @@ void GossipGroup::load(const SchemeState& state) {
   if (asked == state.vectors.end() || asked->second.dtype() != DType::i64) return;
   const auto* v = static_cast<const int64_t*>(asked->second.view().data);
   for (int64_t i = 0; i + 2 < asked->second.size(); i += 3)
-    (v[i] ? now_ : final_).push_back({static_cast<Rank>(v[i + 1]), static_cast<uint64_t>(v[i + 2])});
+    asked_.push_back({static_cast<Rank>(v[i + 1]), static_cast<uint64_t>(v[i + 2]), static_cast<Wanted>(v[i])});
 }
 
 }  // namespace sinew::dist

@@ -2,7 +2,8 @@
 // the same thing, give a restarted worker fresh parameters, and average at the end what each of them ends with.
 //
 // Messages (arguments in Head::arg)
-//   gossip_parameters  request  fingerprint, wanted: 0 nothing, 1 parameters of now, 2 final ones
+//   gossip_parameters  request  fingerprint, wanted: 0 nothing, 1 parameters of now, 2 final ones; 3 nothing, but the
+//                               answer only when it takes no more steps, 4 when it knows so of all
 //   gossip_answer      reply    fingerprint, the step that they are of, or that it is at; body: parameters
 //   gossip_average     request  body: the average; the reply confirms it
 #pragma once
@@ -37,6 +38,9 @@ class GossipGroup {
   int64_t adopted_step() const { return adopted_; }
   // At the beginning of a step: answers who asked for parameters. `also` runs inside the one publish() of it.
   void serve(int64_t step, ConstVecView theta, const std::function<void()>& also = {});
+  // This worker takes no more steps. Returns when none of the others does that still is: the lowest rank asks all, the
+  // others ask it. Calls `meanwhile` now and then.
+  Status wait_for_last_steps(const std::function<void()>& meanwhile);
   // theta will not change any more.
   void settle(ConstVecView theta);
   // The mean over the final parameters of all workers that are not lost and finite, in order of ranks. All call it
@@ -48,15 +52,22 @@ class GossipGroup {
   void load(const SchemeState& state);
 
  private:
-  enum Wanted : int64_t { nothing = 0, now = 1, final = 2 };
+  enum Wanted : int64_t { nothing = 0, now = 1, final = 2, last_step = 3, all_last_steps = 4 };
   struct Asked {
     Rank rank;
     uint64_t request;
+    Wanted wanted;
   };
   void on_ask(const Message& m);
   void answer(const Asked& to, int64_t step, const Payload& body);
+  // Inside publish().
+  bool can_answer(Wanted wanted) const;
+  void answer_asked();
   Rank lowest() const;
   Received ask(Rank peer, Wanted wanted, Nanos limit);
+  // Asks again after each second, until the answer (true) or stop(): it may be minutes away.
+  Result<bool> hears(Rank peer, Wanted wanted, const std::function<bool()>& stop,
+                     const std::function<void()>& meanwhile);
   Status check(Rank peer, const Message& m) const;
   Status collect(VecView out);
   void spread(const Payload& average);
@@ -68,10 +79,13 @@ class GossipGroup {
   const uint64_t fingerprint_;
   const DType dtype_;
   bool listening_ = false;
-  std::vector<Asked> now_, final_;  // shared with the handlers
+  int64_t adopted_ = -1;
+
+  // Shared with the handlers.
+  std::vector<Asked> asked_;
   Payload settled_;
-  bool is_settled_ = false;
-  int64_t step_ = -1, adopted_ = -1;  // step_: shared with the handlers too
+  bool is_settled_ = false, is_done_ = false, all_are_done_ = false;
+  int64_t step_ = -1;
 };
 
 }  // namespace sinew::dist

@@ -3,8 +3,8 @@
 //
 // Rules for scheme code (they make the two worlds agree; tests look for violations)
 //  1. Straight-line blocking code; every wait has a timeout, and a timeout is data, not an exception.
-//  2. No wall clock: now() is for logging only and never decides anything. No threads, no thread_local, no sleep but
-//  sleep().
+//  2. No wall clock: now() is logged and bounds waits, and decides nothing else. No threads, no thread_local, no sleep
+//  but sleep().
 //  3. Randomness only from core/philox.h, keyed by (seed, purpose, rank, step).
 //  4. Handlers run on arrival (on the communication thread, or in the simulator's scheduler). They touch only
 //     state that the training side touches inside publish(), may send, and never block.
@@ -120,6 +120,7 @@ enum class Tag : uint16_t {
   leader_answer = 42,
   leader_fetch = 43,  // 43, 44: dist/schemes/leader_async.cpp
   leader_parameters = 44,
+  leader_probe = 45,  // dist/schemes/leader_tickets.h
   test = 100,
 };
 

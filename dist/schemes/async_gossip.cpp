@@ -20,8 +20,9 @@
 // With scheme.wire the x that is sent carries on what rounding left of the last one; what rounding d leaves stays in
 // the parameters of both ends, and so is in their next difference.
 //
-// A worker waits for an answer up to the deadline, while no answer needs more than a message each way. As long as one
-// is missing from a peer, the rounds in which that one is picked are missed.
+// An answer needs a message each way and nothing of the other's training, so a worker waits for one as long as they
+// take, up to the deadline (dist/exchange.h). As long as one is missing from a peer, the rounds in which that one is
+// picked are missed.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -71,8 +72,7 @@ class AsyncGossip final : public GossipScheme {
 
   Status after_step(int64_t, VecView theta) override {
     if (options_.alpha == 0) return Status::Ok();
-    if (asked_ >= 0)
-      exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
+    if (asked_ >= 0) exchange_.wait_for_answer(asked_);
     take_answers(theta);
     if (std::exchange(asked_, -1) >= 0) miss();
     SINEW_RETURN_IF_ERROR(heal(theta));
@@ -153,10 +153,15 @@ class AsyncGossip final : public GossipScheme {
     return {Exchange::Answer::What::yes, theirs, distance2};
   }
 
+  bool exchanges_to_the_end() const override { return true; }
+  void catch_up_with_handlers(VecView theta) override {
+    world_.publish([&] { take_pending(theta); });
+  }
+
   Status finish_exchanges(VecView theta) override {
     exchange_.finish();
     take_answers(theta);
-    world_.publish([&] { take_pending(theta); });
+    catch_up_with_handlers(theta);
     return Status::Ok();
   }
 

@@ -5,8 +5,11 @@
 // With scheme.wire rounded parameters are sent, and what rounding takes from one half is given to the other.
 // Nobody waits for anybody. Kept: the sum of all a (1, with what is in flight) and the sum of all a x.
 //
-// Who has not answered for 128 steps is sent nothing more until it does. What a finished worker is sent comes back, and
-// is taken in again. What is sent to a worker that dies is lost with it and counted; a restarted worker begins with 1/N
+// Who takes no more steps while others do takes in on arrival what it is sent, and answers with a push: halves a and
+// sends (x, a) back. So who is late does not train on alone, and nothing is sent that no step has asked for.
+//
+// Who has not answered for 128 steps is sent nothing more until it does. What a worker does not take comes back, and is
+// taken in again. What is sent to a worker that dies is lost with it and counted; a restarted worker begins with 1/N
 // again.
 #include <bit>
 #include <utility>
@@ -25,7 +28,7 @@ constexpr double kLeastWeight = 1e-280;
 class GoSgd final : public GossipScheme {
  public:
   GoSgd(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
-      : GossipScheme(o, world, size, dtype, device), weight_(1.0 / o.workers), mailbox_(o.workers) {}
+      : GossipScheme(o, world, size, dtype, device), mailbox_(o.workers), weight_(1.0 / o.workers) {}
 
   Status before_step(int64_t step, VecView theta) override {
     group_step_ = enter(step, theta);
@@ -55,7 +58,7 @@ class GoSgd final : public GossipScheme {
 
   SchemeState save() const override {
     SchemeState state = GossipScheme::save();
-    state.numbers["weight"] = std::bit_cast<int64_t>(weight_);
+    world_.publish([&] { state.numbers["weight"] = std::bit_cast<int64_t>(weight_); });
     save_mailbox(mailbox_, state);
     return state;
   }
@@ -68,10 +71,27 @@ class GoSgd final : public GossipScheme {
   }
 
  protected:
-  Exchange::Answer decide(const Message& request) override { return accept(mailbox_, request); }
+  Exchange::Answer decide(const Message& request) override {
+    return resting_.size() > 0 ? push_back(request) : accept(mailbox_, request);
+  }
+
+  bool exchanges_to_the_end() const override { return true; }
+  void catch_up_with_handlers(VecView theta) override {
+    const std::vector<Exchange::Outcome> outcomes = exchange_.collect();
+    world_.publish([&] {
+      if (resting_.size() > 0) upload(resting_.data(), theta);
+      if (resting_.size() > 0 && outcomes.empty()) return;
+      take_in(mailbox_.take(), outcomes, theta);
+      if (all_finite(theta)) resting_ = Payload::copy_of(theta);
+    });
+  }
 
   Status finish_exchanges(VecView theta) override {
     exchange_.finish();
+    world_.publish([&] {
+      if (resting_.size() > 0) upload(resting_.data(), theta);
+      resting_ = {};
+    });
     take_in(theta);
     return Status::Ok();
   }
@@ -80,24 +100,53 @@ class GoSgd final : public GossipScheme {
   void take_in(VecView theta) {
     std::vector<Mail> mail;
     world_.publish([&] { mail = mailbox_.take(); });
+    take_in(mail, exchange_.collect(), theta);
+  }
+
+  void take_in(const std::vector<Mail>& mail, const std::vector<Exchange::Outcome>& outcomes, VecView theta) {
     for (const Mail& m : mail) {
       merge(m.body, m.value, theta);
       ++exchanges_;
     }
-    for (const Exchange::Outcome& o : exchange_.collect()) {
-      if (o.what == Exchange::Outcome::What::yes) continue;
+    for (const Exchange::Outcome& o : outcomes) {
+      if (o.what == Exchange::Outcome::What::yes) {
+        if (o.body.size() == 0) continue;  // the other one counts it
+        merge(o.body, o.value, theta);
+        ++exchanges_;
+        continue;
+      }
       ++missed_;
       note(o);
       if (o.what != Exchange::Outcome::What::no) continue;
-      if (is_of_before(o)) {
-        weight_ += o.asked;
-        continue;
-      }
-      if (was_refused(o))
+      if (is_of_before(o) || was_refused(o))
         weight_ += o.asked;  // it sent what nobody wants
       else
         merge(o.sent, o.asked, theta);
     }
+  }
+
+  // A handler's, when this worker takes no more steps.
+  Exchange::Answer push_back(const Message& request) {
+    const double a = Exchange::value_of(request), sum = weight_ + a;
+    if (!fits(request.body) || !(a > 0)) return {};
+    if (!finite(request.body)) return refuse();
+    if (!resting_.unique()) resting_ = Payload::copy_of(resting_.view(dtype_));
+    blend_in_blocks(weight_ / sum, a / sum, request.body);
+    weight_ = sum / 2;
+    const Exchange::Answer answer{Exchange::Answer::What::yes,
+                                  packing_ == Packing::none ? resting_ : Payload::copy_of(resting_.view(dtype_)),
+                                  weight_};
+    if (packing_ == Packing::none) return answer;
+    quantize(answer.body);
+    blend_in_blocks(2, -1, answer.body);
+    return answer;
+  }
+  // resting = a resting + b y
+  void blend_in_blocks(double a, double b, const Payload& y) {
+    in_blocks([&](int64_t at, int64_t n) {
+      const VecView x = resting_.mutable_view(dtype_).slice(at, n);
+      axpby(a, x, b, y.view(dtype_).slice(at, n), x);
+    });
   }
 
   void merge(const Payload& x, double a, VecView theta) {
@@ -107,9 +156,12 @@ class GoSgd final : public GossipScheme {
     weight_ = sum;
   }
 
-  double weight_;
   int64_t group_step_ = 0;
+
+  // Shared with the handlers.
   Mailbox mailbox_;
+  double weight_;    // theirs too from this worker's last step on
+  Payload resting_;  // its parameters from then on
 };
 
 }  // namespace

@@ -113,6 +113,16 @@ void GossipScheme::catch_up(int64_t group_step) {
 
 Status GossipScheme::finish(VecView theta) {
   exchange_.on_idle({});
+  if (exchanges_to_the_end() && options_.workers > 1) {
+    const auto meanwhile = [&] {
+      stops_ = world_.stops();  // nothing of its own to catch up with
+      catch_up_with_handlers(theta);
+      group_.serve(step_, theta);  // who comes back asks for parameters
+      exchange_.nudge();
+    };
+    meanwhile();
+    SINEW_RETURN_IF_ERROR(group_.wait_for_last_steps(meanwhile));
+  }
   SINEW_RETURN_IF_ERROR(finish_exchanges(theta));
   group_.settle(theta);
   settled_ = true;

@@ -43,6 +43,10 @@ class GossipScheme : public Scheme {
 
   // On the passive side; called inside publish().
   virtual Exchange::Answer decide(const Message& request) = 0;
+  // Whether exchanges go on when this worker takes no more steps, while another one does: whoever is late would train
+  // on alone, away from the others. Called then, now and then: theta catches up with what the handlers have agreed to.
+  virtual bool exchanges_to_the_end() const { return false; }
+  virtual void catch_up_with_handlers(VecView theta) {}
   // What was decided before the last exchanges ended and theta has not seen yet.
   virtual Status finish_exchanges(VecView theta) = 0;
 

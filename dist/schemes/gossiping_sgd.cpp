@@ -9,7 +9,7 @@
 // sync: every worker knows all picks, so who is pulled from sends at once; a worker waits for what it is to get, up to
 // the deadline, and equal bits come out in both worlds. async: a pull is answered from the last published parameters
 // while the one that asked computes its gradient; what was pushed is taken in after the next step, and nobody waits
-// for it.
+// for it. Who is done answers a push with its own parameters, so that who is late does not train on alone.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -62,7 +62,7 @@ class GossipingSgd final : public GossipScheme {
   Status after_step(int64_t, VecView theta) override {
     wait_for_mail(mailbox_, sources_, group_step_);
     if (asked_ >= 0) {
-      exchange_.wait(Deadline(world_, options_.deadline), {}, [&] { return !exchange_.pending(asked_); });
+      exchange_.wait_for_answer(asked_);
       exchange_.give_up(asked_);
     }
     std::vector<Mail> mail;
@@ -75,7 +75,7 @@ class GossipingSgd final : public GossipScheme {
     for (Exchange::Outcome& o : exchange_.collect()) {
       note(o);
       if (sync_) take_hint(o);
-      if (o.number == asked_ && o.what == Exchange::Outcome::What::yes && fits(o.body))
+      if ((o.number == asked_ || push_) && o.what == Exchange::Outcome::What::yes && fits(o.body))
         mail.push_back({o.peer, o.round, 0, std::move(o.body)});
       else if (o.number == asked_)
         ++missed_;
@@ -109,9 +109,15 @@ class GossipingSgd final : public GossipScheme {
 
  protected:
   Exchange::Answer decide(const Message& request) override {
-    if (sync_ || push_) return accept(mailbox_, request);
+    if (sync_ || (push_ && published_.size() == 0)) return accept(mailbox_, request);
     if (published_.size() == 0 || was_stopped()) return {};
     return {Exchange::Answer::What::yes, published_};
+  }
+
+  // Who takes no more steps stays where it is: its parameters are pulled as ever, and pushed in answer to a push.
+  bool exchanges_to_the_end() const override { return !sync_; }
+  void catch_up_with_handlers(VecView theta) override {
+    if (push_ && published_.size() == 0) set_published(theta);
   }
 
   Status finish_exchanges(VecView) override {
@@ -155,7 +161,9 @@ class GossipingSgd final : public GossipScheme {
 
   // What pulls are answered with until the next step.
   void publish(ConstVecView theta) {
-    if (sync_ || push_) return;
+    if (!sync_ && !push_) set_published(theta);
+  }
+  void set_published(ConstVecView theta) {
     const Payload body = rounded_copy(theta);
     world_.publish([&] { published_ = body; });
   }

@@ -4,9 +4,10 @@
 //
 // A worker waits for one ticket, and the round or the parameters that may follow, no longer than `deadline`. A server
 // that is silent for half of what is left of that is not asked for some periods, but the next one; then it is given
-// less time. Who waits in vain takes its next step without a ticket. Who has missed a round takes over the last
-// leader's parameters, as does one whose parameters are not finite, which never leads. Who is done leads those that go
-// on with its final parameters.
+// less time. A leader's parameters are waited for as long as they take, as learned from those so far, but at least a
+// quarter of the deadline. Who waits in vain takes its next step without a ticket. Who has missed a round takes over
+// the last leader's parameters, as does one whose parameters are not finite, which never leads. Who is done leads those
+// that go on with its final parameters.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
@@ -19,6 +20,7 @@
 #include <utility>
 
 #include "dist/gossip_group.h"
+#include "dist/learned_deadline.h"
 #include "dist/rules.h"
 #include "dist/schemes/leader.h"
 #include "dist/schemes/leader_tickets.h"
@@ -32,10 +34,11 @@ class LeaderAsync final : public LeaderScheme {
  public:
   LeaderAsync(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
       : LeaderScheme(o, world, size, dtype, device),
-        tickets_(world, o, ratio_),
+        tickets_(world, o, ratio_, repeat()),
         group_(world, o, dtype),
         silent_(static_cast<size_t>(o.workers)),
-        mute_(silent_) {}
+        mute_(silent_),
+        fetch_time_(o.deadline / 4, o.deadline) {}
   ~LeaderAsync() override {
     if (listening_) world_.on(Tag::leader_fetch, {});
   }
@@ -115,6 +118,7 @@ class LeaderAsync final : public LeaderScheme {
     state.numbers["lonely"] = lonely_;
     state.numbers["hold"] = hold_;
     state.numbers["held"] = held_;
+    fetch_time_.save("fetch_time", state.numbers);
     return state;
   }
   Status load(const SchemeState& state) override {
@@ -128,6 +132,7 @@ class LeaderAsync final : public LeaderScheme {
                                                {"held", &held_},
                                                {"published", &published_round_},
                                                {"ended", &ended_}}));
+    fetch_time_.load("fetch_time", state.numbers);
     if (auto found = state.vectors.find("published"); found != state.vectors.end())
       published_ = Payload::copy_of(found->second.view());
     Vec silent = Vec::empty(options_.workers, DType::i64);
@@ -186,12 +191,13 @@ class LeaderAsync final : public LeaderScheme {
     return r;
   }
 
+  Nanos repeat() const { return std::min(options_.deadline / 16 + 1, kLook); }
+
   // Asks the server, again after each silence, and another one when it keeps silent.
   Answer query(Head head, const Deadline& deadline, ConstVecView theta) {
     Request request(world_);
     head.request = request.id();
-    const Nanos eighth = options_.deadline / 8, half = std::max(deadline.left() / 2, eighth),
-                repeat = std::min(eighth / 2 + 1, kLook);
+    const Nanos eighth = options_.deadline / 8, half = std::max(deadline.left() / 2, eighth), repeat = this->repeat();
     const Deadline patience(world_, half);
     for (Nanos silence = 0; deadline.left() > 0; group_.serve(round_, theta)) {
       const Rank to = server();
@@ -220,7 +226,9 @@ class LeaderAsync final : public LeaderScheme {
   // The leader's parameters of this round; empty: it is lost, did not lead, or the time is over.
   Payload fetch_from(Rank leader, int64_t round, const Deadline& round_deadline, ConstVecView theta) {
     char& mute = mute_[static_cast<size_t>(leader)];
-    const Deadline deadline(world_, std::min(round_deadline.left(), mute ? options_.deadline / 8 : INT64_MAX));
+    // Who leads has joined and waits, so it answers as soon as it knows.
+    const Nanos begin = world_.now(), limit = mute ? options_.deadline / 8 : fetch_time_.value();
+    const Deadline deadline(world_, std::min(round_deadline.left(), limit));
     Request request(world_);
     Head head{.tag = Tag::leader_fetch, .request = request.id()};
     head.arg[0] = round;
@@ -235,12 +243,16 @@ class LeaderAsync final : public LeaderScheme {
           world_.receive({.tag = Tag::leader_parameters, .source = leader, .request = request.id()}, slice);
       if (r.ok()) {
         mute = 0;
+        fetch_time_.observe(world_.now() - begin);
         return r.message.head.arg[0] ? unpacked(r.message, dtype_).body : Payload();
       }
       silence += slice;
       group_.serve(round_, theta);
     }
     mute = deadline.left() == 0;
+    if (!mute) return {};
+    fetch_time_.observe(std::min(2 * limit, options_.deadline));  // they may take longer than they did
+    world_.send(server(), make_head(Tag::leader_probe, 2, leader));
     return {};
   }
 
@@ -339,6 +351,7 @@ class LeaderAsync final : public LeaderScheme {
   GossipGroup group_;
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   std::vector<char> mute_;       // leaders that did not answer, and are given less time
+  LearnedDeadline fetch_time_;   // of a leader's parameters
   int64_t hold_ = 0, held_ = 0;  // for so many steps, of which so many are over
   int64_t round_ = 0, steps_ = 0;
   Rank followed_ = kAnyRank;  // the last leader of all

@@ -11,20 +11,25 @@
 
 namespace sinew::dist {
 
-TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t ratio)
-    : world_(world), period_(options.period), ratio_(ratio), workers_(static_cast<size_t>(options.workers)) {
+TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t ratio, Nanos repeat)
+    : world_(world),
+      period_(options.period),
+      ratio_(ratio),
+      patience_(std::max<int64_t>(options.deadline / 4 / repeat - 1, 1)),  // the first follows one silence
+      workers_(static_cast<size_t>(options.workers)) {
   members_ = tickets_ = known_ = options.workers;
 }
 
 TicketServer::~TicketServer() {
   if (!listening_) return;
-  for (Tag tag : {Tag::leader_ask, Tag::leader_join}) world_.on(tag, {});
+  for (Tag tag : {Tag::leader_ask, Tag::leader_join, Tag::leader_probe}) world_.on(tag, {});
 }
 
 void TicketServer::listen() {
   listening_ = true;
   world_.on(Tag::leader_ask, [this](const Message& m) { on_ask(m); });
   world_.on(Tag::leader_join, [this](const Message& m) { on_join(m); });
+  world_.on(Tag::leader_probe, [this](const Message& m) { on_probe(m); });
 }
 
 void TicketServer::answer(Rank to, uint64_t request, Ticket what, int64_t round, int64_t local, int64_t global) const {
@@ -79,6 +84,7 @@ void TicketServer::on_ask(const Message& m) {
     return decide();
   }
   if (round < round_) return behind(m, w);
+  if (w.absent && w.probed > w.heard) probe(from);
   const bool returns = w.absent || w.done;
   w.absent = w.done = w.joined = 0;
   if (returns || ++since_look_ >= static_cast<int64_t>(workers_.size())) look();
@@ -115,7 +121,48 @@ void TicketServer::on_join(const Message& m) {
     look();
   }
   decide();
+  if (again && w.joined) probe_others(from);
   if (again && w.joined) answer(from, m.head.request, Ticket::wait, round_);
+}
+
+void TicketServer::on_probe(const Message& m) {
+  if (m.head.source < 0 || m.head.source >= static_cast<Rank>(workers_.size())) return;
+  if (m.head.arg[0] == 0) return world_.send(m.head.source, make_head(Tag::leader_probe, 1, m.head.arg[1]));
+  if (m.head.arg[0] == 2) return suspect(m.head.arg[1]);
+  Worker& w = workers_[static_cast<size_t>(m.head.source)];
+  const int64_t number = m.head.arg[1];
+  if (number <= w.heard || number > w.probed) return;
+  w.heard = number;
+  w.longest = std::max(w.longest, w.probed - number + 1);
+}
+
+// It has been waited for already: one probe more is enough.
+void TicketServer::suspect(int64_t rank) {
+  if (rank < 0 || rank >= static_cast<int64_t>(workers_.size()) || rank == world_.rank()) return;
+  Worker& w = workers_[static_cast<size_t>(rank)];
+  w.probed = std::max(w.probed, w.heard + allowed(w) - 1);
+  probe(static_cast<Rank>(rank));
+}
+
+void TicketServer::probe(Rank rank) {
+  world_.send(rank, make_head(Tag::leader_probe, 0, ++workers_[static_cast<size_t>(rank)].probed));
+}
+
+void TicketServer::probe_others(Rank waiting) {
+  for (Rank r = 0; r < waiting; ++r)
+    if (workers_[static_cast<size_t>(r)].joined) return;  // the lowest of those that wait sets the pace
+  bool lost = false;
+  for (Rank r = 0; r < static_cast<Rank>(workers_.size()); ++r) {
+    Worker& w = workers_[static_cast<size_t>(r)];
+    if (w.joined || w.done || w.absent || r == world_.rank()) continue;
+    if (w.probed - w.heard >= allowed(w))
+      w.absent = 1, lost = true;
+    else
+      probe(r);
+  }
+  if (!lost) return;
+  look();
+  decide();
 }
 
 void TicketServer::decide() {
@@ -183,7 +230,8 @@ void TicketServer::save(SchemeState& state) const {
   world_.publish([&] {
     std::vector<int64_t> fields;
     for (const Worker& w : workers_)
-      fields.insert(fields.end(), {w.tickets, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had, w.local});
+      fields.insert(fields.end(), {w.tickets, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had, w.local,
+                                   w.probed, w.heard, w.longest});
     state.vectors["tickets"] = Vec::copy_of(ConstVecView(fields));
     for (auto [name, value] : {std::pair{"tickets.round", round_},
                                {"tickets.members", members_},
@@ -205,7 +253,8 @@ Status TicketServer::load(const SchemeState& state) {
   download(found->second.view(), fields.data());
   const int64_t* v = fields.data();
   for (Worker& w : workers_)
-    for (int64_t* field : {&w.tickets, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had, &w.local})
+    for (int64_t* field : {&w.tickets, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had, &w.local,
+                           &w.probed, &w.heard, &w.longest})
       *field = *v++;
   return load_numbers(state, {{"tickets.round", &round_},
                               {"tickets.members", &members_},

@@ -6,7 +6,9 @@
 // it may give out more than the budget. When the budget is spent, workers join the round with their losses. It is
 // decided when all that take part have joined: whoever died, is done, or was given up takes no part, and its tickets
 // leave the budget. Who is done and lives leads those that go on, once they are no more: they could not draw it after
-// them. A joined worker that has waited for long asks to decide without the others (`force`). Who missed a round learns
+// them. While joined workers wait, the server asks the others whether they are there: their handlers answer, however
+// long their steps take. Who does not for a quarter of the deadline is given up: messages to it or from it are lost. A
+// joined worker that has waited for long asks to decide without the others (`force`). Who missed a round learns
 // so by its next question: it is `behind`, takes part again from that on, and counts as having used up its share of the
 // running round. Fewer than half of those that are not gone for good hold no rounds: who is cut off with few others
 // goes on training, and when they meet again it is behind, not the many.
@@ -15,10 +17,12 @@
 //   leader_ask     request  round, steps in it, 0, or for who is done 1 + 2 * group, bits of its last loss
 //   leader_join    request  round, steps in it, bits of the loss, 2 * group + force
 //   leader_answer  reply    Ticket, round, leader of the group, leader of all; -1: none
+//   leader_probe   one way  0: are you there, 1: I am; number. 2: that worker does not answer; rank
 //
 // Thread safety: the handlers', and for save and load the training thread's.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "dist/scheme.h"
@@ -36,8 +40,8 @@ enum class Ticket : int64_t {
 
 class TicketServer {
  public:
-  // ratio: rounds between pulls to the leader of all.
-  TicketServer(World& world, const SchemeOptions& options, int64_t ratio);
+  // ratio: rounds between pulls to the leader of all. repeat: the time after which a worker asks again.
+  TicketServer(World& world, const SchemeOptions& options, int64_t ratio, Nanos repeat);
   ~TicketServer();
   TicketServer(const TicketServer&) = delete;
   TicketServer& operator=(const TicketServer&) = delete;
@@ -54,11 +58,20 @@ class TicketServer {
     int64_t group = 0, request = 0, loss = 0;  // bits
     // Of the last round: whether it was decided for this worker, and how.
     int64_t had = 0, local = -1;
+    // Probes: the last one, the last one that was answered, and how many the slowest answer took.
+    int64_t probed = 0, heard = 0, longest = 0;
   };
-  static constexpr int64_t kFields = 9;
+  static constexpr int64_t kFields = 12;
 
   void on_ask(const Message& m);
   void on_join(const Message& m);
+  void on_probe(const Message& m);
+  // Unanswered probes after which a worker is given up.
+  int64_t allowed(const Worker& worker) const { return std::max(patience_, 3 * worker.longest); }
+  void suspect(int64_t rank);
+  void probe(Rank rank);
+  // While `waiting` waits, once for each of its questions.
+  void probe_others(Rank waiting);
   void come_to(int64_t round);
   void behind(const Message& m, Worker& worker);
   // Looks who lives, and counts.
@@ -68,7 +81,7 @@ class TicketServer {
   void answer(Rank to, uint64_t request, Ticket what, int64_t round, int64_t local = -1, int64_t global = -1) const;
 
   World& world_;
-  const int64_t period_, ratio_;
+  const int64_t period_, ratio_, patience_;  // patience_: unanswered probes
   bool listening_ = false;
   std::vector<Worker> workers_;
   int64_t round_ = 0;

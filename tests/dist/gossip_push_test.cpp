@@ -12,6 +12,7 @@ namespace {
 // theta and the scheme's weight (1 where it has none) at the end, and all counters together.
 struct Ends {
   std::vector<Numbers> theta;
+  std::vector<Nanos> last_step;  // when it was over
   Numbers weight;
   SchemeCounters counters;
   SimReport report;
@@ -30,10 +31,12 @@ struct Ends {
 Ends ends_of(const Toy& toy, SimOptions options = {}) {
   Ends ends;
   ends.weight.resize(toy.scheme.workers);
+  ends.last_step.resize(toy.scheme.workers);
   auto body = [&](World& world) -> Result<Numbers> {
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
     for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    ends.last_step[world.rank()] = world.now();
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
     ends.weight[world.rank()] = weight_of(worker.scheme());
     const SchemeCounters c = worker.scheme().counters();
@@ -56,6 +59,7 @@ TEST(Gossip, CommonChecks) {
     check_gossip_conserves(in_simulation(), c);
   }
   for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_simulation(), c);
+  for (const GossipCase& c : kAsynchronousGossip) check_late_worker_stays(in_simulation(), c);
 }
 
 // Any one message may be lost, the last ones too, which tell what all are measured at.
@@ -146,7 +150,7 @@ TEST(GossipingSgd, AsynchronousWorkersDoNotWait) {
       EXPECT_LT(theta[0], 4);
     }
     for (Rank r : {0, 2, 3}) {
-      EXPECT_LT(ends.report.nodes[r].time, kSecond) << direction;
+      EXPECT_LT(ends.last_step[r], kSecond) << direction;
       EXPECT_NEAR(ends.theta[r][0], ends.theta[0][0], 1e-6) << direction;
     }
     EXPECT_GT(ends.report.nodes[1].time, 3 * kSecond);
@@ -197,6 +201,29 @@ TEST(GoSgd, CountsItsMessagesAndBytes) {
   // At the end, the last ones may find that the other one has left.
   EXPECT_LE(std::abs(bytes - (sent * (3 * head + 4 * toy.size) + 2 * 4 * head)), 8 * (3 * head + 4 * toy.size));
   EXPECT_NEAR(ends.weights(), 1, 1e-12);
+}
+
+// Who is done takes in what the late one sends, and pushes half of it back: nothing comes into being or is lost, all
+// come together, and no exchange takes more messages than before.
+TEST(GoSgd, WhoIsDonePushesBack) {
+  for (const char* wire : {"f32", "bf16", "int8"})
+    for (const char* faults : {"", "drop from=* to=* probability=0.1", "delay from=* to=3 by=70ms"}) {
+      Toy toy = still_toy("gosgd", [&](SchemeOptions& o) { o.wire = wire; });
+      toy.steps = 80;
+      const Ends ends = ends_of(toy, {.faults = plan(std::string("slow rank=1 factor=40\n") + faults)});
+      const std::string what = std::string(wire) + " " + faults;
+      EXPECT_NEAR(ends.weights(), 1, 1e-12) << what;
+      EXPECT_NEAR(ends.weighted_sum(3), 2.5, 1e-12) << what;
+      EXPECT_EQ(ends.counters.lost, 0) << what;
+      EXPECT_EQ(ends.counters.exchanges, 4 * toy.steps - ends.counters.missed) << what;
+      for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[3], ends.theta[1][3], 0.05) << what;
+      if (*faults) continue;
+      EXPECT_EQ(ends.counters.missed, 0) << what;
+      int64_t messages = 0;
+      for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent;
+      const int64_t repeats = 3 * (ends.report.virtual_time / kSecond);  // of whether all are done
+      EXPECT_LE(messages, 3 * 4 * toy.steps + 2 * 4 + 4 * 3 + repeats) << what;
+    }
 }
 
 // A stopped worker does not answer: what is asked of it does not grow with the time it is away, neither in what waits
@@ -383,10 +410,10 @@ TEST(AdPsgd, ReachesTheInitialMean) {
   toy.steps = 100;
   const Ends ends = ends_of(toy, {.faults = plan("slow rank=3 factor=2")});
   for (const Numbers& theta : ends.theta) EXPECT_NEAR(theta[0], 3, 1e-10);
-  // A pair: request and answer with the parameters, a confirmation.
+  // A pair: request and answer with the parameters, a confirmation. At the end: that this is the last step, of all.
   int64_t messages = 0;
   for (const NodeOutcome& o : ends.report.nodes) messages += o.traffic.messages_sent;
-  EXPECT_LE(messages, 3 * 5 * toy.steps + 2 * 5);
+  EXPECT_LE(messages, 3 * 5 * toy.steps + 2 * 5 + 4 * 4);
 }
 
 // A killed worker takes only its own part along; the others go on, and a second life of it joins them.
@@ -403,6 +430,89 @@ TEST(AsynchronousGossip, SurvivesADeath) {
       for (Rank r : {0, 2, 3}) EXPECT_TRUE(run.nodes[r].finished) << scheme << run.nodes[r].status.message();
       EXPECT_EQ(run.nodes[1].finished, restarts == 1) << scheme;
     }
+}
+
+// The worker lives, but what it sends is lost, or what is sent to it. The others notice by an answer that takes longer
+// than answers do, long before the deadline. Nothing is missed of one whose steps take longer than that, which is
+// stopped for less, or whose answers always take longer.
+TEST(AsynchronousGossip, LostMessagesAreNoticedBeforeTheDeadline) {
+  for (const GossipCase& c : {kAsynchronousGossip[0], kAsynchronousGossip[1], kAsynchronousGossip[4]})
+    for (const std::string faults : {"drop from=1 after=1s until=4s", "drop to=1 after=1s until=4s",
+                                     "slow rank=1 factor=150", "pause rank=1 at=1s for=600ms", "delay by=900ms"}) {
+      const bool are_lost = faults.starts_with("drop");
+      Toy toy = common_gossip_toy(c, 4);
+      toy.scheme.deadline = 3 * kSecond;
+      toy.size = 10;
+      toy.steps = faults.starts_with("slow") ? 40 : 600;
+      std::vector<Nanos> longest(4);
+      int64_t missed = 0;
+      for (const NodeResult& node :
+           simulate(4,
+                    [&](World& world) -> Result<Numbers> {
+                      ToyWorker worker(toy, world);
+                      SINEW_RETURN_IF_ERROR(worker.start());
+                      Nanos& wait = longest[static_cast<size_t>(world.rank())];
+                      for (int64_t k = 0; k < toy.steps; ++k) {
+                        const Nanos before = world.now();
+                        SINEW_RETURN_IF_ERROR(worker.step(k));
+                        wait = std::max(wait, world.now() - before);
+                      }
+                      missed += worker.scheme().counters().missed;
+                      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+                      return Numbers();
+                    },
+                    {.faults = plan(faults)})
+               .nodes)
+        EXPECT_TRUE(node.finished) << c.name << " " << faults << ": " << node.status.message();
+      if (!are_lost) {
+        EXPECT_EQ(missed, 0) << c.name << " " << faults;
+        continue;
+      }
+      for (Rank r : {0, 2, 3}) {
+        EXPECT_LE(longest[r], kSecond) << c.name << " " << faults << " rank " << r;
+        EXPECT_GE(longest[r], 500 * kMillisecond) << "it was waited for";
+      }
+    }
+}
+
+// Those that are done wait for the late one. Who asks them is killed meanwhile, or the late one itself.
+TEST(AsynchronousGossip, SurvivesADeathAtItsEnd) {
+  for (const GossipCase& c : kAsynchronousGossip)
+    for (const char* killed : {"kill rank=0 at=5s", "kill rank=3 at=5s", "kill rank=0 at=5s\nkill rank=3 at=7s"})
+      for (int restarts : {0, 1}) {
+        Toy toy = common_gossip_toy(c, 4);
+        toy.lr = 0.05;
+        toy.scheme.deadline = 2 * kSecond;
+        const auto nodes = simulate(4, [&](World& w) { return gossip_run(w, toy); },
+                                    {.restarts = restarts,
+                                     .restart_delay = 50 * kMillisecond,
+                                     .faults = plan(std::string("slow rank=3 factor=60\n") + killed)})
+                               .nodes;
+        for (Rank r = 0; r < 4; ++r) {
+          const bool dies = std::string(killed).find("rank=" + std::to_string(r)) != std::string::npos;
+          EXPECT_EQ(nodes[r].finished, !dies || restarts == 1) << c.name << " " << killed << " " << r;
+          if (nodes[r].finished && nodes[1].finished) {
+            EXPECT_EQ(nodes[r].numbers.at(1 + toy.size), nodes[1].numbers.at(1 + toy.size)) << c.name << " " << killed;
+          }
+        }
+      }
+}
+
+// A worker that is stopped while it waits for the late one answers again when it goes on: it moves with the others.
+TEST(AsynchronousGossip, WhoWasStoppedAtItsEndAnswersAgain) {
+  for (const GossipCase& c : {kAsynchronousGossip[0], kAsynchronousGossip[3], kAsynchronousGossip[4]}) {
+    Toy toy = common_gossip_toy(c, 4);
+    toy.lr = 0.05;
+    toy.noise = 0;
+    toy.steps = 200;
+    toy.scheme.deadline = 2 * kSecond;
+    const auto nodes = simulate(4, [&](World& w) { return toy_run(w, toy); },
+                                {.faults = plan("slow rank=3 factor=60\npause rank=0 at=5s for=3s")})
+                           .nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << c.name << ": " << node.status.message();
+    EXPECT_NEAR(nodes[0].numbers[0], nodes[1].numbers[0], 0.1) << c.name;
+    EXPECT_NEAR(nodes[0].numbers[0], toy.b(3), 0.2) << c.name << ", where the late one's steps lead";
+  }
 }
 
 // A worker whose parameters are not finite reaches nobody, is told so, and takes over another one's.

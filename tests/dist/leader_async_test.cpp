@@ -160,6 +160,45 @@ TEST(LeaderAsync, WhoIsLateDoesNotWaitForASilentLeaderAgainAndAgain) {
   EXPECT_LT(run.report.nodes[2].time, 31 * kSecond + 600 * 20 * kMillisecond + 150 * toy.scheme.deadline / 6);
 }
 
+// The worker lives, but what it sends is lost, or what is sent to it; with rank 1 leading or another one. The others
+// notice within a second, long before the deadline. Nobody is given up whose steps take longer than that, or who is
+// stopped for less.
+TEST(LeaderAsync, LostMessagesAreNoticedBeforeTheDeadline) {
+  for (Rank leader : {1, 2})
+    for (const std::string faults : {"drop from=1 after=1s until=4s", "drop to=1 after=1s until=4s",
+                                     "slow rank=1 factor=100", "pause rank=1 at=1s for=600ms"}) {
+      Toy toy = toy_with(without_clock(4, 4), 0);
+      toy.scheme.deadline = 3 * kSecond;
+      const bool are_lost = faults.starts_with("drop");
+      toy.steps = faults.starts_with("slow") ? 40 : 600;
+      std::vector<Nanos> longest(4);
+      std::vector<int64_t> missed(4);
+      for (const NodeResult& node : simulate(4,
+                                             [&](World& world) {
+                                               const auto rank = static_cast<size_t>(world.rank());
+                                               return run_with(
+                                                   world, toy, led_by(leader),
+                                                   [&, before = world.now()](ToyWorker& worker, int64_t) mutable {
+                                                     longest[rank] = std::max(longest[rank], world.now() - before);
+                                                     before = world.now();
+                                                     missed[rank] = worker.scheme().counters().missed;
+                                                   });
+                                             },
+                                             {.faults = plan(faults)})
+                                        .nodes)
+        EXPECT_TRUE(node.finished) << faults << ": " << node.status.message();
+      for (Rank r = 0; r < 4; ++r) {
+        if (are_lost && r != 1) {
+          EXPECT_LE(longest[r], kSecond) << faults << " leader " << leader << " rank " << r;
+          EXPECT_GE(longest[r], 500 * kMillisecond) << "it was waited for";
+        }
+        if (!are_lost) {
+          EXPECT_EQ(missed[r], 0) << faults << " leader " << leader << " rank " << r;
+        }
+      }
+    }
+}
+
 // A worker is stopped at any moment of the protocol, in half of the runs the one that serves, in others the leader;
 // with messages lost and late in some. No step of another one takes longer than the deadline, its own cost, and a look
 // around.

@@ -63,6 +63,10 @@ TEST(UcxGossip, Conserves) {
   for (const GossipCase& c : kAsynchronousGossip) check_gossip_conserves(in_processes(), c, false);
 }
 
+TEST(UcxGossip, WhoIsLateStaysWithTheOthers) {
+  for (const GossipCase& c : kAsynchronousGossip) check_late_worker_stays(in_processes(), c);
+}
+
 TEST(UcxGossip, DropsLoseNothing) {
   const auto plan = parse_fault_plan("drop from=* to=* probability=0.03\n", "plan");
   ASSERT_TRUE(plan.ok());

@@ -186,4 +186,30 @@ inline void check_gossip_conserves(const Spawn& spawn, const GossipCase& c, bool
   }
 }
 
+// Each worker's own minimum is somewhere else, and worker 1 takes most of its steps when the others have taken theirs.
+// It does not end where its steps alone lead.
+inline void check_late_worker_stays(const Spawn& spawn, const GossipCase& c) {
+  Toy toy = common_gossip_toy(c, 4);
+  toy.lr = 0.05;
+  toy.noise = 0;
+  toy.steps = 120;
+  const auto nodes = spawn(toy.scheme.workers, [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      if (world.rank() == 1) world.sleep(20 * kMillisecond);
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+    }
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return to_doubles(worker.theta().view());
+  });
+  double others = 0;
+  for (Rank r : {0, 2, 3}) {
+    ASSERT_TRUE(nodes[r].finished) << c.name << ": " << nodes[r].status.message();
+    others += nodes[r].numbers.at(0) / 3;
+  }
+  ASSERT_TRUE(nodes[1].finished) << c.name << ": " << nodes[1].status.message();
+  EXPECT_LT(std::abs(nodes[1].numbers.at(0) - others), 0.2) << c.name << " with alone " << toy.b(1);
+}
+
 }  // namespace sinew::dist::testing
