@@ -348,6 +348,19 @@ struct PackArgs {
   int32_t* inexact;
 };
 
+// round_to_packed and pack in one pass: rounded, which may be values, are what round_to_packed makes of a copy of
+// values, and the bytes are theirs.
+struct RoundAndPackArgs {
+  DType dtype;
+  PackedForm form;
+  int64_t n;
+  const void* values;
+  void* residual;
+  void* rounded;
+  void* bytes;
+  int32_t* inexact;
+};
+
 // Blocks whose bytes are of no packed number become NaN.
 struct UnpackArgs {
   DType dtype;
@@ -479,6 +492,9 @@ struct KernelTable {
   void (*copy)(void* to, const void* from, size_t bytes) = nullptr;
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
+
+  // Of messages, which are in host memory: null on other devices.
+  void (*round_and_pack)(const kernel::RoundAndPackArgs&) = nullptr;
 
   // Copies beside the host's work; null where all memory is the host's. host_allocate gives host memory that the device
   // copies to and from by itself. What *_begin returns is waited for once, and until then that memory is the copy's;

@@ -59,7 +59,7 @@ namespace sinew::dist {
 class CenterClient {
  public:
   // Receives c of one shard and returns d, which is sent; an empty one is not.
-  using Difference = std::function<Payload(int shard, const Payload& center)>;
+  using Difference = std::function<Rounded(int shard, const Payload& center)>;
   using Use = std::function<void(int shard, const Payload& center)>;
   // What a part without anything is told by this worker. Without it: nothing.
   struct Memory {
@@ -92,8 +92,8 @@ class CenterClient {
   // when so many are unconfirmed that it sends nothing: a pull() clears that up.
   Result<bool> pull(const Use& use, Wanted wanted = Wanted::working);
   Result<bool> pull(const std::vector<int>& parts, const Use& use, Wanted wanted = Wanted::working);
-  bool push(int part, const std::function<Payload(int shard)>& difference);
-  bool push(const std::function<Payload(int shard)>& difference);
+  bool push(int part, const std::function<Rounded(int shard)>& difference);
+  bool push(const std::function<Rounded(int shard)>& difference);
   // Reads the whole center. timeout, peer_lost.
   Status fetch(const Use& use, Wanted wanted = Wanted::working);
   // Dynamic weighting: this worker's score, for the others; the median of the others' as the last answer told, NaN when
@@ -184,9 +184,9 @@ class CenterClient {
   bool is_settled(int part) const { return lowest(part) == at(part).next; }
   bool crowded(int part) const;
   void confirm(int shard, int64_t lowest, uint64_t mask);
-  void send_add(int shard, const Sent& sent, int64_t lowest);
+  Head add_of(int shard, int64_t exchange, int64_t lowest) const;
   void send_fetch(int part, int64_t lowest, Wanted wanted, const Request& request);
-  void send_difference(int shard, Payload difference, int64_t lowest);
+  void send_difference(int shard, Rounded difference, int64_t lowest);
 
   World& world_;
   const Shards shards_;

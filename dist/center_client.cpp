@@ -72,10 +72,8 @@ int64_t CenterClient::unconfirmed() const {
   return n;
 }
 
-void CenterClient::send_add(int shard, const Sent& sent, int64_t lowest) {
-  const Part& part = at(shards_.part_of(shard));
-  send_packed(world_, part.node, make_head(Tag::center_add, shard, sent.exchange, part.life, lowest), sent.difference,
-              packing_, dtype_);
+Head CenterClient::add_of(int shard, int64_t exchange, int64_t lowest) const {
+  return make_head(Tag::center_add, shard, exchange, at(shards_.part_of(shard)).life, lowest);
 }
 
 // Forgets what was applied of this shard and sends the rest again.
@@ -83,7 +81,8 @@ void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
   std::erase_if(sent(shard),
                 [&](const Sent& s) { return s.exchange - lowest < kMaskBits && (mask >> (s.exchange - lowest) & 1); });
   for (const Sent& s : sent(shard)) {
-    send_add(shard, s, lowest);
+    send_packed(world_, node(shards_.part_of(shard)), add_of(shard, s.exchange, lowest), s.difference, packing_,
+                dtype_);
     ++resent_;
   }
 }
@@ -303,11 +302,11 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
 
 bool CenterClient::crowded(int part) const { return at(part).next - lowest(part) >= kMaskBits - 1; }
 
-void CenterClient::send_difference(int shard, Payload difference, int64_t lowest) {
-  if (difference.size() == 0) return;
-  Sent made{at(shards_.part_of(shard)).next, std::move(difference)};
-  send_add(shard, made, lowest);
-  sent(shard).push_back(std::move(made));
+void CenterClient::send_difference(int shard, Rounded difference, int64_t lowest) {
+  if (difference.numbers.size() == 0) return;
+  const Part& part = at(shards_.part_of(shard));
+  send_packed(world_, part.node, add_of(shard, part.next, lowest), difference, packing_);
+  sent(shard).push_back({part.next, std::move(difference.numbers)});
 }
 
 Result<bool> CenterClient::exchange(const Difference& difference) {
@@ -324,7 +323,7 @@ Result<bool> CenterClient::exchange(const Difference& difference) {
   return complete.ok() ? Result<bool>(*complete && !held) : complete;
 }
 
-bool CenterClient::push(int part, const std::function<Payload(int shard)>& difference) {
+bool CenterClient::push(int part, const std::function<Rounded(int shard)>& difference) {
   if (crowded(part)) return false;
   const int64_t low = lowest(part);
   each_shard(part, [&](int s) { send_difference(s, difference(s), low); });
@@ -332,7 +331,7 @@ bool CenterClient::push(int part, const std::function<Payload(int shard)>& diffe
   return true;
 }
 
-bool CenterClient::push(const std::function<Payload(int shard)>& difference) {
+bool CenterClient::push(const std::function<Rounded(int shard)>& difference) {
   bool full = false;
   each_part([&](int p) { full |= crowded(p); });
   if (!full) each_part([&](int p) { (void)push(p, difference); });

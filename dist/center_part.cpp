@@ -140,13 +140,12 @@ void CenterPart::learn() {
   told_.clear();
 }
 
-void CenterPart::reply(const Message& to, Tag tag, const Arguments& arguments, Payload body) {
+void CenterPart::reply(const Message& to, Tag tag, const Arguments& arguments, Rounded body) {
   Head head{.tag = tag};
   std::copy(arguments.begin(), arguments.end(), head.arg);
   head.is_reply = 1;
   head.request = to.head.request;
-  send_packed(world_, to.head.source, head, body, tag == Tag::center_part ? setup_.packing : Packing::none,
-              setup_.dtype);
+  send_packed(world_, to.head.source, head, body, setup_.packing);
 }
 
 CenterPart::Book* CenterPart::book(const Message& m, int64_t life, int64_t lowest) {
@@ -220,14 +219,10 @@ Payload CenterPart::vector_for(int s, Wanted wanted) {
   return shard.look_ahead;
 }
 
-Payload CenterPart::rounded(int s) {
-  Payload p = Payload::copy_of(vector_for(s, Wanted::working).view(setup_.dtype));
-  const VecView values = p.mutable_view(setup_.dtype), unsent = at(s).unsent.mutable_view();
-  in_parts(values.size, [&](int64_t at, int64_t n) {
-    round_to_packing(setup_.packing, values.slice(at, n), unsent.slice(at, n));
-    return true;
-  });
-  return p;
+Rounded CenterPart::rounded(int s) {
+  const Payload exact = vector_for(s, Wanted::working);
+  return round_and_pack(setup_.packing, exact.view(setup_.dtype), Payload::allocate(exact.size()),
+                        at(s).unsent.mutable_view());
 }
 
 double CenterPart::median_of_others(Rank rank) const {
@@ -254,8 +249,9 @@ void CenterPart::on_fetch(const Message& m) {
   const int64_t others = std::bit_cast<int64_t>(median_of_others(m.head.source));
   const auto wanted = static_cast<Wanted>(m.head.arg[2]);
   for (int s = first(); s < end(); ++s)
-    reply(m, Tag::center_part, {s, version_, static_cast<int64_t>(mask[static_cast<size_t>(s - first())]), others},
-          wanted == Wanted::working && setup_.packing != Packing::none ? rounded(s) : vector_for(s, wanted));
+    reply(
+        m, Tag::center_part, {s, version_, static_cast<int64_t>(mask[static_cast<size_t>(s - first())]), others},
+        wanted == Wanted::working && setup_.packing != Packing::none ? rounded(s) : Rounded{vector_for(s, wanted), {}});
 }
 
 void CenterPart::on_score(const Message& m) {
@@ -317,7 +313,7 @@ void CenterPart::on_leave(const Message& m) {
   Payload body = Payload::allocate(mask.size() * sizeof(uint64_t));
   std::copy(mask.begin(), mask.end(), static_cast<uint64_t*>(body.data()));
   if (m.head.arg[2]) left_[m.head.source] = 1, scores_[m.head.source] = kNone;
-  reply(m, Tag::center_ack, {m.head.arg[2], others(m.head.source)}, std::move(body));
+  reply(m, Tag::center_ack, {m.head.arg[2], others(m.head.source)}, {std::move(body), {}});
 }
 
 }  // namespace sinew::dist

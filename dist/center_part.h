@@ -98,10 +98,10 @@ class CenterPart {
   double median_of_others(Rank rank) const;
   int others(Rank rank) const;
   Payload vector_for(int s, Wanted wanted);
-  Payload rounded(int s);
+  Rounded rounded(int s);
   void move(int s, ConstVecView difference);
   using Arguments = std::array<int64_t, 4>;
-  void reply(const Message& to, Tag tag, const Arguments& arguments, Payload body);
+  void reply(const Message& to, Tag tag, const Arguments& arguments, Rounded body);
 
   World& world_;
   const CenterSetup setup_;

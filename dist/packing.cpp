@@ -74,6 +74,27 @@ void round_to_packing(Packing packing, VecView values, VecView residual) {
           {values.dtype, form_of(packing), values.size, values.data, residual.size ? residual.data : nullptr});
 }
 
+Rounded round_and_pack(Packing packing, ConstVecView values, Payload numbers, VecView residual) {
+  SINEW_CHECK(values.device == Device::cpu && values.bytes() == numbers.size() &&
+                  (residual.size == 0 || (residual.size == values.size && residual.dtype == values.dtype)),
+              "round_and_pack", values.size, " values, ", numbers.size(), " bytes for them, ", residual.size,
+              " in the residual");
+  if (packing == Packing::none || values.size == 0) return {std::move(numbers), {}};
+  Payload bytes = Payload::allocate(packed_bytes(packing, values.size, values.dtype));
+  const VecView rounded = numbers.mutable_view(values.dtype);
+  int32_t inexact = 0;
+  for (int64_t at = 0; at < values.size; at += kChunk) {
+    const int64_t n = std::min(kChunk, values.size - at);
+    int32_t none = 0;
+    cpu_kernels().round_and_pack({values.dtype, form_of(packing), n, values.slice(at, n).data,
+                                  residual.size ? residual.slice(at, n).data : nullptr, rounded.slice(at, n).data,
+                                  static_cast<unsigned char*>(bytes.data()) + packed_bytes(packing, at, values.dtype),
+                                  &none});
+    inexact |= none;
+  }
+  return {std::move(numbers), inexact ? Payload() : std::move(bytes)};
+}
+
 Payload packed(Head& head, ConstVecView values, Packing packing) {
   Payload body = try_packed(head, values, packing);
   return head.packing == 0 ? Payload::copy_of(values) : body;
@@ -82,6 +103,12 @@ Payload packed(Head& head, ConstVecView values, Packing packing) {
 void send_packed(World& world, Rank to, Head head, const Payload& body, Packing packing, DType dtype) {
   Payload smaller = try_packed(head, body.view(dtype), packing);
   world.send(to, head, head.packing == 0 ? body : std::move(smaller));
+}
+
+void send_packed(World& world, Rank to, Head head, const Rounded& body, Packing packing) {
+  const bool is_packed = body.packed.size() > 0;
+  head.packing = is_packed ? static_cast<uint32_t>(packing) : 0;
+  world.send(to, head, is_packed ? body.packed : body.numbers);
 }
 
 Message unpacked(const Message& message, DType dtype) {

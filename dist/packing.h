@@ -32,6 +32,15 @@ std::vector<std::string> packing_names();
 // is left. residual: empty, for none, or of the same length, type and device. With Packing::none nothing happens.
 void round_to_packing(Packing packing, VecView values, VecView residual = {});
 
+// Numbers of a message that a packed form holds, and that form of them; empty when there is none, or it does not hold
+// them all.
+struct Rounded {
+  Payload numbers, packed;
+};
+// round_to_packing() of a message's numbers, in one pass with their packing. values: f32 or f64, in host memory; those
+// of `numbers`, or others of the same size, which stay as they are. With Packing::none REQUIRES the former.
+Rounded round_and_pack(Packing packing, ConstVecView values, Payload numbers, VecView residual = {});
+
 // Bytes of n packed numbers of the given type.
 size_t packed_bytes(Packing packing, int64_t n, DType dtype);
 
@@ -40,6 +49,8 @@ size_t packed_bytes(Packing packing, int64_t n, DType dtype);
 Payload packed(Head& head, ConstVecView values, Packing packing);
 // Sends the numbers of `body` packed, if the form holds them, else the body itself.
 void send_packed(World& world, Rank to, Head head, const Payload& body, Packing packing, DType dtype);
+// Sends the packed form, if there is one, else the numbers.
+void send_packed(World& world, Rank to, Head head, const Rounded& body, Packing packing);
 // The message with its numbers as they were. One that is not as packed by send_packed gets an empty body.
 Message unpacked(const Message& message, DType dtype);
 

@@ -67,9 +67,7 @@ class Admm final : public CenterScheme {
     ++(finite ? counters_.exchanges : counters_.missed);
     axpby(1, theta, -1, dual_.view(), target_.mutable_view());
     const bool pushed = client_.push([&](int s) {
-      Payload d = difference(share_, part(target_.view(), s), part(known_of_me_.view(), s)).first;
-      quantize(s, d);
-      return d;
+      return quantize(s, difference(share_, part(target_.view(), s), part(known_of_me_.view(), s)).first);
     });
     // Else too much is unconfirmed, and the center goes on with what it has of this worker until the next time.
     if (pushed) copy(target_.view(), known_of_me_.mutable_view());

@@ -321,9 +321,10 @@ std::pair<Payload, double> CenterScheme::difference(double factor, ConstVecView 
   return {std::move(d), distance2};
 }
 
-void CenterScheme::quantize(int shard, const Payload& difference) {
-  if (setup_.packing == Packing::none) return;
-  round_to_packing(setup_.packing, difference.mutable_view(dtype_), part(unsent_.mutable_view(), shard));
+Rounded CenterScheme::quantize(int shard, Payload difference) {
+  const ConstVecView d = difference.view(dtype_);
+  const VecView rest = unsent_.defined() ? part(unsent_.mutable_view(), shard) : VecView();
+  return round_and_pack(setup_.packing, d, std::move(difference), rest);
 }
 
 ConstVecView CenterScheme::on_device(const Payload& payload) {

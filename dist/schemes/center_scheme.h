@@ -42,9 +42,9 @@ class CenterScheme : public Scheme {
   // factor (x - y) of the whole shard in host memory, as it is sent, and ||x - y||^2. y is in host memory when it comes
   // from a payload, else on the device of x.
   std::pair<Payload, double> difference(double factor, ConstVecView x, ConstVecView y);
-  // Rounds a difference that is sent. What rounding leaves waits for the shard's next one: c + what is sent and what
-  // waits have moved by all differences.
-  void quantize(int shard, const Payload& difference);
+  // Rounds a difference that is sent, in place. What rounding leaves waits for the shard's next one: c + what is sent
+  // and what waits have moved by all differences.
+  Rounded quantize(int shard, Payload difference);
   // A message's numbers on the parameters' device; valid until the next call.
   ConstVecView on_device(const Payload& payload);
 

@@ -103,13 +103,12 @@ class Downpour final : public CenterScheme {
       copy(part(theta, s), part(base_.mutable_view(), s));
       if (!std::isfinite(moved2)) {
         refused_ = true;  // it must not reach the center; this worker adopts the center instead
-        return Payload();
+        return Rounded();
       }
       const int64_t first = std::clamp<int64_t>(parameters_ - shards_.begin(s), 0, shards_.length(s));
       const VecView buffers = v.mutable_view(dtype_).slice(first, shards_.length(s) - first);
       axpby(1.0 / workers_, buffers, 0, buffers, buffers);
-      quantize(s, v);
-      return std::move(v);
+      return quantize(s, std::move(v));
     });
   }
 

@@ -103,13 +103,11 @@ class Elastic final : public CenterScheme {
     Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
       known_[s] = c;
       auto [d, distance2] = own_difference(alpha_, theta, s);
-      if (d.size() > 0)
-        quantize(s, d);
-      else
-        refused = true;
+      refused |= d.size() == 0;
       pending_moved_ += alpha_ * alpha_ * distance2;
-      pending_[s] = d;
-      return std::move(d);
+      Rounded sent = d.size() > 0 ? quantize(s, std::move(d)) : Rounded();
+      pending_[s] = sent.numbers;
+      return sent;
     });
     // What is not finite cannot be pulled back: this worker takes over the center.
     adopts_ = refused && complete.ok() && *complete;
@@ -130,9 +128,11 @@ class Elastic final : public CenterScheme {
     if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
     std::vector<Payload> sent(known_.size());
     const bool pushed = w.center == 0 || client_.push([&](int s) {
-      std::tie(sent[s], distance2[s]) = own_difference(w.center, theta, s);
-      if (sent[s].size() > 0) quantize(s, sent[s]);
-      return sent[s];
+      auto made = own_difference(w.center, theta, s);
+      distance2[s] = made.second;
+      Rounded d = made.first.size() > 0 ? quantize(s, std::move(made.first)) : Rounded();
+      sent[s] = d.numbers;
+      return d;
     });
     if (!pushed) return false;
     worker_weight_ = w.worker;

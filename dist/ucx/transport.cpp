@@ -10,6 +10,8 @@
 #include <new>
 #include <utility>
 
+#include "dist/ucx/loopback.h"
+
 namespace sinew::dist {
 
 namespace {
@@ -102,6 +104,7 @@ Status UcxTransport::start(const std::string& network_device) {
   if (s = ucp_worker_get_address(worker_, &address, &size); s != UCS_OK) return failure("getting the address", s);
   address_.assign(reinterpret_cast<const char*>(address), size);
   ucp_worker_release_address(worker_, address);
+  plain_congestion_control_on_loopback();  // it listens already
   return {};
 }
 
@@ -156,6 +159,7 @@ Status UcxTransport::connect(Rank peer, const std::string& address) {
   if (ucs_status_t s = ucp_ep_create(worker_, &parameters, &endpoint->handle); s != UCS_OK)
     return failure("connecting", s);
   endpoints_[static_cast<size_t>(peer)] = std::move(endpoint);
+  plain_congestion_control_on_loopback();
   return {};
 }
 

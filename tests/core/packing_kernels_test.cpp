@@ -67,6 +67,31 @@ bool define_round(PackedForm form, std::vector<T>& v, std::vector<T>* residual) 
 }
 
 template <class T>
+bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+}
+
+// round_and_pack of v, in place or not, makes what the two kernels have made one after the other.
+template <class T>
+void check_one_pass(PackedForm form, const std::vector<T>& v, bool with_residual, const std::vector<T>& want,
+                    const std::vector<T>& want_rest, const std::vector<unsigned char>& want_bytes, bool whole) {
+  const auto n = static_cast<int64_t>(v.size());
+  for (bool in_place : {false, true}) {
+    std::vector<T> values = v, apart(v.size()), rest = numbers<T>(n, 1e-3, 8);
+    std::vector<T>& rounded = in_place ? values : apart;
+    std::vector<unsigned char> bytes(want_bytes.size(), 0xEE);
+    int32_t inexact = 7;
+    cpu_kernels().round_and_pack({dtype_of<T>, form, n, values.data(), with_residual ? rest.data() : nullptr,
+                                  rounded.data(), bytes.data(), &inexact});
+    ASSERT_TRUE(same_bits(rounded, want));
+    ASSERT_TRUE(same_bits(rest, want_rest));
+    ASSERT_TRUE(same_bits(values, in_place ? want : v));
+    ASSERT_EQ(inexact == 0, whole);
+    ASSERT_TRUE(!whole || bytes == want_bytes);
+  }
+}
+
+template <class T>
 void check(std::vector<T> v, const char* what) {
   SCOPED_TRACE(what);
   const auto n = static_cast<int64_t>(v.size());
@@ -88,6 +113,7 @@ void check(std::vector<T> v, const char* what) {
       table.pack({dtype_of<T>, form, n, got.data(), bytes.data(), &inexact});
       ASSERT_EQ(inexact == 0, whole);
       for (size_t i = used; i < bytes.size(); ++i) ASSERT_EQ(bytes[i], 0xEE) << "beyond the end";
+      check_one_pass(form, v, with_residual, got, rest, bytes, whole);
       if (!whole) continue;
       std::vector<T> back(got.size());
       table.unpack({dtype_of<T>, form, n, bytes.data(), back.data()});

@@ -2,9 +2,15 @@
 #ifdef SINEW_HAVE_UCX
 #include "dist/ucx/transport.h"
 
+#include <arpa/inet.h>
+#include <dirent.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <new>
@@ -26,42 +32,84 @@ struct Node : UcxTransport::Events {
   std::unique_ptr<UcxTransport> transport;
 };
 
+// Two that are connected, and have sent each other a message of `size` bytes.
+struct Pair {
+  explicit Pair(size_t bytes) : size(bytes) {}
+  ~Pair() {  // at once: with a connection left, a transport waits for the other to close it too
+    for (Rank rank : {0, 1})
+      if (nodes[rank].transport) nodes[rank].transport->disconnect(1 - rank);
+  }
+  Node nodes[2];
+  const size_t size;
+
+  void meet() {
+    for (Node& node : nodes) {
+      auto opened = UcxTransport::open("lo", 2, node);
+      ASSERT_TRUE(opened.ok()) << opened.status().message();
+      node.transport = std::move(*opened);
+    }
+    for (Rank rank : {0, 1}) {
+      ASSERT_TRUE(nodes[rank].transport->connect(1 - rank, nodes[1 - rank].transport->address()).ok());
+      send(rank);
+    }
+    ASSERT_TRUE(both_until([&] { return nodes[0].messages == 1 && nodes[1].messages == 1; }));
+  }
+  bool both_until(const std::function<bool()>& done) {
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (!done() && std::chrono::steady_clock::now() < end)
+      for (Node& node : nodes) node.transport->progress();
+    return done();
+  }
+  void send(Rank from) {
+    WireHeader header;
+    header.head.source = from;
+    Payload body = Payload::allocate(size);
+    std::memset(body.data(), 1, size);
+    nodes[from].transport->send(1 - from, header, std::move(body));
+  }
+};
+
+// By the kernel's account: the congestion control of each TCP socket of this process with a loopback address.
+std::vector<std::string> congestion_controls() {
+  std::vector<std::string> found;
+  DIR* files = ::opendir("/proc/self/fd");
+  while (const dirent* file = files ? ::readdir(files) : nullptr) {
+    const int fd = std::atoi(file->d_name);
+    int protocol = 0;
+    sockaddr_in own{};
+    char name[16] = {};
+    socklen_t protocol_size = sizeof protocol, own_size = sizeof own, name_size = sizeof name;
+    if (::getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &protocol_size) != 0 || protocol != IPPROTO_TCP) continue;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size) != 0) continue;
+    if (own.sin_family != AF_INET || own.sin_addr.s_addr != htonl(INADDR_LOOPBACK)) continue;
+    if (::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &name_size) == 0) found.push_back(name);
+  }
+  if (files) ::closedir(files);
+  return found;
+}
+
+TEST(UcxTransport, LoopbackIsNotSlowedDownByTheMachinesCongestionControl) {
+  Pair pair(size_t{1} << 20);
+  ASSERT_NO_FATAL_FAILURE(pair.meet());
+  const std::vector<std::string> names = congestion_controls();
+  EXPECT_GE(names.size(), 4u) << "two listen, and a connection has two ends";
+  for (const std::string& name : names) EXPECT_EQ(name, "reno");
+}
+
 // The sizes go through UCX's two ways: eager, and rendezvous.
 TEST(UcxTransport, AMessageThatCannotBeTakenBreaksTheConnection) {
   const std::vector<std::function<void()>> failures = {[] { throw std::bad_alloc(); },
                                                        [] { SINEW_FAIL("test", "a defect"); }};
   for (const auto& failure : failures) {
     for (size_t size : {size_t{100}, size_t{8} << 20}) {
-      Node nodes[2];
-      for (Node& node : nodes) {
-        auto opened = UcxTransport::open("lo", 2, node);
-        ASSERT_TRUE(opened.ok()) << opened.status().message();
-        node.transport = std::move(*opened);
-      }
-      auto both_until = [&](const std::function<bool()>& done) {
-        const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
-        while (!done() && std::chrono::steady_clock::now() < end)
-          for (Node& node : nodes) node.transport->progress();
-        return done();
-      };
-      auto send = [&](Rank from) {
-        WireHeader header;
-        header.head.source = from;
-        Payload body = Payload::allocate(size);
-        std::memset(body.data(), 1, size);
-        nodes[from].transport->send(1 - from, header, std::move(body));
-      };
-      for (Rank rank : {0, 1}) {
-        ASSERT_TRUE(nodes[rank].transport->connect(1 - rank, nodes[1 - rank].transport->address()).ok());
-        send(rank);
-      }
-      ASSERT_TRUE(both_until([&] { return nodes[0].messages == 1 && nodes[1].messages == 1; }));
+      Pair pair(size);
+      ASSERT_NO_FATAL_FAILURE(pair.meet());
+      Node(&nodes)[2] = pair.nodes;
       nodes[1].on_arrival = failure;
-      send(0);
-      EXPECT_TRUE(both_until([&] { return !nodes[1].lost.empty(); }));
+      pair.send(0);
+      EXPECT_TRUE(pair.both_until([&] { return !nodes[1].lost.empty(); }));
       EXPECT_EQ(nodes[1].lost, std::vector<Rank>{0});
       EXPECT_FALSE(nodes[1].transport->connected(0));
-      nodes[0].transport->disconnect(1);
     }
   }
 }

@@ -158,6 +158,7 @@ void dot(const kernel::DotArgs& args);
 void elastic(const kernel::ElasticArgs& args);
 void round_to_packed(const kernel::RoundToPackedArgs& args);
 void pack(const kernel::PackArgs& args);
+void round_and_pack(const kernel::RoundAndPackArgs& args);
 void unpack(const kernel::UnpackArgs& args);
 void sgd(const kernel::SgdArgs& args);
 void adam(const kernel::AdamArgs& args);

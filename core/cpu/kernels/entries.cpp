@@ -7,6 +7,7 @@ void fill_table(KernelTable& table) {
 #define SINEW_ENTRY(name, Args) table.name = name;
   SINEW_KERNELS(SINEW_ENTRY)
 #undef SINEW_ENTRY
+  table.round_and_pack = round_and_pack;
 }
 
 }  // namespace sinew::SINEW_CPU_NS

@@ -17,27 +17,62 @@ op::MagnitudeBits<T> largest_magnitude(const T* v, int64_t n) {
   return largest;
 }
 
+// What a block of bf16 or int8 holds nearest to wanted[i], and its bytes, for magnitudes up to `largest`. False: some
+// of it would be infinite, and nothing is done.
 template <class T>
-void round_block(PackedForm form, T* v, T* residual, int64_t n) {
-  if (!op::finite_magnitude<T>(largest_magnitude(v, n))) return;
-  T wanted[kPackedBlock], rounded[kPackedBlock];
-  for (int64_t i = 0; i < n; ++i) wanted[i] = residual ? v[i] + residual[i] : v[i];
-  const op::MagnitudeBits<T> largest = largest_magnitude(wanted, n);
-  if (form == PackedForm::bf16) {
-    for (int64_t i = 0; i < n; ++i) rounded[i] = op::rounded_to_bf16(wanted[i]);
-  } else if (op::small_for_int8<T>(largest)) {
-    for (int64_t i = 0; i < n; ++i) rounded[i] = 0;
-  } else {
-    const op::Int8Scale<T> scale = op::int8_scale_of<T>(largest);
-    for (int64_t i = 0; i < n; ++i) rounded[i] = op::rounded_to_int8(wanted[i], scale);
+bool round_bf16(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rounded, unsigned char* bytes) {
+  const T top = op::rounded_to_bf16(__builtin_bit_cast(T, largest));
+  if (!op::finite_magnitude<T>(op::magnitude(top))) return false;
+  for (int64_t i = 0; i < n; ++i) {
+    const bfloat16 b(wanted[i]);
+    rounded[i] = static_cast<T>(static_cast<float>(b));
+    memcpy(bytes + 2 * i, &b, 2);
   }
-  if (!op::finite_magnitude<T>(largest) || !op::finite_magnitude<T>(largest_magnitude(rounded, n))) return;
-  for (int64_t i = 0; i < n; ++i) v[i] = rounded[i];
-  if (residual)
-    for (int64_t i = 0; i < n; ++i) residual[i] = wanted[i] - rounded[i];
+  return true;
+}
+template <class T>
+bool round_int8(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rounded, unsigned char* bytes) {
+  const bool zeros = op::small_for_int8<T>(largest);
+  const op::Int8Scale<T> scale = zeros ? op::int8_scale<T>(0) : op::int8_scale_of<T>(largest);
+  const T top = op::rounded_to_int8(__builtin_bit_cast(T, largest), scale);
+  if (!op::finite_magnitude<T>(op::magnitude(top))) return false;
+  const auto exponent = static_cast<int16_t>(scale.exponent);
+  memcpy(bytes, &exponent, 2);
+  for (int64_t i = 0; i < n; ++i) {
+    const T q = zeros ? T(0) : op::nearest_integer(wanted[i] * scale.inverse);
+    rounded[i] = q * scale.step + T(0);
+    bytes[2 + i] = static_cast<unsigned char>(static_cast<int8_t>(static_cast<int>(q)));
+  }
+  return true;
 }
 
-// Both: false when the numbers are not of that form.
+// out may be v; bytes may be null. False: the block is not rounded, and has no bytes yet.
+template <class T>
+bool round_block(PackedForm form, const T* v, T* residual, T* out, unsigned char* bytes, int64_t n) {
+  // Local, so that no loop has to look whether its arrays overlap.
+  T wanted[kPackedBlock], rounded[kPackedBlock];
+  unsigned char packed[2 * kPackedBlock];
+  op::MagnitudeBits<T> largest = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    wanted[i] = residual ? v[i] + residual[i] : v[i];
+    const op::MagnitudeBits<T> bits = op::magnitude(wanted[i]);
+    largest = bits > largest ? bits : largest;
+  }
+  const bool done =
+      op::finite_magnitude<T>(largest) && (form == PackedForm::bf16 ? round_bf16(wanted, largest, n, rounded, packed)
+                                                                    : round_int8(wanted, largest, n, rounded, packed));
+  if (!done) {
+    if (out != v) memcpy(out, v, static_cast<size_t>(n) * sizeof(T));
+    return false;
+  }
+  memcpy(out, rounded, static_cast<size_t>(n) * sizeof(T));
+  if (residual)
+    for (int64_t i = 0; i < n; ++i) residual[i] = wanted[i] - rounded[i];
+  if (bytes) memcpy(bytes, packed, static_cast<size_t>(form == PackedForm::bf16 ? 2 * n : n + 2));
+  return true;
+}
+
+// False when the numbers are not of that form.
 template <class T>
 bool pack_bf16(const T* v, int64_t n, unsigned char* out) {
   int inexact = 0;
@@ -62,6 +97,11 @@ bool pack_int8(const T* v, int64_t n, unsigned char* out) {
     out[2 + i] = static_cast<unsigned char>(static_cast<int8_t>(static_cast<int>(q)));
   }
   return !inexact;
+}
+
+template <class T>
+bool pack_block(PackedForm form, const T* v, int64_t n, unsigned char* out) {
+  return form == PackedForm::bf16 ? pack_bf16(v, n, out) : pack_int8(v, n, out);
 }
 
 template <class T>
@@ -96,7 +136,7 @@ void round_to_packed(const kernel::RoundToPackedArgs& args) {
     T* values = static_cast<T*>(args.values);
     T* residual = static_cast<T*>(args.residual);
     each_block(args.form, args.n, [=, &args](int64_t first, int64_t n, int64_t) {
-      round_block(args.form, values + first, residual ? residual + first : nullptr, n);
+      round_block<T>(args.form, values + first, residual ? residual + first : nullptr, values + first, nullptr, n);
     });
   })
 }
@@ -107,8 +147,22 @@ void pack(const kernel::PackArgs& args) {
     const T* values = static_cast<const T*>(args.values);
     each_block(args.form, args.n, [=, &args](int64_t first, int64_t n, int64_t byte) {
       unsigned char* out = static_cast<unsigned char*>(args.bytes) + byte;
+      if (!pack_block(args.form, values + first, n, out)) __atomic_store_n(args.inexact, 1, __ATOMIC_RELAXED);
+    });
+  })
+}
+
+void round_and_pack(const kernel::RoundAndPackArgs& args) {
+  *args.inexact = 0;
+  KERNEL_DISPATCH_FLOAT(args.dtype, {
+    const T* values = static_cast<const T*>(args.values);
+    T* residual = static_cast<T*>(args.residual);
+    T* rounded = static_cast<T*>(args.rounded);
+    each_block(args.form, args.n, [=, &args](int64_t first, int64_t n, int64_t byte) {
+      unsigned char* out = static_cast<unsigned char*>(args.bytes) + byte;
       const bool exact =
-          args.form == PackedForm::bf16 ? pack_bf16(values + first, n, out) : pack_int8(values + first, n, out);
+          round_block<T>(args.form, values + first, residual ? residual + first : nullptr, rounded + first, out, n) ||
+          pack_block(args.form, rounded + first, n, out);
       if (!exact) __atomic_store_n(args.inexact, 1, __ATOMIC_RELAXED);
     });
   })
