@@ -175,12 +175,6 @@ struct Correlation {
   }
 };
 
-// Whether it was done.
-bool by_winograd(const Winograd& w) {
-  if (w.serves()) return w.run(), true;
-  return false;
-}
-
 // Blocks of columns for Correlation. value(tap_h, tap_w, channel, output) is the filter.
 template <class T, class Value>
 T* pack_weights(int64_t taps_h, int64_t taps_w, int64_t channels, int64_t outputs, Value value) {
@@ -211,7 +205,8 @@ void forward(const kernel::ConvArgs& a) {
   const bool relu = a.act == Activation::relu;
   if constexpr (sizeof(T) == sizeof(float)) {
     const FilterStrides strides{a.s * a.c, a.c, 1, a.r * a.s * a.c};
-    if (by_winograd({g, x, y, a.n, a.k, filter, strides, bias, relu, a.accumulate})) return;
+    const Winograd winograd{g, x, y, a.n, a.k, filter, strides, bias, relu, a.accumulate};
+    if (winograd.serves()) return winograd.run();
   }
   T* packed = pack_weights<T>(a.r, a.s, a.c, a.k, [&](int64_t r, int64_t s, int64_t c, int64_t k) {
     return filter[((k * a.r + r) * a.s + s) * a.c + c];
@@ -261,7 +256,8 @@ void towards_input(const kernel::ConvArgs& a) {
         if (a.stride_h == 1 && a.stride_w == 1) {
           const FilterStrides strides{-a.s * a.c, -a.c, a.r * a.s * a.c, 1};
           const T* last = filter + (a.r * a.s - 1) * a.c;
-          if (by_winograd({g, y, x, a.n, a.c, last, strides, nullptr, false, a.accumulate})) return;
+          const Winograd winograd{g, y, x, a.n, a.c, last, strides, nullptr, false, a.accumulate};
+          if (winograd.serves()) return winograd.run();
         }
       }
       T* packed = pack_weights<T>(taps_h, taps_w, a.k, a.c, [&](int64_t r, int64_t s, int64_t k, int64_t c) {

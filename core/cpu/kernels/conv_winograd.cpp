@@ -4,20 +4,15 @@
 // with -ffp-contract=fast.
 #include "core/cpu/kernels/conv_winograd.h"
 
+#include "core/cpu/kernels/conv_winograd_tiles.h"
+
 namespace sinew::SINEW_CPU_NS {
 namespace {
 
-using V = Simd<float>::V;
-using Unaligned = Simd<float>::Unaligned;
-constexpr int64_t kLanes = Simd<float>::kLanes, kCols = kConvCols<float>, kRows = kConvRows;
-constexpr int64_t kPositions = 16;
+using namespace winograd;
+
 // What a block's transformed inputs and products take.
 constexpr int64_t kBlockBytes = 64 << 10;
-// For fewer tiles, transforming the filters takes what is won.
-constexpr int64_t kFewestTiles = 512;
-
-inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
-inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
 // c (kRows x kVecs vectors) = a (kRows, depth) b (depth, kVecs vectors).
 template <int kVecs>
@@ -40,23 +35,15 @@ void product(int64_t depth, const float* a, const float* b, float* c, int64_t ld
     for (int v = 0; v < kVecs; ++v) store(c + i * ldc + v * kLanes, acc[i][v]);
 }
 
-// A column of B^T d, and a row of G g.
-struct Column {
-  V t[4];
-};
+// A row of G g.
 struct FilterRow {
   float t[4];
   FilterRow(float f0, float f1, float f2) : t{f0, 0.5f * (f0 + f1 + f2), 0.5f * (f0 - f1 + f2), f2} {}
 };
 
-// Tiles beside each other in an image.
-struct TileRun {
-  int64_t image, row, col, count;  // (row, col) is the first one's first output
-};
-
 class Blocks {
  public:
-  explicit Blocks(const Winograd& w) : w_(w), g_(w.g), tiles_(w.tiles()), source_row_(g_.source_w * g_.channels) {
+  explicit Blocks(const Winograd& w) : w_(w), g_(w.g), tiles_{w.g} {
     const int64_t tile_bytes = kPositions * (g_.channels + w_.outputs) * static_cast<int64_t>(sizeof(float));
     block_ = ceil_div(max64(1, kBlockBytes / tile_bytes), kRows) * kRows;
     // Apart by no power of two, so that the positions fall on different sets of the cache.
@@ -65,19 +52,19 @@ class Blocks {
 
   void run() {
     transform_filters();
-    const int64_t blocks = ceil_div(tiles_, block_);
+    const int64_t tiles = tiles_.count(w_.images), blocks = ceil_div(tiles, block_);
     // Also takes the place of rows outside the image.
-    const int64_t floats = source_row_ + kPositions * (in_pitch_ + out_pitch_);
+    const int64_t floats = tiles_.source_row + kPositions * (in_pitch_ + out_pitch_);
 #pragma omp parallel
     {
-      float* zeros = static_cast<float*>(aligned_alloc(64, rounded(floats)));
-      float *in = zeros + source_row_, *out = in + kPositions * in_pitch_;
-      memset(zeros, 0, static_cast<size_t>(source_row_) * sizeof(float));
+      float* zeros = static_cast<float*>(aligned_alloc(64, rounded_bytes(floats)));
+      float *in = zeros + tiles_.source_row, *out = in + kPositions * in_pitch_;
+      memset(zeros, 0, static_cast<size_t>(tiles_.source_row) * sizeof(float));
 #pragma omp for schedule(dynamic)
       for (int64_t b = 0; b < blocks; ++b) {
-        const int64_t begin = b * block_, count = min64(block_, tiles_ - begin);
-        transform_inputs(begin, count, zeros, in);
-        multiply(ceil_div(count, kRows) * kRows, in, out);
+        const int64_t begin = b * block_, count = min64(block_, tiles - begin);
+        tiles_.transform_inputs(w_.source, begin, count, zeros, in_pitch_, in);
+        multiply(fill_rows(count, in), in, out);
         finish(begin, count, out);
       }
       free(zeros);
@@ -86,13 +73,11 @@ class Blocks {
   }
 
  private:
-  static size_t rounded(int64_t floats) { return (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64; }
-
   // filters_: (position, block of columns, channel, one or two vectors of outputs).
   void transform_filters() {
     const FilterStrides& strides = w_.strides;
     const int64_t size = g_.channels * w_.outputs;
-    filters_ = static_cast<float*>(aligned_alloc(64, rounded(kPositions * size)));
+    filters_ = static_cast<float*>(aligned_alloc(64, rounded_bytes(kPositions * size)));
     parallel_blocks(w_.outputs, kLanes, kPositions * size, [&](int64_t begin, int64_t end) {
       const int64_t first = begin / kCols * kCols, width = min64(kCols, w_.outputs - first);
       for (int64_t c = 0; c < g_.channels; ++c)
@@ -111,55 +96,12 @@ class Blocks {
     });
   }
 
-  // fn(run, its first tile's number in the block) for the tiles [begin, begin + count).
-  template <class Fn>
-  void for_runs(int64_t begin, int64_t count, Fn fn) const {
-    const int64_t across = g_.cols / 2, down = g_.rows / 2;
-    for (int64_t t = 0; t < count;) {
-      const int64_t row = (begin + t) / across, col = (begin + t) % across, n = min64(across - col, count - t);
-      fn(TileRun{row / down, row % down * 2, col * 2, n}, t);
-      t += n;
-    }
-  }
-
-  // in: (position, tile, channel), zero for the tiles that are missing to a multiple of kRows. Tiles beside each other
-  // share two columns. The rows that the tiles below will need are fetched ahead.
-  void transform_inputs(int64_t begin, int64_t count, const float* zeros, float* in) const {
-    const int64_t channels = g_.channels, pitch = in_pitch_;
-    for_runs(begin, count, [&](const TileRun& run, int64_t t) {
-      const float* row[4];
-      for (int i = 0; i < 4; ++i) {
-        const int64_t h = run.row + g_.first_h + i;
-        row[i] = h >= 0 && h < g_.source_h ? w_.source + (run.image * g_.source_h + h) * source_row_ : zeros;
-      }
-      for (int64_t c = 0; c < channels; c += kLanes) {
-        const auto column = [&](int64_t w) {
-          if (w < 0 || w >= g_.source_w) return Column{};
-          const int64_t at = w * channels + c;
-          __builtin_prefetch(row[3] + at + source_row_), __builtin_prefetch(row[3] + at + 2 * source_row_);
-          const V d0 = load(row[0] + at), d1 = load(row[1] + at), d2 = load(row[2] + at), d3 = load(row[3] + at);
-          return Column{{d0 - d2, d1 + d2, d2 - d1, d1 - d3}};
-        };
-        int64_t w = run.col + g_.first_w;
-        float* to = in + t * channels + c;
-        Column c0 = column(w), c1 = column(w + 1);
-        for (int64_t n = 0; n < run.count; ++n, to += channels) {
-          const Column c2 = column(w + 2), c3 = column(w + 3);
-#pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) {
-            float* const at = to + 4 * i * pitch;
-            store(at, c0.t[i] - c2.t[i]);
-            store(at + pitch, c1.t[i] + c2.t[i]);
-            store(at + 2 * pitch, c2.t[i] - c1.t[i]);
-            store(at + 3 * pitch, c1.t[i] - c3.t[i]);
-          }
-          c0 = c2, c1 = c3, w += 2;
-        }
-      }
-    });
-    const int64_t missing = ceil_div(count, kRows) * kRows - count;
+  // To a multiple of kRows tiles, with zeros. Returns their number.
+  int64_t fill_rows(int64_t count, float* in) const {
+    const int64_t rows = ceil_div(count, kRows) * kRows, missing = (rows - count) * g_.channels;
     for (int64_t p = 0; p < kPositions && missing; ++p)
-      memset(in + p * pitch + count * channels, 0, static_cast<size_t>(missing * channels) * sizeof(float));
+      memset(in + p * in_pitch_ + count * g_.channels, 0, static_cast<size_t>(missing) * sizeof(float));
+    return rows;
   }
 
   // out: (position, tile, output).
@@ -178,7 +120,7 @@ class Blocks {
   // The outputs of the tiles [begin, begin + count).
   void finish(int64_t begin, int64_t count, const float* out) const {
     const int64_t pitch = out_pitch_, outputs = w_.outputs;
-    for_runs(begin, count, [&](const TileRun& run, int64_t t) {
+    tiles_.for_runs(begin, count, [&](const TileRun& run, int64_t t) {
       float* first = w_.target + run.image * g_.target_image + run.row * g_.target_row + run.col * g_.target_col;
       for (int64_t k = 0; k < outputs; k += kLanes) {
         const V bias = w_.bias ? load(w_.bias + k) : V{};
@@ -208,18 +150,14 @@ class Blocks {
 
   const Winograd& w_;
   const PixelGeometry& g_;
-  int64_t tiles_, source_row_;  // source_row_: elements of a row of the source
+  const Tiles tiles_;
   int64_t block_, in_pitch_, out_pitch_;
   float* filters_ = nullptr;
 };
 
 }  // namespace
 
-bool Winograd::serves() const {
-  return g.taps_h == 3 && g.taps_w == 3 && g.step_h == 1 && g.step_w == 1 && g.rows % 2 == 0 && g.cols % 2 == 0 &&
-         tiles() >= kFewestTiles && g.channels % kLanes == 0 && outputs % kLanes == 0;
-}
-
+bool Winograd::serves() const { return Tiles{g}.fit(images, outputs); }
 void Winograd::run() const { Blocks(*this).run(); }
 
 }  // namespace sinew::SINEW_CPU_NS

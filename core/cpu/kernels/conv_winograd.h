@@ -1,5 +1,7 @@
 // Convolution with filters of 3 x 3 pixels by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray 2016,
-// arXiv:1509.09308): 16 products for four outputs instead of 36.
+// arXiv:1509.09308): 16 products for four outputs instead of 36. An image's outputs are cut into tiles of 2 x 2.
+//
+// serves(): 3 x 3 taps with step 1, even sizes, whole vectors of channels, and sizes for which it is the faster one.
 #pragma once
 
 #include "core/cpu/kernels/conv_pixels.h"
@@ -23,8 +25,18 @@ struct Winograd {
   const float* bias;  // or null
   bool relu, add;
 
-  int64_t tiles() const { return images * (g.rows / 2) * (g.cols / 2); }
-  // Of 3 x 3 taps with step 1, even sizes and whole vectors of channels; and large enough to be faster.
+  bool serves() const;
+  void run() const;
+};
+
+// out (outputs, 3, 3, channels) = sum over the pixels y of their taps of x times y, for x and y as the source and
+// target of g. Results do not depend on the number of threads.
+struct WinogradGradient {
+  PixelGeometry g;
+  const float *x, *y;
+  float* out;
+  int64_t images, outputs;
+
   bool serves() const;
   void run() const;
 };
