@@ -57,7 +57,7 @@ class Blocks {
     const int64_t floats = tiles_.source_row + kPositions * (in_pitch_ + out_pitch_);
 #pragma omp parallel
     {
-      float* zeros = static_cast<float*>(aligned_alloc(64, rounded_bytes(floats)));
+      float* zeros = kept_for_block.reserve(floats);
       float *in = zeros + tiles_.source_row, *out = in + kPositions * in_pitch_;
       memset(zeros, 0, static_cast<size_t>(tiles_.source_row) * sizeof(float));
 #pragma omp for schedule(dynamic)
@@ -67,9 +67,7 @@ class Blocks {
         multiply(fill_rows(count, in), in, out);
         finish(begin, count, out);
       }
-      free(zeros);
     }
-    free(filters_);
   }
 
  private:
@@ -77,7 +75,7 @@ class Blocks {
   void transform_filters() {
     const FilterStrides& strides = w_.strides;
     const int64_t size = g_.channels * w_.outputs;
-    filters_ = static_cast<float*>(aligned_alloc(64, rounded_bytes(kPositions * size)));
+    filters_ = kept_for_call.reserve(kPositions * size);
     parallel_blocks(w_.outputs, kLanes, kPositions * size, [&](int64_t begin, int64_t end) {
       const int64_t first = begin / kCols * kCols, width = min64(kCols, w_.outputs - first);
       for (int64_t c = 0; c < g_.channels; ++c)

@@ -52,10 +52,10 @@ class Gradient {
     const int64_t tiles = tiles_.count(w_.images), blocks = ceil_div(tiles, block_);
     const int64_t chunks = min64(blocks, min64(16, (int64_t{1} << 21) / size_));
     const int64_t floats = tiles_.source_row + kPositions * (x_pitch_ + y_pitch_);
-    float* partial = static_cast<float*>(aligned_alloc(64, rounded_bytes(chunks * size_)));
+    float* partial = kept_for_call.reserve(chunks * size_);
 #pragma omp parallel
     {
-      float* zeros = static_cast<float*>(aligned_alloc(64, rounded_bytes(floats)));
+      float* zeros = kept_for_block.reserve(floats);
       float *x = zeros + tiles_.source_row, *y = x + kPositions * x_pitch_;
       memset(zeros, 0, static_cast<size_t>(tiles_.source_row) * sizeof(float));
 #pragma omp for schedule(dynamic)
@@ -69,10 +69,8 @@ class Gradient {
           add_block(count, x, y, sums);
         }
       }
-      free(zeros);
     }
     combine(partial, chunks);
-    free(partial);
   }
 
  private:

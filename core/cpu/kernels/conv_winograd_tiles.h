@@ -12,7 +12,29 @@ inline constexpr int64_t kPositions = 16;  // in a tile of inputs
 
 inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
-inline size_t rounded_bytes(int64_t floats) { return (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64; }
+
+// Memory that its thread keeps for its next call: the system hands out large blocks page by page, at a price.
+class Kept {
+ public:
+  Kept() = default;
+  ~Kept() { free(data_); }
+  Kept(const Kept&) = delete;
+  Kept& operator=(const Kept&) = delete;
+  float* reserve(int64_t floats) {
+    if (floats > size_) {
+      free(data_);
+      data_ = static_cast<float*>(aligned_alloc(64, (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64));
+      size_ = floats;
+    }
+    return data_;
+  }
+
+ private:
+  float* data_ = nullptr;
+  int64_t size_ = 0;
+};
+// What a call's threads share, and what each needs for a block of tiles.
+inline thread_local Kept kept_for_call, kept_for_block;
 
 // Tiles beside each other in an image.
 struct TileRun {
