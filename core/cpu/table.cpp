@@ -67,8 +67,8 @@ void gemm(const kernel::GemmArgs& args) {
 }
 
 // In f32 ours are faster on most filters larger than one pixel. Towards an image of few channels ours lose; so they do
-// with AVX-512 towards the filters, except on the smallest images. In bf16 ours, by way of f32, win on those images
-// alone, which fill oneDNN's tiles (AMX) badly; forward they must be smaller still.
+// with AVX-512 towards the filters, except on the smallest images and by Winograd's filtering. In bf16 ours, by way of
+// f32, win on those images alone, which fill oneDNN's tiles (AMX) badly; forward they must be smaller still.
 constexpr int64_t kFewChannels = 4, kSmallImage = 16, kTinyImage = 4;
 bool own_convolves(const kernel::ConvArgs& args, int64_t bf16_pixels) {
   const bool wide = own_matches.avx2 || own_matches.avx512;
@@ -96,8 +96,14 @@ void conv_dx(const kernel::ConvArgs& args) {
   if (args.accumulate) return add_result(onednn::conv_dx, own.conv_dx, args, args.n * args.h * args.w * args.c);
   if (!onednn::conv_dx(args)) own.conv_dx(args);
 }
+// What ours does by Winograd's filtering towards the filters, if the images are not few (kernels/conv_winograd.h).
+bool by_winograd(const kernel::ConvArgs& args) {
+  return args.dtype == DType::f32 && args.r == 3 && args.s == 3 && args.stride_h == 1 && args.stride_w == 1 &&
+         args.p % 2 == 0 && args.q % 2 == 0 && args.c % 16 == 0 && args.k % 16 == 0 && args.c * args.k <= 1 << 14;
+}
 void conv_dw(const kernel::ConvArgs& args) {
-  const bool ours = own_convolves(args, kSmallImage) && (own_matches.avx2 || args.p * args.q <= kSmallImage);
+  const bool ours =
+      own_convolves(args, kSmallImage) && (own_matches.avx2 || args.p * args.q <= kSmallImage || by_winograd(args));
   if (ours || !onednn::conv_dw(args)) own.conv_dw(args);
 }
 

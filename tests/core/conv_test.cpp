@@ -128,13 +128,16 @@ INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
                                            Case{1, 3, 3, 8, 8, 3, 3, 4, 4, 1, 1},       //
                                            Case{40, 2, 2, 64, 64, 3, 3, 1, 1, 1, 1},    // small images, several a task
                                            Case{33, 4, 4, 33, 70, 3, 3, 1, 1, 1, 1},    //
+                                           Case{9, 16, 18, 32, 48, 3, 3, 1, 1, 1, 1},   // Winograd's, with half a block
+                                           Case{5, 26, 24, 16, 16, 3, 3, 1, 1, 0, 2},   //
+                                           Case{3, 34, 36, 64, 16, 3, 3, 1, 1, 2, 0},   //
                                            Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks
 
 TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
-  auto all = [](int threads) {
+  auto all = [](const Case& c, int threads) {
     const int before = num_threads();
     set_num_threads(threads);
-    ConvArgs a = args_of({20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, DType::f32);
+    ConvArgs a = args_of(c, DType::f32);
     const std::vector<float> x = random_values<float>(x_size(a), 1), f = random_values<float>(filter_size(a), 2),
                              y = random_values<float>(y_size(a), 3);
     std::vector<float> out(static_cast<size_t>(x_size(a) + filter_size(a) + y_size(a)));
@@ -148,9 +151,11 @@ TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
     set_num_threads(before);
     return out;
   };
-  const std::vector<float> one = all(1);
-  EXPECT_EQ(one, all(2));
-  EXPECT_EQ(one, all(3));
+  for (const Case& c : {Case{20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, Case{20, 16, 18, 16, 32, 3, 3, 1, 1, 1, 1}}) {
+    const std::vector<float> one = all(c, 1);
+    EXPECT_EQ(one, all(c, 2));
+    EXPECT_EQ(one, all(c, 3));
+  }
 }
 
 // The program's threads come and go; a primitive made on one must not be run on another.

@@ -81,7 +81,8 @@ TEST(Pool, EqualsTheDefinition) {
 
 // <A x, y> = <x, A^T y>.
 TEST(Pool, TransposesAreAdjoint) {
-  for (const PoolOptions& o : {PoolOptions{2, 2, 0}, {3, 2, 1}, {3, 1, 1}, {2, 3, 0}, {5, 4, 2}}) {
+  for (const PoolOptions& o :
+       {PoolOptions{2, 2, 0}, {3, 2, 1}, {3, 1, 1}, {2, 3, 0}, {2, 2, 1}, {3, 4, 1}, {5, 4, 2}}) {
     const Tensor x = random_input({2, 9, 8, 5}, 1), places = max_pool2d_places(random_input({2, 9, 8, 5}, 2), o);
     const Tensor y = random_input(places.shape(), 3);
     auto inner = [](const Tensor& a, const Tensor& b) { return sum(a * b).item<double>(); };

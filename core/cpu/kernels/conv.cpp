@@ -1,11 +1,11 @@
 // Our own direct convolution, forward and towards the input: the oracle for every floating-point type, and the path of
-// builds without oneDNN.
+// builds without oneDNN. In f32, what Winograd's filtering serves goes there (conv_winograd.h).
 //
 // Both are one routine, Correlation. The derivative towards the input falls apart into stride_h * stride_w
 // independent correlations of the cotangent, one per residue of the input position, each with every stride-th tap of
 // the flipped filter (for stride 1 just one, as fast as the forward). Each output element is summed in one order, by
 // one thread. Compiled with -ffp-contract=fast.
-#include "core/cpu/kernels/conv_pixels.h"
+#include "core/cpu/kernels/conv_winograd.h"
 
 namespace sinew::SINEW_CPU_NS {
 namespace {
@@ -198,13 +198,20 @@ T* pack_weights(int64_t taps_h, int64_t taps_w, int64_t channels, int64_t output
 template <class T>
 void forward(const kernel::ConvArgs& a) {
   const T* filter = static_cast<const T*>(a.filter);
+  const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
+                        a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
+  const T *x = static_cast<const T*>(a.x), *bias = static_cast<const T*>(a.bias);
+  T* y = static_cast<T*>(a.out);
+  const bool relu = a.act == Activation::relu;
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const FilterStrides strides{a.s * a.c, a.c, 1, a.r * a.s * a.c};
+    const Winograd winograd{g, x, y, a.n, a.k, filter, strides, bias, relu, a.accumulate};
+    if (winograd.serves()) return winograd.run();
+  }
   T* packed = pack_weights<T>(a.r, a.s, a.c, a.k, [&](int64_t r, int64_t s, int64_t c, int64_t k) {
     return filter[((k * a.r + r) * a.s + s) * a.c + c];
   });
-  const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
-                        a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
-  const Correlation<T> correlation{g,      static_cast<const T*>(a.x),    static_cast<T*>(a.out),    a.n,         a.k,
-                                   packed, static_cast<const T*>(a.bias), a.act == Activation::relu, a.accumulate};
+  const Correlation<T> correlation{g, x, y, a.n, a.k, packed, bias, relu, a.accumulate};
   correlation.run();
   free(packed);
 }
@@ -229,10 +236,6 @@ void towards_input(const kernel::ConvArgs& a) {
     for (int64_t j = 0; j < a.stride_w; ++j) {
       const Phase u(j, a.stride_w, a.pad_w, a.w, a.s);
       const int64_t taps_h = u.taps ? v.taps : 0, taps_w = v.taps ? u.taps : 0;
-      T* packed = pack_weights<T>(taps_h, taps_w, a.k, a.c, [&](int64_t r, int64_t s, int64_t k, int64_t c) {
-        const int64_t row = i + a.stride_h * (taps_h - 1 - r), col = j + a.stride_w * (taps_w - 1 - s);
-        return filter[((k * a.r + row) * a.s + col) * a.c + c];
-      });
       const PixelGeometry g{a.p,
                             a.q,
                             a.k,
@@ -247,15 +250,21 @@ void towards_input(const kernel::ConvArgs& a) {
                             a.h * a.w * a.c,
                             a.stride_h * a.w * a.c,
                             a.stride_w * a.c};
-      const Correlation<T> correlation{g,
-                                       static_cast<const T*>(a.y),
-                                       static_cast<T*>(a.out) + (v.start * a.w + u.start) * a.c,
-                                       a.n,
-                                       a.c,
-                                       packed,
-                                       nullptr,
-                                       false,
-                                       a.accumulate};
+      const T* y = static_cast<const T*>(a.y);
+      T* x = static_cast<T*>(a.out) + (v.start * a.w + u.start) * a.c;
+      if constexpr (sizeof(T) == sizeof(float)) {
+        if (a.stride_h == 1 && a.stride_w == 1) {
+          const FilterStrides strides{-a.s * a.c, -a.c, a.r * a.s * a.c, 1};
+          const T* last = filter + (a.r * a.s - 1) * a.c;
+          const Winograd winograd{g, y, x, a.n, a.c, last, strides, nullptr, false, a.accumulate};
+          if (winograd.serves()) return winograd.run();
+        }
+      }
+      T* packed = pack_weights<T>(taps_h, taps_w, a.k, a.c, [&](int64_t r, int64_t s, int64_t k, int64_t c) {
+        const int64_t row = i + a.stride_h * (taps_h - 1 - r), col = j + a.stride_w * (taps_w - 1 - s);
+        return filter[((k * a.r + row) * a.s + col) * a.c + c];
+      });
+      const Correlation<T> correlation{g, y, x, a.n, a.c, packed, nullptr, false, a.accumulate};
       correlation.run();
       free(packed);
     }

@@ -3,8 +3,9 @@
 // A register tile holds some contiguous taps of one filter row by one or two vectors of output channels, and runs
 // over a hundred pixels at a time, whose cotangents are packed first. Images are cut into chunks whose number depends
 // on the sizes alone, each chunk sums into its own copy of the filters, and the copies are added in order: results do
-// not depend on the number of threads. Compiled with -ffp-contract=fast.
-#include "core/cpu/kernels/conv_pixels.h"
+// not depend on the number of threads. In f32, what Winograd's filtering serves goes there (conv_winograd.h). Compiled
+// with -ffp-contract=fast.
+#include "core/cpu/kernels/conv_winograd.h"
 
 namespace sinew::SINEW_CPU_NS {
 namespace {
@@ -52,6 +53,7 @@ constexpr int64_t kPiece = 128;
 template <class T>
 struct FilterGradient {
   const kernel::ConvArgs& a;
+  const PixelGeometry& g;
   const T *x, *y;
   T* out;
   const int64_t length = a.s * a.c, columns = ceil_div(a.k, kConvCols<T>);
@@ -68,8 +70,6 @@ struct FilterGradient {
     int64_t block_images = 1;
     while ((block_images < 8 || block_images * a.p * a.q < 4 * kPiece) && 2 * block_images * chunks <= a.n)
       block_images *= 2;
-    const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
-                          a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
     const Pixels pixels(g, block_images, 0, a.p);
     const size_t bytes = static_cast<size_t>(chunks * partial_size()) * sizeof(T);
     T* partial = static_cast<T*>(aligned_alloc(64, (bytes + 63) / 64 * 64));
@@ -138,15 +138,25 @@ struct FilterGradient {
   }
 };
 
+template <class T>
+void towards_filter(const kernel::ConvArgs& a) {
+  const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
+                        a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
+  const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
+  T* out = static_cast<T*>(a.out);
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const WinogradGradient gradient{g, x, y, out, a.n, a.k};
+    if (gradient.serves()) return gradient.run();
+  }
+  const FilterGradient<T> gradient{a, g, x, y, out};
+  gradient.run();
+}
+
 }  // namespace
 
 void conv_dw(const kernel::ConvArgs& args) {
   if (args.dtype == DType::bf16) return conv_bf16(args, ConvKind::dw);
-  KERNEL_DISPATCH_FLOAT(args.dtype, {
-    const FilterGradient<T> gradient{args, static_cast<const T*>(args.x), static_cast<const T*>(args.y),
-                                     static_cast<T*>(args.out)};
-    gradient.run();
-  })
+  KERNEL_DISPATCH_FLOAT(args.dtype, towards_filter<T>(args))
 }
 
 }  // namespace sinew::SINEW_CPU_NS

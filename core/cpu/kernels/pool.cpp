@@ -96,7 +96,7 @@ void max_pool_gather_typed(const kernel::PoolArgs& a) {
 }
 
 template <class T>
-void max_pool_scatter_typed(const kernel::PoolArgs& a) {
+void max_pool_scatter_overlapping(const kernel::PoolArgs& a) {
   for_rows(a, a.h, a.w, [&](int64_t image, int64_t h, int64_t pixel) {
     for (int64_t w = 0; w < a.w; ++w, ++pixel)
       sum_pixel(a, static_cast<T*>(a.y) + pixel * a.c, [&](int64_t c0, int64_t width, Wide<T>* sum) {
@@ -110,6 +110,28 @@ void max_pool_scatter_typed(const kernel::PoolArgs& a) {
           }
         });
       });
+  });
+}
+
+// A pixel lies in one window at most: nothing to sum.
+template <class T>
+void max_pool_scatter_apart(const kernel::PoolArgs& a) {
+  for_rows(a, a.h, a.w, [&](int64_t image, int64_t h, int64_t pixel) {
+    const int64_t p = (h + a.pad) / a.stride, r = (h + a.pad) % a.stride;
+    int64_t q = a.pad / a.stride, s = a.pad % a.stride;
+    for (int64_t w = 0; w < a.w; ++w, ++pixel) {
+      T* y = static_cast<T*>(a.y) + pixel * a.c;
+      if (p < a.p && q < a.q && r < a.kernel && s < a.kernel) {
+        const int64_t window = (image * a.p + p) * a.q + q;
+        const T* x = static_cast<const T*>(a.x) + window * a.c;
+        const uint8_t *index = a.index + window * a.c, here = static_cast<uint8_t>(r * a.kernel + s);
+#pragma GCC ivdep
+        for (int64_t c = 0; c < a.c; ++c) y[c] = index[c] == here ? x[c] : T(0);
+      } else {
+        memset(y, 0, static_cast<size_t>(a.c) * sizeof(T));
+      }
+      if (++s == a.stride) s = 0, ++q;
+    }
   });
 }
 
@@ -150,7 +172,8 @@ void max_pool_gather(const kernel::PoolArgs& args) {
   KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, max_pool_gather_typed<T>(args))
 }
 void max_pool_scatter(const kernel::PoolArgs& args) {
-  KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, max_pool_scatter_typed<T>(args))
+  KERNEL_DISPATCH_FLOAT_OR_BF16(
+      args.dtype, args.stride < args.kernel ? max_pool_scatter_overlapping<T>(args) : max_pool_scatter_apart<T>(args))
 }
 void avg_pool(const kernel::PoolArgs& args) { KERNEL_DISPATCH_FLOAT_OR_BF16(args.dtype, avg_pool_typed<T>(args)) }
 void avg_pool_grad(const kernel::PoolArgs& args) {
