@@ -57,9 +57,21 @@ void* allocate_for_recording(size_t bytes) {
 
 // Locking pages takes the system as long as copying them several times, so blocks are kept.
 struct PinnedMemory {
+  static constexpr size_t kKept = size_t{1} << 30;
   std::mutex mutex;
   std::unordered_map<void*, size_t> lent;
   std::map<size_t, std::vector<void*>> freed;
+  size_t freed_bytes = 0;
+  void* take(size_t bytes) {
+    std::lock_guard lock(mutex);
+    std::vector<void*>& blocks = freed[bytes];
+    if (blocks.empty()) return nullptr;
+    void* p = blocks.back();
+    blocks.pop_back();
+    freed_bytes -= bytes;
+    lent[p] = bytes;
+    return p;
+  }
   static PinnedMemory& instance() {
     static PinnedMemory& memory = *new PinnedMemory;
     return memory;
@@ -222,17 +234,16 @@ void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the host");
 }
 void* pinned_allocate(size_t bytes) {
-  const DeviceUse use("allocating page-locked memory");
   PinnedMemory& memory = PinnedMemory::instance();
-  std::lock_guard lock(memory.mutex);
-  std::vector<void*>& freed = memory.freed[bytes];
+  if (void* p = memory.take(bytes)) return p;  // also while another thread records
+  const DeviceUse use("allocating page-locked memory");
   void* p = nullptr;
-  if (!freed.empty()) {
-    p = freed.back(), freed.pop_back();
-  } else if (cudaMallocHost(&p, bytes) != cudaSuccess) {
+  std::lock_guard lock(memory.mutex);
+  if (cudaMallocHost(&p, bytes) != cudaSuccess) {
     cudaGetLastError();
     for (auto& [size, blocks] : memory.freed)
       for (void* block : std::exchange(blocks, {})) (void)cudaFreeHost(block);
+    memory.freed_bytes = 0;
     check(cudaMallocHost(&p, bytes), "allocating ", bytes, " bytes of page-locked memory");
   }
   memory.lent[p] = bytes;
@@ -240,11 +251,19 @@ void* pinned_allocate(size_t bytes) {
 }
 void pinned_free(void* host) {
   PinnedMemory& memory = PinnedMemory::instance();
-  std::lock_guard lock(memory.mutex);
+  std::unique_lock lock(memory.mutex);
   const auto found = memory.lent.find(host);
   SINEW_CHECK(found != memory.lent.end(), "cuda", "freeing ", host, ", which is no page-locked memory or free already");
-  memory.freed[found->second].push_back(host);
+  const size_t bytes = found->second;
   memory.lent.erase(found);
+  if (memory.freed_bytes + bytes <= PinnedMemory::kKept) {
+    memory.freed[bytes].push_back(host);
+    memory.freed_bytes += bytes;
+    return;
+  }
+  lock.unlock();
+  const DeviceUse use;
+  (void)cudaFreeHost(host);
 }
 BegunCopy copy_to_device_begin(void* device, const void* pinned, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the device");

@@ -1,6 +1,7 @@
 #include "dist/gossip_group.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "dist/rules.h"
@@ -162,23 +163,26 @@ void GossipGroup::settle(ConstVecView theta) {
   });
 }
 
-Result<bool> GossipGroup::hears(Rank peer, Wanted wanted, const std::function<bool()>& stop,
-                                const std::function<void()>& meanwhile) {
+Received GossipGroup::hear(Rank peer, Wanted wanted, const std::function<bool()>& stop,
+                           const std::function<void()>& meanwhile) {
+  constexpr Nanos kLongest = 8 * kSecond;  // parameters may be on their way for long, and each question brings them
   Request request(world_);
   Head head{.tag = Tag::gossip_parameters, .request = request.id()};
   head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = wanted;
-  for (Nanos silence = kSecond; !stop(); silence += kLook) {
-    SINEW_RETURN_IF_ERROR(world_.health());
-    if (silence >= kSecond) {
+  Nanos patience = kSecond;
+  Received r;
+  for (Nanos silence = patience; !stop() && world_.health().ok(); silence += kLook) {
+    if (silence >= patience) {
       world_.send(peer, head);
       silence = 0;
+      if (wanted == final) patience = std::min(2 * patience, kLongest);
     }
-    const Received r = world_.receive({.tag = Tag::gossip_answer, .source = peer, .request = request.id()}, kLook);
-    if (r.ok()) return true;
+    r = world_.receive({.tag = Tag::gossip_answer, .source = peer, .request = request.id()}, kLook);
+    if (r.ok()) return r;
     if (r.what == Received::What::peer_lost) world_.sleep(kLook);  // it may come back
     meanwhile();
   }
-  return false;
+  return r;
 }
 
 Status GossipGroup::wait_for_last_steps(const std::function<void()>& meanwhile) {
@@ -188,16 +192,16 @@ Status GossipGroup::wait_for_last_steps(const std::function<void()>& meanwhile) 
   });
   bool all = false;
   for (Rank root; !all && (root = lowest()) != world_.rank();) {
-    Result<bool> told = hears(
-        root, all_last_steps, [&] { return lowest() != root; }, meanwhile);
-    if (!told.ok()) return told.status();
-    all = *told;
+    all = hear(
+              root, all_last_steps, [&] { return lowest() != root; }, meanwhile)
+              .ok();
+    SINEW_RETURN_IF_ERROR(world_.health());
   }
   for (Rank r = 0; !all && r < workers_; ++r) {
     if (r == world_.rank()) continue;
-    Result<bool> done = hears(
+    hear(
         r, last_step, [&] { return ended(world_.peer(r)); }, meanwhile);
-    if (!done.ok()) return done.status();
+    SINEW_RETURN_IF_ERROR(world_.health());
   }
   world_.publish([&] {
     all_are_done_ = true;
@@ -216,13 +220,9 @@ Status GossipGroup::collect(VecView out) {
   Vec sum = Vec::zeros(out.size, dtype_);
   int64_t count = 0;
   for (Rank r = 0; r < workers_; ++r) {
-    Received received;
-    if (r == world_.rank()) received = {Received::What::message, {{}, settled_}};
-    while (!received.ok() && !ended(world_.peer(r))) {
-      SINEW_RETURN_IF_ERROR(world_.health());
-      received = ask(r, final, kSecond);
-      if (received.what == Received::What::peer_lost) world_.sleep(kLook);  // it may come back
-    }
+    const Received received = r == world_.rank() ? Received{Received::What::message, {{}, settled_}}
+                                                 : hear(r, final, [&] { return ended(world_.peer(r)); });
+    SINEW_RETURN_IF_ERROR(world_.health());
     if (!received.ok() || received.message.body.size() != sum.view().bytes()) continue;
     const ConstVecView theirs = received.message.body.view(dtype_);
     if (!all_finite(theirs)) continue;
@@ -237,20 +237,25 @@ Status GossipGroup::collect(VecView out) {
 }
 
 void GossipGroup::spread(const Payload& average) {
-  const Deadline deadline(world_, deadline_);
   Request request(world_);
   const Head head{.tag = Tag::gossip_average, .request = request.id()};
   std::vector<Rank> open;
   for (Rank r = 0; r < workers_; ++r)
     if (r != world_.rank()) open.push_back(r);
   const auto forget_ended = [&] { std::erase_if(open, [&](Rank r) { return ended(world_.peer(r)); }); };
-  for (forget_ended(); !open.empty() && deadline.left() > 0 && world_.health().ok();) {
+  std::optional<Deadline> deadline(std::in_place, world_, deadline_);
+  Nanos patience = deadline_ / 8 + 1;
+  for (forget_ended(); !open.empty() && deadline->left() > 0 && world_.health().ok(); patience *= 2) {
     for (Rank r : open) world_.send(r, head, average);
-    const Deadline again(world_, std::min(deadline.left(), deadline_ / 8 + 1));
-    while (!open.empty() && again.left() > 0) {
-      const Received r =
-          world_.receive({.tag = Tag::gossip_average, .request = request.id()}, std::min(again.left(), kLook));
-      r.ok() ? void(std::erase(open, r.message.head.source)) : forget_ended();
+    const Deadline again(world_, patience);
+    while (!open.empty() && again.left() > 0 && deadline->left() > 0) {
+      const Received r = world_.receive({.tag = Tag::gossip_average, .request = request.id()},
+                                        std::min({again.left(), deadline->left(), kLook}));
+      if (!r.ok()) {
+        forget_ended();
+      } else if (std::erase(open, r.message.head.source) > 0) {
+        deadline.emplace(world_, deadline_);
+      }
     }
   }
 }

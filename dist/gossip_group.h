@@ -46,7 +46,7 @@ class GossipGroup {
   // The mean over the final parameters of all workers that are not lost and finite, in order of ranks. All call it
   // after settle(); it returns when all others have settled, or are gone for good. The lowest rank collects and sends
   // the result, so a worker sends and receives one vector, the lowest all of them. It stays until each has confirmed
-  // it, for the deadline at most: nobody could ask it after that.
+  // it, while one does within the deadline: nobody could ask it after that.
   Status average(VecView out);
   void save(SchemeState& state) const;
   void load(const SchemeState& state);
@@ -65,9 +65,9 @@ class GossipGroup {
   void answer_asked();
   Rank lowest() const;
   Received ask(Rank peer, Wanted wanted, Nanos limit);
-  // Asks again after each second, until the answer (true) or stop(): it may be minutes away.
-  Result<bool> hears(Rank peer, Wanted wanted, const std::function<bool()>& stop,
-                     const std::function<void()>& meanwhile);
+  // Asks again and again, until the answer, stop(), or health() that is not ok: it may be minutes away.
+  Received hear(
+      Rank peer, Wanted wanted, const std::function<bool()>& stop, const std::function<void()>& meanwhile = [] {});
   Status check(Rank peer, const Message& m) const;
   Status collect(VecView out);
   void spread(const Payload& average);
