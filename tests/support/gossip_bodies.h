@@ -190,14 +190,14 @@ inline void check_gossip_conserves(const Spawn& spawn, const GossipCase& c, bool
 // It does not end where its steps alone lead.
 inline void check_late_worker_stays(const Spawn& spawn, const GossipCase& c) {
   Toy toy = common_gossip_toy(c, 4);
-  toy.lr = 0.05;
+  toy.lr = 0.01;  // small beside what an exchange does: wherever the last of them was, workers are close
   toy.noise = 0;
   toy.steps = 120;
   const auto nodes = spawn(toy.scheme.workers, [&](World& world) -> Result<Numbers> {
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
     for (int64_t k = 0; k < toy.steps; ++k) {
-      if (world.rank() == 1) world.sleep(20 * kMillisecond);
+      world.sleep((world.rank() == 1 ? 20 : 1) * kMillisecond);
       SINEW_RETURN_IF_ERROR(worker.step(k));
     }
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
@@ -209,7 +209,7 @@ inline void check_late_worker_stays(const Spawn& spawn, const GossipCase& c) {
     others += nodes[r].numbers.at(0) / 3;
   }
   ASSERT_TRUE(nodes[1].finished) << c.name << ": " << nodes[1].status.message();
-  EXPECT_LT(std::abs(nodes[1].numbers.at(0) - others), 0.2) << c.name << " with alone " << toy.b(1);
+  EXPECT_LT(std::abs(nodes[1].numbers.at(0) - others), 0.2) << c.name << " " << toy.scheme.direction;
 }
 
 }  // namespace sinew::dist::testing
