@@ -161,7 +161,7 @@ void Exchange::on_reply(const Message& m) {
   }
   Open& open = found->second;
   if (const auto value = std::bit_cast<double>(m.head.arg[2]); value > largest_answer_) largest_answer_ = value;
-  answer_time_.observe(std::min(world_.now() - open.asked_at, deadline_));
+  answer_time_.observe(std::min(world_.now() - open.asked_at, answer_time_.value()));
   if (!m.head.arg[1] && m.head.arg[2] == bits(kDone)) done_[static_cast<size_t>(open.peer)] = 1;
   settled_.push_back({.number = found->first,
                       .round = open.round,

@@ -259,7 +259,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   } catch (const nn::DataError& unreadable) {
     return unreadable.status();
   }
-  result.report.counters.train_seconds = seconds(world.now() - begin);
+  for (const dist::WeighedContact& contact : std::exchange(weighed, {}))  // those of late workers
+    SINEW_RETURN_IF_ERROR(recorder.add(context.steps, contact));
   const bool has_center = scheme->evaluated() == dist::Evaluated::center && dist::needs_center(context.scheme);
   if (has_center) result.report.distance = scheme->counters().distance;
   if (!has_center || !dist::center_is_measured(context.scheme) || dist::is_lost(world.peer(context.scheme.workers))) {

@@ -155,7 +155,13 @@ class AsyncGossip final : public GossipScheme {
 
   bool exchanges_to_the_end() const override { return true; }
   void catch_up_with_handlers(VecView theta) override {
-    world_.publish([&] { take_pending(theta); });
+    std::vector<WeighedContact> weighed;
+    world_.publish([&] {
+      take_pending(theta);
+      weighed.swap(weighed_);
+    });
+    for (const WeighedContact& contact : weighed)
+      if (log_) log_(contact);
   }
 
   Status finish_exchanges(VecView theta) override {

@@ -72,7 +72,8 @@ class GoSgd final : public GossipScheme {
 
  protected:
   Exchange::Answer decide(const Message& request) override {
-    return resting_.size() > 0 ? push_back(request) : accept(mailbox_, request);
+    if (!rests_) return accept(mailbox_, request);
+    return resting_.size() > 0 ? push_back(request) : Exchange::Answer{};  // its own are not finite
   }
 
   bool exchanges_to_the_end() const override { return true; }
@@ -82,6 +83,7 @@ class GoSgd final : public GossipScheme {
       if (resting_.size() > 0) upload(resting_.data(), theta);
       if (resting_.size() > 0 && outcomes.empty()) return;
       take_in(mailbox_.take(), outcomes, theta);
+      rests_ = true;
       if (all_finite(theta)) resting_ = Payload::copy_of(theta);
     });
   }
@@ -90,7 +92,7 @@ class GoSgd final : public GossipScheme {
     exchange_.finish();
     world_.publish([&] {
       if (resting_.size() > 0) upload(resting_.data(), theta);
-      resting_ = {};
+      resting_ = {}, rests_ = false;
     });
     take_in(theta);
     return Status::Ok();
@@ -160,8 +162,9 @@ class GoSgd final : public GossipScheme {
 
   // Shared with the handlers.
   Mailbox mailbox_;
-  double weight_;    // theirs too from this worker's last step on
-  Payload resting_;  // its parameters from then on
+  double weight_;  // theirs too from this worker's last step on
+  bool rests_ = false;
+  Payload resting_;  // its parameters from then on; empty while they are not finite
 };
 
 }  // namespace

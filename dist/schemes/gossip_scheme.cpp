@@ -112,6 +112,7 @@ void GossipScheme::catch_up(int64_t group_step) {
 }
 
 Status GossipScheme::finish(VecView theta) {
+  Status waited;
   exchange_.on_idle({});
   if (exchanges_to_the_end() && options_.workers > 1) {
     const auto meanwhile = [&] {
@@ -121,9 +122,10 @@ Status GossipScheme::finish(VecView theta) {
       exchange_.nudge();
     };
     meanwhile();
-    SINEW_RETURN_IF_ERROR(group_.wait_for_last_steps(meanwhile));
+    waited = group_.wait_for_last_steps(meanwhile);
   }
-  SINEW_RETURN_IF_ERROR(finish_exchanges(theta));
+  SINEW_RETURN_IF_ERROR(finish_exchanges(theta));  // this ends the handlers' part, whatever was waited for
+  SINEW_RETURN_IF_ERROR(waited);
   group_.settle(theta);
   settled_ = true;
   return Status::Ok();

@@ -251,7 +251,7 @@ class LeaderAsync final : public LeaderScheme {
     }
     mute = deadline.left() == 0;
     if (!mute) return {};
-    fetch_time_.observe(std::min(2 * limit, options_.deadline));  // they may take longer than they did
+    fetch_time_.observe(limit);  // they may take longer than they did
     world_.send(server(), make_head(Tag::leader_probe, 2, leader));
     return {};
   }

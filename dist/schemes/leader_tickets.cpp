@@ -15,7 +15,8 @@ TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t r
     : world_(world),
       period_(options.period),
       ratio_(ratio),
-      patience_(std::max<int64_t>(options.deadline / 4 / repeat - 1, 1)),  // the first follows one silence
+      patience_(
+          std::max<int64_t>((options.deadline / 4 + repeat - 1) / repeat - 1, 1)),  // the first follows one silence
       workers_(static_cast<size_t>(options.workers)) {
   members_ = tickets_ = known_ = options.workers;
 }
@@ -84,7 +85,7 @@ void TicketServer::on_ask(const Message& m) {
     return decide();
   }
   if (round < round_) return behind(m, w);
-  if (w.absent && w.probed > w.heard) probe(from);
+  comes_back(from);
   const bool returns = w.absent || w.done;
   w.absent = w.done = w.joined = 0;
   if (returns || ++since_look_ >= static_cast<int64_t>(workers_.size())) look();
@@ -105,6 +106,7 @@ void TicketServer::on_join(const Message& m) {
   if (round == round_ - 1 && w.had) return answer(from, m.head.request, Ticket::decided, round, w.local, last_global_);
   if (round < round_) return behind(m, w);
   const bool again = w.joined && w.request == static_cast<int64_t>(m.head.request);
+  comes_back(from);
   w.absent = w.done = 0;
   w.tickets = std::max(w.tickets, steps);
   look();
@@ -133,15 +135,27 @@ void TicketServer::on_probe(const Message& m) {
   const int64_t number = m.head.arg[1];
   if (number <= w.heard || number > w.probed) return;
   w.heard = number;
-  w.longest = std::max(w.longest, w.probed - number + 1);
+  // How long one that was given up was away says nothing.
+  if (!w.absent) w.longest = std::clamp(w.probed - number + 1, w.longest - 1, patience_);
 }
 
-// It has been waited for already: one probe more is enough.
 void TicketServer::suspect(int64_t rank) {
   if (rank < 0 || rank >= static_cast<int64_t>(workers_.size()) || rank == world_.rank()) return;
   Worker& w = workers_[static_cast<size_t>(rank)];
-  w.probed = std::max(w.probed, w.heard + allowed(w) - 1);
+  if (w.doubted <= w.heard) w.doubted = w.probed + 1;
   probe(static_cast<Rank>(rank));
+}
+
+void TicketServer::comes_back(Rank rank) {
+  Worker& w = workers_[static_cast<size_t>(rank)];
+  if (!w.absent || w.probed == w.heard) return;
+  w.heard = w.probed;
+  suspect(rank);
+}
+
+bool TicketServer::is_overdue(const Worker& w) const {
+  const bool doubted = w.doubted > w.heard && w.probed - w.doubted >= std::max<int64_t>(w.longest, 1);
+  return doubted || w.probed - w.heard >= std::max(patience_, std::min(3 * w.longest, 2 * patience_));
 }
 
 void TicketServer::probe(Rank rank) {
@@ -155,7 +169,7 @@ void TicketServer::probe_others(Rank waiting) {
   for (Rank r = 0; r < static_cast<Rank>(workers_.size()); ++r) {
     Worker& w = workers_[static_cast<size_t>(r)];
     if (w.joined || w.done || w.absent || r == world_.rank()) continue;
-    if (w.probed - w.heard >= allowed(w))
+    if (is_overdue(w))
       w.absent = 1, lost = true;
     else
       probe(r);
@@ -231,7 +245,7 @@ void TicketServer::save(SchemeState& state) const {
     std::vector<int64_t> fields;
     for (const Worker& w : workers_)
       fields.insert(fields.end(), {w.tickets, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had, w.local,
-                                   w.probed, w.heard, w.longest});
+                                   w.probed, w.heard, w.longest, w.doubted});
     state.vectors["tickets"] = Vec::copy_of(ConstVecView(fields));
     for (auto [name, value] : {std::pair{"tickets.round", round_},
                                {"tickets.members", members_},
@@ -254,7 +268,7 @@ Status TicketServer::load(const SchemeState& state) {
   const int64_t* v = fields.data();
   for (Worker& w : workers_)
     for (int64_t* field : {&w.tickets, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had, &w.local,
-                           &w.probed, &w.heard, &w.longest})
+                           &w.probed, &w.heard, &w.longest, &w.doubted})
       *field = *v++;
   return load_numbers(state, {{"tickets.round", &round_},
                               {"tickets.members", &members_},

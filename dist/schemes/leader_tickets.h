@@ -58,17 +58,21 @@ class TicketServer {
     int64_t group = 0, request = 0, loss = 0;  // bits
     // Of the last round: whether it was decided for this worker, and how.
     int64_t had = 0, local = -1;
-    // Probes: the last one, the last one that was answered, and how many the slowest answer took.
-    int64_t probed = 0, heard = 0, longest = 0;
+    // Probes: the last one, the last one that was answered, how many slow answers took lately, and one on which it
+    // depends whether the worker is there.
+    int64_t probed = 0, heard = 0, longest = 0, doubted = 0;
   };
-  static constexpr int64_t kFields = 12;
+  static constexpr int64_t kFields = 13;
 
   void on_ask(const Message& m);
   void on_join(const Message& m);
   void on_probe(const Message& m);
-  // Unanswered probes after which a worker is given up.
-  int64_t allowed(const Worker& worker) const { return std::max(patience_, 3 * worker.longest); }
+  // It has been waited for already: no more than an answer to the next probe is.
   void suspect(int64_t rank);
+  // Who was given up asks again; whether it hears what it is sent is another question.
+  void comes_back(Rank rank);
+  // Has left so many probes unanswered that it is given up.
+  bool is_overdue(const Worker& worker) const;
   void probe(Rank rank);
   // While `waiting` waits, once for each of its questions.
   void probe_others(Rank waiting);
