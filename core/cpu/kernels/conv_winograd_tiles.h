@@ -47,10 +47,11 @@ struct Tiles {
   int64_t source_row = g.source_w * g.channels;  // elements
 
   int64_t count(int64_t images) const { return images * (g.rows / 2) * (g.cols / 2); }
-  // With fewer tiles, transforming the filters takes what is won.
+  // With fewer tiles, transforming the filters takes what is won; in images of 2 rows or columns, where the direct
+  // kernels skip the taps that meet padding, there is little to win.
   bool fit(int64_t images, int64_t outputs) const {
     return g.taps_h == 3 && g.taps_w == 3 && g.step_h == 1 && g.step_w == 1 && g.rows % 2 == 0 && g.cols % 2 == 0 &&
-           g.channels % kLanes == 0 && outputs % kLanes == 0 && count(images) >= 512;
+           g.channels % kLanes == 0 && outputs % kLanes == 0 && g.rows > 2 && g.cols > 2 && count(images) >= 512;
   }
 
   // fn(run, its first tile's number from `begin`) for the tiles [begin, begin + count).
