@@ -112,6 +112,29 @@ TYPED_TEST(PackingOf, ExtremesSurvive) {
   }
 }
 
+TYPED_TEST(PackingOf, OnePassMakesWhatTwoMake) {
+  for (Packing packing : {Packing::none, Packing::bf16, Packing::int8})
+    for (bool finite : {true, false}) {
+      const DType dtype = dtype_of<TypeParam>;
+      auto exact = numbers<TypeParam>(40000, 6), rest = numbers<TypeParam>(40000, 7, 1e-3);
+      if (!finite) exact[39000] = std::numeric_limits<TypeParam>::quiet_NaN();
+      auto want = exact, want_rest = rest;
+      round_to_packing(packing, want, want_rest);
+      const Payload in_place = Payload::copy_of(exact);
+      const bool apart = packing != Packing::none;
+      const Rounded got = round_and_pack(packing, apart ? ConstVecView(exact) : in_place.view(dtype),
+                                         apart ? Payload::allocate(in_place.size()) : in_place, rest);
+      EXPECT_EQ(std::memcmp(got.numbers.data(), want.data(), got.numbers.size()), 0);
+      EXPECT_EQ(rest, want_rest);
+      // A message with a number that no form holds is not packed.
+      EXPECT_EQ(got.packed.size(), apart && finite ? packed_bytes(packing, 40000, dtype) : 0);
+      if (got.packed.size() == 0) continue;
+      const Message back = unpacked({{.packing = static_cast<uint32_t>(packing)}, got.packed}, dtype);
+      ASSERT_EQ(back.body.size(), got.numbers.size());
+      EXPECT_EQ(std::memcmp(back.body.data(), got.numbers.data(), got.numbers.size()), 0);
+    }
+}
+
 // Rounded up, or with its residual, the largest number would be infinite, and the residual from then on.
 TYPED_TEST(PackingOf, NothingBecomesInfinite) {
   for (Packing packing : {Packing::bf16, Packing::int8}) {

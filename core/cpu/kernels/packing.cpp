@@ -20,7 +20,8 @@ op::MagnitudeBits<T> largest_magnitude(const T* v, int64_t n) {
 // What a block of bf16 or int8 holds nearest to wanted[i], and its bytes, for magnitudes up to `largest`. False: some
 // of it would be infinite, and nothing is done.
 template <class T>
-bool round_bf16(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rounded, unsigned char* bytes) {
+bool round_bf16(const T* __restrict wanted, op::MagnitudeBits<T> largest, int64_t n, T* __restrict rounded,
+                unsigned char* __restrict bytes) {
   const T top = op::rounded_to_bf16(__builtin_bit_cast(T, largest));
   if (!op::finite_magnitude<T>(op::magnitude(top))) return false;
   for (int64_t i = 0; i < n; ++i) {
@@ -31,7 +32,8 @@ bool round_bf16(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rou
   return true;
 }
 template <class T>
-bool round_int8(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rounded, unsigned char* bytes) {
+bool round_int8(const T* __restrict wanted, op::MagnitudeBits<T> largest, int64_t n, T* __restrict rounded,
+                unsigned char* __restrict bytes) {
   const bool zeros = op::small_for_int8<T>(largest);
   const op::Int8Scale<T> scale = zeros ? op::int8_scale<T>(0) : op::int8_scale_of<T>(largest);
   const T top = op::rounded_to_int8(__builtin_bit_cast(T, largest), scale);
@@ -48,10 +50,10 @@ bool round_int8(const T* wanted, op::MagnitudeBits<T> largest, int64_t n, T* rou
 
 // out may be v; bytes may be null. False: the block is not rounded, and has no bytes yet.
 template <class T>
-bool round_block(PackedForm form, const T* v, T* residual, T* out, unsigned char* bytes, int64_t n) {
-  // Local, so that no loop has to look whether its arrays overlap.
-  T wanted[kPackedBlock], rounded[kPackedBlock];
-  unsigned char packed[2 * kPackedBlock];
+bool round_block(PackedForm form, const T* v, T* __restrict residual, T* out, unsigned char* bytes, int64_t n) {
+  T wanted[kPackedBlock];
+  unsigned char unwanted[2 * kPackedBlock];
+  if (!bytes) bytes = unwanted;
   op::MagnitudeBits<T> largest = 0;
   for (int64_t i = 0; i < n; ++i) {
     wanted[i] = residual ? v[i] + residual[i] : v[i];
@@ -59,16 +61,14 @@ bool round_block(PackedForm form, const T* v, T* residual, T* out, unsigned char
     largest = bits > largest ? bits : largest;
   }
   const bool done =
-      op::finite_magnitude<T>(largest) && (form == PackedForm::bf16 ? round_bf16(wanted, largest, n, rounded, packed)
-                                                                    : round_int8(wanted, largest, n, rounded, packed));
+      op::finite_magnitude<T>(largest) && (form == PackedForm::bf16 ? round_bf16(wanted, largest, n, out, bytes)
+                                                                    : round_int8(wanted, largest, n, out, bytes));
   if (!done) {
     if (out != v) memcpy(out, v, static_cast<size_t>(n) * sizeof(T));
     return false;
   }
-  memcpy(out, rounded, static_cast<size_t>(n) * sizeof(T));
   if (residual)
-    for (int64_t i = 0; i < n; ++i) residual[i] = wanted[i] - rounded[i];
-  if (bytes) memcpy(bytes, packed, static_cast<size_t>(form == PackedForm::bf16 ? 2 * n : n + 2));
+    for (int64_t i = 0; i < n; ++i) residual[i] = wanted[i] - out[i];
   return true;
 }
 
