@@ -99,7 +99,8 @@ void conv_dx(const kernel::ConvArgs& args) {
 // What ours does by Winograd's filtering towards the filters, if the images are not few (kernels/conv_winograd.h).
 bool by_winograd(const kernel::ConvArgs& args) {
   return args.dtype == DType::f32 && args.r == 3 && args.s == 3 && args.stride_h == 1 && args.stride_w == 1 &&
-         args.p % 2 == 0 && args.q % 2 == 0 && args.c % 16 == 0 && args.k % 16 == 0 && args.c * args.k <= 1 << 14;
+         args.p % 2 == 0 && args.q % 2 == 0 && args.c % 16 == 0 && args.k % 16 == 0 && args.c * args.k <= 1 << 14 &&
+         args.n * args.p * args.q >= 4 * 512;
 }
 void conv_dw(const kernel::ConvArgs& args) {
   const bool ours =

@@ -112,23 +112,26 @@ TEST_P(Conv, OneDnnMatchesTheDefinition) { check<float>(GetParam(), onednn_conv(
 TEST_P(Conv, TheTablesKernelsMatchTheDefinition) { check<float>(GetParam(), table()); }
 
 INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
-                         ::testing::Values(Case{1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0},       //
-                                           Case{2, 8, 9, 16, 16, 3, 3, 1, 1, 1, 1},     // as in residual networks
-                                           Case{3, 8, 8, 16, 32, 3, 3, 2, 2, 1, 1},     //
-                                           Case{2, 8, 8, 16, 32, 1, 1, 2, 2, 0, 0},     // three quarters of dx are zero
-                                           Case{5, 7, 6, 24, 40, 1, 1, 1, 1, 0, 0},     //
-                                           Case{3, 12, 12, 1, 32, 5, 5, 1, 1, 2, 2},    // one channel
-                                           Case{2, 14, 14, 3, 17, 5, 5, 1, 1, 0, 0},    // three, and odd filters
-                                           Case{2, 11, 13, 3, 20, 7, 7, 2, 2, 0, 0},    //
-                                           Case{2, 5, 4, 7, 5, 3, 2, 2, 1, 1, 0},       // nothing square
-                                           Case{2, 4, 6, 5, 9, 2, 3, 1, 3, 0, 2},       //
-                                           Case{1, 2, 3, 4, 6, 5, 5, 1, 1, 2, 1},       // filters larger than x
-                                           Case{2, 7, 7, 8, 8, 2, 2, 3, 3, 0, 0},       // rows that no filter meets
-                                           Case{1, 6, 6, 2, 3, 1, 1, 1, 1, 2, 1},       // outputs of padding only
-                                           Case{1, 3, 3, 8, 8, 3, 3, 4, 4, 1, 1},       //
-                                           Case{40, 2, 2, 64, 64, 3, 3, 1, 1, 1, 1},    // small images, several a task
-                                           Case{33, 4, 4, 33, 70, 3, 3, 1, 1, 1, 1},    //
-                                           Case{9, 16, 18, 32, 48, 3, 3, 1, 1, 1, 1},   // Winograd's, with half a block
+                         ::testing::Values(Case{1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0},     //
+                                           Case{2, 8, 9, 16, 16, 3, 3, 1, 1, 1, 1},   // as in residual networks
+                                           Case{3, 8, 8, 16, 32, 3, 3, 2, 2, 1, 1},   //
+                                           Case{2, 8, 8, 16, 32, 1, 1, 2, 2, 0, 0},   // three quarters of dx are zero
+                                           Case{5, 7, 6, 24, 40, 1, 1, 1, 1, 0, 0},   //
+                                           Case{3, 12, 12, 1, 32, 5, 5, 1, 1, 2, 2},  // one channel
+                                           Case{2, 14, 14, 3, 17, 5, 5, 1, 1, 0, 0},  // three, and odd filters
+                                           Case{2, 11, 13, 3, 20, 7, 7, 2, 2, 0, 0},  //
+                                           Case{2, 5, 4, 7, 5, 3, 2, 2, 1, 1, 0},     // nothing square
+                                           Case{2, 4, 6, 5, 9, 2, 3, 1, 3, 0, 2},     //
+                                           Case{1, 2, 3, 4, 6, 5, 5, 1, 1, 2, 1},     // filters larger than x
+                                           Case{2, 7, 7, 8, 8, 2, 2, 3, 3, 0, 0},     // rows that no filter meets
+                                           Case{1, 6, 6, 2, 3, 1, 1, 1, 1, 2, 1},     // outputs of padding only
+                                           Case{1, 3, 3, 8, 8, 3, 3, 4, 4, 1, 1},     //
+                                           Case{40, 2, 2, 64, 64, 3, 3, 1, 1, 1, 1},  // small images, several a task
+                                           Case{33, 4, 4, 33, 70, 3, 3, 1, 1, 1, 1},  //
+                                           Case{9, 16, 18, 32, 48, 3, 3, 1, 1, 1,
+                                                1},  // Winograd's, with half a block for AVX-512,
+                                           Case{9, 16, 18, 24, 40, 3, 3, 1, 1, 1, 1},   // AVX2
+                                           Case{9, 16, 18, 12, 20, 3, 3, 1, 1, 1, 1},   // and without
                                            Case{5, 26, 24, 16, 16, 3, 3, 1, 1, 0, 2},   //
                                            Case{3, 34, 36, 64, 16, 3, 3, 1, 1, 2, 0},   //
                                            Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks

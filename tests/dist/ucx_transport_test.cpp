@@ -89,6 +89,10 @@ std::vector<std::string> congestion_controls() {
 }
 
 TEST(UcxTransport, LoopbackIsNotSlowedDownByTheMachinesCongestionControl) {
+  const int probe = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const bool allowed = ::setsockopt(probe, IPPROTO_TCP, TCP_CONGESTION, "reno", 4) == 0;
+  ::close(probe);
+  if (!allowed) GTEST_SKIP() << "this machine's kernel lets nobody choose Reno";
   Pair pair(size_t{1} << 20);
   ASSERT_NO_FATAL_FAILURE(pair.meet());
   const std::vector<std::string> names = congestion_controls();

@@ -1,5 +1,5 @@
-// Our own direct convolution, forward and towards the input: the oracle for every floating-point type, and the path of
-// builds without oneDNN. In f32, what Winograd's filtering serves goes there (conv_winograd.h).
+// Our own direct convolution, forward and towards the input, for every floating-point type, and the path of builds
+// without oneDNN. In f32, what Winograd's filtering serves goes there (conv_winograd.h).
 //
 // Both are one routine, Correlation. The derivative towards the input falls apart into stride_h * stride_w
 // independent correlations of the cotangent, one per residue of the input position, each with every stride-th tap of

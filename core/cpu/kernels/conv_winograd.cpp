@@ -142,7 +142,7 @@ class Blocks {
     });
   }
   void put(float* to, V y) const {
-    if (w_.relu) y = y > V{} ? y : V{};
+    if (w_.relu) y = y <= V{} ? V{} : y;  // an infinite input makes NaN, which stays in sight
     store(to, w_.add ? load(to) + y : y);
   }
 
@@ -156,6 +156,9 @@ class Blocks {
 }  // namespace
 
 bool Winograd::serves() const { return Tiles{g}.fit(images, outputs); }
-void Winograd::run() const { Blocks(*this).run(); }
+void Winograd::run() const {
+  Blocks(*this).run();
+  kept_for_call.trim();
+}
 
 }  // namespace sinew::SINEW_CPU_NS

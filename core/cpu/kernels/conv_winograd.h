@@ -1,6 +1,9 @@
 // Convolution with filters of 3 x 3 pixels by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray 2016,
 // arXiv:1509.09308): 16 products for four outputs instead of 36. An image's outputs are cut into tiles of 2 x 2.
 //
+// An infinite input, or one near the largest number, can give NaN where a sum of products is infinite or finite; only
+// outputs that such an input reaches.
+//
 // serves(): 3 x 3 taps with step 1, even sizes, whole vectors of channels, and sizes for which it is the faster one.
 #pragma once
 

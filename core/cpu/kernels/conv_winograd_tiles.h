@@ -1,6 +1,8 @@
 // What the kernels of Winograd's filtering F(2x2, 3x3) share: tiles of 2 x 2 outputs and their 4 x 4 inputs.
 #pragma once
 
+#include <new>
+
 #include "core/cpu/kernels/conv_pixels.h"
 
 namespace sinew::SINEW_CPU_NS::winograd {
@@ -13,23 +15,34 @@ inline constexpr int64_t kPositions = 16;  // in a tile of inputs
 inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
 
-// Memory that its thread keeps for its next call: the system hands out large blocks page by page, at a price.
+// Memory that its thread keeps for its next call: the system hands out large blocks page by page, at a price. Throws
+// std::bad_alloc.
 class Kept {
  public:
   Kept() = default;
-  ~Kept() { free(data_); }
+  ~Kept() { give_back(); }
   Kept(const Kept&) = delete;
   Kept& operator=(const Kept&) = delete;
   float* reserve(int64_t floats) {
     if (floats > size_) {
-      free(data_);
+      give_back();
       data_ = static_cast<float*>(aligned_alloc(64, (static_cast<size_t>(floats) * sizeof(float) + 63) / 64 * 64));
+      if (!data_) throw std::bad_alloc();
       size_ = floats;
     }
     return data_;
   }
+  // At the end of a call: what only the largest layers need is not kept.
+  void trim() {
+    constexpr int64_t kMost = 2 << 20;
+    if (size_ > kMost) give_back();
+  }
 
  private:
+  void give_back() {
+    free(data_);
+    data_ = nullptr, size_ = 0;
+  }
   float* data_ = nullptr;
   int64_t size_ = 0;
 };
