@@ -48,11 +48,11 @@ has_target() { ninja -C "build/$1" -t query "$2" >/dev/null 2>&1; }
 run_tests() {
   local preset=$1 status=0
   shift
-  local report="$PWD/build/$preset/junit.xml" log="build/$preset/ctest.log"
-  rm -f "$report"
+  local report="$PWD/build/$preset/junit.xml" log="build/$preset/ctest.log" failures="build/$preset/failures.log"
+  rm -f "$report" "$failures"
   ctest --preset "$preset" --parallel "$jobs" --output-junit "$report" "$@" >"$log" 2>&1 || status=1
   if [ $status -ne 0 ]; then
-    grep -vE '^ *[0-9]+/[0-9]+ Test|^ +Start ' "$log"
+    grep -vE '^ *[0-9]+/[0-9]+ Test|^ +Start ' "$log" | tee "$failures"
   fi
   count_results "$report" || return 1
   sed -n 's/^.*Total Test time (real) = *\(.*\)$/  ctest took \1/p' "$log"

@@ -70,10 +70,11 @@ Status UcxTransport::start(const std::string& network_device) {
   if (ucs_status_t s = ucp_config_read(nullptr, nullptr, &config); s != UCS_OK) return failure("reading settings", s);
   ucs_status_t s = ucp_config_modify(config, "TLS", "tcp");
   if (s == UCS_OK) s = ucp_config_modify(config, "NET_DEVICES", network_device.c_str());
-  // UCX 1.13 wants these without the transport's prefix.
-  for (const char* name : {"TX_SEG_SIZE", "RX_SEG_SIZE"})
+  // UCX 1.13 wants these without the transport's prefix. A connect that blocks would end this process where the peer
+  // dies meanwhile (README), and hold up all others where a host does not answer.
+  for (const auto& [name, value] : {std::pair{"TX_SEG_SIZE", kSegment}, {"RX_SEG_SIZE", kSegment}, {"CONN_NB", "y"}})
     if (s == UCS_OK && !std::getenv((std::string("UCX_TCP_") + name).c_str()))
-      s = ucp_config_modify(config, name, kSegment);
+      s = ucp_config_modify(config, name, value);
   if (s == UCS_OK) {
     ucp_params_t parameters{};
     parameters.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;

@@ -275,7 +275,7 @@ TEST(UcxScheme, TheOthersBeginWithoutOneThatIsLost) {
     });
   }
   check_begins_without_one(in_processes(), "lsgd", [](World& world) {
-    if (world.rank() == 2) world.sleep(5 * kSecond);
+    while (world.rank() == 2 && world.peer(0) != PeerState::left) world.sleep(20 * kMillisecond);
   });
 }
 

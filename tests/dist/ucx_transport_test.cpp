@@ -1,4 +1,4 @@
-// Two transports of one process: what happens when a message cannot be taken.
+// Two transports of one process: what happens when a message cannot be taken. A transport and a peer that dies.
 #ifdef SINEW_HAVE_UCX
 #include "dist/ucx/transport.h"
 
@@ -8,12 +8,17 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <new>
+#include <thread>
+
+#include "tests/support/processes.h"
 
 namespace sinew::dist {
 namespace {
@@ -68,6 +73,75 @@ struct Pair {
     nodes[from].transport->send(1 - from, header, std::move(body));
   }
 };
+
+// The ports of this process's TCP sockets that listen, in network order.
+std::vector<in_port_t> listening_ports() {
+  std::vector<in_port_t> ports;
+  DIR* files = ::opendir("/proc/self/fd");
+  while (const dirent* file = files ? ::readdir(files) : nullptr) {
+    const int fd = std::atoi(file->d_name);
+    int listens = 0;
+    sockaddr_in own{};
+    socklen_t size = sizeof listens, own_size = sizeof own;
+    if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens &&
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &own_size) == 0 && own.sin_family == AF_INET)
+      ports.push_back(own.sin_port);
+  }
+  if (files) ::closedir(files);
+  return ports;
+}
+
+// As a process that is killed looks to others: the kernel still takes a connection, then the connection is reset and
+// no further one is taken.
+SINEW_PROCESS_BODY(greet_a_dying_peer) {
+  Node peer, node;
+  auto opened = UcxTransport::open("lo", 2, peer);
+  process.check(opened.ok(), opened.status().message());
+  peer.transport = std::move(*opened);
+  std::string address = peer.transport->address();
+  const std::vector<in_port_t> ports = listening_ports();
+  process.check(ports.size() == 1, "one port listens");
+  const std::string port(reinterpret_cast<const char*>(&ports[0]), sizeof ports[0]);
+  const size_t at = address.find(port);
+  process.check(at != std::string::npos, "the address has the port");
+
+  opened = UcxTransport::open("lo", 2, node);
+  process.check(opened.ok(), opened.status().message());
+  node.transport = std::move(*opened);
+  for (int i = 0; i < 100; ++i) {
+    const int listener = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    any.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof any;
+    process.check(::bind(listener, reinterpret_cast<sockaddr*>(&any), size) == 0 && ::listen(listener, 1) == 0 &&
+                      ::getsockname(listener, reinterpret_cast<sockaddr*>(&any), &size) == 0,
+                  "a listening socket");
+    std::memcpy(address.data() + at, &any.sin_port, sizeof any.sin_port);
+    std::thread dying([listener] {
+      const int taken = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
+      const linger reset{1, 0};
+      ::setsockopt(taken, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+      ::close(listener);
+      ::close(taken);
+    });
+    process.check(node.transport->connect(1, address).ok(), "connect");
+    WireHeader header;
+    header.head.source = 0;
+    node.transport->send(1, header, Payload::allocate(100));
+    node.lost.clear();
+    process.check(test::eventually([&] { return node.transport->progress(), !node.lost.empty(); }),
+                  "hears that the peer is lost");
+    dying.join();
+  }
+  return 0;
+}
+
+// UCX 1.13 with connections that block: an assertion ended the process that greets (tcp_ep.c:478).
+TEST(UcxTransport, APeerThatDiesWhenItIsGreetedEndsNobodyElse) {
+  test::ProcessGroup group("greet_a_dying_peer", 1);
+  ASSERT_TRUE(group.wait_all()) << group.report(0);
+}
 
 // By the kernel's account: the congestion control of each TCP socket of this process with a loopback address.
 std::vector<std::string> congestion_controls() {
