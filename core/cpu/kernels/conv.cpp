@@ -64,7 +64,7 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
       for (int64_t k = 0; k < finish.width; ++k) {
         const T y = finish.bias ? tile[i][k] + finish.bias[k] : tile[i][k];
         T& out = finish.out[finish.target[i] + k];
-        out = finish.add ? out + y : finish.relu && !(y > T(0)) ? T(0) : y;
+        out = finish.add ? out + y : finish.relu && y <= T(0) ? T(0) : y;
       }
     return;
   }
@@ -78,7 +78,7 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
   if (finish.relu) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i)
-      for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] > V{} ? acc[i][v] : V{};
+      for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] <= V{} ? V{} : acc[i][v];
   }
   if (finish.add) {
 #pragma GCC unroll 8
