@@ -511,12 +511,17 @@ TEST(Scheme, CommonChecks) {
   check_downpour_delivers(in_simulation(), "mdownpour");
 }
 
-TEST(Scheme, AThousandElasticWorkers) {
-  Toy toy = toy_of(kVariants[2], 1000);
-  toy.scheme.period = 4;
-  toy.steps = 12;
-  SimulatedRun run = run_toy(toy);
-  for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+TEST(ManyWorkers, TenThousandStartAndFinish) {
+  for (const auto& [scheme, workers] : {std::pair{"easgd", 10'000}, {"elastic_gossip", 10'000}}) {
+    Toy toy = common_toy(scheme, "jacobi", workers);
+    if (toy.scheme.name == "elastic_gossip") toy.scheme.mode = "async";
+    toy.size = 33;
+    toy.scheme.period = 4;
+    toy.steps = 12;
+    const SimulatedRun run = run_toy(toy);
+    EXPECT_EQ(run.report.deadlock, "");
+    for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << scheme << ": " << node.status.message();
+  }
 }
 
 }  // namespace

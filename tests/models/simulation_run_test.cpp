@@ -1,6 +1,9 @@
 // Whole runs in virtual time, through the same functions that the program calls.
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -64,7 +67,8 @@ class SimulationRun : public ::testing::Test {
 
 TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
   for (const std::string& scheme : dist::scheme_names()) {
-    Result<RunSummary> a = run({{"scheme.name", scheme}}), b = run({{"scheme.name", scheme}}),
+    Result<RunSummary> a = run({{"scheme.name", scheme}, {"sim.threads", "3"}}),
+                       b = run({{"scheme.name", scheme}, {"sim.threads", "1"}}),
                        lazy = run({{"scheme.name", scheme}, {"sim.always_yield", "true"}}),
                        other = run({{"scheme.name", scheme}, {"train.seed", "2"}});
     ASSERT_TRUE(a.ok()) << scheme << ": " << a.status().message();
@@ -77,6 +81,38 @@ TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
     EXPECT_EQ(a->parameters_sha256.size(), 64u);
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// A worker costs the vectors that are its own, with a fifth more, and 64 KiB; gradients and activations are the
+// executing threads'.
+TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
+  using Flags = std::vector<std::pair<std::string, std::string>>;
+  const auto peak_kib = [&](Flags flags, const std::string& workers) {
+    ++count_;  // for a folder of its own
+    const pid_t child = ::fork();
+    if (child == 0) {
+      flags.insert(flags.end(), {{"run.workers", workers}, {"train.steps", "3"}, {"model.hidden", "12"}});
+      ::_exit(run(flags).ok() ? 0 : 1);
+    }
+    int status = -1;
+    rusage usage{};
+    EXPECT_EQ(::wait4(child, &status, 0, &usage), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << workers << " workers";
+    return static_cast<double>(usage.ru_maxrss);
+  };
+  const double vector_kib = (784 * 12 + 12 + 12 * 10 + 10) * 4.0 / 1024;
+  struct Case {
+    const char *scheme, *optimizer;
+    int vectors;  // parameters; the optimizer's velocity; what was last sent to the center
+  };
+  for (const Case& c : {Case{"local", "sgd", 1}, {"local", "nesterov", 2}, {"easgd", "sgd", 2}}) {
+    const Flags flags{{"scheme.name", c.scheme}, {"optim.name", c.optimizer}};
+    const double a_worker = (peak_kib(flags, "1000") - peak_kib(flags, "200")) / 800;
+    EXPECT_LE(a_worker, 1.2 * c.vectors * vector_kib + 64) << "KiB: " << c.scheme << ", " << c.optimizer;
+    EXPECT_GE(a_worker, c.vectors * vector_kib) << "something was measured";
+  }
+}
+#endif
 
 // y = 2 x_0 - x_1 + 1, from a safetensors file: a linear network finds it.
 TEST_F(SimulationRun, LearnsNumbers) {
