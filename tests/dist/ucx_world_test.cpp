@@ -229,7 +229,7 @@ SINEW_PROCESS_BODY(survive) {
       Received received = world->receive({.tag = Tag::test, .source = 2}, kLong);
       process.check(received.what != Received::What::timeout, "neither message nor loss");
       if (received.what == Received::What::peer_lost) {
-        ++losses;
+        process.reach("lost" + std::to_string(losses++));
         process.check(test::eventually([&] { return world->peer(2) == PeerState::alive; }), "it comes back");
         continue;
       }
@@ -261,6 +261,8 @@ TEST(UcxWorld, KilledInTheMiddleOfTransfersAndReconnected) {
     ASSERT_TRUE(group.reached("busy" + std::to_string(life), 2));
     group.signal(2, SIGKILL);
     ASSERT_EQ(group.wait(2), 128 + SIGKILL);
+    // Rank 0 may be looking at a message that came before: it must wait again while rank 2 is dead.
+    ASSERT_TRUE(group.reached("lost" + std::to_string(life), 0));
     group.start(2, life + 1);
   }
   EXPECT_TRUE(group.wait_all());
