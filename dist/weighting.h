@@ -91,6 +91,11 @@ class Weighting {
   bool fixed() const { return is_fixed(options_); }
   // A contact that did not come about.
   void miss() { ++missed_; }
+  // The worker has taken over other parameters: what its former ones did says nothing of these.
+  void forget() {
+    log_distances_.clear();
+    missed_ = 0;
+  }
   // Records the distance (unless it is 0 within rounding) and weighs. A distance that is not finite is a failure and
   // not recorded.
   Weights contact(int64_t round, double distance, double others);

@@ -319,6 +319,51 @@ TEST(DynamicWeighting, AFailedWorkerAdoptsTheCenter) {
       }
 }
 
+// Who was stopped for long, or is not finite with fixed weights, adopts the center: weights of 1 and 0, which are
+// reported. What it remembers of its distance is of other parameters, and forgotten.
+TEST(DynamicWeighting, WhoAdoptsReportsItAndForgets) {
+  for (const char* rule : {"fixed", "dynamic", "oracle"})
+    for (const bool stopped : {true, false}) {
+      if (!stopped && rule != std::string("fixed")) continue;  // above
+      Toy toy = noisy(rule);
+      toy.steps = 200;
+      std::vector<WeighedContact> adopted;
+      std::vector<int64_t> remembered;
+      int64_t most = 0;
+      const auto body = [&](World& world) -> Result<Numbers> {
+        if (world.rank() != 1) return toy_run(world, toy);
+        Toy mine = toy;
+        mine.scheme.on_weights = [&](const WeighedContact& c) {
+          if (c.weights.worker == 1) adopted.push_back(c);
+        };
+        ToyWorker worker(mine, world);
+        SINEW_RETURN_IF_ERROR(worker.start());
+        for (int64_t k = 0; k < toy.steps; ++k) {
+          if (k == 40 && !stopped) fill(worker.theta().mutable_view(), NAN);
+          const size_t before = adopted.size();
+          SINEW_RETURN_IF_ERROR(worker.step(k));
+          const int64_t contacts = worker.scheme().save().numbers.at("weighting.contacts");
+          if (adopted.size() > before) remembered.push_back(contacts);
+          most = std::max(most, contacts);
+        }
+        SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+        return to_doubles(worker.theta().view());
+      };
+      const auto nodes = simulate(4, body, steady(stopped ? "pause rank=1 at=401ms for=1500ms" : "")).nodes;
+      for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+      ASSERT_EQ(adopted.size(), 1u) << rule;
+      EXPECT_EQ(adopted[0].weights.center, 0) << rule;
+      EXPECT_STREQ(adopted[0].weights.reason,
+                   stopped ? "stopped: the others went on" : "failed: the distance is not finite");
+      EXPECT_EQ(adopted[0].round, stopped ? 21 : 20) << rule;
+      EXPECT_EQ(stopped, adopted[0].distance > 0) << rule;
+      EXPECT_EQ(remembered, std::vector<int64_t>{0}) << rule;
+      if (rule != std::string("fixed")) {
+        EXPECT_EQ(most, 5) << "it had something to forget";
+      }
+    }
+}
+
 // Every contact whose weights are not alpha is reported, and no other; an oracle's are those after a missed one.
 TEST(DynamicWeighting, TheOracleReportsEachContactAfterAMiss) {
   for (const char* scheme : {"easgd", "easgd_sync"}) {
