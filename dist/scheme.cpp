@@ -250,6 +250,10 @@ Status validate(const SchemeOptions& o) {
         "weighting = '", o.weighting.rule, "' with scheme ", o.name, o.name == "easgd_sync" ? " " + o.order : "",
         "; it is for easgd, eamsgd, easgd_sync with order jacobi, elastic_gossip with mode async and adpsgd; others "
         "are fixed");
+  const bool tells_scores = o.name == "easgd" || o.name == "eamsgd";
+  if (!is_fixed(o.weighting) && o.weighting.peers && !tells_scores)
+    return bad("peer_normalisation with scheme ", o.name,
+               "; it is for easgd and eamsgd, whose center tells the others' scores, others have it off");
   const std::vector<std::string> wires = packing_names();
   if (std::find(wires.begin(), wires.end(), o.wire) == wires.end())
     return bad("wire = '", o.wire, "'; allowed are f32, bf16, int8");

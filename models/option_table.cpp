@@ -239,7 +239,7 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.warmup_rounds), .kind = Kind::integer,
        .help = "dynamic: first exchanges, with weights alpha", .max = 1e12},
       {SINEW_OPTION(scheme.peer_normalisation), .kind = Kind::toggle,
-       .help = "dynamic: scores count from the median of the other workers'"},
+       .help = "dynamic, of easgd and eamsgd: scores count from the median of the other workers'"},
       {SINEW_OPTION(scheme.tree), .kind = Kind::name,
        .help = "easgd_tree: leaves and their parents exchange more often than the rest, or all push up more often than "
                "down",

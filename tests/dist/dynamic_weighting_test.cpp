@@ -149,6 +149,50 @@ TEST(DynamicWeighting, GossipPairs) {
   }
 }
 
+// A rule of one's own on a pair: of what it gives, the suspicion. Worker 1 asks, worker 0 answers.
+TEST(DynamicWeighting, ACustomRuleOnAPairGivesItsSuspicion) {
+  constexpr double kAlpha = 0.3, kAsker = 0.5, kAnswerer = 0.25;
+  for (const char* scheme : {"adpsgd", "elastic_gossip"}) {
+    std::vector<WeighedContact> logged;
+    const auto body = [&](World& world) -> Result<Numbers> {
+      Toy toy;
+      toy.scheme.name = scheme;
+      if (toy.scheme.name == "elastic_gossip") toy.scheme.mode = "async";
+      toy.scheme.workers = 2;
+      toy.scheme.alpha = kAlpha;
+      toy.scheme.period = 1;
+      toy.lr = 0;
+      toy.start_spread = 2;
+      if (world.rank() == 1)
+        toy.scheme.weighting.custom = [](const WeightingOptions&, const Evidence&) {
+          return Weights{.worker = 0.9, .center = 0.7, .suspicion = kAsker};
+        };
+      else
+        toy.scheme.weighting.custom = [](const WeightingOptions&, const Evidence& e) {
+          EXPECT_NEAR(e.log_distances[0], std::log(2.0), 1e-12);
+          return Weights{.worker = 0.1, .center = 0.2, .suspicion = kAnswerer, .reason = "its own"};
+        };
+      toy.scheme.on_weights = [&](const WeighedContact& c) { logged.push_back(c); };
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      world.sleep(world.rank() == 0 ? kSecond : kSecond / 2);
+      SINEW_RETURN_IF_ERROR(worker.step(0));
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    };
+    const auto nodes = simulate(2, body, steady("suppress rank=0 probability=1")).nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    const double asker = (kAlpha + (1 - kAlpha) * kAsker) * (1 - kAnswerer);
+    const double answerer = (kAlpha + (1 - kAlpha) * kAnswerer) * (1 - kAsker);
+    EXPECT_NEAR(nodes[1].numbers[0], 3 - asker * 2, 1e-12) << scheme;
+    EXPECT_NEAR(nodes[0].numbers[0], 1 + answerer * 2, 1e-12) << scheme;
+    ASSERT_EQ(logged.size(), 1u) << scheme;
+    EXPECT_NEAR(logged[0].weights.worker, answerer, 1e-15);
+    EXPECT_NEAR(logged[0].weights.center, asker, 1e-15);
+    EXPECT_STREQ(logged[0].weights.reason, "its own");
+  }
+}
+
 Toy noisy(const std::string& rule, int workers) {
   Toy toy;
   toy.scheme.name = "easgd";
