@@ -278,6 +278,17 @@ Status validate(const SchemeOptions& o) {
   return validate_gossip(o);
 }
 
+std::string warning_about(const SchemeOptions& o) {
+  // What disagreement a round leaves is 1 - alpha - alpha p of it (EASGD specification, 6.2, where the gradient says
+  // nothing; its section 12 asks for alpha p > 2, which is further out).
+  const double alpha = moving_rate(o), sum = alpha * (o.workers + 1);
+  if (o.name == "easgd_sync" && o.order == "jacobi" && sum > 2)
+    return detail::concat("alpha = ", alpha, " with ", o.workers, " workers in lockstep: alpha (workers + 1) = ", sum,
+                          " > 2, so workers and center pass each other further in every round; lower alpha to ",
+                          2.0 / (o.workers + 1), " or less");
+  return warning_about_gossip(o);
+}
+
 namespace {
 std::unique_ptr<Scheme> make_alone(const SchemeOptions& o, int64_t size, DType dtype) {
   return o.name == "asgd" || o.name == "mvasgd" ? make_averaged(o, size, dtype) : make_local();

@@ -501,6 +501,26 @@ TEST(Scheme, ValidatesOptions) {
   EXPECT_EQ(describe_scheme("nothing"), "");
 }
 
+// Beyond alpha (p + 1) = 2 workers and center pass each other further in every round, however small the learning rate
+// (the EASGD specification, section 6.2).
+TEST(Scheme, WarnsAboutACenterThatOvershoots) {
+  Toy toy = toy_of(kVariants[4]);
+  ASSERT_EQ(toy.scheme.name, "easgd_sync");
+  toy.scheme.period = 1;
+  toy.lr = 0.01, toy.noise = 0, toy.steps = 200;
+  for (const double alpha : {0.2, 0.39, 0.45, 0.55}) {
+    toy.scheme.alpha = alpha;
+    const bool overshoots = alpha * (toy.scheme.workers + 1) > 2;
+    EXPECT_EQ(overshoots, warning_about(toy.scheme).find("lower alpha to 0.4 or less") != std::string::npos) << alpha;
+    double farthest = 0;
+    for (const NodeResult& node : run_toy(toy).nodes)
+      for (double x : node.numbers) farthest = std::max(farthest, std::fabs(x));
+    EXPECT_EQ(farthest > 10, overshoots) << alpha;
+  }
+  toy.scheme.order = "gauss_seidel", toy.scheme.beta = 0.9;
+  EXPECT_EQ(warning_about(toy.scheme), "");
+}
+
 TEST(Scheme, CommonChecks) {
   check_lockstep_equals_simulation(in_simulation({.seed = 5, .always_yield = true}), "allreduce", "jacobi");
   check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "jacobi");
