@@ -257,6 +257,86 @@ Problem sinc() {
           }};
 }
 
+// T1, on the double well (1 - x^2)^2 / 4: a constant rate and a constant pull bring the leader to where the gradient is
+// zero; elastic averaging rests where each worker's gradient holds against its pull to the center.
+TEST(Leader, TheLeadersGradientVanishes) {
+  constexpr double kEta = 0.05, kRho = 0.5;
+  const Problem well{[](const std::vector<double>& x) { return std::pow(1 - x[0] * x[0], 2) / 4; },
+                     [](const std::vector<double>& x) { return std::vector<double>{-x[0] * (1 - x[0] * x[0])}; }};
+  for (const char* scheme : {"lgd", "easgd_sync"}) {
+    const SchemeOptions o = leaders(scheme, 2, [](SchemeOptions& s) { s.pull = s.alpha = kEta * kRho; });
+    std::vector<Numbers> ends;
+    for (const NodeResult& node : simulate(2, [&](World& world) -> Result<Numbers> {
+                                    Numbers x{(world.rank() == 0 ? 1 : -1) * std::sqrt(1 - kRho) + 1e-3};
+                                    SINEW_RETURN_IF_ERROR(descend(world, o, well, x, {0}, kEta, 4000));
+                                    return x;
+                                  }).nodes) {
+      ASSERT_TRUE(node.finished) << node.status.message();
+      ends.push_back(node.numbers);
+    }
+    const size_t leader = well.f(ends[1]) < well.f(ends[0]);
+    const double of_leader = std::fabs(well.gradient(ends[leader])[0]),
+                 of_other = std::fabs(well.gradient(ends[1 - leader])[0]);
+    if (scheme == std::string("lgd")) {
+      EXPECT_LT(of_leader, 1e-12);
+    } else {
+      EXPECT_NEAR(of_leader, std::sqrt(1 - kRho) * kRho, 1e-6);
+      EXPECT_NEAR(of_other, std::sqrt(1 - kRho) * kRho, 1e-6);
+    }
+  }
+}
+
+// T5 and T6 on a quadratic with curvatures from 1 to 10: with a constant rate what is left of f is at most
+// eta kappa sigma^2 / 2, and (4 / m) lambda sqrt(p) sigma_f more when losses are only estimates; with a rate of order
+// 1 / k, and exact losses, it goes down like 1 / k.
+TEST(Leader, NoiseLeavesNoMoreThanItsBound) {
+  constexpr int kSize = 4, kWorkers = 4;
+  constexpr double kSigma = 0.5, kKappa = 10, kCurvature[] = {1, 2, 5, 10};
+  const auto f = [&](const std::vector<double>& x) {
+    double sum = 0;
+    for (int j = 0; j < kSize; ++j) sum += kCurvature[j] * x[static_cast<size_t>(j)] * x[static_cast<size_t>(j)] / 2;
+    return sum;
+  };
+  // The mean of f over workers and the steps from `first` on.
+  const auto rest = [&](double eta, double pull, double loss_noise, bool decays, int64_t first, int64_t steps) {
+    double sum = 0;
+    for (const NodeResult& node :
+         simulate(kWorkers, [&](World& world) -> Result<Numbers> {
+           // The pull is the scheme's option, so a decaying one is a scheme for each step.
+           std::vector<double> x(kSize, 1.0);
+           double own = 0;
+           auto scheme = make_scheme(leaders("lgd", kWorkers, [&](SchemeOptions& o) { o.pull = eta * pull; }), world,
+                                     kSize, DType::f64);
+           SINEW_RETURN_IF_ERROR(scheme->start(x));
+           const uint64_t stream = 10 + static_cast<uint64_t>(world.rank());
+           for (int64_t k = 0; k < steps; ++k) {
+             const double rate = decays ? std::min(eta, 2.0 / static_cast<double>(k + 1)) : eta;
+             SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
+             scheme->observe(f(x) + loss_noise * normal(stream, k * 8 + 7));
+             for (int j = 0; j < kSize; ++j) {
+               double& v = x[static_cast<size_t>(j)];
+               v -= rate * (kCurvature[j] * v + kSigma / 2 * normal(stream, k * 8 + j));
+             }
+             SINEW_RETURN_IF_ERROR(scheme->after_step(k, x));
+             if (k >= first) own += f(x) / static_cast<double>(steps - first) / kWorkers;
+           }
+           SINEW_RETURN_IF_ERROR(scheme->finish(x));
+           return Numbers{own};
+         }).nodes) {
+      EXPECT_TRUE(node.finished) << node.status.message();
+      sum += node.numbers.at(0);
+    }
+    return sum;
+  };
+  constexpr double kEta = 1 / (2 * kKappa), kPull = 1;
+  const double bound = kEta * kKappa * kSigma * kSigma / 2;
+  const double exact = rest(kEta, kPull, 0, false, 1000, 3000);
+  EXPECT_LT(exact, bound);
+  EXPECT_LT(rest(kEta, kPull, 0.3, false, 1000, 3000), bound + 4 * kPull * std::sqrt(kWorkers) * 0.3);
+  const double early = rest(kEta, kPull, 0, true, 500, 1000), late = rest(kEta, kPull, 0, true, 4000, 8000);
+  EXPECT_LT(late, early / 4);
+}
+
 std::vector<double> sinc_after(const std::string& scheme, double pull, int64_t steps) {
   const std::vector<std::vector<double>> starts{{20, 11}, {17, 8}, {-6, -4}, {-15, -18}};
   const std::vector<double> mean{4, -0.75};
