@@ -302,7 +302,6 @@ TEST(Leader, NoiseLeavesNoMoreThanItsBound) {
     double sum = 0;
     for (const NodeResult& node :
          simulate(kWorkers, [&](World& world) -> Result<Numbers> {
-           // The pull is the scheme's option, so a decaying one is a scheme for each step.
            std::vector<double> x(kSize, 1.0);
            double own = 0;
            auto scheme = make_scheme(leaders("lgd", kWorkers, [&](SchemeOptions& o) { o.pull = eta * pull; }), world,
