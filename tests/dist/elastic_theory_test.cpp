@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <complex>
+#include <numbers>
 
 #include "core/kernel_api.h"
 #include "core/philox.h"
@@ -72,7 +73,7 @@ double largest_root(std::complex<double> half_sum, double product) {
 double normal(uint64_t stream, Rank rank, int64_t step, int64_t i) {
   const RngKey key{stream, uint32_t(RngPurpose::test), uint32_t(rank), uint64_t(step)};
   const double u = 1 - uniform01(philox_u64(key, uint64_t(2 * i)));
-  return std::sqrt(-2 * std::log(u)) * std::cos(2 * M_PI * uniform01(philox_u64(key, uint64_t(2 * i + 1))));
+  return std::sqrt(-2 * std::log(u)) * std::cos(2 * std::numbers::pi * uniform01(philox_u64(key, uint64_t(2 * i + 1))));
 }
 
 // One curvature an element; a growth or decay by 3 % a step shows after 600.
@@ -224,6 +225,68 @@ TEST(ElasticTheory, VariancesWithAlphaAndBetaApart) {
   const auto ends = ends_of(run);
   EXPECT_NEAR(mean_square(ends[0]) / 0.3136288998, 1, tolerance(kCopies));
   EXPECT_NEAR(mean_square(ends[1]) / 0.2807881773, 1, tolerance(kCopies));
+}
+
+// 6.6: how fast EAMSGD in lockstep goes down, or up, without noise: its spectral radius.
+TEST(ElasticTheory, RateOfMomentumInLockstep) {
+  constexpr double kDelta = 0.99;
+  for (const auto& [eta, radius] : {std::pair{0.01, 0.98910}, {0.1, 0.93453}, {1.0, 0.54094}, {1.5, 1.55087}}) {
+    constexpr int64_t kSteps = 800, kWindow = 60;
+    std::vector<Numbers> v(4, Numbers(1));
+    double half = 0, end = 0;  // the largest center in a window of steps
+    Lockstep run{.scheme = lockstep(4, 0.9 / 4), .steps = kSteps};
+    run.move = [&, eta = eta](Rank r, int64_t, const Numbers& x, Numbers& move) {
+      double& own = v[static_cast<size_t>(r)][0];
+      own = kDelta * own - eta * (x[0] + kDelta * own);
+      move[0] = -own;
+    };
+    run.center = [&](int64_t k, const Numbers& c) {
+      double& window = k < kSteps / 2 ? half : end;
+      if (k % (kSteps / 2) >= kSteps / 2 - kWindow) window = std::max(window, std::fabs(c[0]));
+    };
+    ends_of(run);
+    EXPECT_NEAR(std::pow(end / half, 2.0 / kSteps), radius, 1e-3) << eta;
+  }
+}
+
+// 6.8: x^2 xi / 2 with xi ~ Gamma(lambda, omega): the moments after each step are a matrix times those before. With
+// lambda = omega = 1/2 xi is the square of a normal variable, with 1 an exponential one.
+TEST(ElasticTheory, MomentsUnderMultiplicativeNoise) {
+  constexpr int64_t kCopies = 20000, kSteps = 5;
+  struct Row {
+    double lambda, eta;
+    int workers;
+  };
+  for (const Row& row : {Row{0.5, 0.3814, 6}, Row{1, 0.5225, 7}}) {
+    const double b = 0.9, p = row.workers, alpha = b / p, q = 1 - alpha - row.eta;
+    const double spread = row.eta * row.eta / row.lambda;  // eta^2 lambda / omega^2
+    double cc = 1, xx = 1, cx = 1, xy = 1;  // E c^2, mean E x_i^2, mean E c x_i, mean E x_i x_j over all i and j
+    Lockstep run{.scheme = lockstep(row.workers, alpha), .size = kCopies, .steps = kSteps};
+    run.place = [](Rank, int64_t) { return 1.0; };
+    run.move = [&](Rank r, int64_t k, const Numbers& x, Numbers& move) {
+      for (int64_t i = 0; i < kCopies; ++i) {
+        const RngKey key{6, uint32_t(RngPurpose::test), uint32_t(r), uint64_t(k)};
+        const double n = normal(7, r, k, i);
+        const double xi = row.lambda == 1 ? -std::log(1 - uniform01(philox_u64(key, uint64_t(i)))) : n * n;
+        move[static_cast<size_t>(i)] = row.eta * xi * x[static_cast<size_t>(i)];
+      }
+    };
+    run.center = [&](int64_t k, const Numbers& c) {
+      const double old_cc = cc, old_xx = xx, old_cx = cx, old_xy = xy;
+      cc = (1 - b) * (1 - b) * old_cc + 2 * b * (1 - b) * old_cx + b * b * old_xy;
+      xx = alpha * alpha * old_cc + (q * q + spread) * old_xx + 2 * alpha * q * old_cx;
+      cx = alpha * (1 - b) * old_cc + ((1 - b) * q + alpha * b) * old_cx + q * b * old_xy;
+      xy = alpha * alpha * old_cc + spread / p * old_xx + 2 * alpha * q * old_cx + q * q * old_xy;
+      double fourth = 0;
+      for (double value : c) fourth += std::pow(value, 4) / kCopies;
+      const double error = std::sqrt(std::max(0.0, fourth - cc * cc) / kCopies);
+      EXPECT_NEAR(mean_square(c), cc, 5 * error + 1e-12) << row.lambda << " step " << k;
+      if (k > 1) {
+        EXPECT_LT(error, 0.05 * cc) << "precise enough to tell";
+      }
+    };
+    ends_of(run);
+  }
 }
 
 // 6.10 without noise, on quadratics with curvatures from mu to L: the squared distances of the workers' mean, of the

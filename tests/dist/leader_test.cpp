@@ -286,56 +286,6 @@ TEST(Leader, TheLeadersGradientVanishes) {
   }
 }
 
-// T5 and T6 on a quadratic with curvatures from 1 to 10: with a constant rate what is left of f is at most
-// eta kappa sigma^2 / 2, and (4 / m) lambda sqrt(p) sigma_f more when losses are only estimates; with a rate of order
-// 1 / k, and exact losses, it goes down like 1 / k.
-TEST(Leader, NoiseLeavesNoMoreThanItsBound) {
-  constexpr int kSize = 4, kWorkers = 4;
-  constexpr double kSigma = 0.5, kKappa = 10, kCurvature[] = {1, 2, 5, 10};
-  const auto f = [&](const std::vector<double>& x) {
-    double sum = 0;
-    for (int j = 0; j < kSize; ++j) sum += kCurvature[j] * x[static_cast<size_t>(j)] * x[static_cast<size_t>(j)] / 2;
-    return sum;
-  };
-  // The mean of f over workers and the steps from `first` on.
-  const auto rest = [&](double eta, double pull, double loss_noise, bool decays, int64_t first, int64_t steps) {
-    double sum = 0;
-    for (const NodeResult& node :
-         simulate(kWorkers, [&](World& world) -> Result<Numbers> {
-           std::vector<double> x(kSize, 1.0);
-           double own = 0;
-           auto scheme = make_scheme(leaders("lgd", kWorkers, [&](SchemeOptions& o) { o.pull = eta * pull; }), world,
-                                     kSize, DType::f64);
-           SINEW_RETURN_IF_ERROR(scheme->start(x));
-           const uint64_t stream = 10 + static_cast<uint64_t>(world.rank());
-           for (int64_t k = 0; k < steps; ++k) {
-             const double rate = decays ? std::min(eta, 2.0 / static_cast<double>(k + 1)) : eta;
-             SINEW_RETURN_IF_ERROR(scheme->before_step(k, x));
-             scheme->observe(f(x) + loss_noise * normal(stream, k * 8 + 7));
-             for (int j = 0; j < kSize; ++j) {
-               double& v = x[static_cast<size_t>(j)];
-               v -= rate * (kCurvature[j] * v + kSigma / 2 * normal(stream, k * 8 + j));
-             }
-             SINEW_RETURN_IF_ERROR(scheme->after_step(k, x));
-             if (k >= first) own += f(x) / static_cast<double>(steps - first) / kWorkers;
-           }
-           SINEW_RETURN_IF_ERROR(scheme->finish(x));
-           return Numbers{own};
-         }).nodes) {
-      EXPECT_TRUE(node.finished) << node.status.message();
-      sum += node.numbers.at(0);
-    }
-    return sum;
-  };
-  constexpr double kEta = 1 / (2 * kKappa), kPull = 1;
-  const double bound = kEta * kKappa * kSigma * kSigma / 2;
-  const double exact = rest(kEta, kPull, 0, false, 1000, 3000);
-  EXPECT_LT(exact, bound);
-  EXPECT_LT(rest(kEta, kPull, 0.3, false, 1000, 3000), bound + 4 * kPull * std::sqrt(kWorkers) * 0.3);
-  const double early = rest(kEta, kPull, 0, true, 500, 1000), late = rest(kEta, kPull, 0, true, 4000, 8000);
-  EXPECT_LT(late, early / 4);
-}
-
 std::vector<double> sinc_after(const std::string& scheme, double pull, int64_t steps) {
   const std::vector<std::vector<double>> starts{{20, 11}, {17, 8}, {-6, -4}, {-15, -18}};
   const std::vector<double> mean{4, -0.75};
