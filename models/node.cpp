@@ -242,6 +242,7 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
                                                       : Recorded::nothing,
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
+      .grace = o.run.grace,
       .on_step = [&](const StepReport& step) {
         NodeCounters& counters = result.report.counters;
         counters.steps = step.step, counters.samples += step.samples;

@@ -304,6 +304,29 @@ TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
   EXPECT_EQ(text.find("\"restarts\": 1"), std::string::npos) << text;
 }
 
+// At its very end a worker is cut off, or the center is stopped, for many deadlines: what it has not confirmed is tried
+// again for run.grace.
+TEST_F(SimulationRun, WhatIsUnconfirmedAtTheEndIsTriedAgain) {
+  for (const char* scheme : {"easgd", "downpour"})
+    for (const char* faults : {"drop from=1 after_step=35 until=9s", "partition ranks=1 after=385ms until=9s",
+                               "pause rank=4 at=385ms for=9s"}) {
+      const auto with = [&](const std::string& grace) {
+        return run({{"scheme.name", scheme},
+                    {"scheme.deadline", "300ms"},
+                    {"sim.step_seconds", "10ms"},
+                    {"fault.plan", fault_file(faults)},
+                    {"run.grace", grace}});
+      };
+      for (const char* grace : {"30s", "0"}) {
+        const Result<RunSummary> s = with(grace);
+        ASSERT_TRUE(s.ok()) << scheme << " " << faults << ": " << s.status().message();
+        EXPECT_TRUE(s->lost.empty());
+        EXPECT_GT(s->virtual_seconds, 9);
+      }
+      EXPECT_EQ(with("2s").status().code(), StatusCode::timeout) << scheme << " " << faults;
+    }
+}
+
 // A gossip scheme is measured at the mean of all workers; one that dies comes back, or the others go on.
 TEST_F(SimulationRun, GossipIsMeasuredAtTheAverage) {
   const std::string plan = fault_file("kill rank=2 step=20\n");
