@@ -131,6 +131,8 @@ std::vector<OptionSpec> make_table() {
            [] {
              return Names{"keep", "repeat"};
            }},
+      {SINEW_OPTION(optim.bias_correction), .kind = Kind::toggle,
+       .help = "adahessian: averages are divided by what their first steps leave of them"},
       {SINEW_OPTION(optim.schedule), .kind = Kind::name, .help = "learning rate over time",
        .names = optim::schedule_names},
       {SINEW_OPTION(optim.gamma), .kind = Kind::real,
