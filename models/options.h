@@ -63,6 +63,7 @@ struct Options {
     std::string activation = "relu";
     std::string init = "pytorch_default";
     double dropout = 0;
+    std::string weights;
   } model;
   struct Optim {
     std::string name = "momentum";  // derived
