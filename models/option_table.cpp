@@ -87,6 +87,8 @@ std::vector<OptionSpec> make_table() {
        .names = nn::initializer_names, .derived = "the network's own"},
       {SINEW_OPTION(model.dropout), .kind = Kind::real, .help = "probability of dropping a hidden unit", .max = 0.95,
        .derived = "the network's own; none for mlp"},
+      {SINEW_OPTION(model.weights), .kind = Kind::text,
+       .help = "safetensors file of parameters and buffers to start from, in place of drawn ones", .path = true},
 
       {SINEW_OPTION(optim.name), .kind = Kind::name, .help = "optimizer", .alias = "optim",
        .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},
@@ -131,6 +133,8 @@ std::vector<OptionSpec> make_table() {
            [] {
              return Names{"keep", "repeat"};
            }},
+      {SINEW_OPTION(optim.bias_correction), .kind = Kind::toggle,
+       .help = "adahessian: averages are divided by what their first steps leave of them"},
       {SINEW_OPTION(optim.schedule), .kind = Kind::name, .help = "learning rate over time",
        .names = optim::schedule_names},
       {SINEW_OPTION(optim.gamma), .kind = Kind::real,

@@ -18,6 +18,7 @@
 #include "models/metrics.h"
 #include "models/node.h"
 #include "models/run.h"
+#include "models/weights_file.h"
 
 namespace sinew::train {
 namespace {
@@ -33,7 +34,16 @@ class SimulationRun : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(root_); }
 
-  Result<RunSummary> run(std::vector<std::pair<std::string, std::string>> flags) {
+  using Flags = std::vector<std::pair<std::string, std::string>>;
+  Result<RunSummary> run(const Flags& flags) {
+    Result<Configuration> configuration = configured(flags);
+    if (!configuration.ok()) return configuration.status();
+    Result<RunFolder> folder = RunFolder::create(*configuration, {"test"});
+    if (!folder.ok()) return folder.status();
+    dir_ = folder->dir();
+    return run_simulation(configuration->options, *folder);
+  }
+  Result<Configuration> configured(const Flags& flags) {
     ConfigSources sources;
     auto give = [&](const std::string& key, const std::string& value) {
       sources.flags.push_back({key, value, "--" + key});
@@ -48,12 +58,7 @@ class SimulationRun : public ::testing::Test {
     give("log.progress", "none");
     give("run.dir", root_ + "/run-" + std::to_string(count_++));
     for (const auto& [key, value] : flags) give(key, value);
-    Result<Configuration> configuration = configure(sources);
-    if (!configuration.ok()) return configuration.status();
-    Result<RunFolder> folder = RunFolder::create(*configuration, {"test"});
-    if (!folder.ok()) return folder.status();
-    dir_ = folder->dir();
-    return run_simulation(configuration->options, *folder);
+    return configure(sources);
   }
   std::string fault_file(const std::string& text) {
     const std::string path = root_ + "/plan-" + std::to_string(count_);
@@ -113,6 +118,50 @@ TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
   }
 }
 #endif
+
+// At learning rate 0 all workers stay where they start: at the given weights, and so does what they agree on.
+TEST_F(SimulationRun, EverySchemeStartsFromGivenWeights) {
+  const std::string path = root_ + "/given.safetensors";
+  Result<RunContext> context = prepare_run(configured({})->options);
+  ASSERT_TRUE(context.ok());
+  const Vec given = context->model.initialize(77);
+  ASSERT_TRUE(save_weights(path, context->model, given.view()).ok());
+  for (const std::string& scheme : dist::scheme_names()) {
+    const Result<RunSummary> s =
+        run({{"scheme.name", scheme}, {"optim.lr", "0"}, {"train.steps", "20"}, {"model.weights", path}});
+    ASSERT_TRUE(s.ok()) << scheme << ": " << s.status().message();
+    const Result<Vec> end = load_weights(dir_ + "/model.safetensors", context->model);
+    ASSERT_TRUE(end.ok()) << end.status().message();
+    // Means of equal numbers are rounded.
+    const std::vector<double> a = to_doubles(end->view()), b = to_doubles(given.view());
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-6 * std::abs(b[i])) << scheme << " " << i;
+  }
+}
+
+// Parameters and buffers, and all nodes of a job must have the same.
+TEST_F(SimulationRun, GivenWeightsArePartOfTheFingerprint) {
+  const Flags net = {{"model.name", "resnet20"}, {"scheme.name", "allreduce"}};
+  auto prepared = [&](const std::string& file) {
+    Flags flags = net;
+    if (!file.empty()) flags.emplace_back("model.weights", root_ + "/" + file);
+    return prepare_run(configured(flags)->options);
+  };
+  Result<RunContext> plain = prepared("");
+  ASSERT_TRUE(plain.ok()) << plain.status().message();
+  Vec theta = plain->model.initialize(77);
+  fill(theta.mutable_view().slice(plain->model.layout().size(), plain->model.buffer_layout().size()), 0.75);
+  for (const char* file : {"a.safetensors", "same.safetensors"})
+    ASSERT_TRUE(save_weights(root_ + "/" + file, plain->model, theta.view()).ok());
+  fill(theta.mutable_view().slice(theta.size() - 1, 1), 0.5);
+  ASSERT_TRUE(save_weights(root_ + "/other.safetensors", plain->model, theta.view()).ok());
+  const Result<RunContext> a = prepared("a.safetensors"), same = prepared("same.safetensors"),
+                           other = prepared("other.safetensors");
+  ASSERT_TRUE(a.ok() && same.ok() && other.ok()) << a.status().message();
+  EXPECT_EQ(to_doubles(other->weights.view()), to_doubles(theta.view()));
+  EXPECT_EQ(a->scheme.fingerprint, same->scheme.fingerprint);
+  EXPECT_NE(a->scheme.fingerprint, other->scheme.fingerprint);
+  EXPECT_NE(a->scheme.fingerprint, plain->scheme.fingerprint);
+}
 
 // y = 2 x_0 - x_1 + 1, from a safetensors file: a linear network finds it.
 TEST_F(SimulationRun, LearnsNumbers) {
