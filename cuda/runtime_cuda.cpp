@@ -42,16 +42,19 @@ void give_back(std::optional<Stream> of) {
   memory_cache().empty(of, [](void* p, Stream stream) { (void)cudaFreeAsync(p, native(stream)); });
 }
 
-// Allocations while a stream records must not be part of the recording: they are made on another one.
-void* allocate_for_recording(size_t bytes) {
+// What must not be part of a recording is done on another stream than the recorded one.
+cudaStream_t side_stream() {
   static const cudaStream_t side = [] {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
     return stream;
   }();
+  return side;
+}
+void* allocate_for_recording(size_t bytes) {
   void* p = nullptr;
-  check(cudaMallocAsync(&p, bytes, side), "allocating ", bytes, " bytes for a graph");
-  check(cudaStreamSynchronize(side), "waiting for ", bytes, " bytes");
+  check(cudaMallocAsync(&p, bytes, side_stream()), "allocating ", bytes, " bytes for a graph");
+  check(cudaStreamSynchronize(side_stream()), "waiting for ", bytes, " bytes");
   return p;
 }
 
@@ -342,6 +345,21 @@ void library_call(Stream, const std::function<void()>& call) {
   Recording::check_stays("a library's call");
   call();
 }
+bool library_trial(size_t bytes, const std::function<void(Stream, void*)>& call) {
+  const DeviceUse use;
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocAsync(&memory, bytes, side_stream());
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return false;
+  }
+  check(error, "allocating ", bytes, " bytes for a library's trial");
+  call(side_stream(), memory);
+  (void)cudaFreeAsync(memory, side_stream());
+  check(cudaStreamSynchronize(side_stream()), "waiting for a library's trial");
+  return true;
+}
+bool is_recording() { return Recording::here(); }
 
 void record_begin(Stream stream) {
   Recording::instance().mutex.lock();

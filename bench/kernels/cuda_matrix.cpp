@@ -399,7 +399,8 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
                                      i(a.s),     i(a.p), i(a.q), i(a.stride_h), i(a.stride_w), i(a.pad_h),
                                      i(a.pad_w), nhwc,   tf32,   bf16};
     if (cudnn().describe(described, kind))
-      choice = cudnn().fastest(at[0], at[1], at[2], workspace.data, workspace.bytes());
+      for (const cuda::CudnnChoice& c : cudnn().fastest(at[0], at[1], at[2], workspace.data, workspace.bytes()))
+        if (!choice && cudnn().run(c, 0, at[0], at[1], at[2], workspace.data, c.workspace) == 0) choice = c;
     if (!choice) return state.SkipWithError("cuDNN has no algorithm");
     state.counters["algorithm"] = choice->algorithm;
   }

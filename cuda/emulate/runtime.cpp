@@ -357,6 +357,15 @@ void library_call(Stream stream, const std::function<void()>& call) {
   Recording::check_stays("a library's call");
   enqueue(stream, Call("library"), call);
 }
+bool library_trial(size_t bytes, const std::function<void(Stream, void*)>& call) {
+  const DeviceUse use;
+  emulate::Stream side;
+  void* const device = memory().allocate(bytes);
+  call(&side, device);
+  memory().free(device);
+  return true;
+}
+bool is_recording() { return Recording::here(); }
 
 void record_begin(Stream) {
   Recording::instance().mutex.lock();
