@@ -113,7 +113,7 @@ part_info() {
   (nvcc --version || /usr/local/cuda/bin/nvcc --version) 2>/dev/null | tail -n 2
   g++ --version | head -n 1
   cmake --version | head -n 1
-  echo "source tree $(stamp | cut -c 1-12), packed binaries: $(cut -c 1-12 $carried/stamp 2>/dev/null || echo none) for sm_$(cat $carried/arch 2>/dev/null || echo 90), commit $(cat $carried/commit 2>/dev/null || echo unknown)"
+  echo "source tree $(stamp | cut -c 1-12), packed binaries: $([ -f $carried/stamp ] && echo "$(cut -c 1-12 $carried/stamp) for sm_$(cat $carried/arch 2>/dev/null || echo 90)" || echo none), commit $(cat $carried/commit 2>/dev/null || echo unknown)"
   [ -n "$SINEW_GPU_DRY" ] ||
     nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv
 }
