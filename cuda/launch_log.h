@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <mutex>
+#include <ostream>
 #include <string>
 
 #include "core/check.h"
@@ -38,6 +39,8 @@ class LaunchNote {
     for (size_t i = 0; i < numbers_; ++i) all += detail::concat(i == 0 ? ", numbers " : " ", number_[i]);
     return all;
   }
+  // So that a message is made only where it is read.
+  friend std::ostream& operator<<(std::ostream& out, const LaunchNote& note) { return out << note.text(); }
 
  private:
   static constexpr size_t kNumbers = 8;

@@ -48,9 +48,11 @@ class PinnedCache {
     const std::lock_guard lock(mutex_);
     const auto found = lent_.find(p);
     SINEW_CHECK(found != lent_.end(), "cuda", "freeing ", p, ", which is no page-locked memory or free already");
-    freed_.push_back({p, found->second});
-    freed_bytes_ += found->second;
+    const size_t bytes = found->second;
     lent_.erase(found);
+    if (bytes > most_) return {p};
+    freed_.push_back({p, bytes});
+    freed_bytes_ += bytes;
     return oldest_down_to(most_);
   }
   // All that is kept, for the caller to free.

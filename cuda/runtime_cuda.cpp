@@ -153,7 +153,7 @@ void renew_launch(const RawLaunch& what) {
   p.sharedMemBytes = static_cast<unsigned>(what.shared_bytes);
   p.kernelParams = what.arguments;
   check(cudaGraphExecKernelNodeSetParams(renewed().executable, renewed().nodes[*place], &p), "renewing ",
-        LaunchNote(what).text(), " in a graph");
+        LaunchNote(what), " in a graph");
 }
 
 }  // namespace
@@ -360,11 +360,12 @@ bool library_trial(size_t bytes, const std::function<void(Stream, void*)>& call)
 bool is_recording() { return Recording::here(); }
 
 void record_begin(Stream stream) {
+  const cudaEvent_t before = before_recording();
   Recording::instance().mutex.lock();
   Recording::mode() = RecordingMode::recording;
   memory_cache().record(stream);
   recording = std::make_unique<RecordedGraph>();
-  cudaError_t error = cudaEventRecord(before_recording(), native(stream));
+  cudaError_t error = cudaEventRecord(before, native(stream));
   if (error == cudaSuccess) error = cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
   if (error == cudaSuccess) return;
   memory_cache().forget(*memory_cache().stop(), stream);
@@ -422,12 +423,12 @@ void launch_raw(const RawLaunch& what) {
   if (what.shared_bytes > kSharedWithoutAsking)
     check(cudaFuncSetAttribute(what.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(what.shared_bytes)),
-          "asking for shared memory for ", LaunchNote(what).text());
+          "asking for shared memory for ", LaunchNote(what));
   if (Recording::mode() == RecordingMode::renewing) return renew_launch(what);
   check(cudaLaunchKernel(what.function, dim3(what.grid.x, what.grid.y, what.grid.z),
                          dim3(what.block.x, what.block.y, what.block.z), what.arguments, what.shared_bytes,
                          native(what.stream)),
-        "launching ", LaunchNote(what).text());
+        "launching ", LaunchNote(what));
   if (Recording::mode() == RecordingMode::none) LaunchLog::instance().add(LaunchNote(what));
   if (Recording::mode() == RecordingMode::renewable) note_recorded(Call(what), what.stream);
 }

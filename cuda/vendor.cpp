@@ -88,8 +88,9 @@ void note(const CudnnLayer& layer, CudnnKind kind, const CudnnChoice& choice, bo
   if (!works) choices.left.erase(choices.left.begin());
 }
 
-// Whether another algorithm may do it: not where cuDNN has failed while it computed.
-bool is_refusal(int status) { return status != 0 && status < 5000; }
+// Whether another algorithm may do it: where cuDNN says that this one does not serve (its codes from 3000 on), not
+// where the call was wrong, memory ran out or the computation failed. Negative: we refuse.
+bool is_refusal(int status) { return status < 0 || (status >= 3000 && status < 4000); }
 
 // One convolution; the three operands are of the layer's type.
 struct Convolution {

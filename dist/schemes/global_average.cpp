@@ -99,11 +99,13 @@ class GlobalAverage final : public Scheme {
     ++(gives ? averages_ : missed_);
     refused_ += !finite;
     const double givers = to_doubles(count)[0];
-    if (givers > 0) axpby(1.0 / givers, sum, 0.0, sum, sum);
-    if (common_.defined()) {
+    if (common_.defined()) {  // of nobody's the rests of earlier roundings are left in the sum
+      axpby(1.0 / (givers > 0 ? givers : members_.size()), sum, 0.0, sum, sum);
       accumulate(1.0, sum, common_.mutable_view());
       copy(common_.view(), sum);
-    } else if (givers == 0) {
+    } else if (givers > 0) {
+      axpby(1.0 / givers, sum, 0.0, sum, sum);
+    } else {
       return Status::Ok();  // nobody knows anything better
     }
     if (suppressed) return Status::Ok();
