@@ -20,8 +20,8 @@ std::vector<int64_t> numbers_of(const Message& m) {
 
 }  // namespace
 
-Membership::Membership(World& world, std::vector<Rank> members, Nanos deadline)
-    : world_(world), deadline_(deadline), members_(std::move(members)) {}
+Membership::Membership(World& world, Liveness& liveness, std::vector<Rank> members, Nanos deadline)
+    : world_(world), liveness_(liveness), deadline_(deadline), members_(std::move(members)) {}
 
 Membership::~Membership() {
   if (finished_) world_.on(Tag::sync, {});
@@ -77,6 +77,7 @@ bool Membership::is_asked() {
 
 void Membership::finish() {
   finished_ = true;
+  liveness_.idle();
   for (Rank r : members_)
     if (r != world_.rank()) send(r, kDone, epoch_, 0);
   for (const auto& [rank, epoch] : left_behind_) tell(rank, epoch);
@@ -93,18 +94,25 @@ class Membership::Reform {
   Reform(Membership& owner, int64_t completed, bool finishing)
       : m_(owner),
         world_(owner.world_),
+        liveness_(owner.liveness_),
         members_(owner.members_),
         me_(world_.rank()),
         completed_(completed),
         finishing_(finishing),
         patience_(owner.deadline_),
-        whole_(world_, 4 * owner.deadline_) {}
+        begin_(world_.now()) {
+    liveness_.begin();
+    liveness_.idle();
+  }
 
   Result<Formed> run() {
     for (;;) {
       SINEW_RETURN_IF_ERROR(world_.health());
       // States first: what those that have left had sent is here then.
-      const bool hopeless = whole_.left() == 0 || !may_return();
+      liveness_.ask(members_, patience_ / 4);
+      if (std::any_of(members_.begin(), members_.end(), [this](Rank r) { return is_busy(r); })) last_busy_ = elapsed();
+      const Nanos left = 4 * patience_ - (elapsed() - last_busy_);
+      const bool hopeless = left <= 0 || !may_return();
       (void)m_.is_asked();
       for (size_t n = m_.waiting_.size(); n > 0 && !decided_ && !over_; --n) {
         Message message = std::move(m_.waiting_.front());
@@ -123,7 +131,7 @@ class Membership::Reform {
       if (hopeless)
         return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
                            members_.size(), " workers; it ends, and the others go on if they are more");
-      Received r = world_.receive({.tag = Tag::sync}, std::min(kPoll, whole_.left()));
+      Received r = world_.receive({.tag = Tag::sync}, std::min(kPoll, left));
       if (r.ok()) m_.take(std::move(r.message));
     }
   }
@@ -134,8 +142,9 @@ class Membership::Reform {
     Value accepted;
   };
 
-  Nanos elapsed() const { return 4 * patience_ - whole_.left(); }
+  Nanos elapsed() const { return world_.now() - begin_; }
   bool lost(Rank r) const { return r != me_ && is_lost(world_.peer(r)); }
+  bool is_busy(Rank r) const { return r != me_ && !lost(r) && liveness_.is_busy(r); }
   // Whether enough members are left that may answer.
   bool may_return() const {
     const auto gone = [&](Rank r) {
@@ -229,9 +238,10 @@ class Membership::Reform {
     }
     if (!proposed_) {
       if (!is_quorum(promises_.size(), promises_.count(members_[0]) > 0)) return repeat();
-      const bool all =
-          std::all_of(members_.begin(), members_.end(), [&](Rank r) { return promises_.count(r) > 0 || lost(r); });
-      if (!all && elapsed() - began_ < patience_) return repeat();
+      const bool in_time = elapsed() - began_ < patience_;
+      if (std::any_of(members_.begin(), members_.end(),
+                      [&](Rank r) { return promises_.count(r) == 0 && !lost(r) && (in_time || is_busy(r)); }))
+        return repeat();
       // What was accepted before may have been decided; else those that promised are the next group.
       const Promise* latest = nullptr;
       for (const auto& [rank, p] : promises_)
@@ -289,12 +299,14 @@ class Membership::Reform {
 
   Membership& m_;
   World& world_;
+  Liveness& liveness_;
   const std::vector<Rank> members_;
   const Rank me_;
   const int64_t completed_;
   const bool finishing_;
   const Nanos patience_;
-  const Deadline whole_;
+  const Nanos begin_;
+  Nanos last_busy_ = 0;  // when it was last known that a member is
   int64_t promised_ = -1, highest_ = -1, progress_ = -1;
   Promise own_;
   std::optional<Value> decided_;
@@ -308,7 +320,9 @@ class Membership::Reform {
 };
 
 Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing) {
-  return Reform(*this, completed, finishing).run();
+  Result<Formed> formed = Reform(*this, completed, finishing).run();
+  liveness_.renew();
+  return formed;
 }
 
 }  // namespace sinew::dist

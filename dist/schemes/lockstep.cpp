@@ -37,14 +37,15 @@ Lockstep::Lockstep(World& world, const SchemeOptions& options)
       packing_(packing_of(options.wire)),
       on_device_(options.communicator == "nccl" ? DeviceCollectives::nccl : DeviceCollectives::staged),
       parameters_(options.parameters),
-      membership_(world, all_workers(options.workers), options.deadline) {
+      liveness_(world, options.workers, options.deadline),
+      membership_(world, liveness_, all_workers(options.workers), options.deadline) {
   form();
 }
 
 void Lockstep::form() {
   communicator_.emplace(
       world_, membership_.members(), deadline_, static_cast<uint64_t>(membership_.epoch()),
-      [this] { return membership_.is_asked(); }, on_device_);
+      [this] { return membership_.is_asked(); }, on_device_, &liveness_);
 }
 
 Status Lockstep::start(uint64_t fingerprint) {
@@ -121,7 +122,8 @@ Communicator Lockstep::part(std::vector<Rank> ranks) {
           deadline_,
           kParts + static_cast<uint64_t>(membership_.epoch()),
           [this] { return membership_.is_asked(); },
-          on_device_};
+          on_device_,
+          &liveness_};
 }
 
 Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {

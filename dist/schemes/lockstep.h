@@ -1,10 +1,10 @@
 // What the synchronous schemes share: the group of workers, in lockstep.
 //
-// A round is an all-reduce, a gathering, or several collectives together. When a member is lost or silent in it, the
-// others re-form (dist/membership.h) and go on: with the round's result if one of them has it, or else they do the
-// round again among themselves. So each round adds what each member gave to it once, or not at all, and has the same
-// result on all members. Only one that is left behind, and ends, may have come to the end of a last round that the
-// others did again without it.
+// A round is an all-reduce, a gathering, or several collectives together. A member that is late since it computes is
+// waited for (dist/liveness.h). When a member is lost or silent, the others re-form (dist/membership.h) and go on: with
+// the round's result if one of them has it, or else they do the round again among themselves. So each round adds what
+// each member gave to it once, or not at all, and has the same result on all members. Only one that is left behind, and
+// ends, may have come to the end of a last round that the others did again without it.
 #pragma once
 
 #include <cstdint>
@@ -66,6 +66,7 @@ class Lockstep {
   const DeviceCollectives on_device_;
   int fruitless_ = 0;         // attempts by NCCL in a row
   const int64_t parameters_;  // leading elements; < 0: all
+  Liveness liveness_;
   Membership membership_;
   std::optional<Communicator> communicator_;
   int64_t completed_ = 0;  // rounds

@@ -1,0 +1,103 @@
+#include "dist/liveness.h"
+
+#include <algorithm>
+
+namespace sinew::dist {
+
+Liveness::Liveness(World& world, int size, Nanos deadline)
+    : world_(world), deadline_(deadline), others_(static_cast<size_t>(size)) {
+  world_.on(Tag::sync_ask, [this](const Message& m) {
+    Head head{.tag = Tag::sync_answer, .is_reply = 1, .request = m.head.request};
+    head.arg[0] = !idle_;
+    world_.send(m.head.source, head);
+  });
+}
+
+Liveness::~Liveness() { world_.on(Tag::sync_ask, {}); }
+
+void Liveness::tell(bool idle) {
+  if (told_ == idle) return;
+  told_ = idle;
+  world_.publish([&] { idle_ = idle; });
+}
+
+void Liveness::begin() {
+  tell(false);
+  begin_ = world_.now();
+  if (asked_ < 0) return;
+  first_asked_ = asked_ = -1;
+  request_.reset();
+  for (Other& other : others_) other.heard = -1, other.busy = false;
+}
+
+void Liveness::renew() {
+  if (asked_ >= 0)
+    for (Other& other : others_) other.busy_since = -1;
+  begin();
+}
+
+Nanos Liveness::left() const {
+  const Nanos now = world_.now(), rest = deadline_ - (now - begin_);
+  const Nanos next = asked_ < 0 ? rest - deadline_ / 2 : deadline_ / 4 - (now - asked_);
+  return std::max<Nanos>(rest > 0 ? std::min(next, rest) : next, 1);
+}
+
+void Liveness::listen() {
+  if (!request_) return;
+  const Match match{.tag = Tag::sync_answer, .request = request_->id()};
+  for (Received r; (r = world_.receive(match, 0)).ok();) {
+    const Rank from = r.message.head.source;
+    if (from < 0 || static_cast<size_t>(from) >= others_.size()) continue;
+    Other& other = others_[static_cast<size_t>(from)];
+    other.heard = world_.now();
+    other.busy = r.message.head.arg[0] != 0;
+    if (!other.busy)
+      other.busy_since = -1;
+    else if (other.busy_since < 0)
+      other.busy_since = other.heard;
+  }
+}
+
+void Liveness::ask(const std::vector<Rank>& members, Nanos patience) {
+  listen();
+  const Nanos now = world_.now();
+  if (now - begin_ < patience || (asked_ >= 0 && now - asked_ < deadline_ / 4)) return;
+  asked_ = now;
+  if (first_asked_ < 0) first_asked_ = now;
+  if (!request_) request_.emplace(world_);
+  tell(true);
+  for (Rank r : members)
+    if (is_other(r)) world_.send(r, {.tag = Tag::sync_ask, .request = request_->id()});
+}
+
+bool Liveness::is_busy(Rank rank) const {
+  const Other& other = others_[static_cast<size_t>(rank)];
+  const Nanos now = world_.now();
+  return other.busy && now - other.heard < deadline_ && (now - other.busy_since) / kBusy < deadline_;
+}
+
+bool Liveness::over(const std::vector<Rank>& members) {
+  ask(members, deadline_ / 2);
+  const Nanos now = world_.now();
+  // Who was stopped itself gives the others time to answer.
+  if (now - begin_ < deadline_ || now - first_asked_ < deadline_ / 4) return false;
+  bool busy = false;
+  for (Rank r : members) {
+    if (!is_other(r)) continue;
+    const Other& other = others_[static_cast<size_t>(r)];
+    if (other.heard < 0 || now - other.heard >= deadline_ || (other.busy && !is_busy(r))) return true;
+    busy |= other.busy;
+  }
+  return !busy;
+}
+
+std::vector<Rank> Liveness::silent(const std::vector<Rank>& members) const {
+  std::vector<Rank> ranks;
+  for (Rank r : members)
+    if (is_other(r) && first_asked_ >= 0 && world_.now() - first_asked_ >= deadline_ / 4 &&
+        others_[static_cast<size_t>(r)].heard < 0)
+      ranks.push_back(r);
+  return ranks;
+}
+
+}  // namespace sinew::dist

@@ -1,0 +1,93 @@
+// Members of a synchronous group that live but do not come to a round, as they compute.
+#include <gtest/gtest.h>
+
+#include "dist/liveness.h"
+#include "tests/support/busy_bodies.h"
+#include "tests/support/gossip_bodies.h"
+
+namespace sinew::dist::testing {
+namespace {
+
+constexpr Nanos kDeadline = 300 * kMillisecond;
+
+TEST(BusyMembers, AreWaitedFor) {
+  for (const LockstepCase& c : kLockstepCases)
+    for (Rank rank : {0, 2}) check_busy_member_is_waited_for(in_simulation(), c, rank, kDeadline);
+}
+
+TEST(BusyMembers, AsAFaultPlanSaysIt) {
+  for (const LockstepCase& c : kLockstepCases) {
+    const Toy toy = busy_toy(c, kDeadline);
+    for (const NodeResult& node : in_simulation({.faults = plan("slow rank=0 factor=300 after_step=6 until_step=8")})(
+             4, [&](World& w) { return busy_run(w, toy, {}); }))
+      EXPECT_TRUE(node.finished) << c.name << ": " << node.status.message();
+  }
+}
+
+// A member dies while another one is busy: the others do not re-form without that one.
+TEST(BusyMembers, AreWaitedForWhenOthersDie) {
+  for (const LockstepCase& c : kLockstepCases)
+    for (Rank rank : {0, 2}) {
+      const Toy toy = busy_toy(c, kDeadline);
+      const SimulatedRun run =
+          simulate(4, [&](World& w) { return busy_run(w, toy, {.rank = rank, .duration = 10 * kDeadline}); },
+                   {.faults = plan("kill rank=1 at=200ms")});
+      EXPECT_EQ(run.report.deadlock, "");
+      for (size_t r : {size_t{0}, size_t{2}, size_t{3}})
+        EXPECT_TRUE(run.nodes[r].finished) << c.name << " rank " << r << ": " << run.nodes[r].status.message();
+    }
+}
+
+// Two are left when rank 0 dies, which is enough; the busy one alone is not.
+TEST(BusyMembers, CountForTheMajority) {
+  const Toy toy = busy_toy({"allreduce"}, kDeadline, 3);
+  const SimulatedRun run =
+      simulate(3, [&](World& w) { return busy_run(w, toy, {.rank = 1, .duration = 10 * kDeadline}); },
+               {.faults = plan("kill rank=0 at=200ms")});
+  for (size_t r : {size_t{1}, size_t{2}}) EXPECT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+}
+
+// One that stops while it is busy does not answer any more, and is left behind as if it had been idle.
+TEST(BusyMembers, AreLeftBehindWhenTheyStop) {
+  for (const LockstepCase& c : kLockstepCases)
+    for (const char* faults : {"pause rank=2 at=1s for=60s", "partition ranks=2 after=1s", "kill rank=2 at=1s"}) {
+      const Toy toy = busy_toy(c, kDeadline);
+      const SimulatedRun run =
+          simulate(4, [&](World& w) { return busy_run(w, toy, {.rank = 2, .duration = 10 * kDeadline}); },
+                   {.faults = plan(faults)});
+      EXPECT_EQ(run.report.deadlock, "");
+      for (size_t r = 0; r < 4; ++r) {
+        EXPECT_EQ(run.nodes[r].finished, r != 2) << c.name << " rank " << r << ": " << run.nodes[r].status.message();
+        if (r != 2) {
+          EXPECT_LT(run.report.nodes[r].time, kSecond + 6 * kDeadline) << c.name << ", " << faults;
+        }
+      }
+    }
+}
+
+TEST(BusyMembers, AreLeftBehindWhenTheyHangForGood) {
+  const Toy toy = busy_toy({"allreduce"}, kDeadline);
+  const SimulatedRun run =
+      simulate(4, [&](World& w) { return busy_run(w, toy, {.rank = 0, .duration = 1000 * kDeadline}); });
+  EXPECT_EQ(run.report.deadlock, "");
+  EXPECT_EQ(run.nodes[0].status.code(), StatusCode::peer_lost);
+  for (size_t r = 1; r < 4; ++r) {
+    EXPECT_TRUE(run.nodes[r].finished) << run.nodes[r].status.message();
+    EXPECT_GT(run.report.nodes[r].time, Liveness::kBusy * kDeadline);
+    EXPECT_LT(run.report.nodes[r].time, (Liveness::kBusy + 6) * kDeadline);
+  }
+}
+
+// A lost message keeps all of them waiting, and none is busy: they re-form, and do the round again.
+TEST(BusyMembers, NobodyIsWhenAMessageIsLost) {
+  for (const LockstepCase& c : kLockstepCases) {
+    const Toy toy = busy_toy(c, kDeadline);
+    const SimulatedRun run = simulate(4, [&](World& w) { return busy_run(w, toy, {}); },
+                                      {.faults = plan("drop from=1 after=100ms until=140ms")});
+    for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << c.name << ": " << node.status.message();
+    EXPECT_LT(run.report.virtual_time, kSecond + 3 * kDeadline) << c.name;
+  }
+}
+
+}  // namespace
+}  // namespace sinew::dist::testing
