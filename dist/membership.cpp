@@ -91,7 +91,7 @@ void Membership::finish() {
 // One agreement, as seen by one member.
 class Membership::Reform {
  public:
-  Reform(Membership& owner, int64_t completed, bool finishing)
+  Reform(Membership& owner, int64_t completed, bool finishing, const std::vector<Rank>& unreached)
       : m_(owner),
         world_(owner.world_),
         liveness_(owner.liveness_),
@@ -101,6 +101,7 @@ class Membership::Reform {
         finishing_(finishing),
         patience_(owner.deadline_),
         begin_(world_.now()) {
+    own_.unreached.assign(unreached.begin(), unreached.end());
     liveness_.begin();
     liveness_.idle();
   }
@@ -140,6 +141,8 @@ class Membership::Reform {
   struct Promise {
     int64_t completed = 0, accepted_ballot = -1;
     Value accepted;
+    std::vector<int64_t> unreached;
+    bool reaches(Rank r) const { return std::find(unreached.begin(), unreached.end(), r) == unreached.end(); }
   };
 
   Nanos elapsed() const { return world_.now() - begin_; }
@@ -194,12 +197,16 @@ class Membership::Reform {
         }
         std::vector<int64_t> answer{completed_, own_.accepted_ballot};
         write(own_.accepted, answer);
+        answer.insert(answer.end(), own_.unreached.begin(), own_.unreached.end());
         return send(from, kPromise, ballot, answer);
       }
       case kPromise: {
         if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 3) return;
-        Promise promise{numbers[0], numbers[1], {}};
-        if (m_.read(numbers, 2, promise.accepted)) promises_[from] = promise;
+        Promise promise{numbers[0], numbers[1], {}, {}};
+        if (!m_.read(numbers, 2, promise.accepted)) return;
+        const size_t end = 3 + 2 * promise.accepted.members.size();
+        promise.unreached.assign(numbers.begin() + static_cast<std::ptrdiff_t>(end), numbers.end());
+        promises_[from] = promise;
         return;
       }
       case kAccept:
@@ -247,8 +254,10 @@ class Membership::Reform {
       for (const auto& [rank, p] : promises_)
         if (p.accepted_ballot >= 0 && (!latest || p.accepted_ballot > latest->accepted_ballot)) latest = &p;
       Value value = latest ? latest->accepted : Value{};
-      for (const auto& [rank, p] : promises_)
-        if (!latest) value.members.push_back(rank), value.completed.push_back(p.completed);
+      if (!latest) {
+        value.members = next_members();
+        for (Rank r : value.members) value.completed.push_back(promises_.at(r).completed);
+      }
       own_.accepted = value;
       own_.accepted_ballot = ballot_;
       proposed_ = true, sent_ = -1;
@@ -259,6 +268,27 @@ class Membership::Reform {
     write(*decided_, numbers);
     for (Rank r : members_)
       if (r != me_) send(r, kDecided, 0, numbers);
+  }
+
+  // Of those that promised, those that reach each other.
+  std::vector<Rank> next_members() const {
+    std::vector<Rank> all, group;
+    for (const auto& [rank, p] : promises_) all.push_back(rank);
+    group = all;
+    for (;;) {
+      std::ptrdiff_t most = 0, worst = 0;
+      for (size_t i = 0; i < group.size(); ++i) {
+        const Promise& own = promises_.at(group[i]);
+        const auto cut_off = std::count_if(group.begin(), group.end(), [&](Rank r) {
+          return r != group[i] && !(own.reaches(r) && promises_.at(r).reaches(group[i]));
+        });
+        if (cut_off > 0 && cut_off >= most) most = cut_off, worst = static_cast<std::ptrdiff_t>(i);
+      }
+      if (most == 0) break;
+      group.erase(group.begin() + worst);
+    }
+    const bool with_lowest = !group.empty() && group[0] == members_[0];
+    return is_quorum(group.size(), with_lowest) ? group : all;
   }
 
   // Asks those that have not answered, now and then.
@@ -319,8 +349,8 @@ class Membership::Reform {
   Nanos next_try_ = 0, began_ = 0, sent_ = -1;
 };
 
-Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing) {
-  Result<Formed> formed = Reform(*this, completed, finishing).run();
+Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing, const std::vector<Rank>& unreached) {
+  Result<Formed> formed = Reform(*this, completed, finishing, unreached).run();
   liveness_.renew();
   return formed;
 }

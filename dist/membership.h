@@ -1,7 +1,8 @@
 // Who is in a synchronous group. When a member is lost or silent, the others agree on the group of the next epoch:
 // those of the last one that answer, if they are its majority, or half of it with its lowest rank. Any two such sets
 // have a member in common, so no two groups can go on. Who is left behind learns it, or hears nothing, and ends. One
-// that is only busy (dist/liveness.h) is waited for.
+// that is only busy (dist/liveness.h) is waited for. Of two that answer but do not reach each other one is left behind:
+// the one with more such partners, then the one with the higher rank; unless no majority would be left.
 //
 // The agreement of one epoch is a single decree (Lamport, "The Part-Time Parliament", 1998) among the members of that
 // epoch: a ballot is prepared and promised, then a value is proposed and accepted, and what such a set has accepted is
@@ -45,8 +46,8 @@ class Membership {
     std::vector<Rank> behind;  // members that have completed one round less
   };
   // Within 4 deadlines, when nobody is busy. completed: rounds of this member; finishing: it waits only for the others
-  // to finish. peer_lost: this member is not among the majority.
-  Result<Formed> reform(int64_t completed, bool finishing);
+  // to finish; unreached: members that this one does not reach. peer_lost: this member is not among the majority.
+  Result<Formed> reform(int64_t completed, bool finishing, const std::vector<Rank>& unreached);
   // This member needs the others no more. All are told so, and who was left behind that once more: when they learn it
   // this member may have left, and nobody may take its own last round for that of all without a word from another one.
   void finish();

@@ -58,6 +58,10 @@ class Lockstep {
   Status round(VecView x, const Attempt& attempt, bool finishing = false);
   // The result of the round that the holder has completed. Not ok: it does not come.
   Status fetch_result(Rank holder, VecView x);
+  // After an attempt has failed: makes the next group. `over` as reform() says.
+  Result<Membership::Formed> re_form(const Status& why, bool finishing);
+  // Members that this one does not hear, or does not reach.
+  std::vector<Rank> unreached() const;
 
   World& world_;
   const int workers_;
@@ -65,12 +69,14 @@ class Lockstep {
   const Packing packing_;
   const DeviceCollectives on_device_;
   int fruitless_ = 0;         // attempts by NCCL in a row
+  int repeats_ = 0;           // groups in a row that are the one before and do not get on
   const int64_t parameters_;  // leading elements; < 0: all
   Liveness liveness_;
   Membership membership_;
   std::optional<Communicator> communicator_;
-  int64_t completed_ = 0;  // rounds
-  Vec given_, result_;     // of the round under way; of the last one
+  int64_t completed_ = 0, completed_before_ = 0;  // rounds; in former epochs
+  Rank unheard_ = kAnyRank;                       // who should have told a result
+  Vec given_, result_;                            // of the round under way; of the last one
   // In host memory: by stream; and one as the round under way leaves it, which counts when it has a result.
   std::vector<Vec> residuals_;
   Vec next_residual_;
