@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/kernel_api.h"
+#include "dist/liveness.h"
 #include "dist/staging.h"
 
 namespace sinew::dist {

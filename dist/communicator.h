@@ -19,12 +19,13 @@
 #include <memory>
 #include <vector>
 
-#include "dist/liveness.h"
 #include "dist/nccl.h"
 #include "dist/packing.h"
 #include "dist/world.h"
 
 namespace sinew::dist {
+
+class Liveness;
 
 enum class DeviceCollectives : uint8_t { staged, nccl };
 

@@ -31,8 +31,9 @@ void Liveness::begin() {
 }
 
 void Liveness::renew() {
-  if (asked_ >= 0)
+  if (knows_busy_)
     for (Other& other : others_) other.busy_since = -1;
+  knows_busy_ = false;
   begin();
 }
 
@@ -54,7 +55,7 @@ void Liveness::listen() {
     if (!other.busy)
       other.busy_since = -1;
     else if (other.busy_since < 0)
-      other.busy_since = other.heard;
+      other.busy_since = other.heard, knows_busy_ = true;
   }
 }
 

@@ -63,7 +63,8 @@ class Liveness {
   std::vector<Other> others_;  // by rank
   std::optional<Request> request_;
   Nanos begin_ = 0, first_asked_ = -1, asked_ = -1;
-  bool told_ = false;  // that it is idle
+  bool told_ = false;        // that it is idle
+  bool knows_busy_ = false;  // since when some are
 
   bool idle_ = false;  // shared with the handler
 };

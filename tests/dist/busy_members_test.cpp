@@ -78,6 +78,28 @@ TEST(BusyMembers, AreLeftBehindWhenTheyHangForGood) {
   }
 }
 
+// How long one was busy before a group re-formed says nothing about a later time.
+TEST(BusyMembers, AreTimedAnewAfterAReForming) {
+  const Toy toy = busy_toy({"allreduce"}, kDeadline);
+  const auto body = [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    worker.after_exchange = [&](int64_t k) {
+      if (world.rank() == 0 && k == 5) world.sleep(23 * kDeadline / 20);
+      if (k > 5 && k < 17) world.sleep(10 * kDeadline);  // all, and so nobody is late
+      if (world.rank() == 0 && k == 17) world.sleep(8 * kDeadline);
+    };
+    for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return Numbers{};
+  };
+  // When this is known the others have asked rank 0, and it comes before they ask again.
+  const SimulatedRun run = simulate(4, body, {.faults = plan("kill rank=1 at=340ms")});
+  EXPECT_GT(run.report.virtual_time, (Liveness::kBusy + 10) * kDeadline);
+  for (size_t r : {size_t{0}, size_t{2}, size_t{3}})
+    EXPECT_TRUE(run.nodes[r].finished) << "rank " << r << ": " << run.nodes[r].status.message();
+}
+
 // A lost message keeps all of them waiting, and none is busy: they re-form, and do the round again.
 TEST(BusyMembers, NobodyIsWhenAMessageIsLost) {
   for (const LockstepCase& c : kLockstepCases) {
