@@ -98,6 +98,7 @@ struct Node {
   TensorImpl* impl;
   Tensor held;  // the same, for results of ops: kept until backward has passed them
   Tensor cotangent;
+  LatePart late = {};              // what comes to the cotangent once it is needed
   std::vector<Tensor> components;  // cotangents of the results, for the node of an op with several
   size_t first_edge = 0;
   int wanted = -1;        // index among the requested inputs
@@ -114,6 +115,7 @@ struct Tables {
   std::vector<int> requested;  // node of each requested input, or -1
   std::vector<uint8_t> wanted;
   std::vector<Tensor> cotangents, destinations, sums;
+  std::vector<LatePart> lates;
 
   void clear() {
     index.clear();
@@ -201,6 +203,7 @@ class Backward {
   void run() {
     for (int k : t_.order) {
       Node& n = node(k);
+      if (n.late) make_late_part(n);
       if (n.impl->grad_fn && n.on_path && (n.cotangent.defined() || !n.components.empty())) {
         check_versions(*n.impl->grad_fn, n.held);
         n.impl->grad_fn->component < 0 ? pass(n) : hand_to_op(n);
@@ -252,17 +255,21 @@ class Backward {
     t_.cotangents.assign(fn.count, Tensor());
     t_.destinations.assign(fn.count, Tensor());
     t_.sums.assign(fn.count, Tensor());
+    t_.lates.assign(fn.count, LatePart());
     for (size_t i = 0; i < to.size(); ++i) {
       if (to[i] < 0 || !node(to[i]).on_path) continue;
       t_.wanted[i] = 1;
       Node& in = node(to[i]);
       if (may_write(in.cotangent)) t_.sums[i] = std::move(in.cotangent);
+      t_.lates[i] = std::exchange(in.late, {});
       if (!options_.into.empty() && in.wanted >= 0 && in.contributions == 1)
         t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
     }
-    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, n.components}, t_.cotangents);
+    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, t_.lates, n.components},
+           t_.cotangents);
     for (size_t i = 0; i < to.size(); ++i) {
       if (!t_.wanted[i]) continue;
+      if (t_.lates[i]) keep_late_part(node(to[i]), std::exchange(t_.lates[i], {}));
       Tensor& sum = t_.sums[i];
       if (sum.defined() && !sum.is_same(t_.cotangents[i])) accumulate(node(to[i]), std::move(sum));
       sum = Tensor();
@@ -281,6 +288,21 @@ class Backward {
     Node& op = node(edges(n)[0]);
     op.components.resize(static_cast<size_t>(op.impl->grad_fn->results));
     op.components[static_cast<size_t>(n.impl->grad_fn->component)] = n.cotangent;
+  }
+
+  // A tensor that is an input twice may get two.
+  void keep_late_part(Node& n, LatePart part) {
+    if (n.late)
+      accumulate(n, part.make(part, Tensor()));
+    else
+      n.late = std::move(part);
+  }
+  void make_late_part(Node& n) {
+    const LatePart part = std::exchange(n.late, {});
+    if (may_write(n.cotangent))
+      n.cotangent = part.make(part, n.cotangent);
+    else
+      accumulate(n, part.make(part, Tensor()));
   }
 
   static void add_to(const Tensor& sum, const Tensor& g) {

@@ -21,6 +21,15 @@
 
 namespace sinew {
 
+// A part of a cotangent that is not computed yet: a and b are what it is made of, `make` adds it to `sum`, in place, or
+// makes it where there is no sum. So an op that adds to the same cotangent later can make both parts at once.
+struct LatePart {
+  Tensor a, b;
+  std::array<int64_t, 6> numbers = {};
+  Tensor (*make)(const LatePart& part, const Tensor& sum) = nullptr;
+  explicit operator bool() const { return make != nullptr; }
+};
+
 // What a derivative gets. It must not capture tensors: inputs and the output come as arguments, everything
 // else (axes, flags, keys) is captured by value.
 struct VjpContext {
@@ -34,9 +43,13 @@ struct VjpContext {
   // What input i's cotangent has received so far, when nobody else holds it (else undefined). A derivative may add its
   // part there in place and return that tensor as its result.
   const Tensor& sum(size_t i) const { return sums[i]; }
+  // A part of input i's cotangent that an earlier op has left, or none. Not while recording, a derivative may take it
+  // over (and leave none), or leave one of its own in an empty place.
+  LatePart& late(size_t i) const { return lates[i]; }
 
   std::span<const uint8_t> wanted;
   std::span<const Tensor> destinations, sums;
+  std::span<LatePart> lates;
   // Of an op with several results: one a result, undefined where nothing depends on it. At least one is defined.
   std::span<const Tensor> cotangents = {};
 };

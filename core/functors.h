@@ -114,10 +114,10 @@ struct softplus {  // max(x, 0) + log(1 + e^-|x|): no overflow
     return (x > T(0) ? x : T(0)) + fn::log1p(fn::exp(x > T(0) ? -x : x));
   }
 };
-struct relu {
+struct relu {  // NaN stays, in every kernel that has this as its activation, so that it is seen in the loss
   template <class T>
   SINEW_HD static T apply(T x, T, T) {
-    return x > T(0) ? x : T(0);
+    return x <= T(0) ? T(0) : x;
   }
 };
 struct sign {
@@ -160,16 +160,16 @@ struct div {  // integer division by zero gives 0
     return b == T(0) ? T(0) : b == T(-1) ? T(T(0) - a) : T(a / b);
   }
 };
-struct maximum {
+struct maximum {  // NaN when either is
   template <class T>
   SINEW_HD static T apply(T a, T b) {
-    return a > b ? a : b;
+    return a > b || a != a ? a : b;
   }
 };
 struct minimum {
   template <class T>
   SINEW_HD static T apply(T a, T b) {
-    return a < b ? a : b;
+    return a < b || a != a ? a : b;
   }
 };
 struct greater {
@@ -188,7 +188,7 @@ struct add_relu {
   template <class T>
   SINEW_HD static T apply(T a, T b) {
     const T v = T(a + b);
-    return v > T(0) ? v : T(0);
+    return v <= T(0) ? T(0) : v;
   }
 };
 struct relu_grad {

@@ -150,6 +150,15 @@ struct ConvArgs {
   bool accumulate;
 };
 
+// Two convolutions of the same sizes, forward or towards the input, whose results are added: the second's x (or,
+// towards the input, y) and filter are these. dw (or null) receives what conv_dw makes of the first's x and y beside,
+// of which the convolution itself reads one.
+struct ConvPairArgs : ConvArgs {
+  bool towards_input;
+  const void *second, *second_filter;
+  void* dw = nullptr;
+};
+
 // gather: y[i, :] = x[index[i], :]. x is (rows, width), index (n) i64 in [0, rows), y (n, width).
 struct GatherArgs {
   DType dtype;
@@ -492,6 +501,9 @@ struct KernelTable {
   void (*copy)(void* to, const void* from, size_t bytes) = nullptr;
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
+
+  // False where it has nothing better than two calls, the second of which accumulates; null where it never has.
+  bool (*conv_pair)(const kernel::ConvPairArgs&) = nullptr;
 
   // Of messages, which are in host memory: null on other devices.
   void (*round_and_pack)(const kernel::RoundAndPackArgs&) = nullptr;

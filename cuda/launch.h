@@ -4,10 +4,12 @@
 //   launch(k, {blocks}, {256}, 0, stream, n, x, y);
 //
 // Arguments are converted to exactly the kernel's parameter types. More than 48 KB of dynamic shared memory is asked
-// for here. Asynchronous on a real device. Errors: an Error with the kernel's name; see cuda/runtime.h.
+// for here. Asynchronous on a real device. Errors: an Error with the kernel's name, its grid, block, shared bytes and
+// whole numbers (launch_log.h); see cuda/runtime.h.
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -28,6 +30,8 @@ struct Kernel {
   void (*function)(P...);
 };
 
+enum class ArgumentKind : uint8_t { other, pointer, integer };
+
 // A launch without its types; what a runtime implements.
 struct RawLaunch {
   const char* name;
@@ -37,8 +41,8 @@ struct RawLaunch {
   Stream stream;
   void** arguments;  // pointers to the values
   size_t count;
-  const bool* is_pointer;  // per argument; the emulation refuses host memory
-  const size_t* sizes;     // per argument
+  const ArgumentKind* kinds;  // per argument; the emulation refuses pointers to host memory
+  const size_t* sizes;        // per argument
   // Calls the function as one thread of the emulation; a copy of every argument per call, as on the device.
   void (*call)(const void* function, void** arguments);
 };
@@ -56,10 +60,12 @@ void launch(const Kernel<P...>& kernel, Dim grid, Dim block, size_t shared_bytes
   std::tuple<P...> values(static_cast<P>(arguments)...);
   std::array<void*, sizeof...(P)> pointers =
       std::apply([](P&... value) { return std::array<void*, sizeof...(P)>{&value...}; }, values);
-  static constexpr bool kIsPointer[] = {std::is_pointer_v<P>...};
+  static constexpr ArgumentKind kKinds[] = {std::is_pointer_v<P>                          ? ArgumentKind::pointer
+                                            : std::is_integral_v<P> && sizeof(P) % 4 == 0 ? ArgumentKind::integer
+                                                                                          : ArgumentKind::other...};
   static constexpr size_t kSizes[] = {sizeof(P)...};
   launch_raw({kernel.name, reinterpret_cast<const void*>(kernel.function), grid, block, shared_bytes, stream,
-              pointers.data(), pointers.size(), kIsPointer, kSizes, [](const void* function, void** values_at) {
+              pointers.data(), pointers.size(), kKinds, kSizes, [](const void* function, void** values_at) {
                 call_kernel<P...>(function, values_at, std::index_sequence_for<P...>());
               }});
 }

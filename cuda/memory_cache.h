@@ -3,8 +3,9 @@
 // runtime allocates and frees.
 //
 // A recorded graph works on fixed addresses, so what is lent out while one is recorded stays with it: such blocks are
-// reused inside the recording alone, and come back when the graph is forgotten. Blocks that are freed while recording,
-// but were lent out before, may be in the graph too: it holds them likewise.
+// reused inside the recording alone, and come back when the graph is forgotten. What is free on the stream when the
+// recording begins is the first to be lent out in it; what of that was not comes back when it ends. Blocks that are
+// freed while recording, but were lent out before, may be in the graph too: it holds them likewise.
 //
 // Thread safety: any thread may call; record/stop delimit calls of one thread, and no other thread calls in between
 // (cuda/recording.h).
@@ -62,12 +63,16 @@ class MemoryCache {
     }
   }
 
-  void record() {
+  void record(Stream stream) {
     std::lock_guard lock(mutex_);
     recording_ = std::make_unique<Kept>();
+    recorded_stream_ = stream;
+    for (auto& [key, blocks] : freed_)
+      if (key.first == stream) recording_->free[key.second] = std::exchange(blocks, {});
   }
   std::unique_ptr<Kept> stop() {
     std::lock_guard lock(mutex_);
+    take_unused([this](void* p, size_t bytes) { freed_[{recorded_stream_, bytes}].push_back(p); });
     return std::move(recording_);
   }
   // The graph is gone: what it kept and nobody else has is free, in the order of the stream that it ran on.
@@ -80,6 +85,12 @@ class MemoryCache {
     for (const auto& [p, bytes] : kept.held) freed_[{stream, bytes}].push_back(p);
   }
 
+  // Hands back what is free from before the recording, and was not lent out in it: give_back(block).
+  template <class GiveBack>
+  void empty_recording(const GiveBack& give_back) {
+    std::lock_guard lock(mutex_);
+    if (recording_) take_unused([&](void* p, size_t) { give_back(p); });
+  }
   // Hands back what is free, all of it or that of one stream: give_back(block, stream).
   template <class GiveBack>
   void empty(std::optional<Stream> of, const GiveBack& give_back) {
@@ -99,11 +110,23 @@ class MemoryCache {
     return p;
   }
 
+  // taken(block, bytes) for all that is free in the recording and not the graph's.
+  template <class Taken>
+  void take_unused(const Taken& taken) {
+    for (auto& [bytes, blocks] : recording_->free)
+      std::erase_if(blocks, [&, size = bytes](void* p) {
+        if (recording_->blocks.contains(p)) return false;
+        taken(p, size);
+        return true;
+      });
+  }
+
   std::mutex mutex_;
   std::map<std::pair<Stream, size_t>, std::vector<void*>> freed_;
   std::unordered_map<void*, size_t> lent_;
   std::unordered_map<void*, const Kept*> owner_;
   std::unique_ptr<Kept> recording_;
+  Stream recorded_stream_ = nullptr;
 };
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -88,7 +88,7 @@ __global__ void __launch_bounds__(kColumnThreads, 4)
         for (int j = 0; j < kWidth; ++j) {
           W v = (in.x.v[j] - c.v[j]) * a.v[j] + b.v[j];
           if constexpr (kResidual) v += in.residual.v[j];
-          out.v[j] = T(relu ? (v > W(0) ? v : W(0)) : v);
+          out.v[j] = T(relu && v <= W(0) ? W(0) : v);
         }
         store(y + at, out);
       });

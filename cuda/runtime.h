@@ -3,7 +3,7 @@
 //
 // Errors: device_count() says what is missing as a Status; everything else throws sinew::Error that says what was
 // attempted, with which sizes, and the runtime's answer. A kernel that failed on the GPU is reported by the next call
-// that waits.
+// that waits, with the last launches of the process.
 //
 // Thread safety: all functions may be called from any thread. Work on one stream is ordered.
 #pragma once
@@ -51,7 +51,7 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream);
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream);
 // Page-locked host memory, which the device copies to and from by itself; contents undefined (the emulation: NaN).
-// Freed blocks are kept for the next request of their size.
+// Freed blocks are kept for the next request of about their size (pinned_cache.h).
 void* pinned_allocate(size_t bytes);
 void pinned_free(void* host);
 // Begin a copy in the order of the stream, and return. `pinned` is the copy's until copy_wait, once for each copy.

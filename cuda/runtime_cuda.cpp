@@ -13,7 +13,9 @@
 #include <vector>
 
 #include "cuda/launch.h"
+#include "cuda/launch_log.h"
 #include "cuda/memory_cache.h"
+#include "cuda/pinned_cache.h"
 #include "cuda/recording.h"
 #include "cuda/runtime.h"
 #include "cuda/vendor/library.h"
@@ -30,6 +32,15 @@ void check(cudaError_t error, const Parts&... attempted) {
   SINEW_FAIL("cuda", attempted..., ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")");
 }
 
+// Of a call that waits: what is wrong may be a kernel of before.
+template <class... Parts>
+void check_done(cudaError_t error, const Parts&... attempted) {
+  if (error == cudaSuccess) return;
+  cudaGetLastError();
+  SINEW_FAIL("cuda", attempted..., ": ", cudaGetErrorString(error), " (", cudaGetErrorName(error), ")",
+             LaunchLog::instance().text());
+}
+
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream); }
 
 MemoryCache& memory_cache() {
@@ -42,41 +53,44 @@ void give_back(std::optional<Stream> of) {
   memory_cache().empty(of, [](void* p, Stream stream) { (void)cudaFreeAsync(p, native(stream)); });
 }
 
-// Allocations while a stream records must not be part of the recording: they are made on another one.
-void* allocate_for_recording(size_t bytes) {
+// What must not be part of a recording is done on another stream than the recorded one.
+cudaStream_t side_stream() {
   static const cudaStream_t side = [] {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "creating a stream");
     return stream;
   }();
+  return side;
+}
+// Marks the end of the work on the recorded stream that came before the recording.
+cudaEvent_t before_recording() {
+  static const cudaEvent_t event = [] {
+    cudaEvent_t made = nullptr;
+    check(cudaEventCreateWithFlags(&made, cudaEventDisableTiming), "creating an event");
+    return made;
+  }();
+  return event;
+}
+void* allocate_for_recording(size_t bytes) {
   void* p = nullptr;
-  check(cudaMallocAsync(&p, bytes, side), "allocating ", bytes, " bytes for a graph");
-  check(cudaStreamSynchronize(side), "waiting for ", bytes, " bytes");
+  cudaError_t error = cudaMallocAsync(&p, bytes, side_stream());
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    check_done(cudaEventSynchronize(before_recording()), "waiting for memory to be free");
+    memory_cache().empty_recording([](void* unused) { (void)cudaFreeAsync(unused, side_stream()); });
+    give_back({});
+    check_done(cudaStreamSynchronize(side_stream()), "waiting for memory to be free");
+    error = cudaMallocAsync(&p, bytes, side_stream());
+  }
+  check(error, "allocating ", bytes, " bytes for a graph");
+  check(cudaStreamSynchronize(side_stream()), "waiting for ", bytes, " bytes");
   return p;
 }
 
-// Locking pages takes the system as long as copying them several times, so blocks are kept.
-struct PinnedMemory {
-  static constexpr size_t kKept = size_t{1} << 30;
-  std::mutex mutex;
-  std::unordered_map<void*, size_t> lent;
-  std::map<size_t, std::vector<void*>> freed;
-  size_t freed_bytes = 0;
-  void* take(size_t bytes) {
-    std::lock_guard lock(mutex);
-    std::vector<void*>& blocks = freed[bytes];
-    if (blocks.empty()) return nullptr;
-    void* p = blocks.back();
-    blocks.pop_back();
-    freed_bytes -= bytes;
-    lent[p] = bytes;
-    return p;
-  }
-  static PinnedMemory& instance() {
-    static PinnedMemory& memory = *new PinnedMemory;
-    return memory;
-  }
-};
+PinnedCache& pinned_cache() {
+  static PinnedCache& cache = *new PinnedCache(size_t{1} << 30);
+  return cache;
+}
 
 // Begins a copy; what it returns is done when the copy is. Whatever fails, no copy is left that nobody can wait for.
 BegunCopy begin_copy(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
@@ -138,8 +152,8 @@ void renew_launch(const RawLaunch& what) {
   p.blockDim = dim3(what.block.x, what.block.y, what.block.z);
   p.sharedMemBytes = static_cast<unsigned>(what.shared_bytes);
   p.kernelParams = what.arguments;
-  check(cudaGraphExecKernelNodeSetParams(renewed().executable, renewed().nodes[*place], &p), "renewing ", what.name,
-        " in a graph");
+  check(cudaGraphExecKernelNodeSetParams(renewed().executable, renewed().nodes[*place], &p), "renewing ",
+        LaunchNote(what).text(), " in a graph");
 }
 
 }  // namespace
@@ -183,7 +197,7 @@ void stream_destroy(Stream stream) {
 }
 void stream_synchronize(Stream stream) {
   const DeviceUse use("waiting for the device");
-  check(cudaStreamSynchronize(native(stream)), "waiting for a stream");
+  check_done(cudaStreamSynchronize(native(stream)), "waiting for a stream");
 }
 
 bool stream_finished(Stream stream) {
@@ -193,7 +207,7 @@ bool stream_finished(Stream stream) {
     cudaGetLastError();
     return false;
   }
-  check(error, "asking whether a stream is done");
+  check_done(error, "asking whether a stream is done");
   return true;
 }
 
@@ -208,7 +222,7 @@ void* memory_allocate(size_t bytes, Stream stream) {
     if (error == cudaErrorMemoryAllocation) {
       cudaGetLastError();
       give_back({});
-      check(cudaDeviceSynchronize(), "waiting for memory to be free");
+      check_done(cudaDeviceSynchronize(), "waiting for memory to be free");
       error = cudaMallocAsync(&p, rounded, native(stream));
     }
     check(error, "allocating ", bytes, " bytes");
@@ -225,45 +239,32 @@ void copy_to_device(void* device, const void* host, size_t bytes, Stream stream)
   const DeviceUse use("copying to the device");
   check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, native(stream)), "copying ", bytes,
         " bytes to the device");
-  check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the device");
+  check_done(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the device");
 }
 void copy_to_host(void* host, const void* device, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the host");
   check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, native(stream)), "copying ", bytes,
         " bytes to the host");
-  check(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the host");
+  check_done(cudaStreamSynchronize(native(stream)), "waiting for a copy of ", bytes, " bytes to the host");
 }
 void* pinned_allocate(size_t bytes) {
-  PinnedMemory& memory = PinnedMemory::instance();
-  if (void* p = memory.take(bytes)) return p;  // also while another thread records
+  const size_t rounded = PinnedCache::rounded(bytes);
+  if (void* p = pinned_cache().take(rounded)) return p;  // also while another thread records
   const DeviceUse use("allocating page-locked memory");
   void* p = nullptr;
-  std::lock_guard lock(memory.mutex);
-  if (cudaMallocHost(&p, bytes) != cudaSuccess) {
+  if (cudaMallocHost(&p, rounded) != cudaSuccess) {
     cudaGetLastError();
-    for (auto& [size, blocks] : memory.freed)
-      for (void* block : std::exchange(blocks, {})) (void)cudaFreeHost(block);
-    memory.freed_bytes = 0;
-    check(cudaMallocHost(&p, bytes), "allocating ", bytes, " bytes of page-locked memory");
+    for (void* block : pinned_cache().empty()) (void)cudaFreeHost(block);
+    check(cudaMallocHost(&p, rounded), "allocating ", rounded, " bytes of page-locked memory");
   }
-  memory.lent[p] = bytes;
+  pinned_cache().lend(p, rounded);
   return p;
 }
 void pinned_free(void* host) {
-  PinnedMemory& memory = PinnedMemory::instance();
-  std::unique_lock lock(memory.mutex);
-  const auto found = memory.lent.find(host);
-  SINEW_CHECK(found != memory.lent.end(), "cuda", "freeing ", host, ", which is no page-locked memory or free already");
-  const size_t bytes = found->second;
-  memory.lent.erase(found);
-  if (memory.freed_bytes + bytes <= PinnedMemory::kKept) {
-    memory.freed[bytes].push_back(host);
-    memory.freed_bytes += bytes;
-    return;
-  }
-  lock.unlock();
+  const std::vector<void*> too_many = pinned_cache().give(host);
+  if (too_many.empty()) return;
   const DeviceUse use;
-  (void)cudaFreeHost(host);
+  for (void* block : too_many) (void)cudaFreeHost(block);
 }
 BegunCopy copy_to_device_begin(void* device, const void* pinned, size_t bytes, Stream stream) {
   const DeviceUse use("copying to the device");
@@ -278,7 +279,7 @@ void copy_wait(BegunCopy copy) {
   const auto event = static_cast<cudaEvent_t>(copy);
   const cudaError_t error = cudaEventSynchronize(event);
   (void)cudaEventDestroy(event);
-  check(error, "waiting for a copy");
+  check_done(error, "waiting for a copy");
 }
 void copy_on_device(void* to, const void* from, size_t bytes, Stream stream) {
   const DeviceUse use;
@@ -342,13 +343,29 @@ void library_call(Stream, const std::function<void()>& call) {
   Recording::check_stays("a library's call");
   call();
 }
+bool library_trial(size_t bytes, const std::function<void(Stream, void*)>& call) {
+  const DeviceUse use;
+  void* memory = nullptr;
+  const cudaError_t error = cudaMallocAsync(&memory, bytes, side_stream());
+  if (error == cudaErrorMemoryAllocation) {
+    cudaGetLastError();
+    return false;
+  }
+  check(error, "allocating ", bytes, " bytes for a library's trial");
+  call(side_stream(), memory);
+  (void)cudaFreeAsync(memory, side_stream());
+  check(cudaStreamSynchronize(side_stream()), "waiting for a library's trial");
+  return true;
+}
+bool is_recording() { return Recording::here(); }
 
 void record_begin(Stream stream) {
   Recording::instance().mutex.lock();
   Recording::mode() = RecordingMode::recording;
-  memory_cache().record();
+  memory_cache().record(stream);
   recording = std::make_unique<RecordedGraph>();
-  const cudaError_t error = cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
+  cudaError_t error = cudaEventRecord(before_recording(), native(stream));
+  if (error == cudaSuccess) error = cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed);
   if (error == cudaSuccess) return;
   memory_cache().forget(*memory_cache().stop(), stream);
   recording.reset();
@@ -390,6 +407,7 @@ void record_launch(RecordedWork work, Stream stream) {
   const RecordedGraph& recorded = *static_cast<RecordedGraph*>(work);
   recorded.renewable.check_complete();
   check(cudaGraphLaunch(recorded.executable, native(stream)), "launching a graph");
+  LaunchLog::instance().add(LaunchNote("a recorded graph"));
 }
 
 void record_release(RecordedWork work, Stream stream) {
@@ -404,12 +422,13 @@ void launch_raw(const RawLaunch& what) {
   if (what.shared_bytes > kSharedWithoutAsking)
     check(cudaFuncSetAttribute(what.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                static_cast<int>(what.shared_bytes)),
-          "asking for ", what.shared_bytes, " bytes of shared memory for ", what.name);
+          "asking for shared memory for ", LaunchNote(what).text());
   if (Recording::mode() == RecordingMode::renewing) return renew_launch(what);
   check(cudaLaunchKernel(what.function, dim3(what.grid.x, what.grid.y, what.grid.z),
                          dim3(what.block.x, what.block.y, what.block.z), what.arguments, what.shared_bytes,
                          native(what.stream)),
-        "launching ", what.name);
+        "launching ", LaunchNote(what).text());
+  if (Recording::mode() == RecordingMode::none) LaunchLog::instance().add(LaunchNote(what));
   if (Recording::mode() == RecordingMode::renewable) note_recorded(Call(what), what.stream);
 }
 

@@ -5,9 +5,11 @@
 //
 // The libraries are opened then, or the files that the environment's SINEW_CUBLAS and SINEW_CUDNN name (the emulated
 // device knows no others). They take TF32 where set_matmul_precision allows it. Ours stay for what they do not do:
-// convolutions of f64, and those for which cuDNN suggests no algorithm that repeats its bits within 256 MiB.
-// Bias and activation are ours, after them, on a result that is rounded in bf16. Gradients of filters in bf16 are
-// rounded to bf16 by cuDNN, ours are not; what is added to a result in bf16 is not rounded before, by ours it is.
+// convolutions of f64, with extents of more than 31 bits, and those for which cuDNN has no algorithm that repeats its
+// bits within 256 MiB: what it suggests is used in its order, and what it then refuses to compute is remembered. While
+// a graph is recorded an algorithm that has not computed yet is tried first, outside of the recording. Bias and
+// activation are ours, after them, on a result that is rounded in bf16. Gradients of filters in bf16 are rounded to
+// bf16 by cuDNN, ours are not; what is added to a result in bf16 is not rounded before, by ours it is.
 //
 // Thread safety: as set_matmul_precision (cuda/install.h); holds for the process, for what begins later.
 #pragma once

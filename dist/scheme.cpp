@@ -250,6 +250,10 @@ Status validate(const SchemeOptions& o) {
         "weighting = '", o.weighting.rule, "' with scheme ", o.name, o.name == "easgd_sync" ? " " + o.order : "",
         "; it is for easgd, eamsgd, easgd_sync with order jacobi, elastic_gossip with mode async and adpsgd; others "
         "are fixed");
+  const bool tells_scores = o.name == "easgd" || o.name == "eamsgd";
+  if (!is_fixed(o.weighting) && o.weighting.peers && !tells_scores)
+    return bad("peer_normalisation with scheme ", o.name,
+               "; it is for easgd and eamsgd, whose center tells the others' scores, others have it off");
   const std::vector<std::string> wires = packing_names();
   if (std::find(wires.begin(), wires.end(), o.wire) == wires.end())
     return bad("wire = '", o.wire, "'; allowed are f32, bf16, int8");
@@ -272,6 +276,17 @@ Status validate(const SchemeOptions& o) {
     return bad("overlap = ", o.overlap, " with period = ", o.period, "; allowed are 0 to period - 1 steps");
   SINEW_RETURN_IF_ERROR(validate_leader(o));
   return validate_gossip(o);
+}
+
+std::string warning_about(const SchemeOptions& o) {
+  // What disagreement a round leaves is 1 - alpha - alpha p of it (EASGD specification, 6.2, where the gradient says
+  // nothing; its section 12 asks for alpha p > 2, which is further out).
+  const double alpha = moving_rate(o), sum = alpha * (o.workers + 1);
+  if (o.name == "easgd_sync" && o.order == "jacobi" && sum > 2)
+    return detail::concat("alpha = ", alpha, " with ", o.workers, " workers in lockstep: alpha (workers + 1) = ", sum,
+                          " > 2, so workers and center pass each other further in every round; lower alpha to ",
+                          2.0 / (o.workers + 1), " or less");
+  return warning_about_gossip(o);
 }
 
 namespace {

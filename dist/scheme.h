@@ -140,7 +140,8 @@ class Scheme {
   // The vector that results are measured on. Collective when evaluated() == average. With Evaluated::center,
   // this worker's newest knowledge of the center.
   virtual Status evaluation_point(ConstVecView theta, VecView out) = 0;
-  // Delivers what is in flight and says goodbye to the others of this scheme. World::leave() is the caller's.
+  // Delivers what is in flight and says goodbye to the others of this scheme. World::leave() is the caller's. timeout:
+  // not all is confirmed within the deadline; it may be called again, and goes on.
   virtual Status finish(VecView theta) { return Status::Ok(); }
 
   // Sum of squared movement that others caused since the last call, in units of parameters; 0 when theta is its own.

@@ -10,8 +10,11 @@
 // lambda = 1: the worker adopts the center, and the center learns nothing from it.
 //
 // A rule is a pure function from what is known of a contact to its weights. Adding one: a function and its line in
-// kRules (dist/weighting.cpp), or WeightingOptions::custom. It works with any pair that knows its distance:
-// pair_weights() is for two equal workers.
+// kRules (dist/weighting.cpp), or WeightingOptions::custom. With a center its two weights are used. Between two equal
+// workers neither end's rule can weigh both: of what it gives, only the suspicion counts, 0 to 1, which is of the
+// worker that it was called for. The active end's is called before its distance is known (Evidence: of the contacts so
+// far), the passive end's with it; pair_weights() makes the pair's weights of both. Only `dynamic` judges the partner,
+// too.
 //
 // Thread safety: values; a Weighting belongs to one thread.
 #pragma once
@@ -55,6 +58,7 @@ struct WeightingOptions {
   double score_sign = 1;           // -1: a shrinking distance is the suspicious one
   std::vector<double> coefficients = {0.5, 0.25, 0.15, 0.1};  // c_j, newest first; only their proportions count
   int64_t warmup_rounds = 10;                                 // with fixed weights: at first every distance grows
+  // Where a center tells the others' scores (easgd, eamsgd).
   bool peers = false;  // subtract the median of the other workers' scores: what happens to all is nobody's failure
 };
 
@@ -91,6 +95,11 @@ class Weighting {
   bool fixed() const { return is_fixed(options_); }
   // A contact that did not come about.
   void miss() { ++missed_; }
+  // The worker has taken over other parameters: what its former ones did says nothing of these.
+  void forget() {
+    log_distances_.clear();
+    missed_ = 0;
+  }
   // Records the distance (unless it is 0 within rounding) and weighs. A distance that is not finite is a failure and
   // not recorded.
   Weights contact(int64_t round, double distance, double others);

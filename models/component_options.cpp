@@ -63,6 +63,7 @@ optim::OptimizerOptions optimizer_options(const Options& o, int64_t total_steps)
           .hessian_average = o.optim.hessian_average,
           .hessian_block = o.optim.hessian_block,
           .hessian_stale = o.optim.hessian_stale,
+          .bias_correction = o.optim.bias_correction,
           .schedule = o.optim.schedule,
           .gamma = o.optim.gamma,
           .step_every = o.optim.step_every,

@@ -12,6 +12,7 @@
 #include "core/sha256.h"
 #include "models/component_options.h"
 #include "models/recalibrate.h"
+#include "models/weights_file.h"
 #include "models/zoo/zoo.h"
 
 namespace sinew::train {
@@ -183,6 +184,23 @@ uint64_t common_options_hash(const Options& options) {
   return h;
 }
 
+uint64_t hash_of(const Vec& weights) {
+  Sha256 hash;
+  hash.update(weights.view().data, weights.view().bytes());
+  uint64_t h;
+  std::memcpy(&h, hash.digest().data(), sizeof h);
+  return h;
+}
+
+// What every worker and the center begin with.
+Vec starting_point(const RunContext& context, Device device) {
+  if (!context.weights.defined())
+    return context.model.initialize(static_cast<uint64_t>(context.options.train.seed), DType::f32, device);
+  Vec theta = Vec::empty(context.weights.size(), context.weights.dtype(), device);
+  upload(context.weights.view().data, theta.mutable_view());
+  return theta;
+}
+
 }  // namespace
 
 Result<RunContext> prepare_run(const Options& options) {
@@ -194,11 +212,19 @@ Result<RunContext> prepare_run(const Options& options) {
       dist::needs_center(scheme_options(options, 0)))
     return make_status(StatusCode::invalid_argument, "scheme.bn = local: with scheme ", options.scheme.name,
                        " the center is tested, which has no statistics of its own; use average or recalibrate");
-  const uint64_t fingerprint = model->state_layout().fingerprint() ^ common_options_hash(options);
+  uint64_t fingerprint = model->state_layout().fingerprint() ^ common_options_hash(options);
+  Vec weights;
+  if (!options.model.weights.empty()) {
+    Result<Vec> read = load_weights(options.model.weights, *model);
+    if (!read.ok()) return make_status(read.status().code(), "model.weights: ", read.status().message());
+    weights = std::move(*read);
+    fingerprint ^= hash_of(weights);  // of what it says: each host may have the file in a place of its own
+  }
   RunContext context{.options = options,
                      .data = std::move(*data),
                      .model = std::move(*model),
-                     .scheme = scheme_options(options, fingerprint)};
+                     .scheme = scheme_options(options, fingerprint),
+                     .weights = std::move(weights)};
   context.scheme.parameters = context.model.layout().size();
   SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(options, 0), *context.data.train));
   // All workers take as many steps, so that none waits for another in vain.
@@ -213,7 +239,7 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
   if (world.simulated()) loading.prefetch = 0;
   nn::Loader loader(context.data.train, loading);
   const auto optimizer = optim::make_optimizer(optimizer_options(o, context.steps));
-  Vec theta = context.model.initialize(static_cast<uint64_t>(o.train.seed), DType::f32, loading.device);
+  Vec theta = starting_point(context, loading.device);
   std::vector<dist::WeighedContact> weighed;  // since the last step's report
   std::vector<dist::LeaderRound> rounds;      // likewise
   dist::SchemeOptions own = context.scheme;
@@ -242,6 +268,7 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
                                                       : Recorded::nothing,
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,
+      .grace = o.run.grace,
       .on_step = [&](const StepReport& step) {
         NodeCounters& counters = result.report.counters;
         counters.steps = step.step, counters.samples += step.samples;
@@ -281,7 +308,7 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
 }
 
 Result<NodeResult> run_center(const RunContext& context, dist::World& world) {
-  Vec theta = context.model.initialize(static_cast<uint64_t>(context.options.train.seed));
+  Vec theta = starting_point(context, Device::cpu);
   Vec mixed = theta.slice(0, mixed_size(context));
   dist::SchemeOptions own = context.scheme;
   own.on_note = [&](const std::string& text) {

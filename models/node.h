@@ -34,6 +34,7 @@ struct RunContext {
   nn::DataSplit data;
   nn::Model model;
   dist::SchemeOptions scheme;
+  Vec weights;        // of model.weights, in host memory; undefined without
   int64_t steps = 0;  // of each worker
   int64_t steps_per_epoch = 0;
   NodeCounters earlier;              // this process's rank in its former lives
@@ -44,7 +45,7 @@ struct RunContext {
   std::function<void(dist::Rank, const std::string&)> on_note;
 };
 
-// Opens the data, builds the model. Errors: of the data, of the model's options.
+// Opens the data, builds the model, reads model.weights. Errors: of the data, of the model's options, of that file.
 Result<RunContext> prepare_run(const Options& options);
 
 struct NodeReport {

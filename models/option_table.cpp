@@ -87,6 +87,8 @@ std::vector<OptionSpec> make_table() {
        .names = nn::initializer_names, .derived = "the network's own"},
       {SINEW_OPTION(model.dropout), .kind = Kind::real, .help = "probability of dropping a hidden unit", .max = 0.95,
        .derived = "the network's own; none for mlp"},
+      {SINEW_OPTION(model.weights), .kind = Kind::text,
+       .help = "safetensors file of parameters and buffers to start from, in place of drawn ones", .path = true},
 
       {SINEW_OPTION(optim.name), .kind = Kind::name, .help = "optimizer", .alias = "optim",
        .names = optim::optimizer_names, .derived = "nag for eamsgd, else momentum"},
@@ -131,6 +133,8 @@ std::vector<OptionSpec> make_table() {
            [] {
              return Names{"keep", "repeat"};
            }},
+      {SINEW_OPTION(optim.bias_correction), .kind = Kind::toggle,
+       .help = "adahessian: averages are divided by what their first steps leave of them"},
       {SINEW_OPTION(optim.schedule), .kind = Kind::name, .help = "learning rate over time",
        .names = optim::schedule_names},
       {SINEW_OPTION(optim.gamma), .kind = Kind::real,
@@ -239,7 +243,7 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.warmup_rounds), .kind = Kind::integer,
        .help = "dynamic: first exchanges, with weights alpha", .max = 1e12},
       {SINEW_OPTION(scheme.peer_normalisation), .kind = Kind::toggle,
-       .help = "dynamic: scores count from the median of the other workers'"},
+       .help = "dynamic, of easgd and eamsgd: scores count from the median of the other workers'"},
       {SINEW_OPTION(scheme.tree), .kind = Kind::name,
        .help = "easgd_tree: leaves and their parents exchange more often than the rest, or all push up more often than "
                "down",
@@ -333,7 +337,10 @@ std::vector<OptionSpec> make_table() {
        .min = 1, .max = 1024},
       {SINEW_OPTION(run.restarts), .kind = Kind::integer, .help = "of each worker that dies", .max = 1000},
       {SINEW_OPTION(run.grace), .kind = Kind::duration,
-       .help = "without a sign of life, until a process is killed and counts as dead; 0: never", .max = 24 * kHour},
+       .help =
+           "without a sign of life, until a process is killed and counts as dead; at the end, how long the center is "
+           "asked again for what it has not confirmed; 0: for ever",
+       .max = 24 * kHour},
       {SINEW_OPTION(run.port), .kind = Kind::integer, .help = "TCP port of the rendezvous; 0: any", .max = 65535},
       {SINEW_OPTION(run.network), .kind = Kind::text,
        .help = "network device of the workers' messages; lo stays on this machine"},

@@ -63,6 +63,7 @@ struct Options {
     std::string activation = "relu";
     std::string init = "pytorch_default";
     double dropout = 0;
+    std::string weights;
   } model;
   struct Optim {
     std::string name = "momentum";  // derived
@@ -83,6 +84,7 @@ struct Options {
     std::string hessian_average = "abs_mean";
     int64_t hessian_block = 1;
     std::string hessian_stale = "keep";
+    bool bias_correction = true;
     std::string schedule = "constant";
     double gamma = 1e-4;
     int64_t step_every = 1000;

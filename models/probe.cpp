@@ -39,18 +39,20 @@ Result<BatchFile> read_batch_file(const std::string& path, Device device) {
   return batch;
 }
 
-// The network for these weights: its number of outputs is the length of the last parameter in the file.
-Result<nn::Model> model_for(const Options& options, const Shape& input, const std::string& weights) {
+// The network for these weights: its number of outputs is the length of the last parameter in the file, a bias.
+Result<nn::Model> model_for(const Options& options, const Shape& input, const SafetensorsFile& weights,
+                            const std::string& path) {
   constexpr int64_t kGuess = 10;
   Result<nn::Model> model = make_model(options.model, input, kGuess);
   if (!model.ok()) return model;
-  Result<SafetensorsFile> file = read_safetensors(weights);
-  if (!file.ok()) return file.status();
   const std::string last = model->layout().segments().back().name;
-  const auto found = file->tensors.find(last);
-  if (found == file->tensors.end() || found->second.shape.ndim() == 0)
-    return make_status(kData, weights, ": no tensor named ", last, "; these are the weights of another model");
-  const int64_t outputs = found->second.shape[0];
+  const auto found = weights.tensors.find(last);
+  if (found == weights.tensors.end())
+    return make_status(kData, path, ": no tensor named ", last, "; these are the weights of another model");
+  const Shape& shape = found->second.shape;
+  if (shape.ndim() != 1 || found->second.bytes.empty())
+    return make_status(kData, path, ": ", last, " is ", shape, ", it must be (outputs), one or more");
+  const int64_t outputs = shape[0];
   return outputs == kGuess ? std::move(model) : make_model(options.model, input, outputs);
 }
 
@@ -80,9 +82,11 @@ Status probe(const Options& options, const ProbeFiles& files, bool training) {
   if (!batch.ok()) return batch.status();
   Shape input;
   for (int axis = 1; axis < batch->inputs.ndim(); ++axis) input.push_back(batch->inputs.dim(axis));
-  Result<nn::Model> model = model_for(options, input, files.weights);
+  Result<SafetensorsFile> weights = read_safetensors(files.weights);
+  if (!weights.ok()) return weights.status();
+  Result<nn::Model> model = model_for(options, input, *weights, files.weights);
   if (!model.ok()) return model.status();
-  Result<Vec> theta = load_weights(files.weights, *model, DType::f32, device_of(options));
+  Result<Vec> theta = weights_of(*weights, files.weights, *model, DType::f32, device_of(options));
   if (!theta.ok()) return theta.status();
   for (int64_t label : batch->labels.to_vector<int64_t>())
     if (label < 0 || label >= model->outputs())
@@ -118,7 +122,8 @@ Status probe(const Options& options, const ProbeFiles& files, bool training) {
       continue;
     }
     out.tensors.emplace("grad." + s.name, to_array(*model, i, gradients[i].view()));
-    if (!products.empty()) out.tensors.emplace("hv." + s.name, to_array(*model, i, products[i].view()));
+    if (!products.empty() && batch->tensors.contains("z." + s.name))
+      out.tensors.emplace("hv." + s.name, to_array(*model, i, products[i].view()));
   }
   return write_safetensors(files.out, out);
 }

@@ -3,8 +3,8 @@
 //
 // The batch file holds `inputs` f32 (N, C, H, W) or (N, features), `labels` i64 (N) and optionally `z.NAME` per
 // parameter. The result holds `loss` (mean cross entropy, one element), `logits` (N, classes), `grad.NAME` for every
-// parameter, `buffer.NAME` for every buffer as the pass left it (mode train) and, where any z was given, `hv.NAME`: the
-// product of the loss's Hessian with z (a parameter without z counts as zeros there). All in f32.
+// parameter, `buffer.NAME` for every buffer as the pass left it (mode train) and, where z.NAME was given, `hv.NAME`:
+// that part of the product of the loss's Hessian with z (a parameter without z counts as zeros there). All in f32.
 //
 // Thread safety: a free function on its arguments.
 #pragma once

@@ -71,7 +71,18 @@ Status Trainer::run(const TrainerSettings& settings) {
     if (settings.on_step) SINEW_RETURN_IF_ERROR(settings.on_step(report));
   }
   world_.report_step(settings.steps);
-  return scheme_.finish(mixed());
+  return finish(settings.grace);
+}
+
+Status Trainer::finish(dist::Nanos grace) {
+  const dist::Deadline deadline(world_, grace > 0 ? grace : INT64_MAX);
+  Status status = scheme_.finish(mixed());
+  while (status.code() == StatusCode::timeout && deadline.left() > 0) {
+    SINEW_RETURN_IF_ERROR(world_.health());
+    world_.sleep(dist::kLook);
+    status = scheme_.finish(mixed());
+  }
+  return status;
 }
 
 Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepReport& report) {

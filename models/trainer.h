@@ -56,6 +56,9 @@ struct TrainerSettings {
   // A step whose loss (or Hessian's diagonal) is not finite changes nothing; else it ends the run (non_finite).
   bool skip_nonfinite = false;
   nn::Loss loss = nn::cross_entropy;
+  // How long, at the end, what others have not confirmed within the scheme's deadline is tried again; 0: as long as it
+  // takes. They may be cut off, or stopped, for that long without being gone.
+  dist::Nanos grace = 30 * dist::kSecond;
   // After each step; a status that is not ok ends the run with it.
   std::function<Status(const StepReport&)> on_step;
 };
@@ -78,6 +81,7 @@ class Trainer {
 
  private:
   Status one_step(const TrainerSettings& settings, int64_t step, StepReport& report);
+  Status finish(dist::Nanos grace);
   void use_gradient(const Vec& gradient);
   VecView mixed() { return mix_buffers_ ? theta_.mutable_view() : parameter_vector_.mutable_view(); }
   Status reduce(bool usable);

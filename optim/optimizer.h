@@ -121,6 +121,7 @@ struct OptimizerOptions {
   std::string hessian_average = "abs_mean";  // abs_mean | signed_mean
   int64_t hessian_block = 1;                 // adahessian: block length in the rows of a matrix
   std::string hessian_stale = "keep";        // keep | repeat: what the average of squares does between estimates
+  bool bias_correction = true;               // adahessian: of both averages
   std::string schedule = "constant";         // constant | step | cosine | inverse_sqrt  (see optim/schedule.h)
   double gamma = 0;                          // inverse_sqrt: 1 / (1 + gamma t)^0.5; step: factor at each milestone
   int64_t step_every = 0;                    // step schedule: steps between drops

@@ -56,7 +56,8 @@ const std::vector<OptimizerEntry>& table() {
                                      .samples = o.hessian_samples,
                                      .signed_mean = o.hessian_average == "signed_mean",
                                      .block = o.hessian_block,
-                                     .repeat_stale = o.hessian_stale == "repeat"}));
+                                     .repeat_stale = o.hessian_stale == "repeat",
+                                     .bias_correction = o.bias_correction}));
        },
        {.lr = 0.15, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-4, .hessian_every = 1}},
       {"sophia_h",

@@ -4,7 +4,7 @@
 #   scripts/bench_memory.sh [--threads N] [--runs N] [--steps N] [--cases REGEX] [--python PROGRAM]... [--build FOLDER]
 # --python may be given several times (default: /usr/bin/python3 where it has torch); each is measured with channels first
 # and last. Without --build the preset `release` is built. Nothing is timed: other work beside it does no harm.
-# Exit code 1 when sinew's steps take more than the least of PyTorch's, or AdaHessian's more than 2.5 times SGD's.
+# Exit code 1 when one of them fails or prints no figures, when sinew's steps take more than the least of PyTorch's, or AdaHessian's more than 2.5 times SGD's.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -37,14 +37,21 @@ fi
 
 echo "$(bench_machine), $threads threads, $runs runs of $steps steps"
 export OMP_NUM_THREADS=$threads
+# row PEER COMMAND...: the line of $case, with what the command prints.
+row() {
+  local peer=$1 figures
+  shift
+  figures=$("$@") || die "$case: $peer failed"
+  printf '%s\t%s\t%s\n' "$peer" "$case" "$figures"
+}
 for case in lenet_b64 easgd_cifar_b128 resnet20_b128 vgg16_b64 resnet20_adahessian_b128; do
   [[ $case =~ $cases ]] || continue
   for ((run = 0; run < runs; ++run)); do
-    printf 'sinew\t%s\t%s\n' "$case" "$("$folder/bench/bench_train_train_step" --memory "$case" --steps "$steps")"
+    row sinew "$folder/bench/bench_train_train_step" --memory "$case" --steps "$steps"
     for i in "${!pythons[@]}"; do
       for layout in contiguous_format channels_last; do
-        printf '%s %s\t%s\t%s\n' "${versions[i]}" "${layout%_format}" "$case" \
-          "$(LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp "${pythons[i]}" scripts/bench/torch_train.py "$threads" "$steps" "$case" --memory "$layout")"
+        row "${versions[i]} ${layout%_format}" env LD_LIBRARY_PATH=/usr/lib/x86_64-linux-gnu/openblas-openmp \
+          "${pythons[i]}" scripts/bench/torch_train.py "$threads" "$steps" "$case" --memory "$layout"
       done
     done
   done

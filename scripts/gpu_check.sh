@@ -10,10 +10,11 @@
 # Results: gpu_check.md, gpu_check.json and the parts' whole output gpu_check.log in $OUT (default build/gpu_check).
 # The machine needs: python3, the driver; for a build also nvcc 12.8 or newer, g++, CMake 3.25, ninja. No network.
 #
-# Carry the source tree and .gpu/, which holds binaries for sm_90 (programs, tests and benchmarks, CUDA runtime linked
+# Carry the source tree and .gpu/, together at most 64 MiB (`pack` sees to it). The latter holds binaries for sm_90 (programs, tests and benchmarks, CUDA runtime linked
 # statically), the headers and libraries that a build there needs (GoogleTest, Google Benchmark, nlohmann-json, toml++:
 # `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of CIFAR-10; about 50 MB. Binaries of
-# another source tree than the one that lies there are not used: the part `build` compiles then, a few minutes on 16 cores.
+# another source tree than the one that lies there, or for another GPU, are not used: the part `build` compiles then, a few
+# minutes on 16 cores. A GPU newer than they are for does with them where there is no nvcc, by the PTX in them.
 #
 # Parts, and how long each may take (seconds):
 parts=(info build tests bench train torch sanitizer)
@@ -34,13 +35,26 @@ stamp() {
   find CMakeLists.txt CMakePresets.json core cuda nn optim dist models tests bench scripts/cmake -type f ! -name '*.md' ! -path 'cuda/emulate/*' -print0 |
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }
+# The GPU's compute capability, without its point; empty where there is none.
+capability() {
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -m 1 -oE '^[0-9]+\.[0-9]+$' | tr -d .
+}
+has_nvcc() { command -v "${CUDACXX:-nvcc}" >/dev/null || [ -x /usr/local/cuda/bin/nvcc ]; }
+# Whether binaries in FOLDER, of which the file `arch` says what they were compiled for, are for this GPU.
+fits() {
+  local built has
+  built=$(cat "$1/arch" 2>/dev/null || echo 90)
+  has=$(capability)
+  [ -z "$has" ] || [ "$has" = "$built" ] || { [ "$has" -gt "$built" ] && ! has_nvcc; }
+}
 targets() { for t in test_cuda sinew_program bench_kernels_table bench_kernels_cuda_matrix bench_train_train_step; do
   if has_target gpu $t; then echo $t; fi; done; }
 
 # The folder with test_cuda, sinew and the benchmarks.
 bin() {
   if [ -n "$SINEW_GPU_DRY" ]; then echo build/emulate; return; fi
-  if [ -x build/gpu/tests/test_cuda ] && [ "$(cat build/gpu/stamp 2>/dev/null)" = "$(stamp)" ]; then echo build/gpu; return; fi
+  if [ -x build/gpu/tests/test_cuda ] && [ "$(cat build/gpu/stamp 2>/dev/null)" = "$(stamp)" ] && fits build/gpu; then echo build/gpu; return; fi
+  fits $carried || return
   if [ -n "$SINEW_GPU_STALE" ] || [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
     local at=build/gpu_check/packed
     if ! cmp -s $carried/stamp $at/stamp; then  # not yet unpacked, or of an earlier call
@@ -51,11 +65,12 @@ bin() {
 }
 
 pack() {
-  configure gpu || die "cannot configure; see build/gpu/configure.log"
+  configure gpu -DCMAKE_CUDA_ARCHITECTURES=90 || die "cannot configure; see build/gpu/configure.log"
   # shellcheck disable=SC2046
   build gpu $(targets) || die "the build failed"
   stamp >build/gpu/stamp
-  rm -rf "${carried:?}"/{tree,bin.tar.gz,usr.tar.gz,stamp,commit} && mkdir -p $carried/tree/{tests,models,bench,lib}
+  echo 90 >build/gpu/arch
+  rm -rf "${carried:?}"/{tree,bin.tar.gz,usr.tar.gz,stamp,arch,commit} && mkdir -p $carried/tree/{tests,models,bench,lib}
   cp build/gpu/tests/test_cuda $carried/tree/tests/
   cp build/gpu/models/sinew $carried/tree/models/
   for t in build/gpu/bench/bench_*; do [ -x "$t" ] && [ -f "$t" ] && cp "$t" $carried/tree/bench/; done
@@ -70,8 +85,13 @@ pack() {
   if [ -n "${SINEW_DATA:-}" ]; then python3 scripts/gpu/data.py pack "$SINEW_DATA" $carried/data
   else echo "SINEW_DATA is not set: the data sets in $carried/data, if any, stay as they are"; fi
   stamp >$carried/stamp
+  echo 90 >$carried/arch
   git rev-parse --short HEAD >$carried/commit 2>/dev/null
   du -ch $carried/* | sed 's/^/  /'
+  local bytes
+  bytes=$({ git ls-files -z; find $carried -type f -print0; } | du -cb --files0-from=- | awk 'END { print $1 }')
+  echo "  with the source tree $((bytes >> 20)) MiB"
+  [ "$bytes" -le $((64 << 20)) ] || die "that is more than the 64 MiB that are carried"
 }
 
 # ---- the parts: exit code 0 passed, 3 skipped (the last line says why), else failed ----
@@ -93,7 +113,7 @@ part_info() {
   (nvcc --version || /usr/local/cuda/bin/nvcc --version) 2>/dev/null | tail -n 2
   g++ --version | head -n 1
   cmake --version | head -n 1
-  echo "source tree $(stamp | cut -c 1-12), packed binaries: $(cut -c 1-12 $carried/stamp 2>/dev/null || echo none), commit $(cat $carried/commit 2>/dev/null || echo unknown)"
+  echo "source tree $(stamp | cut -c 1-12), packed binaries: $([ -f $carried/stamp ] && echo "$(cut -c 1-12 $carried/stamp) for sm_$(cat $carried/arch 2>/dev/null || echo 90)" || echo none), commit $(cat $carried/commit 2>/dev/null || echo unknown)"
   [ -n "$SINEW_GPU_DRY" ] ||
     nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv
 }
@@ -101,15 +121,14 @@ part_info() {
 part_build() {
   if [ -n "$(bin)" ]; then skip "$(bin)/ holds binaries of this source tree"; fi
   local arch prefix=()
-  arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d '.')
+  arch=$(capability)
   if [ -f $carried/usr.tar.gz ]; then
     mkdir -p build/gpu_check/usr && tar -xzf $carried/usr.tar.gz -C build/gpu_check/usr
     prefix=("-DCMAKE_PREFIX_PATH=$PWD/build/gpu_check/usr")
   fi
-  [ "${arch:-90}" = 90 ] || prefix+=("-DCMAKE_CUDA_ARCHITECTURES=$arch")
-  configure gpu "${prefix[@]}" "-DSINEW_NVCC_JOBS=$(nproc)" || return 1
+  configure gpu "${prefix[@]}" "-DCMAKE_CUDA_ARCHITECTURES=${arch:-90}" "-DSINEW_NVCC_JOBS=$(nproc)" || return 1
   # shellcheck disable=SC2046
-  build gpu $(targets) && stamp >build/gpu/stamp
+  build gpu $(targets) && stamp >build/gpu/stamp && echo "${arch:-90}" >build/gpu/arch
 }
 
 # Where NCCL is, as PyTorch's packages bring it along; empty where the loader finds it, or there is none.
@@ -141,12 +160,13 @@ google_benchmark() {
 
 part_bench() {
   need_bin
-  local status=0 small=()
-  [ -z "$SINEW_GPU_DRY" ] || small=(--elements 4097 --benchmark_filter='axpby|unary_relu|gemm')
+  local status=0 small=() size=8192
+  [ -z "$SINEW_GPU_DRY" ] || small=(--elements 4097 --benchmark_filter='axpby|unary_relu|gemm') size=small
   google_benchmark bench_kernels_table --device cuda "${small[@]}" || status=1
   google_benchmark bench_kernels_cuda_matrix --benchmark_filter=-own_bulk || status=1
-  # Kernels that have not run on a GPU yet, where they cannot spoil the others' figures, and what to compare them with.
-  suffix=_bulk google_benchmark bench_kernels_cuda_matrix --benchmark_filter='gemm/.*/(own|own_bulk|cublas)_(bf16|bf16_narrow|tf32)/' || status=1
+  # Kernels that have not run on a GPU yet, where they cannot spoil the others' figures, and what to compare them with, in
+  # the size of the goals: more would not fit in this part's time.
+  suffix=_bulk google_benchmark bench_kernels_cuda_matrix --benchmark_filter="gemm/$size/.*/(own|own_bulk|cublas)_(bf16|bf16_narrow|tf32)/" || status=1
   return $status
 }
 
@@ -168,9 +188,9 @@ part_torch() {
     --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
   python3 scripts/bench/google_benchmark.py sinew <$work/bench_train_train_step.json >$work/torch.tsv || return 1
   # The same steps, recorded and replayed.
-  OMP_NUM_THREADS=1 google_benchmark bench_train_train_step --device cuda --graph on --benchmark_filter="train_step/.*($cases)" \
+  OMP_NUM_THREADS=1 suffix=_graph google_benchmark bench_train_train_step --device cuda --graph on --benchmark_filter="train_step/.*($cases)" \
     --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
-  python3 scripts/bench/google_benchmark.py sinew_graphs <$work/bench_train_train_step.json >>$work/torch.tsv || return 1
+  python3 scripts/bench/google_benchmark.py sinew_graphs <$work/bench_train_train_step_graph.json >>$work/torch.tsv || return 1
   "$python" -c 'import torch' 2>/dev/null || { cat $work/torch.tsv; skip "python3 has no torch; only sinew was measured"; }
   "$python" scripts/bench/torch_train.py 4 $seconds "$cases" "${options[@]}" >>$work/torch.tsv || return 1
   if [ -z "$SINEW_GPU_DRY" ]; then  # by default PyTorch rounds the operands of convolutions to TF32

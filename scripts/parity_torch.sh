@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `sinew probe` against PyTorch on lenet, resnet20 and vgg16, in training and evaluation mode: logits, gradients,
-# Hessian-vector products, running statistics. Prints a line for each, exit code 1 when one is beyond the bounds.
-# What is compared and how: scripts/parity/compare.py.
+# Hessian-vector products, running statistics; then weights go from PyTorch to sinew and back. Prints a line for each, exit
+# code 1 when one is beyond the bounds. What is compared and how: scripts/parity/compare.py, round_trip.py.
 #   [PYTHON=PROGRAM] scripts/parity_torch.sh [--batch N] [--any] [--build FOLDER]
 #   [PYTHON=PROGRAM] scripts/parity_torch.sh --record      makes tests/models/data/parity.safetensors anew
 # PYTHON: one with PyTorch 1.13 or newer; the default is /usr/bin/python3. Without --build the preset `release` is built.
@@ -35,4 +35,8 @@ if [ -z "$folder" ]; then
   folder=build/release
 fi
 bench_machine && echo
-"$python" scripts/parity/compare.py "$folder/models/sinew" ${options[@]+"${options[@]}"}
+status=0
+"$python" scripts/parity/compare.py "$folder/models/sinew" ${options[@]+"${options[@]}"} || status=1
+echo
+"$python" scripts/parity/round_trip.py "$folder/models/sinew" || status=1
+exit $status

@@ -60,6 +60,8 @@ struct Problem {
     out = Tensor::empty(like.shape(), like.dtype());
     args.out = out.data();
   }
+  // Read and written at least.
+  double bytes() const { return static_cast<double>(x.bytes() + filter.bytes() + y.bytes()); }
   double flops() const {
     return 2.0 * static_cast<double>(args.n * args.p * args.q * args.k) * static_cast<double>(args.r * args.s * args.c);
   }
@@ -101,6 +103,8 @@ void conv(benchmark::State& state, const Layer& layer, DType dtype, Kind kind, b
   for (auto _ : state) kernel(p.args);
   state.counters["GFLOP/s"] =
       benchmark::Counter(p.flops() * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(p.bytes() * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
   state.counters["threads"] = num_threads();
 }
 

@@ -1,6 +1,6 @@
-// Matrix products and convolutions on the GPU, GFLOP/s of the definition: our kernels against cuBLAS and cuDNN, which
-// are opened at run time and skipped with one line where they are not installed. Everything is verified first, at
-// elements drawn from the whole result, against sums in double.
+// Matrix products and convolutions on the GPU, GFLOP/s of the definition, GB/s of operands and result, each once: our
+// kernels against cuBLAS and cuDNN, which are opened at run time and skipped with one line where they are not
+// installed. Everything is verified first, at elements drawn from the whole result, against sums in double.
 //
 //   bench_kernels_cuda_matrix --benchmark_filter='gemm/.*' --benchmark_repetitions=3
 //       --benchmark_enable_random_interleaving=true       (repetitions of all cases alternate)
@@ -20,6 +20,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/kernel_api.h"
@@ -119,7 +120,7 @@ double tolerance(int64_t terms, bool tf32, bool bf16, bool narrow) {
 }
 
 // Times body, several calls at a time so that the events' own cost does not show.
-void measure(benchmark::State& state, double flops, const std::function<bool()>& body) {
+void measure(benchmark::State& state, double flops, double bytes, const std::function<bool()>& body) {
   cuda::Timer timer;
   timer.start();
   if (!body()) return state.SkipWithError("the library refuses");
@@ -130,8 +131,9 @@ void measure(benchmark::State& state, double flops, const std::function<bool()>&
     for (int i = 0; i < calls; ++i) body();
     state.SetIterationTime(timer.stop() / calls);
   }
-  state.counters["GFLOP/s"] =
-      benchmark::Counter(flops * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
+  for (const auto& [name, amount] : {std::pair("GFLOP/s", flops), std::pair("GB/s", bytes)})
+    state.counters[name] =
+        benchmark::Counter(amount * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
 }
 
 // ---- gemm ----
@@ -237,7 +239,11 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
       return state.SkipWithError(library ? "cuBLAS: its product is off" : "the product is wrong");
     p.verified[who] = true;
   }
-  measure(state, 2.0 * static_cast<double>(p.args.m * p.args.n * p.args.k), run);
+  const auto size = [](bool half, int64_t elements) { return static_cast<double>(elements) * (half ? 2 : 4); };
+  measure(state, 2.0 * static_cast<double>(p.args.m * p.args.n * p.args.k),
+          size(bf16, p.args.m * p.args.k) + size(bf16 && (library || !narrow), p.args.k * p.args.n) +
+              size(narrow, p.args.m * p.args.n),
+          run);
 }
 
 // ---- convolution ----
@@ -399,7 +405,8 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
                                      i(a.s),     i(a.p), i(a.q), i(a.stride_h), i(a.stride_w), i(a.pad_h),
                                      i(a.pad_w), nhwc,   tf32,   bf16};
     if (cudnn().describe(described, kind))
-      choice = cudnn().fastest(at[0], at[1], at[2], workspace.data, workspace.bytes());
+      for (const cuda::CudnnChoice& c : cudnn().fastest(at[0], at[1], at[2], workspace.data, workspace.bytes()))
+        if (!choice && cudnn().run(c, 0, at[0], at[1], at[2], workspace.data, c.workspace) == 0) choice = c;
     if (!choice) return state.SkipWithError("cuDNN has no algorithm");
     state.counters["algorithm"] = choice->algorithm;
   }
@@ -427,7 +434,10 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
       return state.SkipWithError(library ? "cuDNN: its convolution is off" : "the convolution is wrong");
     p.verified[who + name_of(kind)] = true;
   }
-  measure(state, p.flops(), run);
+  const auto size = [](bool half, const Array& array) {
+    return static_cast<double>(array.host.size()) * (half ? 2 : 4);
+  };
+  measure(state, p.flops(), size(bf16, p.x) + size(bf16 && library, p.filter) + size(bf16, p.y), run);
   cuda::set_conv_choice({});
 }
 

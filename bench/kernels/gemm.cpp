@@ -56,6 +56,8 @@ struct Problem {
     args.lda = a.dim(1), args.ldb = b.dim(1), args.ldc = p.n;
   }
   double flops() const { return 2.0 * static_cast<double>(args.m * args.n * args.k); }
+  // Read and written at least.
+  double bytes() const { return 4.0 * static_cast<double>(args.m * args.k + args.k * args.n + args.m * args.n); }
 
   bool right() const {
     const std::vector<float> x = a.to_vector<float>(), y = b.to_vector<float>(), z = c.to_vector<float>();
@@ -87,6 +89,8 @@ void gemm(benchmark::State& state, const Product& product, bool own) {
   for (auto _ : state) run(p.args);
   state.counters["GFLOP/s"] =
       benchmark::Counter(p.flops() * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
+  state.counters["GB/s"] =
+      benchmark::Counter(p.bytes() * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
   state.counters["threads"] = num_threads();
 }
 

@@ -122,6 +122,11 @@ void install_counting_table() {
   SINEW_COUNT(conv_forward, ConvArgs, convolutions);
   SINEW_COUNT(conv_dx, ConvArgs, convolutions);
   SINEW_COUNT(conv_dw, ConvArgs, convolutions);
+  table.conv_pair = [](const kernel::ConvPairArgs& args) {
+    const bool done = cpu_kernels().conv_pair(args);
+    if (done) counted.convolutions += args.dw ? 3 : 2;
+    return done;
+  };
   SINEW_COUNT(batch_norm, BatchNormArgs, norms);
   SINEW_COUNT(batch_norm_grad, BatchNormGradArgs, norms);
   SINEW_COUNT(batch_norm_grad2, BatchNormGrad2Args, norms);

@@ -15,6 +15,7 @@ struct ConvKernels {
   void (*forward)(const kernel::ConvArgs&);
   void (*dx)(const kernel::ConvArgs&);
   void (*dw)(const kernel::ConvArgs&);
+  bool (*pair)(const kernel::ConvPairArgs&) = nullptr;
 };
 ConvKernels own_conv();
 ConvKernels onednn_conv();

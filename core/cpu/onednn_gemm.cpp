@@ -23,7 +23,7 @@ constexpr int64_t kSmallProduct = 100000;
 struct Key {
   int64_t m, n, k, lda, ldb, ldc, batch, sa, sb, sc;
   double alpha, beta;
-  int32_t flags;  // trans_a, trans_b, bias, act, dtype, f32_operand
+  int32_t flags;  // trans_a, trans_b, bias, dtype, f32_operand
   int32_t threads;
   bool operator==(const Key& other) const { return std::memcmp(this, &other, sizeof(Key)) == 0; }
 };
@@ -60,7 +60,6 @@ Cached make(const kernel::GemmArgs& args) {
   if (args.alpha != 1) attr.set_output_scales(0, {static_cast<float>(args.alpha)});
   dnnl::post_ops post;
   if (args.beta != 0) post.append_sum(static_cast<float>(args.beta));
-  if (args.act == Activation::relu) post.append_eltwise(1.f, dnnl::algorithm::eltwise_relu, 0.f, 0.f);
   attr.set_post_ops(post);
   memory::desc bias_desc;
   if (args.bias)
@@ -105,7 +104,9 @@ const void* rounded(Workspace& workspace, const void* f32, int64_t n) {
 
 bool gemm(const kernel::GemmArgs& args) {
   if (!serves(args.dtype) || args.k == 0 || args.batch == 0) return false;
-  if (args.act != Activation::none && args.act != Activation::relu) return false;
+  // oneDNN's own rectifier would make 0 of NaN, so ours follows, over all of C at once.
+  const bool relu = args.act == Activation::relu;
+  if (args.act != Activation::none && !(relu && args.batch == 1 && args.ldc == args.n)) return false;
   if (args.bias && args.alpha != 1) return false;  // oneDNN 2 would scale the bias too
   // Below this the primitive's own overhead and its strided reads of transposed operands cost more than our kernel.
   if (args.m * args.n * args.k < kSmallProduct) return false;
@@ -116,8 +117,8 @@ bool gemm(const kernel::GemmArgs& args) {
   key.batch = args.batch;
   if (args.batch > 1) key.sa = args.batch_stride_a, key.sb = args.batch_stride_b, key.sc = args.batch_stride_c;
   key.alpha = args.alpha, key.beta = args.beta;
-  key.flags = args.trans_a | args.trans_b << 1 | (args.bias != nullptr) << 2 | static_cast<int>(args.act) << 3 |
-              static_cast<int>(args.dtype) << 8 | static_cast<int>(args.f32_operand) << 16;
+  key.flags = args.trans_a | args.trans_b << 1 | (args.bias != nullptr) << 2 | static_cast<int>(args.dtype) << 8 |
+              static_cast<int>(args.f32_operand) << 16;
   key.threads = num_threads();
   auto found = cache.primitives.find(key);
   if (found == cache.primitives.end()) found = cache.primitives.emplace(key, make(args)).first;
@@ -128,6 +129,8 @@ bool gemm(const kernel::GemmArgs& args) {
   if (args.bias) point(p.bias, args.bias);
   dnnl::error::wrap_c_api(dnnl_primitive_execute(p.primitive.get(), cache.stream.get(), p.count, p.args),
                           "oneDNN matmul failed");
+  const DType c = args.dtype == DType::bf16 && args.f32_operand == F32Operand::none ? DType::f32 : args.dtype;
+  if (relu) cpu_kernels().unary({UnaryOp::relu, c, args.m * args.n, args.c, args.c, 0, 0});
   return true;
 }
 

@@ -108,6 +108,8 @@ void conv_dw(const kernel::ConvArgs& args) {
   if (ours || !onednn::conv_dw(args)) own.conv_dw(args);
 }
 
+bool conv_pair(const kernel::ConvPairArgs& args) { return own_convolves(args, 0) && own.conv_pair(args); }
+
 void* allocate(size_t bytes) {
   void* data = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!data) SINEW_FAIL("allocate", bytes, " bytes: out of memory");
@@ -154,6 +156,7 @@ const KernelTable& cpu_kernels() {
     t.gemm = gemm;
     own_matches = own_is_as_wide();
     t.conv_forward = conv_forward, t.conv_dx = conv_dx, t.conv_dw = conv_dw;
+    t.conv_pair = conv_pair;
     t.allocate = allocate;
     t.release = release;
     t.upload = t.download = t.copy = move_bytes;
@@ -169,7 +172,7 @@ void reference_gemm(const kernel::GemmArgs& args) {
 }
 ConvKernels own_conv() {
   (void)cpu_kernels();
-  return {own.conv_forward, own.conv_dx, own.conv_dw};
+  return {own.conv_forward, own.conv_dx, own.conv_dw, own.conv_pair};
 }
 ConvKernels onednn_conv() {
   (void)cpu_kernels();

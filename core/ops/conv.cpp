@@ -1,6 +1,8 @@
 // Convolution: forward, towards the input and towards the filters. Each is linear in both operands and differentiates
 // into the other two, so the family is closed and derivatives of any order cost no further code. In bf16 too: images
 // are bf16, filters f32, and so are their cotangents.
+#include <utility>
+
 #include "core/ops/common.h"
 
 namespace sinew {
@@ -41,9 +43,34 @@ void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
               " of x ", x_shape(args), " with filters ", filter_shape(args));
 }
 
+// A second convolution of the same sizes, whose result is added to the first's: its image (x, or the cotangent towards
+// the input) and filters. Undefined: none. With it may come the derivative towards the filters of the first's image and
+// what is `beside` it, into `dw`, where both are defined.
+struct Second {
+  Tensor image, filter, beside = Tensor(), dw = Tensor();
+};
+
+void convolve(const Tensor& image, kernel::ConvArgs args, bool towards_input, const Second& second) {
+  const KernelTable& table = kernels(image.device());
+  const auto one = towards_input ? table.conv_dx : table.conv_forward;
+  if (!second.image.defined()) return one(args);
+  kernel::ConvPairArgs pair{args, towards_input, second.image.data(), second.filter.data()};
+  if (second.dw.defined()) {
+    (towards_input ? pair.x : pair.y) = second.beside.data(), pair.dw = second.dw.data();
+    if (table.conv_pair && table.conv_pair(pair)) return;
+    kernel::ConvArgs dw = pair;
+    dw.out = std::exchange(pair.dw, nullptr), dw.accumulate = false;
+    table.conv_dw(dw);
+  }
+  if (table.conv_pair && table.conv_pair(pair)) return;
+  one(args);
+  (towards_input ? args.y : args.x) = pair.second, args.filter = pair.second_filter, args.accumulate = true;
+  one(args);
+}
+
 // Without recording: added to `sum` where it is defined.
 Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& bias, Activation act,
-               const ConvOptions& options, const Tensor& sum = Tensor()) {
+               const ConvOptions& options, const Tensor& sum = Tensor(), const Second& second = {}) {
   check_image_and_filter(op, x, w);
   kernel::ConvArgs args = geometry(op, x.shape(), w.shape(), options);
   args.accumulate = sum.defined();
@@ -51,13 +78,13 @@ Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b
   if (y.numel() == 0) return y;
   args.dtype = x.dtype(), args.x = x.data(), args.filter = w.data(), args.out = y.data();
   args.bias = bias.defined() ? bias.data() : nullptr, args.act = act;
-  kernels(x.device()).conv_forward(args);
+  convolve(x, args, false, second);
   return y;
 }
 
 // Without recording, added to `sum` or else into `destination` where they are defined.
 Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options,
-                     const Tensor& destination, const Tensor& sum) {
+                     const Tensor& destination, const Tensor& sum, const Second& second = {}) {
   check_image_and_filter("conv2d_dx", gy, w);
   SINEW_CHECK(gy.ndim() == 4 && w.ndim() == 4, "conv2d_dx", "cotangent ", gy.shape(), " and filters ", w.shape(),
               " must have four axes");
@@ -67,7 +94,7 @@ Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t 
   Tensor gx = sum.defined() ? sum : ops::output(destination, x_shape(args), gy);
   if (gx.numel() == 0) return gx;
   args.dtype = gy.dtype(), args.y = gy.data(), args.filter = w.data(), args.out = gx.data();
-  kernels(gy.device()).conv_dx(args);
+  convolve(gy, args, true, second);
   return gx;
 }
 
@@ -88,20 +115,101 @@ Tensor towards_filter(const Tensor& x, const Tensor& gy, int64_t rows, int64_t c
   return gw;
 }
 
-// The derivatives of conv2d: public ops while recording, else straight into the destinations.
-void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options, std::span<Tensor> out) {
-  const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
-  if (ctx.needs(0))
-    out[0] = recording({g, w}) ? conv2d_dx(g, w, x.dim(1), x.dim(2), options)
-                               : towards_input(g, w, x.dim(1), x.dim(2), options, ctx.destination(0), ctx.sum(0));
-  if (ctx.needs(1))
-    out[1] = recording({x, g}) ? conv2d_dw(x, g, w.dim(1), w.dim(2), options)
-                               : towards_filter(x, g, w.dim(1), w.dim(2), options, ctx.destination(1));
+// conv2d_dx(a, b) that is yet to be made, and what it needs beside the tensors.
+Tensor make_towards_input(const LatePart& part, const Tensor& sum) {
+  const auto& n = part.numbers;
+  return towards_input(part.a, part.b, n[0], n[1], {n[2], n[3], n[4], n[5]}, Tensor(), sum);
+}
+std::array<int64_t, 6> late_numbers(const Tensor& x, const ConvOptions& o) {
+  return {x.dim(1), x.dim(2), o.stride_h, o.stride_w, o.pad_h, o.pad_w};
+}
+// Takes over the part of the cotangent of conv2d's x that goes with conv2d_dx(g, w).
+Second take_late_part(const VjpContext& ctx, const Tensor& g, const Tensor& w, const ConvOptions& options) {
+  LatePart& late = ctx.late(0);
+  if (late.make != make_towards_input || late.numbers != late_numbers(ctx.inputs[0], options) ||
+      late.a.shape() != g.shape() || late.b.shape() != w.shape())
+    return {};
+  const LatePart part = std::exchange(late, {});
+  return {part.a, part.b};
 }
 
 // conv2d(x, w), added to `sum` when there is one, which is never while recording.
 Tensor conv2d_onto(const Tensor& sum, const Tensor& x, const Tensor& w, const ConvOptions& options) {
   return sum.defined() ? forward("conv2d", x, w, Tensor(), Activation::none, options, sum) : conv2d(x, w, options);
+}
+
+// What comes with a convolution of `image`: second and, into the filters' cotangent `out`, the derivative towards them
+// of image and beside.
+Second with_filter_gradient(Second second, const Tensor& beside, const Tensor& w, const Tensor& destination,
+                            Tensor& out) {
+  if (beside.numel() == 0) return second;
+  second.beside = beside;
+  second.dw = out = ops::output(destination, w.shape(), w);
+  return second;
+}
+
+// The derivative of both_gradients for the cotangents to_x and to_w of its results, while recording.
+void recorded_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
+  const Tensor &gy = ctx.inputs[0], &x = ctx.inputs[1], &w = ctx.inputs[2];
+  const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
+  if (to_x.defined()) {
+    if (ctx.needs(0)) out[0] = conv2d(to_x, w, options);
+    if (ctx.needs(2)) out[2] = conv2d_dw(to_x, gy, w.dim(1), w.dim(2), options);
+  }
+  if (to_w.defined()) {
+    if (ctx.needs(0)) out[0] = to_x.defined() ? out[0] + conv2d(x, to_w, options) : conv2d(x, to_w, options);
+    if (ctx.needs(1)) out[1] = conv2d_dx(gy, to_w, x.dim(1), x.dim(2), options);
+  }
+}
+// The same while nothing is recorded.
+void fused_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
+  const Tensor &gy = ctx.inputs[0], &x = ctx.inputs[1], &w = ctx.inputs[2];
+  const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
+  if (ctx.needs(0) && to_x.defined() && to_w.defined()) {
+    Second second{x, to_w};
+    if (ctx.needs(2)) second = with_filter_gradient(second, gy, w, ctx.destination(2), out[2]);
+    out[0] = forward("conv2d", to_x, w, Tensor(), Activation::none, options, ctx.sum(0), second);
+  } else if (ctx.needs(0)) {
+    out[0] = to_x.defined() ? conv2d_onto(ctx.sum(0), to_x, w, options) : conv2d_onto(ctx.sum(0), x, to_w, options);
+  }
+  if (ctx.needs(2) && to_x.defined() && !out[2].defined())
+    out[2] = towards_filter(to_x, gy, w.dim(1), w.dim(2), options, ctx.destination(2));
+  if (!ctx.needs(1) || !to_w.defined()) return;
+  if (ctx.late(1))
+    out[1] = towards_input(gy, to_w, x.dim(1), x.dim(2), options, ctx.destination(1), ctx.sum(1));
+  else
+    ctx.late(1) = {gy, to_w, late_numbers(x, options), make_towards_input};
+}
+
+// conv2d_dx(gy, w) and conv2d_dw(x, gy) as one recorded op: its derivative, given the cotangents of both, makes sums of
+// two convolutions in one pass.
+std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Tensor& w, const ConvOptions& options) {
+  std::array<Tensor, 2> both{towards_input(gy, w, x.dim(1), x.dim(2), options, Tensor(), Tensor()),
+                             towards_filter(x, gy, w.dim(1), w.dim(2), options, Tensor())};
+  record_all(both, {gy, x, w}, "conv2d_gradients", [options](const VjpContext& ctx, std::span<Tensor> out) {
+    GradMode::enabled() ? recorded_second(ctx, options, out) : fused_second(ctx, options, out);
+  });
+  return both;
+}
+
+// The derivatives of conv2d: recorded ops, or straight into the destinations.
+void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options, std::span<Tensor> out) {
+  const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
+  if (ctx.needs(0) && ctx.needs(1) && recording({g, x, w})) {
+    std::array<Tensor, 2> both = both_gradients(g, x, w, options);
+    out[0] = std::move(both[0]), out[1] = std::move(both[1]);
+    return;
+  }
+  if (ctx.needs(0) && recording({g, w})) {
+    out[0] = conv2d_dx(g, w, x.dim(1), x.dim(2), options);
+  } else if (ctx.needs(0)) {
+    Second second = take_late_part(ctx, g, w, options);
+    if (second.image.defined() && ctx.needs(1)) second = with_filter_gradient(second, x, w, ctx.destination(1), out[1]);
+    out[0] = towards_input(g, w, x.dim(1), x.dim(2), options, ctx.destination(0), ctx.sum(0), second);
+  }
+  if (ctx.needs(1) && !out[1].defined())
+    out[1] = recording({x, g}) ? conv2d_dw(x, g, w.dim(1), w.dim(2), options)
+                               : towards_filter(x, g, w.dim(1), w.dim(2), options, ctx.destination(1));
 }
 
 }  // namespace

@@ -84,7 +84,9 @@ Tensor softmax_cross_entropy_composite(const Tensor& logits, const Tensor& label
 
 Tensor nll_loss(const Tensor& log_probabilities, const Tensor& labels) {
   check_loss("nll_loss", log_probabilities, labels);
-  const Tensor picked = log_probabilities * one_hot(labels, log_probabilities.dim(1), log_probabilities.dtype());
+  // Not a product: another class may have the probability 0, and 0 times -inf is no number.
+  const Tensor& p = log_probabilities;
+  const Tensor picked = where(one_hot(labels, p.dim(1), p.dtype()), p, Tensor::zeros(p.shape(), p.dtype(), p.device()));
   return affine(sum(picked), -1.0 / static_cast<double>(log_probabilities.dim(0)), 0);
 }
 

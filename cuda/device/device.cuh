@@ -10,12 +10,19 @@
 //   SINEW_UNROLL                         before a loop of constant length
 //   SINEW_DEVICE                         a function kernels call
 //   block_sync()                         barrier of all threads of the block
-//   warp_shuffle_xor(value, mask)        value of lane (own ^ mask); all 32 lanes take part
+//   warp_sync()                          barrier of the warp: what its lanes wrote before is there for them
+//   warp_shuffle(value, lane)            value of that lane; shuffles and votes do not order memory, and all lanes of
+//                                        the warp take part
+//   warp_shuffle_xor(value, mask)        value of lane (own ^ mask)
+//   warp_shuffle_up(value, distance)     value of lane (own - distance); the own one where there is none
+//   warp_shuffle_down(value, distance)   value of lane (own + distance); the own one where there is none
+//   warp_ballot(flag)                    bit l is lane l's flag; warp_any(flag), warp_all(flag)
 //   atomic_add(pointer, value)           relaxed; returns the old value
 //   read_unguarded(pointer)              what is there, or anything else while another thread writes it: must not
-//   matter sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract Pack<T> 16
-//   bytes of T, moved in one access; its address is 16-byte aligned as_vector<To>(pointer)               the address of
-//   a Pack or the like, which the emulation checks
+//                                        matter
+//   sin_cos_pi(x, &sin, &cos)            of pi x, exact in the reduction of x: no pi to subtract
+//   Pack<T>                              16 bytes of T, moved in one access; its address is 16-byte aligned
+//   as_vector<To>(pointer)               the address of a Pack or the like, which the emulation checks
 //
 // Of sm_80 and later; those of a warp need all its 32 lanes. Registers and lanes: the PTX manual's tables, and
 // tests/cuda/tensor_test.cpp.
@@ -43,7 +50,8 @@
 //                                        memory does not run along k. d[4 j + 2 i + e] is row 16 (warp % 4) + l / 4 + 8
 //                                        i, column 8 j + 2 (l % 4) + e
 //   wgmma_tf32<n>(d[n / 2], a, b)        the same, m64 n k8 of f32, inputs cut to TF32; memory runs along k
-//   wgmma_fence()                        before the first wgmma and where registers or memory were written by others
+//   wgmma_fence()                        before the first wgmma, and before the next one after each wgmma_wait, since
+//                                        registers may have been touched (the emulation insists)
 //   wgmma_commit(), wgmma_wait<n>()      like copies: until all but the last n groups are done
 //   proxy_fence()                        the thread's writes to shared memory are there for wgmma (after a block_sync
 //                                        for that of others)
@@ -82,19 +90,41 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 
 SINEW_DEVICE void block_sync() { __syncthreads(); }
 
-// Any trivial type: moved in words of 4 bytes, smaller ones widened.
-template <class T>
-SINEW_DEVICE T warp_shuffle_xor(T value, int mask) {
+constexpr unsigned kWholeWarp = 0xffffffffu;
+SINEW_DEVICE void warp_sync() { __syncwarp(); }
+SINEW_DEVICE uint32_t warp_ballot(bool flag) { return __ballot_sync(kWholeWarp, flag); }
+SINEW_DEVICE bool warp_any(bool flag) { return __any_sync(kWholeWarp, flag) != 0; }
+SINEW_DEVICE bool warp_all(bool flag) { return __all_sync(kWholeWarp, flag) != 0; }
+
+// Any trivial type: moved in words of 4 bytes, smaller ones widened. shuffle: of one word.
+template <class T, class Shuffle>
+SINEW_DEVICE T shuffled(T value, Shuffle shuffle) {
   if constexpr (sizeof(T) % 4 != 0) {
-    return static_cast<T>(__shfl_xor_sync(0xffffffffu, static_cast<int>(value), mask));
+    return static_cast<T>(static_cast<int>(shuffle(static_cast<unsigned>(static_cast<int>(value)))));
   } else {
     unsigned words[sizeof(T) / 4];
     memcpy(words, &value, sizeof(T));
     SINEW_UNROLL
-    for (unsigned& word : words) word = __shfl_xor_sync(0xffffffffu, word, mask);
+    for (unsigned& word : words) word = shuffle(word);
     memcpy(&value, words, sizeof(T));
     return value;
   }
+}
+template <class T>
+SINEW_DEVICE T warp_shuffle_xor(T value, int mask) {
+  return shuffled(value, [mask](unsigned word) { return __shfl_xor_sync(kWholeWarp, word, mask); });
+}
+template <class T>
+SINEW_DEVICE T warp_shuffle(T value, int lane) {
+  return shuffled(value, [lane](unsigned word) { return __shfl_sync(kWholeWarp, word, lane); });
+}
+template <class T>
+SINEW_DEVICE T warp_shuffle_up(T value, int distance) {
+  return shuffled(value, [distance](unsigned word) { return __shfl_up_sync(kWholeWarp, word, unsigned(distance)); });
+}
+template <class T>
+SINEW_DEVICE T warp_shuffle_down(T value, int distance) {
+  return shuffled(value, [distance](unsigned word) { return __shfl_down_sync(kWholeWarp, word, unsigned(distance)); });
 }
 
 template <class T>

@@ -95,7 +95,8 @@ std::string AccessChecker::out_of_bounds(const char* p) {
 
 bool AccessChecker::reads_are_before(const Touch& t, unsigned thread) const {
   if (!t.several) return clocks_.before(t.reader, t.read, thread);
-  if (t.others == 0) return clocks_.before_barrier(t.read);
+  if (t.others == 0)
+    return clocks_.before_barrier(t.read) || (t.one_warp && clocks_.before_warp_sync(t.reader, t.read, thread));
   return std::all_of(lists_[t.others].begin(), lists_[t.others].end(),
                      [&](const auto& read) { return clocks_.before(read.first, read.second, thread); });
 }
@@ -128,6 +129,7 @@ void AccessChecker::note_read(Touch& t, unsigned thread, unsigned actor, uint32_
     else
       own->second = time;
   } else {
+    t.one_warp = (!t.several || (t.others == 0 && t.one_warp)) && clocks_.same_warp(t.reader, actor);
     t.several = true;
     t.others = 0;
   }

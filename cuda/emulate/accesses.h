@@ -1,8 +1,8 @@
 // What is wrong with an access to memory: out of bounds of an allocation, or a race with an earlier one of the launch,
 // which is found in one run: two threads touch the same memory, one of them writing, and nothing orders these accesses.
-// What orders the threads of a block are its barriers (a shuffle does not order memory), and mbarriers those who arrive
-// and the copies that complete before those who wait (clocks.h). Nothing orders blocks, but atomic accesses do not race
-// with each other.
+// What orders the threads of a block are its barriers, those of a warp warp_sync (a shuffle does not order memory), and
+// mbarriers those who arrive and the copies that complete before those who wait (clocks.h). Nothing orders blocks, but
+// atomic accesses do not race with each other.
 //
 // Kernels are compiled with -fsanitize=thread, so that each access calls a function (`__tsan_read4`...); these are
 // ours, in access_hooks.cpp, and libtsan is not linked. Watched are shared and device memory, two bytes at a time;
@@ -39,6 +39,7 @@ struct Touch {
   uint16_t writer = 0, reader = 0;  // actors of their blocks
   bool atomic = false;              // the write was
   bool several = false;             // reads of several actors, that nothing orders
+  bool one_warp = false;            // with `several` and no list: they are of the reader's warp
   bool elsewhere = false;           // another block of the launch has read it too
 };
 

@@ -74,6 +74,7 @@ void Executor::read_operand(uint32_t offset, size_t bytes) {
 
 void Executor::group_product(const GroupProduct& product, const std::source_location& site) {
   Thread& me = *running_;
+  if (!me.fenced_registers) fail(detail::concat(place("wgmma", site), " with no wgmma_fence before it"));
   me.products.push_back({product, me.product_groups, Clocks::next_stamp()});
   if (watching != nullptr && me.lane == 0) {
     checker_->clocks().start();
@@ -84,6 +85,7 @@ void Executor::group_product(const GroupProduct& product, const std::source_loca
 
 // All lanes have issued the same products: each is made by the last of them to come.
 void Executor::make_products(unsigned pending, bool waited, const std::source_location& site) {
+  if (waited) running_->fenced_registers = false;
   struct Lane {
     Thread* thread;
     unsigned pending;

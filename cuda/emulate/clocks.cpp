@@ -39,6 +39,21 @@ void Clocks::barrier() {
   }
 }
 
+// Each lane knows from here on what any of them knew and did.
+void Clocks::warp_sync(unsigned warp) {
+  const unsigned begin = warp * kWarp, end = std::min(begin + kWarp, threads_);
+  if (active_) {
+    Clock joined(width(), 0);
+    for (unsigned t = begin; t < end; ++t) {
+      for (unsigned actor = 0; actor < width(); ++actor) joined[actor] = std::max(joined[actor], at(t, actor));
+      joined[t] = std::max(joined[t], now(t));
+    }
+    for (unsigned t = begin; t < end; ++t)
+      for (unsigned actor = 0; actor < width(); ++actor) at(t, actor) = joined[actor];
+  }
+  warp_floors_[warp] = next_stamp();
+}
+
 void Clocks::fence(unsigned thread) {
   fences_[thread] = next_stamp();
   if (active_) own_[thread] = next_stamp();

@@ -1,5 +1,5 @@
-// Which accesses of a block happened before what a thread does now: barriers of the block, and vector clocks where
-// mbarriers order threads and asynchronous copies among each other.
+// Which accesses of a block happened before what a thread does now: barriers of the block and of warps, and vector
+// clocks where mbarriers order threads and asynchronous copies among each other.
 //
 // An actor is a thread of the block; or, one for each mbarrier, what is copied to complete on it; or, one for each
 // warp, its products of shared memory (wgmma). What the last two do is ordered before nobody but those who wait for it,
@@ -24,6 +24,7 @@ class Clocks {
     threads_ = threads;
     active_ = false;
     fences_.assign(threads, 0);
+    warp_floors_.assign((threads + kWarp - 1) / kWarp, 0);
     floor_ = next_stamp();
   }
   std::string name(unsigned actor) const;
@@ -34,17 +35,30 @@ class Clocks {
   void add_mbarrier(unsigned mbarrier);
 
   // The time of what a thread does now.
-  uint32_t now(unsigned thread) const { return active_ ? std::max(own_[thread], floor_) : floor_; }
+  uint32_t now(unsigned thread) const {
+    const uint32_t met = std::max(floor_, warp_floors_[thread / kWarp]);
+    return active_ ? std::max(own_[thread], met) : met;
+  }
   // Whether what the actor did at that time happened before what the thread does now.
   bool before(unsigned actor, uint32_t stamp, unsigned thread) const {
-    if (actor == thread || (actor < threads_ && before_barrier(stamp))) return true;
+    if (actor == thread || (actor < threads_ && before_barrier(stamp)) || before_warp_sync(actor, stamp, thread))
+      return true;
     return active_ && at(thread, actor) >= stamp;
   }
 
   // Whether a thread did that before the last barrier.
   bool before_barrier(uint32_t stamp) const { return stamp < floor_; }
 
+  // Whether both are threads of one warp, which has met since.
+  bool before_warp_sync(unsigned actor, uint32_t stamp, unsigned thread) const {
+    return same_warp(actor, thread) && stamp < warp_floors_[thread / kWarp];
+  }
+  bool same_warp(unsigned actor, unsigned other) const {
+    return actor < threads_ && other < threads_ && actor / kWarp == other / kWarp;
+  }
+
   void barrier();
+  void warp_sync(unsigned warp);
   // The thread's writes so far are there for other proxies; whether a write is.
   void fence(unsigned thread);
   bool fenced(unsigned thread, uint32_t written) const { return fences_[thread] >= written; }
@@ -61,8 +75,9 @@ class Clocks {
   void wait_products(unsigned warp, uint32_t stamp, unsigned thread);
 
  private:
+  static constexpr unsigned kWarp = 32;
   using Clock = std::vector<uint32_t>;  // by actor
-  unsigned width() const { return threads_ + kMaxMbarriers + (threads_ + 31) / 32; }
+  unsigned width() const { return threads_ + kMaxMbarriers + (threads_ + kWarp - 1) / kWarp; }
   uint32_t& at(unsigned thread, unsigned actor) { return of_threads_[size_t{thread} * width() + actor]; }
   uint32_t at(unsigned thread, unsigned actor) const { return of_threads_[size_t{thread} * width() + actor]; }
 
@@ -73,6 +88,7 @@ class Clocks {
   bool active_ = false;
   uint32_t floor_ = 0;
   Clock own_, of_threads_, fences_;
+  Clock warp_floors_;  // by warp: when its lanes met last
   std::vector<Mbarrier> mbarriers_;
 };
 

@@ -37,25 +37,77 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 
 inline void block_sync(std::source_location site = std::source_location::current()) { emulate::block_barrier(site); }
 
+inline void warp_sync(std::source_location site = std::source_location::current()) { emulate::warp_sync(site); }
+
+namespace detail {
+
+// The value of lane `source`.
 template <class T>
-T warp_shuffle_xor(T value, int mask, std::source_location site = std::source_location::current()) {
+T shuffled(const char* what, T value, int source, const std::source_location& site) {
   struct Lane {
     T value;
     T result;
     int source;
   };
-  Lane lane{value, value, emulate::current_lane() ^ mask};
+  Lane lane{value, value, source};
   emulate::warp_collective(
-      "warp_shuffle_xor", &lane,
+      what, &lane,
       [](void* const* lanes, int count) {
         for (int i = 0; i < count; ++i) {
           Lane& to = *static_cast<Lane*>(lanes[i]);
-          if (to.source >= count) emulate::fail("warp_shuffle_xor reads a lane that does not exist");
+          if (to.source < 0 || to.source >= count) emulate::fail("a warp_shuffle reads a lane that does not exist");
           to.result = static_cast<Lane*>(lanes[to.source])->value;
         }
       },
       site);
   return lane.result;
+}
+
+inline constexpr int kLanes = 32;
+
+}  // namespace detail
+
+template <class T>
+T warp_shuffle_xor(T value, int mask, std::source_location site = std::source_location::current()) {
+  return detail::shuffled("warp_shuffle_xor", value, emulate::current_lane() ^ mask, site);
+}
+// The device takes the lane's lowest five bits.
+template <class T>
+T warp_shuffle(T value, int lane, std::source_location site = std::source_location::current()) {
+  return detail::shuffled("warp_shuffle", value, lane, site);
+}
+template <class T>
+T warp_shuffle_up(T value, int distance, std::source_location site = std::source_location::current()) {
+  const int own = emulate::current_lane(), from = own - distance;
+  return detail::shuffled("warp_shuffle_up", value, from < 0 ? own : from, site);
+}
+template <class T>
+T warp_shuffle_down(T value, int distance, std::source_location site = std::source_location::current()) {
+  const int own = emulate::current_lane(), from = own + distance;
+  return detail::shuffled("warp_shuffle_down", value, from >= detail::kLanes ? own : from, site);
+}
+
+inline uint32_t warp_ballot(bool flag, std::source_location site = std::source_location::current()) {
+  struct Lane {
+    bool flag;
+    uint32_t result;
+  };
+  Lane lane{flag, 0};
+  emulate::warp_collective(
+      "warp_ballot", &lane,
+      [](void* const* lanes, int count) {
+        uint32_t bits = 0;
+        for (int i = 0; i < count; ++i) bits |= uint32_t{static_cast<Lane*>(lanes[i])->flag} << i;
+        for (int i = 0; i < count; ++i) static_cast<Lane*>(lanes[i])->result = bits;
+      },
+      site);
+  return lane.result;
+}
+inline bool warp_any(bool flag, std::source_location site = std::source_location::current()) {
+  return warp_ballot(flag, site) != 0;
+}
+inline bool warp_all(bool flag, std::source_location site = std::source_location::current()) {
+  return warp_ballot(!flag, site) == 0;
 }
 
 template <class T>
@@ -304,7 +356,7 @@ void issue_group(float (&d)[kN / 2], uint64_t a, uint64_t b, bool transposed_a, 
 
 }  // namespace detail
 
-inline void wgmma_fence() {}
+inline void wgmma_fence() { emulate::group_product_fence(); }
 inline void proxy_fence() { emulate::proxy_fence(); }
 template <int kN, bool kTransposedA, bool kTransposedB>
 void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, std::source_location site = std::source_location::current()) {

@@ -77,6 +77,7 @@ struct Thread {
   unsigned groups = 0;                   // of copies, closed
   std::vector<PendingProduct> products;  // not waited for yet
   unsigned product_groups = 0;           // closed
+  bool fenced_registers = false;         // since the last wait for products
   unsigned mbarrier = 0;                 // that it waits for
 };
 
@@ -109,6 +110,7 @@ class Executor {
   int lane() const { return running_->lane; }
   void block_barrier(const std::source_location& site);
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
+  void warp_sync(const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
   void* dynamic_shared() const { return arena_.dynamic(); }
   void copy_async(void* shared, const void* global, size_t bytes);
@@ -117,6 +119,7 @@ class Executor {
   uint32_t shared_offset(const void* shared);
   const void* shared_at(uint32_t offset);
   void group_product(const GroupProduct& product, const std::source_location& site);
+  void group_product_fence() { running_->fenced_registers = true; }
   void group_product_commit() { ++running_->product_groups; }
   // Makes the running warp's products up to those of its last `pending` groups; waited: it goes on when they are done.
   void make_products(unsigned pending, bool waited, const std::source_location& site);

@@ -120,6 +120,7 @@ void Executor::prepare_block(const Index& block) {
     thread.groups = 0;
     thread.products.clear();
     thread.product_groups = 0;
+    thread.fenced_registers = false;
     ready_.push_back(&thread);
   }
   for (Warp& warp : warps_) {
@@ -250,6 +251,16 @@ void Executor::warp_collective(const char* what, void* record, WarpFunction func
     if (warp.lanes[i] != &me) wake(*warp.lanes[i]);
 }
 
+void Executor::warp_sync(const std::source_location& site) {
+  warp_collective(
+      "warp_sync", this,
+      [](void* const* lanes, int) {
+        Executor& me = *static_cast<Executor*>(lanes[0]);
+        if (watching != nullptr) me.checker_->clocks().warp_sync(me.number(*me.running_) / kWarpSize);
+      },
+      site);
+}
+
 void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) {
   if (void* data = arena_.find(site)) return data;
   const size_t all = arena_.static_bytes() + bytes;
@@ -357,6 +368,7 @@ void block_barrier(const std::source_location& site) { executor().block_barrier(
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site) {
   executor().warp_collective(what, record, function, site);
 }
+void warp_sync(const std::source_location& site) { executor().warp_sync(site); }
 void* static_shared(const void* site, size_t bytes, size_t alignment) {
   return executor().static_shared(site, bytes, alignment);
 }
@@ -371,6 +383,7 @@ void read_operand(uint32_t offset, size_t bytes) { executor().read_operand(offse
 void group_product(const GroupProduct& product, const std::source_location& site) {
   executor().group_product(product, site);
 }
+void group_product_fence() { executor().group_product_fence(); }
 void group_product_commit() { executor().group_product_commit(); }
 void group_product_wait(unsigned pending, const std::source_location& site) {
   executor().make_products(pending, true, site);

@@ -65,6 +65,8 @@ void block_barrier(const std::source_location& site);
 // lanes[i] is the record of lane i; count is the number of threads of the warp.
 using WarpFunction = void (*)(void* const* lanes, int count);
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
+// A barrier of the warp, which also orders its lanes' accesses to memory.
+void warp_sync(const std::source_location& site);
 // The block's one instance of the array that `site` names.
 void* static_shared(const void* site, size_t bytes, size_t alignment);
 void* dynamic_shared();
@@ -90,6 +92,8 @@ struct GroupProduct {
   void (*multiply)(const GroupProduct* const* lanes, int count);
 };
 void group_product(const GroupProduct& product, const std::source_location& site);
+// The thread's registers are there for its next products: an Error without it before the first, and after each wait.
+void group_product_fence();
 void group_product_commit();
 void group_product_wait(unsigned pending, const std::source_location& site);
 

@@ -357,11 +357,20 @@ void library_call(Stream stream, const std::function<void()>& call) {
   Recording::check_stays("a library's call");
   enqueue(stream, Call("library"), call);
 }
+bool library_trial(size_t bytes, const std::function<void(Stream, void*)>& call) {
+  const DeviceUse use;
+  emulate::Stream side;
+  void* const device = memory().allocate(bytes);
+  call(&side, device);
+  memory().free(device);
+  return true;
+}
+bool is_recording() { return Recording::here(); }
 
-void record_begin(Stream) {
+void record_begin(Stream stream) {
   Recording::instance().mutex.lock();
   Recording::mode() = RecordingMode::recording;
-  memory_cache().record();
+  memory_cache().record(stream);
   recording = std::make_unique<RecordedCalls>();
 }
 
@@ -407,7 +416,7 @@ namespace {
 
 void run(const RawLaunch& what) {
   for (size_t i = 0; i < what.count; ++i) {
-    if (!what.is_pointer[i]) continue;
+    if (what.kinds[i] != ArgumentKind::pointer) continue;
     void* p = nullptr;
     std::memcpy(&p, what.arguments[i], sizeof(p));
     SINEW_CHECK(p == nullptr || memory().contains(p, 0), "cuda", "launching ", what.name, ": argument ", i, " (", p,

@@ -1,10 +1,11 @@
 // cuDNN's (9) convolutions.
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
-#include <optional>
 #include <string>
+#include <vector>
 
 #include "cuda/runtime.h"
 #include "cuda/vendor/library.h"
@@ -23,6 +24,7 @@ enum class CudnnKind : uint8_t { forward, dx, dw };
 struct CudnnChoice {
   int algorithm = 0, math = 0;
   size_t workspace = 0;  // bytes
+  bool operator==(const CudnnChoice&) const = default;
 };
 
 // Thread safety: one thread at a time.
@@ -41,6 +43,9 @@ class Cudnn {
     library_.get("cudnnGetConvolutionForwardAlgorithm_v7", get_[0]);
     library_.get("cudnnGetConvolutionBackwardDataAlgorithm_v7", get_[1]);
     library_.get("cudnnGetConvolutionBackwardFilterAlgorithm_v7", get_[2]);
+    library_.get("cudnnGetConvolutionForwardWorkspaceSize", workspace_[0]);
+    library_.get("cudnnGetConvolutionBackwardDataWorkspaceSize", workspace_[1]);
+    library_.get("cudnnGetConvolutionBackwardFilterWorkspaceSize", workspace_[2]);
     library_.get("cudnnFindConvolutionForwardAlgorithmEx", find_[0]);
     library_.get("cudnnFindConvolutionBackwardDataAlgorithmEx", find_[1]);
     library_.get("cudnnFindConvolutionBackwardFilterAlgorithmEx", find_[2]);
@@ -69,27 +74,29 @@ class Cudnn {
                                    : l.bf16  ? kTensorMath
                                              : kDefaultMath) == 0;
   }
-  // The algorithm that cuDNN expects to be the fastest among those that give the same bits each time and need no more
-  // memory. Computes nothing.
-  std::optional<CudnnChoice> suggested(size_t most_workspace) {
+  // The stream of the calls from here on. cuDNN's status, 0 is success.
+  int use_stream(Stream stream) { return set_stream_(handle_, stream); }
+  // The algorithms that give the same bits each time and need no more memory, first the one that cuDNN expects to be
+  // the fastest. Computes nothing; each may still be refused by run().
+  std::vector<CudnnChoice> suggested(size_t most_workspace) {
     order(nullptr, nullptr, nullptr);
     Trial trials[kMost] = {};
     int count = 0;
     if (get_[index()](handle_, operand_[0].descriptor, operand_[1].descriptor, convolution_, operand_[2].descriptor,
                       kMost, &count, trials) != 0)
-      return std::nullopt;
-    return first_of(trials, count, most_workspace, true);
+      return {};
+    return usable(trials, count, most_workspace, true);
   }
-  // The one that is the fastest when tried; what the pointers lead to is overwritten by the trials.
-  std::optional<CudnnChoice> fastest(void* x, void* w, void* y, void* workspace, size_t bytes) {
+  // The fastest first, when tried; what the pointers lead to is overwritten by the trials.
+  std::vector<CudnnChoice> fastest(void* x, void* w, void* y, void* workspace, size_t bytes) {
     order(x, w, y);
     Trial trials[kMost] = {};
     int count = 0;
     if (find_[index()](handle_, operand_[0].descriptor, operand_[0].data, operand_[1].descriptor, operand_[1].data,
                        convolution_, operand_[2].descriptor, operand_[2].data, kMost, &count, trials, workspace,
                        bytes) != 0)
-      return std::nullopt;
-    return first_of(trials, count, bytes, false);
+      return {};
+    return usable(trials, count, bytes, false);
   }
   // result = convolution + beta result. cuDNN's status, 0 is success.
   int run(const CudnnChoice& choice, float beta, void* x, void* w, void* y, void* workspace, size_t bytes) {
@@ -114,17 +121,24 @@ class Cudnn {
   };
 
   int index() const { return static_cast<int>(kind_); }
-  // They come with the fastest first, an algorithm once for each kind of arithmetic: those of ours before others, whose
-  // memory may be another.
-  std::optional<CudnnChoice> first_of(const Trial* trials, int count, size_t most, bool deterministic) const {
-    for (const bool as_labelled : {true, false})
+  // They come with the fastest first, an algorithm once for each kind of arithmetic: those of ours before others, which
+  // may do ours too. What memory an algorithm needs depends on the arithmetic, so it is asked for ours.
+  std::vector<CudnnChoice> usable(const Trial* trials, int count, size_t most, bool deterministic) {
+    std::vector<CudnnChoice> choices;
+    for (const bool labelled : {true, false})
       for (int i = 0; i < count; ++i) {
         const Trial& t = trials[i];
-        if (as_labelled && only_fma_ && t.math != kFmaMath) continue;
-        if (t.status == 0 && t.memory <= most && (!deterministic || t.deterministic == 1))
-          return CudnnChoice{t.algorithm, only_fma_ ? kFmaMath : t.math, t.memory};
+        const int math = only_fma_ ? kFmaMath : t.math;
+        if ((t.math == math) != labelled || t.status != 0 || (deterministic && t.deterministic != 1)) continue;
+        CudnnChoice choice{t.algorithm, math, 0};
+        if (set_math_(convolution_, math) != 0 ||
+            workspace_[index()](handle_, operand_[0].descriptor, operand_[1].descriptor, convolution_,
+                                operand_[2].descriptor, t.algorithm, &choice.workspace) != 0 ||
+            choice.workspace > most || std::find(choices.begin(), choices.end(), choice) != choices.end())
+          continue;
+        choices.push_back(choice);
       }
-    return std::nullopt;
+    return choices;
   }
   // Two inputs and the output, as each of the three functions takes them.
   void order(void* x, void* w, void* y) {
@@ -154,6 +168,7 @@ class Cudnn {
                           int compute);
   int (*set_math_)(void*, int);
   int (*get_[3])(void*, void*, void*, void*, void*, int wanted, int* count, Trial*);
+  int (*workspace_[3])(void*, void*, void*, void*, void*, int algorithm, size_t* bytes);
   int (*find_[3])(void*, void*, const void*, void*, const void*, void*, void*, void*, int wanted, int* count, Trial*,
                   void* workspace, size_t bytes);
   int (*run_[3])(void*, const void* alpha, void*, const void*, void*, const void*, void*, int algorithm,

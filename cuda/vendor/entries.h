@@ -9,7 +9,7 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 
 // The product without bias and activation, C of type `c`. REQUIRES: vendor, k > 0.
 void vendor_product(const kernel::GemmArgs& args, DType c);
-// All that the entry does; or false, and nothing is done.
+// All that the entry does; or false, and no result is written.
 bool vendor_convolution(CudnnKind kind, const kernel::ConvArgs& args);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -16,6 +16,11 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 // A library's call, which enqueues work on the process's stream: made now, or recorded (cuda/recording.h). An Error in
 // the part of a graph that is renewed. The runtimes implement it.
 void library_call(Stream stream, const std::function<void()>& call);
+// Whether a library's call works, also while this thread records: call(stream, memory) enqueues it on another stream
+// than the recorded one, with so many bytes of memory, and its result is lost. False when there is no memory.
+bool library_trial(size_t bytes, const std::function<void(Stream, void* memory)>& call);
+// Whether this thread records a graph.
+bool is_recording();
 
 class Library {
  public:

@@ -78,7 +78,11 @@ class AsyncGossip final : public GossipScheme {
     SINEW_RETURN_IF_ERROR(heal(theta));
     std::vector<WeighedContact> weighed;
     world_.publish([&] {
-      if (take_adopted()) fill(pending_.mutable_view(dtype_), 0);
+      if (take_adopted()) {
+        fill(pending_.mutable_view(dtype_), 0);
+        weighting_.forget();
+        distances_.clear();
+      }
       take_pending(theta);
       weighed.swap(weighed_);
       if (!published_.unique()) published_ = Payload::allocate(published_.size());

@@ -56,10 +56,10 @@ class Elastic final : public CenterScheme {
     }
     Result<bool> complete = false;
     if (const int64_t stops = world_.stops(); stops != std::exchange(stops_, stops)) {
-      complete = go_on(come_back());
+      complete = go_on(come_back(round, theta));
       if (!complete.ok()) return complete.status();
     }
-    if (!*complete) complete = go_on(weighting_.fixed() ? exchange(theta) : weigh(round, theta));
+    if (!*complete) complete = go_on(weighting_.fixed() ? exchange(round, theta) : weigh(round, theta));
     if (!complete.ok()) return complete.status();
     if (!*complete) weighting_.miss();
     ++(*complete ? counters_.exchanges : counters_.missed);
@@ -85,19 +85,26 @@ class Elastic final : public CenterScheme {
 
  private:
   // After it was stopped: true when the others went on so far that it takes over the center.
-  Result<bool> come_back() {
+  Result<bool> come_back(int64_t round, ConstVecView theta) {
     client_.forget_early();  // that answer is as old as the stop
     const int64_t before = client_.version();
     Result<bool> complete = client_.pull([&](int s, const Payload& c) { known_[s] = c; });
     if (complete.ok() && *complete) {
       adopts_ = client_.version() - before > kStale * workers_ * shards_.count();
-      if (adopts_) weighting_.miss();
+      if (adopts_) adopt(round, distance_to_known(theta), "stopped: the others went on");
       return adopts_;
     }
     return complete;
   }
 
-  Result<bool> exchange(ConstVecView theta) {
+  void adopt(int64_t round, double distance, const char* reason) {
+    weighting_.forget();
+    Weights w = weights_of(alpha_, 1);
+    w.reason = reason;
+    if (log_) log_({round, distance, w});
+  }
+
+  Result<bool> exchange(int64_t round, ConstVecView theta) {
     bool refused = false;
     worker_weight_ = alpha_;
     Result<bool> complete = client_.exchange([&](int s, const Payload& c) {
@@ -111,15 +118,26 @@ class Elastic final : public CenterScheme {
     });
     // What is not finite cannot be pulled back: this worker takes over the center.
     adopts_ = refused && complete.ok() && *complete;
+    if (adopts_) adopt(round, distance_to_known(theta), "failed: the distance is not finite");
     return complete.ok() ? Result<bool>(*complete && !refused) : complete;
+  }
+
+  // Squared, of the parameters from the center as last seen.
+  double scored_distance2(ConstVecView theta, int s) {
+    const int64_t n = std::clamp<int64_t>(parameters_ - shards_.begin(s), 0, shards_.length(s));
+    return squared_distance(part(theta, s).slice(0, n), on_device(known_[s]).slice(0, n));
+  }
+  double distance_to_known(ConstVecView theta) {
+    double sum2 = 0;
+    for (int s = 0; s < shards_.count(); ++s) sum2 += scored_distance2(theta, s);
+    return std::sqrt(sum2);
   }
 
   Result<bool> weigh(int64_t round, ConstVecView theta) {
     std::vector<double> scored2(known_.size()), distance2(known_.size());
     Result<bool> complete = client_.pull([&](int s, const Payload& c) {
       known_[s] = c;
-      const int64_t n = std::clamp<int64_t>(parameters_ - shards_.begin(s), 0, shards_.length(s));
-      scored2[s] = squared_distance(part(theta, s).slice(0, n), on_device(c).slice(0, n));
+      scored2[s] = scored_distance2(theta, s);
     });
     if (!complete.ok() || !*complete) return complete;
     const double distance = std::sqrt(std::accumulate(scored2.begin(), scored2.end(), 0.0));

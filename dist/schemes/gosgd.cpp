@@ -1,6 +1,7 @@
 // GoSGD: Blot, Picard, Cord, Thome, arXiv:1611.09726 (journal: arXiv:1804.01852). Every worker has a weight a, 1/N at
 // first. After its own step it
-//   1. takes in what came: x = (a x + a_s x_s) / (a + a_s), a = a + a_s;
+//   1. takes in what came: x = (a x + a_s x_s) / (a + a_s), a = a + a_s. What comes meanwhile is merged on arrival by
+//      the same rule, so that one vector at most waits;
 //   2. in each round, with scheme.probability, halves a and sends (x, a) to another worker, drawn uniformly.
 // With scheme.wire rounded parameters are sent, and what rounding takes from one half is given to the other.
 // Nobody waits for anybody. Kept: the sum of all a (1, with what is in flight) and the sum of all a x.
@@ -72,7 +73,7 @@ class GoSgd final : public GossipScheme {
 
  protected:
   Exchange::Answer decide(const Message& request) override {
-    if (!rests_) return accept(mailbox_, request);
+    if (!rests_) return accept_merged(mailbox_, request, Exchange::value_of(request));
     return resting_.size() > 0 ? push_back(request) : Exchange::Answer{};  // its own are not finite
   }
 
@@ -108,7 +109,7 @@ class GoSgd final : public GossipScheme {
   void take_in(const std::vector<Mail>& mail, const std::vector<Exchange::Outcome>& outcomes, VecView theta) {
     for (const Mail& m : mail) {
       merge(m.body, m.value, theta);
-      ++exchanges_;
+      exchanges_ += m.count;
     }
     for (const Exchange::Outcome& o : outcomes) {
       if (o.what == Exchange::Outcome::What::yes) {

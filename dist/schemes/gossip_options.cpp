@@ -75,7 +75,7 @@ std::unique_ptr<Scheme> make_gossip(const SchemeOptions& o, World& world, int64_
   return make_lockstep_gossip(o, world, size, dtype, device);
 }
 
-std::string warning_about(const SchemeOptions& given) {
+std::string warning_about_gossip(const SchemeOptions& given) {
   const SchemeOptions o = with_gossip_defaults(given);
   if (o.name != "elastic_gossip" || o.mode != "sync" || o.collision != "sum" || !validate_gossip(o).ok()) return "";
   const Topology topology(topology_options(o));

@@ -223,15 +223,40 @@ void GossipScheme::wait_for_mail(Mailbox& mailbox, const std::vector<Rank>& sour
   });
 }
 
-Exchange::Answer GossipScheme::accept(Mailbox& mailbox, const Message& request) {
+Exchange::Answer GossipScheme::look_at_mail(Mailbox& mailbox, const Message& request) {
   mailbox.see(request);
   const double hint = mailbox.was_missed(request) ? static_cast<double>(group_at_ + 1) : 0;
   const Exchange::Answer yes{.what = Exchange::Answer::What::yes, .value = hint};
   if (request.body.size() == 0) return yes;  // it has nothing to send in this round
   if (!fits(request.body)) return {};
-  if (!finite(request.body)) return refuse();
-  mailbox.put(request);
-  return yes;
+  return finite(request.body) ? yes : refuse();
+}
+
+Exchange::Answer GossipScheme::accept(Mailbox& mailbox, const Message& request) {
+  const Exchange::Answer answer = look_at_mail(mailbox, request);
+  if (answer.what == Exchange::Answer::What::yes && request.body.size() > 0) mailbox.put(request);
+  return answer;
+}
+
+Exchange::Answer GossipScheme::accept_merged(Mailbox& mailbox, const Message& request, double weight) {
+  const Exchange::Answer answer = look_at_mail(mailbox, request);
+  if (answer.what != Exchange::Answer::What::yes || request.body.size() == 0 || !(weight > 0)) return answer;
+  Mail* waiting = mailbox.last();
+  if (!waiting) {
+    mailbox.put(request);
+    mailbox.last()->value = weight;
+    return answer;
+  }
+  const double sum = waiting->value + weight;
+  const Payload mean = waiting->body.unique() ? waiting->body : Payload::allocate(waiting->body.size());
+  in_blocks([&](int64_t at, int64_t n) {
+    axpby(waiting->value / sum, waiting->body.view(dtype_).slice(at, n), weight / sum,
+          request.body.view(dtype_).slice(at, n), mean.mutable_view(dtype_).slice(at, n));
+  });
+  waiting->body = mean;
+  waiting->value = sum;
+  ++waiting->count;
+  return answer;
 }
 
 void GossipScheme::save_mailbox(const Mailbox& mailbox, SchemeState& state) const {
@@ -242,7 +267,7 @@ void GossipScheme::save_mailbox(const Mailbox& mailbox, SchemeState& state) cons
     state.vectors["mail.missed"] = Vec::copy_of(ConstVecView(missed));
     for (size_t i = 0; i < mailbox.all().size(); ++i) {
       const Mail& m = mailbox.all()[i];
-      const std::vector<int64_t> fields{m.from, m.round, std::bit_cast<int64_t>(m.value)};
+      const std::vector<int64_t> fields{m.from, m.round, std::bit_cast<int64_t>(m.value), m.count};
       const std::string name = std::to_string(i);
       state.vectors["mail.of." + name] = Vec::copy_of(ConstVecView(fields));
       state.vectors["mail.body." + name] = Vec::copy_of(m.body.view(dtype_));
@@ -262,9 +287,10 @@ void GossipScheme::load_mailbox(const SchemeState& state, Mailbox& mailbox) cons
   for (int64_t i = 0;; ++i) {
     const Vec* of = find("mail.of." + std::to_string(i), DType::i64);
     const Vec* body = find("mail.body." + std::to_string(i), dtype_);
-    if (!of || of->size() != 3 || !body || body->size() != size_) return;
+    if (!of || of->size() < 3 || !body || body->size() != size_) return;
     const auto* v = static_cast<const int64_t*>(of->view().data);
-    mailbox.restore({static_cast<Rank>(v[0]), v[1], std::bit_cast<double>(v[2]), Payload::copy_of(body->view())});
+    mailbox.restore({static_cast<Rank>(v[0]), v[1], std::bit_cast<double>(v[2]), Payload::copy_of(body->view()),
+                     of->size() > 3 ? v[3] : 1});
   }
 }
 

@@ -87,6 +87,9 @@ class GossipScheme : public Scheme {
   // The answer to mail: yes, unless it is not finite or does not fit. Its value tells who is behind, in lockstep, the
   // next step of the group; else 0.
   Exchange::Answer accept(Mailbox& mailbox, const Message& request);
+  // The same where the order of mail does not matter: what waits already and this are kept as one, their mean by
+  // weight, which is the mail's value then. However long the training side takes, one vector waits for it.
+  Exchange::Answer accept_merged(Mailbox& mailbox, const Message& request, double weight);
   // On the active side.
   void take_hint(const Exchange::Outcome& o) {
     if (o.value > 0) catch_up(static_cast<int64_t>(o.value));
@@ -123,6 +126,8 @@ class GossipScheme : public Scheme {
   double moved_ = 0;                    // squared, since the optimizer asked
 
  private:
+  Exchange::Answer look_at_mail(Mailbox& mailbox, const Message& request);
+
   static constexpr double kNotFinite = -1;  // the value of a no
 
   Status come_back(VecView theta);

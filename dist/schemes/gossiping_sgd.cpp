@@ -8,8 +8,9 @@
 //
 // sync: every worker knows all picks, so who is pulled from sends at once; a worker waits for what it is to get, up to
 // the deadline, and equal bits come out in both worlds. async: a pull is answered from the last published parameters
-// while the one that asked computes its gradient; what was pushed is taken in after the next step, and nobody waits
-// for it. Who is done answers a push with its own parameters, so that who is late does not train on alone.
+// while the one that asked computes its gradient; what was pushed is taken in after the next step, kept as a mean and a
+// number meanwhile, and nobody waits for it. Who is done answers a push with its own parameters, so that who is late
+// does not train on alone.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -54,7 +55,10 @@ class GossipingSgd final : public GossipScheme {
     const Payload sent = silent || targets.empty() ? Payload() : rounded_copy(theta);
     if (!push_ && !sync_) return silent ? skip(picked) : pull(picked);
     for (Rank r : targets)
-      if (sync_ ? takes_part(r, group_step_) : reachable(r)) exchange_.ask(r, group_step_, 0, sent);
+      if (!sync_ && exchange_.overdue(r))
+        ++missed_;  // what it has not answered is kept, to be sent again
+      else if (sync_ ? takes_part(r, group_step_) : reachable(r))
+        exchange_.ask(r, group_step_, 0, sent);
     if (silent) return skip(std::exchange(sources_, {}));
     return Status::Ok();
   }
@@ -109,7 +113,8 @@ class GossipingSgd final : public GossipScheme {
 
  protected:
   Exchange::Answer decide(const Message& request) override {
-    if (sync_ || (push_ && published_.size() == 0)) return accept(mailbox_, request);
+    if (sync_) return accept(mailbox_, request);
+    if (push_ && published_.size() == 0) return accept_merged(mailbox_, request, 1);
     if (published_.size() == 0 || was_stopped()) return {};
     return {Exchange::Answer::What::yes, published_};
   }
@@ -143,19 +148,21 @@ class GossipingSgd final : public GossipScheme {
 
   void mix(const std::vector<Mail>& mail, VecView theta) {
     if (snapshot_.size() == 0) snapshot_ = Payload::copy_of(theta);
-    const auto count = static_cast<double>(mail.size());
+    double count = 0;
+    for (const Mail& m : mail) count += static_cast<double>(m.count);
     const double rate = push_ ? beta_ / (1 - beta_ + beta_ * count) : beta_;
     for (const Mail& m : mail) {
       Payload d;
-      const double distance2 = difference(rate, snapshot_, m.body, d);
+      const double share = rate * static_cast<double>(m.count);
+      const double distance2 = difference(share, snapshot_, m.body, d);
       if (!std::isfinite(distance2)) {
         world_.publish([&] { ++refused_; });
         ++missed_;
         continue;
       }
       add(-1, d, theta);
-      moved_ += rate * rate * distance2;
-      ++exchanges_;
+      moved_ += share * share * distance2;
+      exchanges_ += m.count;
     }
   }
 

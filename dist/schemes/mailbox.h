@@ -15,6 +15,7 @@ struct Mail {
   int64_t round = 0;
   double value = 0;
   Payload body;
+  int64_t count = 1;  // vectors that the body is the mean of
 };
 
 // All of it inside World::publish().
@@ -30,6 +31,8 @@ class Mailbox {
   void put(const Message& request) {
     mail_.push_back({request.head.source, Exchange::round_of(request), Exchange::value_of(request), request.body});
   }
+  // The last one that waits, or null.
+  Mail* last() { return mail_.empty() ? nullptr : &mail_.back(); }
   // Nothing more of this round will come from there, but for what was sent again.
   bool has_come_to(Rank peer, int64_t round) const { return seen_[static_cast<size_t>(peer)] >= round; }
   // In lockstep: this round is over, and nothing has come from there. Who sends something of it later is behind.

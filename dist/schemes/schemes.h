@@ -42,6 +42,7 @@ std::unique_ptr<Scheme> make_global_average(const SchemeOptions& options, World&
 bool is_gossip(const std::string& name);
 SchemeOptions with_gossip_defaults(SchemeOptions options);
 Status validate_gossip(const SchemeOptions& options);
+std::string warning_about_gossip(const SchemeOptions& options);
 std::unique_ptr<Scheme> make_gossip(const SchemeOptions& options, World& world, int64_t size, DType dtype,
                                     Device device);
 

@@ -112,10 +112,11 @@ void Engine::stop() {
 
 Clock::time_point Engine::run_timers() {
   auto now = Clock::now();
-  // This process itself was stopped or starved: nobody else's silence can be judged.
+  // This process itself was stopped or starved: nobody else's silence can be judged by that time. What came before it
+  // counts, or one that is starved again and again would never notice a peer that hangs.
   const auto asleep = now - last_timers_.load();
   if (asleep > std::chrono::nanoseconds(kSecond) / 2)
-    for (Link& link : links_) link.last_heard = now;
+    for (Link& link : links_) link.last_heard = std::min(now, link.last_heard + asleep);
   last_timers_ = now;  // first: until then stops() counts this one by itself
   if (asleep > std::chrono::nanoseconds(kStop)) ++stops_;
 

@@ -16,6 +16,17 @@ NetworkBuilder& NetworkBuilder::bias(double value) {
   return *this;
 }
 
+NetworkBuilder& NetworkBuilder::pytorch_biases() {
+  bias_ = {nn::Initializer::Kind::pytorch_default};
+  return *this;
+}
+
+std::optional<nn::Initializer> NetworkBuilder::bias_of(int64_t fan_in) const {
+  std::optional<nn::Initializer> init = bias_;
+  if (init) init->fan_in = fan_in;
+  return init;
+}
+
 NetworkBuilder& NetworkBuilder::init(const nn::Initializer& weights) {
   init_ = weights;
   return *this;
@@ -43,7 +54,7 @@ void NetworkBuilder::shrink(int64_t kernel, int64_t stride, int64_t padding) {
 NetworkBuilder& NetworkBuilder::conv(const std::string& name, int64_t out, int64_t kernel, nn::Conv2dOptions options) {
   if (!fits(3, "convolution")) return *this;
   options.init = init_;
-  options.bias_init = bias_;
+  options.bias_init = bias_of(channels() * kernel * kernel);
   net_->add(std::make_unique<nn::Conv2d>(channels(), out, kernel, options), name);
   shrink(kernel, options.stride.h, options.padding.h);
   shape_.set(2, out);
@@ -82,8 +93,10 @@ NetworkBuilder& NetworkBuilder::flatten() {
 
 NetworkBuilder& NetworkBuilder::linear(const std::string& name, int64_t out, Activation activation) {
   if (!fits(1, "fully connected")) return *this;
-  const nn::LinearOptions options{
-      .activation = activation, .init = init_, .bias_init = bias_, .flattened = std::exchange(flattened_, Shape())};
+  const nn::LinearOptions options{.activation = activation,
+                                  .init = init_,
+                                  .bias_init = bias_of(shape_[0]),
+                                  .flattened = std::exchange(flattened_, Shape())};
   net_->add(std::make_unique<nn::Linear>(shape_[0], out, options), name);
   shape_ = {out};
   return *this;

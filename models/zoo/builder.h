@@ -17,9 +17,11 @@ namespace sinew::train {
 
 class NetworkBuilder {
  public:
-  // Weights start by options.init; biases as nn::Linear and nn::Conv2d say, or at `bias` when it is given.
+  // Weights start by options.init; biases as nn::Linear and nn::Conv2d say, or at `bias` when it is given, or, with
+  // pytorch_biases, as PyTorch's, whatever the weights.
   NetworkBuilder(std::string model, const Options::Model& options, const Shape& input);
   NetworkBuilder& bias(double value);
+  NetworkBuilder& pytorch_biases();
   // Filters in place of options.init, for networks that have their own.
   NetworkBuilder& init(const nn::Initializer& weights);
 
@@ -41,6 +43,7 @@ class NetworkBuilder {
  private:
   bool fits(int64_t ndim, const char* layer);
   void shrink(int64_t kernel, int64_t stride, int64_t padding);
+  std::optional<nn::Initializer> bias_of(int64_t fan_in) const;  // of a layer
 
   std::string model_;
   Shape input_, shape_;

@@ -43,6 +43,7 @@ Result<nn::Model> make_easgd_imagenet(const Options::Model& options, const Shape
 Result<nn::Model> make_gossip_mlp(const Options::Model& options, const Shape& input, int64_t outputs) {
   NetworkBuilder net("gossip_mlp", options, input);
   constexpr double kInputShare = 0.4;  // the thesis drops 0.2 of the inputs and 0.5 of the hidden units
+  net.pytorch_biases();                // its weights alone were drawn by He et al.'s rule
   net.flatten().dropout(kInputShare * options.dropout);
   for (const char* name : {"fc1", "fc2", "fc3"}) net.linear(name, 1024, kRelu).dropout(options.dropout);
   return net.linear("fc4", outputs).build(outputs);

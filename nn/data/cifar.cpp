@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 
 #include "nn/data/data_file.h"
 
@@ -40,8 +40,10 @@ Version version_of(const std::string& name) {
 
 // The names of the classes, or their numbers when there is no usable file.
 std::vector<std::string> class_names(const std::string& path, int64_t classes) {
+  constexpr uint64_t kMost = 64 << 10;
   std::vector<std::string> names;
-  std::ifstream in(path);
+  const Result<std::vector<uint8_t>> bytes = read_data_file(path, kMost);
+  std::istringstream in(bytes.ok() ? std::string(bytes->begin(), bytes->end()) : std::string());
   for (std::string line; static_cast<int64_t>(names.size()) < classes && std::getline(in, line);) {
     if (line.ends_with('\r')) line.pop_back();
     if (line.empty() || line.size() > 100 || std::ranges::any_of(line, [](unsigned char c) { return c < 0x20; })) break;

@@ -144,9 +144,15 @@ Result<CsvTable> parse_csv(const std::vector<uint8_t>& bytes, const std::string&
   const size_t at = *found;
   CsvTable table;
   table.columns = static_cast<int64_t>(width) - 1;
-  bool header = !label.empty() && fields[at] == label && !number_of<int64_t>(label);
-  for (size_t i = 0; i < width; ++i) header |= i != at && !number_of<double>(fields[i]);
-  if (header) {
+  const bool named = !label.empty() && fields[at] == label && !number_of<int64_t>(label);
+  const auto is_number = [](const std::string& field) { return number_of<double>(field).has_value(); };
+  size_t other = 0;
+  while (other < width && (other == at || is_number(fields[other]))) ++other;
+  // Taken as a header, a broken row would be dropped without a word.
+  if (!named && other < width && std::ranges::any_of(fields, is_number))
+    return rows.bad("column ", other + 1, " is ", fields[other].empty() ? "empty" : shown(fields[other]),
+                    ", others are numbers: not a row, and a header only if --data.label NAME names a column of it");
+  if (named || other < width) {
     for (size_t i = 0; i < width; ++i)
       if (i != at) table.names.push_back(fields[i]);
     more = rows.next(fields);

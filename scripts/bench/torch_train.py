@@ -47,17 +47,18 @@ def easgd_cifar():
         nn.Linear(256, 10))  # fmt: skip
 
 
-# name: network, shape of a batch, AdaHessian's distance of two estimates (0: SGD with momentum); _bf16_: autocast
+# name: network, with the rate of dropout that the zoo gives it; shape of a batch; AdaHessian's distance of two estimates
+# (0: SGD with momentum); _bf16_: autocast
 STEPS = {
     "mlp1024_b128": (lambda: mlp(784, 1024, 1024, 10), (128, 784), 0),
     "mlp1024_b32": (lambda: mlp(784, 1024, 1024, 10), (32, 784), 0),
     "small64_b16": (lambda: mlp(64, 64, 10), (16, 64), 0),
-    "lenet_b64": (lambda: NETWORKS["lenet"](0.5), (64, 1, 28, 28), 0),
+    "lenet_b64": (lambda: NETWORKS["lenet"](0), (64, 1, 28, 28), 0),
     "easgd_cifar_b128": (easgd_cifar, (128, 3, 28, 28), 0),
     "resnet20_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 0),
     "vgg16_b64": (lambda: NETWORKS["vgg16"](0.5), (64, 3, 32, 32), 0),
     "mlp1024_bf16_b128": (lambda: mlp(784, 1024, 1024, 10), (128, 784), 0),
-    "lenet_bf16_b64": (lambda: NETWORKS["lenet"](0.5), (64, 1, 28, 28), 0),
+    "lenet_bf16_b64": (lambda: NETWORKS["lenet"](0), (64, 1, 28, 28), 0),
     "resnet20_bf16_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 0),
     "vgg16_bf16_b64": (lambda: NETWORKS["vgg16"](0.5), (64, 3, 32, 32), 0),
     "resnet20_adahessian_b128": (lambda: NETWORKS["resnet20"](0), (128, 3, 32, 32), 1),
@@ -129,7 +130,7 @@ def print_growth(name, layout, steps):
     labels = torch.arange(shape[0]) % 10
     x = torch.randn(shape).contiguous(memory_format=layout)
     model = make().to(memory_format=layout)
-    step = adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, {})
+    step = adahessian_step(model, x, labels) if hessian else sgd_step(model, x, labels, {}, "_bf16_" in name)
     before = reset()
     for _ in range(steps):
         step()

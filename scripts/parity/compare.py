@@ -52,7 +52,7 @@ def torch_probe(name, training, inputs, dtype):
 
 def sinew_probe(program, name, training, inputs):
     model = make(name, training)
-    weights = {key: t for key, t in model.state_dict().items() if not key.endswith("num_batches_tracked")}
+    weights = model.state_dict()
     with tempfile.TemporaryDirectory() as folder:
         files = {option: os.path.join(folder, option + ".safetensors") for option in ("weights", "batch", "out")}
         safetensors_file.write(files["weights"], weights)

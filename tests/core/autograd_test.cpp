@@ -52,6 +52,46 @@ TEST(Grad, SeveralConvolutionsAndNormsOfOneInput) {
   EXPECT_TRUE(testing::check_hessian_symmetry(f, in));
 }
 
+// x + y whose derivative, wrongly, is twice the cotangent, and made later where nobody has left anything yet.
+Tensor late_sum(const Tensor& x, const Tensor& y) {
+  return record((x + y).detach(), {x, y}, "late_sum", [](const VjpContext& ctx, std::span<Tensor> out) {
+    for (size_t i = 0; i < 2; ++i) {
+      if (!ctx.needs(i)) continue;
+      if (ctx.late(i))
+        out[i] = 2 * ctx.cotangent;
+      else
+        ctx.late(i) = {ctx.cotangent, Tensor(), {}, [](const LatePart& part, const Tensor& sum) {
+                         if (!sum.defined()) return 2 * part.a;
+                         axpby(2, part.a.view(), 1, sum.view(), sum.output_view());
+                         return sum;
+                       }};
+    }
+  });
+}
+
+TEST(Grad, PartsOfACotangentMayBeMadeLater) {
+  const std::vector<Tensor> x{leaf({2, 3}), leaf({5, 7})};
+  const Tensor v = Tensor::from_vector<double>({10, 100}, {2});
+  auto gradient = [&](const std::vector<Tensor>& outputs) {
+    const std::vector<Tensor> g = grad(outputs, x, std::vector<Tensor>(outputs.size(), v));
+    EXPECT_EQ(values(v), (std::vector<double>{10, 100}));
+    return std::vector{values(g[0]), values(g[1])};
+  };
+  using Values = std::vector<std::vector<double>>;
+  // Of leaves, of results, of one tensor twice, and from two ops.
+  EXPECT_EQ(gradient({late_sum(x[0], x[1])}), (Values{{20, 200}, {20, 200}}));
+  EXPECT_EQ(gradient({late_sum(x[0], x[0]), x[1] * x[1]}), (Values{{40, 400}, {100, 1400}}));
+  const Tensor a = affine(x[0], 3, 0), b = affine(x[1], 1, 0);
+  EXPECT_EQ(gradient({late_sum(a, a), late_sum(a, b)}), (Values{{180, 1800}, {20, 200}}));
+  // Added to what is there, which is the caller's, another's or nobody's, and which comes before or after it.
+  const Tensor c = affine(x[0], 1, 0), d = affine(x[1], 1, 0);
+  EXPECT_EQ(gradient({c, late_sum(c, d), square(c)}), (Values{{70, 900}, {20, 200}}));
+  const Tensor e = affine(x[0], 1, 0), f = late_sum(e, x[1]);
+  EXPECT_EQ(gradient({f + e}), (Values{{30, 300}, {20, 200}}));
+  const Tensor h = affine(x[0], 1, 0), k = square(h);
+  EXPECT_EQ(gradient({late_sum(h, k), x[1] + x[1]}), (Values{{100, 1400}, {20, 200}}));
+}
+
 TEST(Grad, InputsWithoutInfluenceGetZeros) {
   const std::vector<Tensor> x{leaf({2, 3}), leaf({1, 1, 1})};
   EXPECT_EQ(values(grad({sum(x[0])}, x)[1]), (std::vector<double>{0, 0, 0}));

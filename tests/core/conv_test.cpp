@@ -64,6 +64,60 @@ void expect_accumulates(void (*kernel)(const ConvArgs&), ConvArgs a, const std::
   for (size_t i = 0; i < plain.size(); ++i) ASSERT_EQ(sum[i], before[i] + plain[i]) << what << " [" << i << "]";
 }
 
+// The same pair, whose result is `want` up to rounding, with the derivative towards the filters: both, or nothing.
+void check_pair_beside_dw(kernel::ConvPairArgs a, const ConvKernels& kernels, const std::vector<float>& want) {
+  const std::vector<float> other = random_values<float>(a.towards_input ? x_size(a) : y_size(a), 6);
+  (a.towards_input ? a.x : a.y) = other.data();
+  std::vector<float> out(want.size(), NAN), dw(static_cast<size_t>(filter_size(a)) + 1, NAN);
+  a.out = out.data(), a.dw = dw.data();
+  const bool served = kernels.pair(a);
+  EXPECT_EQ(served, 16 * a.c * a.k <= 1 << 15);
+  EXPECT_TRUE(std::isnan(dw.back())) << "wrote beyond the end";
+  dw.pop_back();
+  if (!served) {
+    for (float v : dw) EXPECT_TRUE(std::isnan(v));
+    return;
+  }
+  Values want_dw(dw.size());
+  const auto *x = static_cast<const float*>(a.x), *y = static_cast<const float*>(a.y);
+  sinew::testing::for_every_conv_product(
+      a, [&](size_t i, size_t j, size_t k) { want_dw[j] += static_cast<double>(y[k]) * static_cast<double>(x[i]); });
+  expect_near(dw, want_dw, a.n * a.p * a.q, "dw beside a pair");
+  expect_near(out, Values(want.begin(), want.end()), 2 * a.r * a.s * std::max(a.k, a.c), "pair beside dw");
+}
+
+// Two convolutions added. False: the kernel leaves it to two calls, and has written nothing.
+bool check_pair(const Case& c, const ConvKernels& kernels, bool towards_input) {
+  ConvArgs a = args_of(c, DType::f32);
+  const int64_t size = towards_input ? y_size(a) : x_size(a);  // of the images
+  const std::vector<float> image[2] = {random_values<float>(size, 1), random_values<float>(size, 2)};
+  const std::vector<float> f[2] = {random_values<float>(filter_size(a), 3), random_values<float>(filter_size(a), 4)};
+  std::vector<float> out(static_cast<size_t>(towards_input ? x_size(a) : y_size(a)) + 1, NAN);
+  (towards_input ? a.y : a.x) = image[0].data(), a.filter = f[0].data(), a.out = out.data();
+  if (!kernels.pair({a, towards_input, image[1].data(), f[1].data()})) {
+    for (float v : out) EXPECT_TRUE(std::isnan(v));
+    return false;
+  }
+  EXPECT_TRUE(std::isnan(out.back())) << "wrote beyond the end";
+  out.pop_back();
+  Values want(out.size());
+  sinew::testing::for_every_conv_product(a, [&](size_t i, size_t j, size_t k) {
+    for (int m = 0; m < 2; ++m)
+      want[towards_input ? i : k] +=
+          static_cast<double>(image[m][towards_input ? k : i]) * static_cast<double>(f[m][j]);
+  });
+  const char* what = towards_input ? "pair towards the input" : "pair forward";
+  expect_near(out, want, 2 * a.r * a.s * (towards_input ? a.k : a.c), what);
+  check_pair_beside_dw({a, towards_input, image[1].data(), f[1].data()}, kernels, out);
+  const std::vector<float> before = random_values<float>(static_cast<int64_t>(out.size()), 5);
+  std::vector<float> sum = before;
+  a.out = sum.data(), a.accumulate = true;
+  EXPECT_TRUE(kernels.pair({a, towards_input, image[1].data(), f[1].data()}));
+  for (size_t i = 0; i < sum.size() && !::testing::Test::HasFailure(); ++i)
+    EXPECT_EQ(sum[i], before[i] + out[i]) << what << " [" << i << "]";
+  return true;
+}
+
 template <class T>
 void check(const Case& c, const ConvKernels& kernels) {
   ConvArgs a = args_of(c, dtype_of<T>);
@@ -108,6 +162,10 @@ TEST_P(Conv, OwnKernelsMatchTheDefinition) {
   check<float>(GetParam(), own_conv());
   check<double>(GetParam(), own_conv());
 }
+TEST_P(Conv, PairsMatchTheDefinition) {
+  check_pair(GetParam(), own_conv(), false);
+  check_pair(GetParam(), own_conv(), true);
+}
 TEST_P(Conv, OneDnnMatchesTheDefinition) { check<float>(GetParam(), onednn_conv()); }
 TEST_P(Conv, TheTablesKernelsMatchTheDefinition) { check<float>(GetParam(), table()); }
 
@@ -136,6 +194,18 @@ INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
                                            Case{3, 34, 36, 64, 16, 3, 3, 1, 1, 2, 0},   //
                                            Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks
 
+// Channels in whole vectors of every instruction set; and what is left to two calls.
+TEST(ConvPair, IsForThreeByThreeFiltersWithStepOne) {
+  for (bool towards_input : {false, true}) {
+    EXPECT_TRUE(check_pair({9, 16, 18, 32, 16, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
+    EXPECT_TRUE(check_pair({9, 16, 18, 16, 48, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
+    EXPECT_TRUE(check_pair({9, 16, 18, 64, 48, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 3, 3, 2, 2, 1, 1}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 5, 5, 1, 1, 2, 2}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({1, 16, 18, 32, 16, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
+  }
+}
+
 TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
   auto all = [](const Case& c, int threads) {
     const int before = num_threads();
@@ -143,7 +213,7 @@ TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
     ConvArgs a = args_of(c, DType::f32);
     const std::vector<float> x = random_values<float>(x_size(a), 1), f = random_values<float>(filter_size(a), 2),
                              y = random_values<float>(y_size(a), 3);
-    std::vector<float> out(static_cast<size_t>(x_size(a) + filter_size(a) + y_size(a)));
+    std::vector<float> out(static_cast<size_t>(x_size(a) + filter_size(a) + 2 * y_size(a) + filter_size(a)));
     a.x = x.data(), a.filter = f.data(), a.y = y.data();
     a.out = out.data();
     own_conv().dx(a);
@@ -151,6 +221,8 @@ TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
     own_conv().dw(a);
     a.out = out.data() + x_size(a) + filter_size(a);
     own_conv().forward(a);
+    a.out = out.data() + x_size(a) + filter_size(a) + y_size(a);
+    own_conv().pair({a, false, x.data(), f.data(), out.data() + x_size(a) + filter_size(a) + 2 * y_size(a)});
     set_num_threads(before);
     return out;
   };
@@ -178,6 +250,39 @@ TEST(ConvOp, AnEmptyBatchHasEmptyResultsAndNoGradient) {
   EXPECT_EQ(y.shape(), (Shape{0, 5, 4, 3}));
   EXPECT_EQ(conv2d_dx(y, w, 5, 4, options).shape(), x.shape());
   EXPECT_EQ(conv2d_dw(x, y, 3, 3, options).to_vector<float>(), std::vector<float>(54, 0.0f));
+}
+
+// Gradient and Hessian-vector product of a small network whose sizes Winograd's filtering serves, against f64's, which
+// goes by the direct kernels. One filter is used twice, one image goes into two convolutions.
+TEST(ConvOp, HessianProductsAgreeWithThoseOfF64) {
+  const ConvOptions same{1, 1, 1, 1};
+  auto products = [&](DType dtype) {
+    auto random = [&](const Shape& shape, uint32_t stream) {
+      return cast(random_uniform(shape, -1, 1, {13, static_cast<uint32_t>(RngPurpose::test), stream, 0}), dtype);
+    };
+    const Tensor x = random({9, 16, 16, 16}, 1);
+    std::vector<Tensor> theta, z;
+    for (uint32_t i = 0; i < 3; ++i) {
+      theta.push_back((0.1 * random({16, 3, 3, 16}, 2 + i)).detach().set_requires_grad());
+      z.push_back(random({16, 3, 3, 16}, 5 + i));
+    }
+    const Tensor y = tanh(conv2d(x, theta[0], same));
+    const Tensor a = tanh(conv2d(y, theta[1], same)), b = square(conv2d(y, theta[2], same)) + y;
+    const Tensor loss = sum(square(conv2d(a, theta[1], same)) * b);
+    const std::vector<Tensor> g = grad({loss}, theta, {}, {.create_graph = true});
+    const std::vector<Tensor> hv = grad(g, theta, z);
+    std::vector<std::vector<double>> out;
+    for (const Tensor& t : {g[0], g[1], g[2], hv[0], hv[1], hv[2]}) out.push_back(to_doubles(t.view()));
+    return out;
+  };
+  const auto f32 = products(DType::f32), f64 = products(DType::f64);
+  for (size_t i = 0; i < f64.size(); ++i) {
+    double distance = 0, norm = 0;
+    for (size_t j = 0; j < f64[i].size(); ++j)
+      distance += std::pow(f32[i][j] - f64[i][j], 2), norm += std::pow(f64[i][j], 2);
+    EXPECT_GT(norm, 0);
+    EXPECT_LT(std::sqrt(distance), 3e-6 * std::sqrt(norm)) << i;
+  }
 }
 
 TEST(ConvOp, WritesItsGradientsWhereTheyAreWanted) {

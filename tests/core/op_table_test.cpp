@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <set>
 
 #include "core/autograd.h"
@@ -194,6 +196,28 @@ TEST(SoftmaxCrossEntropy, FusedEqualsComposite) {
   EXPECT_NEAR(fused.item<double>(), composite.item<double>(), 1e-13);
   const std::vector<Tensor> wrt{x};
   EXPECT_TRUE(near(values(grad({fused}, wrt)[0]), values(grad({composite}, wrt)[0]), 1e-14));
+}
+
+// Other classes of probability 0 do not count, as in PyTorch.
+TEST(NllLoss, ImpossibleClasses) {
+  constexpr double kNever = -std::numeric_limits<double>::infinity();
+  const Tensor labels = Tensor::from_vector<int64_t>({0, 1}, {2});
+  const std::vector<Tensor> p{
+      Tensor::from_vector<double>({-1, kNever, -2, kNever, -3, kNever}, {2, 3}).set_requires_grad()};
+  const Tensor loss = nll_loss(p[0], labels);
+  EXPECT_EQ(loss.item<double>(), 2);
+  EXPECT_EQ(values(grad({loss}, p)[0]), (std::vector<double>{-0.5, 0, 0, 0, -0.5, 0}));
+  EXPECT_EQ(nll_loss(p[0], Tensor::from_vector<int64_t>({1, 1}, {2})).item<double>(), -kNever);
+  // Through the logits, to the second derivative.
+  const std::vector<Tensor> x{Tensor::from_vector<double>({0, kNever, 1, 2, 0, kNever}, {2, 3}).set_requires_grad()};
+  const std::vector<Tensor> z{random_input({2, 3}, 1)};
+  std::vector<std::vector<double>> hv;
+  for (const auto& f : {softmax_cross_entropy, softmax_cross_entropy_composite}) {
+    const std::vector<Tensor> g = grad({f(x[0], labels)}, x, {}, {.create_graph = true});
+    hv.push_back(values(grad(g, x, z)[0]));
+    EXPECT_TRUE(std::ranges::all_of(hv.back(), [](double v) { return std::isfinite(v); }));
+  }
+  EXPECT_TRUE(near(hv[0], hv[1], 1e-13));
 }
 
 TEST(SoftmaxCrossEntropy, LargeLogitsDoNotOverflow) {

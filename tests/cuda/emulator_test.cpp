@@ -451,8 +451,26 @@ __global__ void product_of_ones(float* y) {
 __global__ void product_nobody_waits_for() {
   SINEW_DYNAMIC_SHARED(bfloat16, ones);
   float d[32] = {};
+  wgmma_fence();
   wgmma<64, false, false>(d, matrix_descriptor(ones, 16, 1024), matrix_descriptor(ones, 16, 1024));
   wgmma_commit();
+}
+// The fences that are left out: before the first product, or before the one after a wait.
+template <bool kFirst, bool kSecond>
+__global__ void two_products(float* y) {
+  SINEW_DYNAMIC_SHARED(bfloat16, ones);
+  for (int i = int(threadIdx.x); i < 4096; i += 128) ones[i] = bfloat16(1.0f);
+  proxy_fence();
+  block_sync();
+  float d[32] = {};
+  for (const bool fence : {kFirst, kSecond}) {
+    if (fence) wgmma_fence();
+    wgmma<64, false, true>(d, matrix_descriptor(ones, 16, 1024), matrix_descriptor(ones, 8192, 1024));
+    wgmma_commit();
+    wgmma_wait<0>();
+    for (float& value : d) value += 1.0f;
+  }
+  for (int i = 0; i < 32; ++i) y[threadIdx.x * 32 + i] = d[i];
 }
 __global__ void product_of_other_memory(const float* x) { matrix_descriptor(x, 16, 1024); }
 
@@ -473,6 +491,17 @@ TEST_F(CudaEmulator, ProductsOfWarpgroups) {
   EXPECT_CONTAINS(waiting, "ends before a wgmma");
   const std::string global = error_of([&] { run(product_of_other_memory, {1}, {1}, 0, y.data()); });
   EXPECT_CONTAINS(global, "not shared");
+}
+
+// No value shows it here: on the device the tensor cores may read registers before they are written.
+TEST_F(CudaEmulator, AMissingFenceBeforeAProductIsAnError) {
+  const DeviceArray<float> y(128 * 32);
+  in_all_orders([&] {
+    run(two_products<true, true>, {1}, {128}, 8192, y.data());
+    EXPECT_EQ(y.read(), std::vector<float>(128 * 32, 34.0f));
+    for (const auto kernel : {&two_products<false, true>, &two_products<true, false>})
+      EXPECT_CONTAINS(error_of([&] { run(kernel, {1}, {128}, 8192, y.data()); }), "with no wgmma_fence before it");
+  });
 }
 
 }  // namespace

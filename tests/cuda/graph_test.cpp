@@ -29,7 +29,7 @@ TEST(CudaMemoryCache, AGraphKeepsWhatWasLentWhileItWasRecorded) {
   int before, inside, left;
   const cuda::Stream stream = &before;
   cache.lend(&before, 64);
-  cache.record();
+  cache.record(stream);
   EXPECT_EQ(cache.take(64, stream), nullptr);
   cache.lend(&inside, 64);
   cache.give(&inside, stream);
@@ -51,10 +51,49 @@ TEST(CudaMemoryCache, AGraphKeepsWhatWasLentWhileItWasRecorded) {
   EXPECT_EQ(free, all);
 }
 
+TEST(CudaMemoryCache, ARecordingUsesWhatWasFreeOnItsStream) {
+  cuda::MemoryCache cache;
+  int used, unused, elsewhere;
+  const cuda::Stream stream = &used, other = &elsewhere;
+  for (int* p : {&unused, &used}) cache.lend(p, 64);
+  cache.lend(&elsewhere, 64);
+  for (int* p : {&unused, &used}) cache.give(p, stream);
+  cache.give(&elsewhere, other);
+  cache.record(stream);
+  EXPECT_EQ(cache.take(64, stream), &used);
+  cache.lend(&used, 64);
+  cache.give(&used, stream);
+  const auto kept = cache.stop();
+  EXPECT_EQ(cache.take(64, stream), &unused);
+  EXPECT_EQ(cache.take(64, stream), nullptr) << "a graph's block was lent out";
+  EXPECT_EQ(cache.take(64, other), &elsewhere);
+  cache.forget(*kept, stream);
+  EXPECT_EQ(cache.take(64, stream), &used);
+}
+
+TEST(CudaMemoryCache, ARecordingGivesBackWhatItHasNotUsed) {
+  cuda::MemoryCache cache;
+  int used, unused;
+  const cuda::Stream stream = &used;
+  for (int* p : {&unused, &used}) cache.lend(p, 64);
+  for (int* p : {&unused, &used}) cache.give(p, stream);
+  cache.record(stream);
+  cache.lend(cache.take(64, stream), 64);
+  cache.give(&used, stream);
+  std::vector<void*> back;
+  cache.empty_recording([&](void* p) { back.push_back(p); });
+  EXPECT_EQ(back, std::vector<void*>{&unused});
+  EXPECT_EQ(cache.take(64, stream), &used);
+  cache.lend(&used, 64);
+  cache.give(&used, stream);
+  const auto kept = cache.stop();
+  EXPECT_EQ(cache.take(64, stream), nullptr) << "it was given back";
+}
+
 TEST(CudaMemoryCache, ABlockThatOutlivesItsGraphIsFreedLater) {
   cuda::MemoryCache cache;
   int block;
-  cache.record();
+  cache.record(nullptr);
   cache.lend(&block, 64);
   const auto kept = cache.stop();
   cache.forget(*kept, nullptr);

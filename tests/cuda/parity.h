@@ -18,10 +18,10 @@ namespace sinew::testing {
 // One result after the other: a tensor, a vector, a loss. Each is compared relative to its own largest element.
 using Results = std::vector<std::vector<double>>;
 
-// Floats are compared relative to the largest magnitude among them; below `floor` there is no relative accuracy, as
-// where terms that cancel leave their rounding.
+// Floats are compared relative to the largest magnitude among them, or to `floor` where that is larger: the size of
+// terms that cancel and leave their rounding.
 inline ::testing::AssertionResult close(const std::vector<double>& got, const std::vector<double>& want,
-                                        double tolerance, double floor = 0.1) {
+                                        double tolerance, double floor = 0) {
   if (got.size() != want.size())
     return ::testing::AssertionFailure() << got.size() << " values, expected " << want.size();
   double largest = floor;
@@ -32,11 +32,11 @@ inline ::testing::AssertionResult close(const std::vector<double>& got, const st
                                            << " on the CPU; the largest is " << largest;
   return ::testing::AssertionSuccess();
 }
-inline ::testing::AssertionResult close(const Results& got, const Results& want, double tolerance) {
+inline ::testing::AssertionResult close(const Results& got, const Results& want, double tolerance, double floor = 0) {
   if (got.size() != want.size())
     return ::testing::AssertionFailure() << got.size() << " results, expected " << want.size();
   for (size_t i = 0; i < want.size(); ++i)
-    if (::testing::AssertionResult same = close(got[i], want[i], tolerance); !same)
+    if (::testing::AssertionResult same = close(got[i], want[i], tolerance, floor); !same)
       return same << " (result " << i << ")";
   return ::testing::AssertionSuccess();
 }

@@ -12,7 +12,8 @@ namespace {
 Results results_of(const nn::PassResults& pass) {
   auto doubles = [](const std::vector<float>& v) { return std::vector<double>(v.begin(), v.end()); };
   Results results{pass.theta, doubles(pass.outputs), {pass.loss}};
-  for (const std::vector<float>& g : pass.gradients) results.push_back(doubles(g));
+  for (const auto* parts : {&pass.gradients, &pass.hessian_products})
+    for (const std::vector<float>& part : *parts) results.push_back(doubles(part));
   return results;
 }
 

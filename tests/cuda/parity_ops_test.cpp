@@ -40,9 +40,11 @@ class CudaOps : public ::testing::TestWithParam<size_t> {};
 TEST_P(CudaOps, ForwardGradientAndHvEqualTheCpu) {
   const OpRow& row = op_table()[GetParam()];
   SINEW_NEEDS_CUDA();
+  // The squares of normalised values add up to nearly the same whatever the input: terms of about 0.1 cancel.
+  const double floor = row.name == "batch_norm" ? 0.1 : 0;
   for (DType dtype : {DType::f32, DType::f64})
-    EXPECT_TRUE(
-        close(all_derivatives(row, dtype, Device::cuda), all_derivatives(row, dtype, Device::cpu), tolerance_of(dtype)))
+    EXPECT_TRUE(close(all_derivatives(row, dtype, Device::cuda), all_derivatives(row, dtype, Device::cpu),
+                      tolerance_of(dtype), floor))
         << to_string(dtype);
 }
 

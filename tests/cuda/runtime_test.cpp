@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "cuda/launch_log.h"
+#include "cuda/pinned_cache.h"
 #include "tests/cuda/support.h"
 
 namespace sinew::testing {
@@ -62,6 +64,60 @@ TEST(CudaRuntime, BegunCopies) {
   pinned_free(back);
   memory_free(device, stream);
   stream_destroy(stream);
+}
+
+// What errors say of a launch, and which launches a failed wait names.
+TEST(CudaLaunchLog, NamesTheLastLaunchesWithTheirShapes) {
+  int64_t n = int64_t{1} << 40;
+  int rows = -3;
+  float rate = 0.5f;
+  float* x = nullptr;
+  void* arguments[] = {&n, &x, &rows, &rate};
+  const ArgumentKind kinds[] = {ArgumentKind::integer, ArgumentKind::pointer, ArgumentKind::integer,
+                                ArgumentKind::other};
+  const size_t sizes[] = {sizeof(n), sizeof(x), sizeof(rows), sizeof(rate)};
+  RawLaunch launch{"scale", nullptr, {7, 2}, {256}, 1024, nullptr, arguments, 4, kinds, sizes, nullptr};
+  EXPECT_EQ(LaunchNote(launch).text(),
+            "scale, grid (7,2,1), block (256,1,1), 1024 shared bytes, numbers 1099511627776 -3");
+  LaunchLog log;
+  EXPECT_EQ(log.text(), "");
+  for (const char* name : {"one", "two", "three", "four", "five", "six", "seven", "eight"}) log.add(LaunchNote(name));
+  launch.count = 0;
+  log.add(LaunchNote(launch));
+  const std::string text = log.text();
+  EXPECT_EQ(text.find("\nlaunched last: scale, grid (7,2,1), block (256,1,1), 1024 shared bytes; before it: eight; "),
+            0u)
+      << text;
+  EXPECT_NE(text.find("before it: two"), std::string::npos) << text;
+  EXPECT_EQ(text.find("one"), std::string::npos) << text;
+}
+
+TEST(CudaPinnedCache, RoundsSizesUpByAnEighthAtMost) {
+  for (size_t bytes : {size_t{1}, size_t{4096}, size_t{4097}, size_t{100000}, size_t{1} << 20, (size_t{1} << 20) + 1}) {
+    const size_t rounded = PinnedCache::rounded(bytes);
+    EXPECT_GE(rounded, bytes);
+    EXPECT_LE(rounded, std::max(bytes + 4095, bytes + bytes / 8)) << bytes;
+  }
+  EXPECT_EQ(PinnedCache::rounded(1000000), PinnedCache::rounded(1000001));
+}
+
+TEST(CudaPinnedCache, ForgetsWhatHasLainThereLongest) {
+  PinnedCache cache(100);
+  char a, b, c, d;
+  EXPECT_EQ(cache.take(40), nullptr);
+  for (char* p : {&a, &b, &c}) cache.lend(p, 40);
+  EXPECT_TRUE(cache.give(&a).empty());
+  EXPECT_THROW(cache.give(&a), Error);
+  EXPECT_TRUE(cache.give(&b).empty());
+  EXPECT_EQ(cache.take(40), &b);  // the one that was used last
+  EXPECT_TRUE(cache.give(&b).empty());
+  EXPECT_EQ(cache.give(&c), std::vector<void*>{&a});
+  cache.lend(&d, 1000);
+  EXPECT_EQ(cache.give(&d), (std::vector<void*>{&b, &c, &d}));
+  EXPECT_EQ(cache.take(40), nullptr);
+  cache.lend(&a, 60);
+  EXPECT_TRUE(cache.give(&a).empty());
+  EXPECT_EQ(cache.empty(), std::vector<void*>{&a});
 }
 
 #if defined(SINEW_CUDA_EMULATE)

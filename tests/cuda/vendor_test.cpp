@@ -58,15 +58,27 @@ T ask_stand_in(const char* variable, const char* function) {
   return reinterpret_cast<T (*)()>(dlsym(dlopen(std::getenv(variable), RTLD_NOW | RTLD_LOCAL), function))();
 }
 #endif
-// How many calls have computed; 1 more each time where there is no stand-in to ask.
-long stand_in_calls(const char* variable) {
+// How many calls have computed since it was made; the real libraries do not say.
+class Computed {
+ public:
+  explicit Computed([[maybe_unused]] const char* variable) {
 #if defined(SINEW_STAND_IN_CUBLAS)
-  return ask_stand_in<long>(variable, "stand_in_calls");
-#else
-  static long calls = 0;
-  return ++calls;
+    variable_ = variable;
+    before_ = ask_stand_in<long>(variable, "stand_in_calls");
 #endif
-}
+  }
+  void expect([[maybe_unused]] long calls) const {
+#if defined(SINEW_STAND_IN_CUBLAS)
+    EXPECT_EQ(ask_stand_in<long>(variable_, "stand_in_calls"), before_ + calls);
+#endif
+  }
+
+ private:
+#if defined(SINEW_STAND_IN_CUBLAS)
+  const char* variable_;
+  long before_;
+#endif
+};
 
 std::vector<double> values_of(DType dtype, size_t n, const void* data) {
   const DeviceArray<double> wide(n);
@@ -155,9 +167,9 @@ void check_product(const Product& p, DType dtype) {
                                         << p.beta << " bias " << p.bias << " act " << static_cast<int>(p.act));
       const std::vector<double> want = multiply(p, dtype, trans_a, trans_b);
       const ByVendor vendor;
-      const long before = stand_in_calls("SINEW_CUBLAS");
+      const Computed computed("SINEW_CUBLAS");
       expect_near(multiply(p, dtype, trans_a, trans_b), want, tolerance_of(dtype, p.f32_operand != F32Operand::none));
-      EXPECT_EQ(stand_in_calls("SINEW_CUBLAS"), before + 1);
+      computed.expect(1);
     }
 }
 
@@ -246,9 +258,9 @@ void check_layer(const Layer& l, DType dtype) {
                                       << l.s << " bias " << l.bias << " accumulate " << l.accumulate);
     const std::vector<double> want = convolve(l, dtype, kind);
     const ByVendor vendor;
-    const long before = stand_in_calls("SINEW_CUDNN");
+    const Computed computed("SINEW_CUDNN");
     expect_near(convolve(l, dtype, kind), want, tolerance_of(dtype, dtype == DType::bf16));
-    EXPECT_EQ(stand_in_calls("SINEW_CUDNN"), before + (dtype == DType::f64 ? 0 : 1)) << "f64 is ours";
+    computed.expect(dtype == DType::f64 ? 0 : 1);  // f64 is ours
   }
 }
 
@@ -264,6 +276,62 @@ TEST(CudaVendor, Convolutions) {
     check_layer({.n = 2, .h = 4, .w = 4, .c = 3, .k = 5, .r = 3, .s = 3, .pad_h = 1, .pad_w = 1, .accumulate = true},
                 dtype);
   }
+}
+
+#if defined(SINEW_STAND_IN_CUBLAS)
+
+long refusals() { return ask_stand_in<long>("SINEW_CUDNN", "stand_in_refusals"); }
+void refuse_all(bool value) {
+  void* const library = dlopen(std::getenv("SINEW_CUDNN"), RTLD_NOW | RTLD_LOCAL);
+  reinterpret_cast<void (*)(bool)>(dlsym(library, "stand_in_refuses_all"))(value);
+}
+
+// The first that cuDNN suggests says no when it is called.
+TEST(CudaVendor, ARefusedAlgorithmIsFollowedByTheNext) {
+  SINEW_NEEDS_VENDOR();
+  const Layer layer{.n = 1, .h = 3, .w = 9, .c = 2, .k = 3, .r = 2, .s = 2};  // of this test alone
+  for (const cuda::CudnnKind kind : {cuda::CudnnKind::forward, cuda::CudnnKind::dx, cuda::CudnnKind::dw}) {
+    const std::vector<double> want = convolve(layer, DType::f32, kind);
+    const ByVendor vendor;
+    const long before = refusals();
+    const Computed computed("SINEW_CUDNN");
+    for (const long call : {1, 2}) {
+      expect_near(convolve(layer, DType::f32, kind), want, tolerance_of(DType::f32, false));
+      computed.expect(call);
+      EXPECT_EQ(refusals(), before + 1) << "it is asked once";
+    }
+  }
+}
+
+TEST(CudaVendor, WhatCudnnRefusesAltogetherIsOurs) {
+  SINEW_NEEDS_VENDOR();
+  const Layer layer{.n = 1, .h = 3, .w = 8, .c = 2, .k = 3, .r = 2, .s = 2, .bias = true};  // of this test alone
+  for (const DType dtype : {DType::f32, DType::bf16})
+    for (const cuda::CudnnKind kind : {cuda::CudnnKind::forward, cuda::CudnnKind::dx, cuda::CudnnKind::dw}) {
+      const std::vector<double> want = convolve(layer, dtype, kind);
+      const ByVendor vendor;
+      const Computed computed("SINEW_CUDNN");
+      refuse_all(true);
+      EXPECT_EQ(convolve(layer, dtype, kind), want);
+      refuse_all(false);
+      const long before = refusals();
+      EXPECT_EQ(convolve(layer, dtype, kind), want);
+      EXPECT_EQ(refusals(), before) << "it is not asked again";
+      computed.expect(0);
+    }
+}
+
+#endif
+
+// An extent that cuDNN's interface cannot hold.
+TEST(CudaVendor, LongExtentsAreOurs) {
+  SINEW_NEEDS_VENDOR();
+  const Layer layer{.n = 2, .h = 1, .w = 3, .c = 2, .k = 3, .r = 1, .s = 1, .stride_h = int64_t{1} << 32};
+  const std::vector<double> want = convolve(layer, DType::f32, cuda::CudnnKind::forward);
+  const ByVendor vendor;
+  const Computed computed("SINEW_CUDNN");
+  EXPECT_EQ(convolve(layer, DType::f32, cuda::CudnnKind::forward), want);
+  computed.expect(0);
 }
 
 // ---- libraries that are not there ----
@@ -297,10 +365,12 @@ TEST(CudaVendor, CallsAreRecorded) {
   conv.stride_h = conv.stride_w = 1;
   conv.x = c.data(), conv.filter = a.data(), conv.out = y.data();
   t.fill({DType::f32, 4, y.data(), 0});
+  const Computed computed("SINEW_CUDNN");
   t.graph_begin();
   t.gemm({DType::f32, false, false, 2, 2, 2, 2, 0, a.data(), 2, b.data(), 2, c.data(), 2, 1});
   t.conv_forward(conv);
   void* const graph = t.graph_end(true);
+  computed.expect(1);  // outside of the recording: the first that it suggests refuses
   EXPECT_EQ(y.read(), (std::vector<float>{0, 0, 0, 0}));
   t.graph_launch(graph, 0);
   EXPECT_EQ(y.read(), (std::vector<float>{2, 4, 6, 8}));

@@ -149,6 +149,50 @@ TEST(DynamicWeighting, GossipPairs) {
   }
 }
 
+// A rule of one's own on a pair: of what it gives, the suspicion. Worker 1 asks, worker 0 answers.
+TEST(DynamicWeighting, ACustomRuleOnAPairGivesItsSuspicion) {
+  constexpr double kAlpha = 0.3, kAsker = 0.5, kAnswerer = 0.25;
+  for (const char* scheme : {"adpsgd", "elastic_gossip"}) {
+    std::vector<WeighedContact> logged;
+    const auto body = [&](World& world) -> Result<Numbers> {
+      Toy toy;
+      toy.scheme.name = scheme;
+      if (toy.scheme.name == "elastic_gossip") toy.scheme.mode = "async";
+      toy.scheme.workers = 2;
+      toy.scheme.alpha = kAlpha;
+      toy.scheme.period = 1;
+      toy.lr = 0;
+      toy.start_spread = 2;
+      if (world.rank() == 1)
+        toy.scheme.weighting.custom = [](const WeightingOptions&, const Evidence&) {
+          return Weights{.worker = 0.9, .center = 0.7, .suspicion = kAsker};
+        };
+      else
+        toy.scheme.weighting.custom = [](const WeightingOptions&, const Evidence& e) {
+          EXPECT_NEAR(e.log_distances[0], std::log(2.0), 1e-12);
+          return Weights{.worker = 0.1, .center = 0.2, .suspicion = kAnswerer, .reason = "its own"};
+        };
+      toy.scheme.on_weights = [&](const WeighedContact& c) { logged.push_back(c); };
+      ToyWorker worker(toy, world);
+      SINEW_RETURN_IF_ERROR(worker.start());
+      world.sleep(world.rank() == 0 ? kSecond : kSecond / 2);
+      SINEW_RETURN_IF_ERROR(worker.step(0));
+      SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+      return to_doubles(worker.theta().view());
+    };
+    const auto nodes = simulate(2, body, steady("suppress rank=0 probability=1")).nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    const double asker = (kAlpha + (1 - kAlpha) * kAsker) * (1 - kAnswerer);
+    const double answerer = (kAlpha + (1 - kAlpha) * kAnswerer) * (1 - kAsker);
+    EXPECT_NEAR(nodes[1].numbers[0], 3 - asker * 2, 1e-12) << scheme;
+    EXPECT_NEAR(nodes[0].numbers[0], 1 + answerer * 2, 1e-12) << scheme;
+    ASSERT_EQ(logged.size(), 1u) << scheme;
+    EXPECT_NEAR(logged[0].weights.worker, answerer, 1e-15);
+    EXPECT_NEAR(logged[0].weights.center, asker, 1e-15);
+    EXPECT_STREQ(logged[0].weights.reason, "its own");
+  }
+}
+
 Toy noisy(const std::string& rule, int workers) {
   Toy toy;
   toy.scheme.name = "easgd";
@@ -317,6 +361,51 @@ TEST(DynamicWeighting, AFailedWorkerAdoptsTheCenter) {
                      std::isfinite(bad) ? "failed: the distance jumps" : "failed: the distance is not finite");
         EXPECT_EQ(std::isfinite(at->distance), std::isfinite(bad));
       }
+}
+
+// Who was stopped for long, or is not finite with fixed weights, adopts the center: weights of 1 and 0, which are
+// reported. What it remembers of its distance is of other parameters, and forgotten.
+TEST(DynamicWeighting, WhoAdoptsReportsItAndForgets) {
+  for (const char* rule : {"fixed", "dynamic", "oracle"})
+    for (const bool stopped : {true, false}) {
+      if (!stopped && rule != std::string("fixed")) continue;  // above
+      Toy toy = noisy(rule);
+      toy.steps = 200;
+      std::vector<WeighedContact> adopted;
+      std::vector<int64_t> remembered;
+      int64_t most = 0;
+      const auto body = [&](World& world) -> Result<Numbers> {
+        if (world.rank() != 1) return toy_run(world, toy);
+        Toy mine = toy;
+        mine.scheme.on_weights = [&](const WeighedContact& c) {
+          if (c.weights.worker == 1) adopted.push_back(c);
+        };
+        ToyWorker worker(mine, world);
+        SINEW_RETURN_IF_ERROR(worker.start());
+        for (int64_t k = 0; k < toy.steps; ++k) {
+          if (k == 40 && !stopped) fill(worker.theta().mutable_view(), NAN);
+          const size_t before = adopted.size();
+          SINEW_RETURN_IF_ERROR(worker.step(k));
+          const int64_t contacts = worker.scheme().save().numbers.at("weighting.contacts");
+          if (adopted.size() > before) remembered.push_back(contacts);
+          most = std::max(most, contacts);
+        }
+        SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+        return to_doubles(worker.theta().view());
+      };
+      const auto nodes = simulate(4, body, steady(stopped ? "pause rank=1 at=401ms for=1500ms" : "")).nodes;
+      for (const NodeResult& node : nodes) EXPECT_TRUE(node.finished) << node.status.message();
+      ASSERT_EQ(adopted.size(), 1u) << rule;
+      EXPECT_EQ(adopted[0].weights.center, 0) << rule;
+      EXPECT_STREQ(adopted[0].weights.reason,
+                   stopped ? "stopped: the others went on" : "failed: the distance is not finite");
+      EXPECT_EQ(adopted[0].round, stopped ? 21 : 20) << rule;
+      EXPECT_EQ(stopped, adopted[0].distance > 0) << rule;
+      EXPECT_EQ(remembered, std::vector<int64_t>{0}) << rule;
+      if (rule != std::string("fixed")) {
+        EXPECT_EQ(most, 5) << "it had something to forget";
+      }
+    }
 }
 
 // Every contact whose weights are not alpha is reported, and no other; an oracle's are those after a missed one.

@@ -548,32 +548,5 @@ TEST(Gossip, NonFiniteParametersAreReplaced) {
     }
 }
 
-// ---- periodic global averaging ----
-
-// Section 4.6: H = 1 is parallel SGD whatever is below it; over `local`, H = 3 is local SGD.
-TEST(GlobalAverage, EveryStepIsParallelSgd) {
-  for (const char* scheme : {"local", "elastic_gossip", "dpsgd", "sgp"}) {
-    Toy toy;
-    toy.scheme = gossip(scheme, 4, [](SchemeOptions& o) { o.global_average_every = 1; });
-    toy.steps = 8;
-    double x = toy.start, b = (toy.b(0) + toy.b(1) + toy.b(2) + toy.b(3)) / 4;
-    for (int64_t k = 0; k < toy.steps; ++k) x -= toy.lr * (x - b);
-    for (const Numbers& theta : ends_of(toy).theta) EXPECT_NEAR(theta[0], x, 1e-12) << scheme;
-  }
-}
-
-TEST(GlobalAverage, OverLocalIsLocalSgd) {
-  Toy toy;
-  toy.scheme = gossip("local", 3, [](SchemeOptions& o) { o.global_average_every = 3; });
-  toy.steps = 7;
-  std::vector<double> x(3, toy.start);
-  for (int64_t k = 0; k < toy.steps; ++k) {
-    for (Rank r = 0; r < 3; ++r) x[r] -= toy.lr * (x[r] - toy.b(r));
-    if ((k + 1) % 3 == 0) x.assign(3, (x[0] + x[1] + x[2]) / 3);
-  }
-  const Ends ends = ends_of(toy);
-  for (Rank r = 0; r < 3; ++r) EXPECT_NEAR(ends.theta[r][0], x[r], 1e-14);
-}
-
 }  // namespace
 }  // namespace sinew::dist::testing

@@ -163,12 +163,16 @@ TEST(Supervise, EachRankHasVariablesOfItsOwn) {
 
 TEST(Supervise, KillsWhatIgnoresTheRequest) {
   if (!ucx_available()) GTEST_SKIP() << "this build has no TCP store";
+  test::TemporaryDirectory directory;
   LaunchOptions options;
   options.processes = 2;
   options.essential = {0};
   options.grace = 100 * kMillisecond;
+  // Rank 0 ends the job when rank 1 ignores the request.
   options.argv = {"/bin/sh", "-c",
-                  "trap '' TERM; test $RANK = 0 && sleep 0.5 && exit 3; while true; do sleep 0.1; done"};
+                  "cd " + directory.path() +
+                      "; trap '' TERM; test $RANK = 0 || : >ignores; "
+                      "until test $RANK = 0 -a -e ignores; do sleep 0.1; done; exit 3"};
   auto report = supervise(options);
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->exit_code, 3);
@@ -271,14 +275,19 @@ SINEW_PROCESS_BODY(supervisor) {
   return 0;
 }
 
+// The supervisor may write it later than the worker does what was waited for.
 pid_t worker_pid(const ProcessGroup& group, int rank) {
-  return std::atoi(test::read_text(group.directory() + "/pid-" + std::to_string(rank)).c_str());
+  const std::string path = group.directory() + "/pid-" + std::to_string(rank);
+  SINEW_CHECK(test::eventually([&] { return std::filesystem::exists(path); }), "worker_pid", "no ", path);
+  return std::atoi(test::read_text(path).c_str());
 }
+void let_go(const ProcessGroup& group) { std::ofstream(group.directory() + "/at-go-99") << ""; }
 
 TEST(Supervise, RestartsAKilledWorkerAtItsLastStep) {
-  ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "200"}});
+  ProcessGroup group("supervisor", 1, {{"restarts", "3"}, {"steps", "200"}, {"wait", "1"}});
   ASSERT_TRUE(group.reached("running", 2));
   ASSERT_EQ(::kill(worker_pid(group, 2), SIGKILL), 0);
+  let_go(group);
   ASSERT_EQ(group.wait(0), 0);
   EXPECT_EQ(group.report(100), "exit 0 restarts 1 lost steps 199 199 199");
   const std::string story = group.report(2);
@@ -321,7 +330,7 @@ TEST(Supervise, WorkersFinishWithoutTheSupervisor) {
   group.wait(0);
   // One of them dies after that: nobody restarts it, and the others see it as gone.
   ASSERT_EQ(::kill(worker_pid(group, 1), SIGKILL), 0);
-  std::ofstream(group.directory() + "/at-go-99") << "";
+  let_go(group);
   EXPECT_TRUE(test::eventually([&] { return group.report(0).find("done") != std::string::npos; }))
       << test::read_text(group.directory() + "/log-worker-0");
   EXPECT_TRUE(test::eventually([&] { return group.report(2).find("done") != std::string::npos; }));

@@ -257,6 +257,35 @@ Problem sinc() {
           }};
 }
 
+// T1, on the double well (1 - x^2)^2 / 4: a constant rate and a constant pull bring the leader to where the gradient is
+// zero; elastic averaging rests where each worker's gradient holds against its pull to the center.
+TEST(Leader, TheLeadersGradientVanishes) {
+  constexpr double kEta = 0.05, kRho = 0.5;
+  const Problem well{[](const std::vector<double>& x) { return std::pow(1 - x[0] * x[0], 2) / 4; },
+                     [](const std::vector<double>& x) { return std::vector<double>{-x[0] * (1 - x[0] * x[0])}; }};
+  for (const char* scheme : {"lgd", "easgd_sync"}) {
+    const SchemeOptions o = leaders(scheme, 2, [](SchemeOptions& s) { s.pull = s.alpha = kEta * kRho; });
+    std::vector<Numbers> ends;
+    for (const NodeResult& node : simulate(2, [&](World& world) -> Result<Numbers> {
+                                    Numbers x{(world.rank() == 0 ? 1 : -1) * std::sqrt(1 - kRho) + 1e-3};
+                                    SINEW_RETURN_IF_ERROR(descend(world, o, well, x, {0}, kEta, 4000));
+                                    return x;
+                                  }).nodes) {
+      ASSERT_TRUE(node.finished) << node.status.message();
+      ends.push_back(node.numbers);
+    }
+    const size_t leader = well.f(ends[1]) < well.f(ends[0]);
+    const double of_leader = std::fabs(well.gradient(ends[leader])[0]),
+                 of_other = std::fabs(well.gradient(ends[1 - leader])[0]);
+    if (scheme == std::string("lgd")) {
+      EXPECT_LT(of_leader, 1e-12);
+    } else {
+      EXPECT_NEAR(of_leader, std::sqrt(1 - kRho) * kRho, 1e-6);
+      EXPECT_NEAR(of_other, std::sqrt(1 - kRho) * kRho, 1e-6);
+    }
+  }
+}
+
 std::vector<double> sinc_after(const std::string& scheme, double pull, int64_t steps) {
   const std::vector<std::vector<double>> starts{{20, 11}, {17, 8}, {-6, -4}, {-15, -18}};
   const std::vector<double> mean{4, -0.75};

@@ -203,7 +203,7 @@ TEST_P(Resume, ContinuesBitForBit) {
   toy.scheme.outer = GetParam().outer;
   toy.scheme.weighting.warmup_rounds = 0;
   toy.scheme.weighting.coefficients = {2, 1};
-  toy.scheme.weighting.peers = true;
+  toy.scheme.weighting.peers = toy.scheme.name == "easgd" || toy.scheme.name == "eamsgd";
   toy.scheme.fan_out = 2;  // of 4 workers: three inner nodes
   toy.scheme.far_period = 8;
   toy.scheme.workers = kWorkers;

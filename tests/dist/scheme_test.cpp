@@ -489,6 +489,10 @@ TEST(Scheme, ValidatesOptions) {
        "elastic_gossip with mode async and adpsgd; others are fixed"},
       {[](SchemeOptions& o) { o.name = "easgd", o.weighting = {.rule = "dynamic", .kappa = 0.1, .s0 = 0.2}; },
        "kappa = 0.1; allowed are s0 = 0.2 and more"},
+      {[](SchemeOptions& o) { o.name = "adpsgd", o.weighting = {.rule = "dynamic", .peers = true}; },
+       "peer_normalisation with scheme adpsgd; it is for easgd and eamsgd"},
+      {[](SchemeOptions& o) { o.name = "easgd_sync", o.weighting = {.rule = "dynamic", .peers = true}; },
+       "peer_normalisation with scheme easgd_sync; it is for easgd and eamsgd"},
       {[](SchemeOptions& o) { o.outer = "adam"; }, "outer = 'adam'; allowed are none, momentum, nesterov"},
       {[](SchemeOptions& o) { o.outer_lr = -1; }, "outer_lr = -1"},
       {[](SchemeOptions& o) { o.outer_momentum = 1; }, "outer_momentum = 1; allowed are 0 and more, below 1"},
@@ -531,6 +535,26 @@ TEST(Scheme, ValidatesOptions) {
   EXPECT_EQ(describe_scheme("nothing"), "");
 }
 
+// Beyond alpha (p + 1) = 2 workers and center pass each other further in every round, however small the learning rate
+// (the EASGD specification, section 6.2).
+TEST(Scheme, WarnsAboutACenterThatOvershoots) {
+  Toy toy = toy_of(kVariants[4]);
+  ASSERT_EQ(toy.scheme.name, "easgd_sync");
+  toy.scheme.period = 1;
+  toy.lr = 0.01, toy.noise = 0, toy.steps = 200;
+  for (const double alpha : {0.2, 0.39, 0.45, 0.55}) {
+    toy.scheme.alpha = alpha;
+    const bool overshoots = alpha * (toy.scheme.workers + 1) > 2;
+    EXPECT_EQ(overshoots, warning_about(toy.scheme).find("lower alpha to 0.4 or less") != std::string::npos) << alpha;
+    double farthest = 0;
+    for (const NodeResult& node : run_toy(toy).nodes)
+      for (double x : node.numbers) farthest = std::max(farthest, std::fabs(x));
+    EXPECT_EQ(farthest > 10, overshoots) << alpha;
+  }
+  toy.scheme.order = "gauss_seidel", toy.scheme.beta = 0.9;
+  EXPECT_EQ(warning_about(toy.scheme), "");
+}
+
 TEST(Scheme, CommonChecks) {
   check_lockstep_equals_simulation(in_simulation({.seed = 5, .always_yield = true}), "allreduce", "jacobi");
   check_lockstep_equals_simulation(in_simulation({.seed = 5}), "easgd_sync", "jacobi");
@@ -545,12 +569,17 @@ TEST(Scheme, CommonChecks) {
   check_downpour_delivers(in_simulation(), "mdownpour");
 }
 
-TEST(Scheme, AThousandElasticWorkers) {
-  Toy toy = toy_of(kVariants[2], 1000);
-  toy.scheme.period = 4;
-  toy.steps = 12;
-  SimulatedRun run = run_toy(toy);
-  for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+TEST(ManyWorkers, TenThousandStartAndFinish) {
+  for (const auto& [scheme, workers] : {std::pair{"easgd", 10'000}, {"elastic_gossip", 10'000}}) {
+    Toy toy = common_toy(scheme, "jacobi", workers);
+    if (toy.scheme.name == "elastic_gossip") toy.scheme.mode = "async";
+    toy.size = 33;
+    toy.scheme.period = 4;
+    toy.steps = 12;
+    const SimulatedRun run = run_toy(toy);
+    EXPECT_EQ(run.report.deadlock, "");
+    for (const NodeResult& node : run.nodes) ASSERT_TRUE(node.finished) << scheme << ": " << node.status.message();
+  }
 }
 
 }  // namespace

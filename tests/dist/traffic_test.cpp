@@ -155,7 +155,8 @@ constexpr Round kRounds[] = {
     {"easgd_sync", kRing, 6, [](SchemeOptions& o) { o.weighting.rule = "dynamic"; }},
     {"local_sgd", kRing, 6},
     {"local_sgd", kRing, 6, [](SchemeOptions& o) { o.outer = "nesterov"; }},
-    {"local", kRing, 6, [](SchemeOptions& o) { o.global_average_every = 1; }},
+    // One number more: of how many the sum is.
+    {"local", kRing, 6, [](SchemeOptions& o) { o.global_average_every = 1; }, 6 * 8},
     // All losses to all and, at the end, that all are done, 3 p messages of 8 bytes each; the leader's parameters along
     // a chain.
     {"lsgd", 2 * 4 * 3 + 3, 3, nullptr, 2 * 4 * 3 * 8},

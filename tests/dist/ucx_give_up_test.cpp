@@ -27,7 +27,7 @@ SINEW_PROCESS_BODY(hangs_at_once) {
     return 0;
   }
   process.check(test::eventually([&] { return (*world)->peer(1) == PeerState::gone; }), "given up");
-  process.check((*world)->peer(2) == PeerState::alive, "the other one lives");
+  process.check(test::eventually([&] { return (*world)->peer(2) == PeerState::alive; }), "the other one lives");
   process.reach("noticed");
   (*world)->leave();
   return 0;

@@ -130,11 +130,11 @@ TEST(UcxScheme, ATreeDrawsTogether) {
     toy.scheme.wire = c.wire;
     toy.steps = 400;
     std::string faults;
-    for (Rank r : c.dead) faults += sinew::detail::concat("kill rank=", r, " at=", 100 * (r - 1), "ms\n");
-    const auto plan = parse_fault_plan(faults, "plan");
-    ASSERT_TRUE(plan.ok());
-    const auto nodes = in_processes({.faults = *plan, .restart = c.restart})(
-        node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+    for (Rank r : c.dead) faults += sinew::detail::concat("dies: ", r, "\n");
+    const auto nodes =
+        in_processes({.restart = c.restart})(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
+          if (std::count(c.dead.begin(), c.dead.end(), world.rank()) > 0)
+            die_after(world, 100 * (world.rank() - 2) * kMillisecond);
           if (world.rank() >= 4) return toy_run(world, toy);
           ToyWorker worker(toy, world);
           SINEW_RETURN_IF_ERROR(worker.start());
@@ -270,7 +270,7 @@ TEST(UcxScheme, SynchronousSchemesSurviveADeath) {
 // Killed before it has joined, or after it; or it comes too late.
 TEST(UcxScheme, TheOthersBeginWithoutOneThatIsLost) {
   for (const char* scheme : kInLockstep) {
-    check_begins_without_one(in_processes({.faults = *parse_fault_plan("kill rank=1 at=0ms\n", "plan")}), scheme);
+    check_begins_without_one(in_processes({.absent = 1}), scheme);
     check_begins_without_one(in_processes(), scheme, [](World& world) {
       if (world.rank() == 0) std::raise(SIGKILL);
     });
@@ -345,10 +345,9 @@ TEST(UcxScheme, SomebodyTakesADeadCentersPlace) {
     toy.steps = 300;
     toy.scheme.period = 5;
     toy.scheme.deadline = 2 * kSecond;  // what a death swallows is asked again while the others still train
-    const auto plan = parse_fault_plan("kill rank=" + std::to_string(dies) + " at=400ms\n", "plan");
-    ASSERT_TRUE(plan.ok());
     const int count = node_count(toy.scheme);
-    const auto nodes = in_processes({.faults = *plan, .restart = restart})(count, [&](World& world) -> Result<Numbers> {
+    const auto nodes = in_processes({.restart = restart})(count, [&, dying = dies](World& world) -> Result<Numbers> {
+      if (world.rank() == dying) die_after(world, 300 * kMillisecond);
       if (world.rank() >= 3) return toy_run(world, toy);
       ToyWorker worker(toy, world);
       SINEW_RETURN_IF_ERROR(worker.start());

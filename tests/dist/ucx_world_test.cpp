@@ -229,7 +229,7 @@ SINEW_PROCESS_BODY(survive) {
       Received received = world->receive({.tag = Tag::test, .source = 2}, kLong);
       process.check(received.what != Received::What::timeout, "neither message nor loss");
       if (received.what == Received::What::peer_lost) {
-        ++losses;
+        process.reach("lost" + std::to_string(losses++));
         process.check(test::eventually([&] { return world->peer(2) == PeerState::alive; }), "it comes back");
         continue;
       }
@@ -261,6 +261,8 @@ TEST(UcxWorld, KilledInTheMiddleOfTransfersAndReconnected) {
     ASSERT_TRUE(group.reached("busy" + std::to_string(life), 2));
     group.signal(2, SIGKILL);
     ASSERT_EQ(group.wait(2), 128 + SIGKILL);
+    // Rank 0 may be looking at a message that came before: it must wait again while rank 2 is dead.
+    ASSERT_TRUE(group.reached("lost" + std::to_string(life), 0));
     group.start(2, life + 1);
   }
   EXPECT_TRUE(group.wait_all());
@@ -292,7 +294,7 @@ TEST(UcxWorld, DeadBecomesGoneWhenTheSupervisorSaysSo) {
 
 SINEW_PROCESS_BODY(stopped) {
   UcxOptions options = options_of(process);
-  options.silence = 2 * kSecond;
+  options.silence = std::stoi(process.extra.at("silence")) * kSecond;
   auto world = join(process, options);
   world->send(1 - process.rank, test_head(1));
   process.check(world->receive({.tag = Tag::test, .arg0 = 1}, kLong).ok(), "first message");
@@ -314,10 +316,25 @@ SINEW_PROCESS_BODY(stopped) {
 }
 
 TEST(UcxWorld, AStoppedPeerIsDeadUntilItContinues) {
-  ProcessGroup group("stopped", 2);
+  ProcessGroup group("stopped", 2, {{"silence", "2"}});
   ASSERT_TRUE(group.reached("going", 0));
   group.signal(1, SIGSTOP);
   EXPECT_TRUE(group.reached("noticed", 0));
+  group.signal(1, SIGCONT);
+  EXPECT_TRUE(group.wait_all());
+}
+
+TEST(UcxWorld, OneThatIsStoppedAgainAndAgainItselfNoticesAStoppedPeer) {
+  ProcessGroup group("stopped", 2, {{"silence", "1"}});
+  ASSERT_TRUE(group.reached("going", 0));
+  group.signal(1, SIGSTOP);
+  EXPECT_TRUE(test::eventually([&] {
+    for (int number : {SIGSTOP, SIGCONT}) {
+      group.signal(0, number);
+      std::this_thread::sleep_for(std::chrono::milliseconds(700));  // more than half a second, less than the deadline
+    }
+    return std::filesystem::exists(group.directory() + "/at-noticed-0");
+  }));
   group.signal(1, SIGCONT);
   EXPECT_TRUE(group.wait_all());
 }

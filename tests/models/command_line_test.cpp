@@ -65,8 +65,10 @@ TEST(CommandLine, Mistakes) {
   EXPECT_EQ(error_of({"zebra"}), "unknown verb 'zebra'; `sinew help` lists all");
   EXPECT_EQ(error_of({"train", "--scheme.alhpa", "0.2"}), "unknown flag --scheme.alhpa; did you mean scheme.alpha?");
   EXPECT_EQ(error_of({"train", "--alpha=1"}), "unknown flag --alpha; did you mean scheme.alpha?");
-  EXPECT_EQ(error_of({"train", "--wieghts", "x"}), "unknown flag --wieghts; `sinew help` lists all flags");
+  EXPECT_EQ(error_of({"train", "--wieghts", "x"}), "unknown flag --wieghts; did you mean model.weights?");
   EXPECT_EQ(error_of({"eval", "--wieghts", "x"}), "unknown flag --wieghts; did you mean weights?");
+  EXPECT_EQ(error_of({"train", "--jsno"}), "unknown flag --jsno; `sinew help` lists all flags") << "a switch of eval";
+  EXPECT_EQ(error_of({"eval", "--jsno"}), "unknown flag --jsno; did you mean json?");
   EXPECT_EQ(error_of({"train", "--lr"}), "--lr needs a value: a number from 0 to 1e+30");
   EXPECT_EQ(error_of({"train", "--config"}).find("--config needs a value: "), 0u);
   EXPECT_EQ(error_of({"train", "--version=2"}), "--version=2: --version takes no value; type --version");

@@ -140,6 +140,13 @@ TEST_F(Probe, MultipliesTheHessianWithTheGivenDirections) {
   const std::vector<float> z = wave(kHidden * kFeatures, 0.9);
   batch_.tensors["z.fc1.weight"] = array_of(z, {kHidden, kFeatures});
   ASSERT_TRUE(run().ok()) << run().message();
+  EXPECT_TRUE(out_.tensors.contains("hv.fc1.weight"));
+  for (const char* name : {"hv.fc1.bias", "hv.fc2.weight", "hv.fc2.bias"})
+    EXPECT_FALSE(out_.tensors.contains(name)) << "no direction was given for " << name;
+  for (const auto& [name, array] : weights_.tensors)
+    if (name != "fc1.weight")
+      batch_.tensors["z." + name] = array_of(std::vector<float>(array.bytes.size() / 4), array.shape);
+  ASSERT_TRUE(run().ok()) << run().message();
   constexpr double kStep = 1e-5;
   Oracle plus = oracle(), minus = oracle();
   for (size_t i = 0; i < z.size(); ++i) plus.w1[i] += kStep * z[i], minus.w1[i] -= kStep * z[i];
@@ -172,6 +179,55 @@ TEST_F(Probe, SaysWhatDoesNotFit) {
   batch_.tensors = good;
   weights_.tensors["fc1.weight"] = array_of(wave(kFeatures, 0), {1, kFeatures});
   EXPECT_NE(failure().find("fc1.weight"), std::string::npos);
+}
+
+// The last tensor says how many outputs there are; nothing of the model's size may be allocated before all fit.
+TEST_F(Probe, RefusesShapesThatAskForMemory) {
+  auto failure = [&] {
+    const Status status = run();
+    EXPECT_EQ(status.code(), StatusCode::data_error);
+    EXPECT_EQ(status.message().find('\n'), std::string::npos);
+    return status.message();
+  };
+  constexpr int64_t kHuge = int64_t{1} << 40;
+  for (const Shape& shape : {Shape{kHuge, 0}, Shape{0}, Shape{kClasses, 1}, Shape{}}) {
+    weights_.tensors["fc2.bias"] = array_of(std::vector<float>(static_cast<size_t>(shape.numel())), shape);
+    EXPECT_EQ(failure(), files_.weights + ": fc2.bias is " + shape.str() + ", it must be (outputs), one or more");
+  }
+  weights_.tensors["fc2.bias"] = array_of(wave(kClasses, 0.4), {kClasses});
+  // 2^20 hidden units for 2^18 pixels: a terabyte.
+  options_.model.hidden = {1 << 20};
+  batch_.tensors["inputs"] = array_of(std::vector<float>(1 << 18), {1, 1, 512, 512});
+  batch_.tensors["labels"] = array_of(std::vector<int64_t>{0}, {1});
+  EXPECT_NE(failure().find("fc1.weight is (4, 12) f32, the model has (1048576, 262144) f32"), std::string::npos);
+}
+
+TEST(WeightsFile, SkipsPyTorchsCounters) {
+  Options options;
+  options.model.name = "resnet20";
+  const Result<nn::Model> model = make_model(options.model, {16, 16, 3}, 10);
+  ASSERT_TRUE(model.ok());
+  const Vec theta = model->initialize(3);
+  std::string dir = ::testing::TempDir() + "/sinew_weights_XXXXXX";
+  ASSERT_NE(mkdtemp(dir.data()), nullptr);
+  const std::string path = dir + "/w.safetensors";
+  ASSERT_TRUE(save_weights(path, *model, theta.view()).ok());
+  Result<SafetensorsFile> file = read_safetensors(path);
+  ASSERT_TRUE(file.ok());
+  for (const Segment& s : model->buffer_layout().segments())
+    if (s.name.ends_with("running_mean"))
+      file->tensors[s.name.substr(0, s.name.rfind('.')) + ".num_batches_tracked"] =
+          array_of(std::vector<int64_t>{7}, Shape{});
+  EXPECT_TRUE(file->tensors.contains("layer3.2.bn2.num_batches_tracked"));
+  ASSERT_TRUE(write_safetensors(path, *file).ok());
+  const Result<Vec> read = load_weights(path, *model);
+  ASSERT_TRUE(read.ok()) << read.status().message();
+  EXPECT_EQ(to_doubles(read->view()), to_doubles(theta.view()));
+  file->tensors["bn1.num_batches"] = array_of(std::vector<int64_t>{7}, Shape{});
+  ASSERT_TRUE(write_safetensors(path, *file).ok());
+  EXPECT_EQ(load_weights(path, *model).status().message(),
+            path + ": tensor bn1.num_batches is not a parameter of the model");
+  std::filesystem::remove_all(dir);
 }
 
 TEST(WeightsFile, KeepsEveryElementThroughAFile) {

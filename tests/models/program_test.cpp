@@ -85,6 +85,27 @@ TEST_F(ProgramWithUcx, ThreeProcessesGossipWithoutACommonClock) {
   }
 }
 
+TEST_F(ProgramWithUcx, TwoProcessesStartFromGivenWeights) {
+  auto first = start(run_of("local", "first", {"--workers", "1", "--steps", "3", "--train.seed", "7"}));
+  ASSERT_EQ(first->wait(), 0) << first->output();
+  const std::string weights = root_ + "/first/model.safetensors";
+  const Words still = {"--workers", "2", "--steps", "5", "--lr", "0", "--model.weights"};
+  auto with = [&](const std::string& file) {
+    Words words = still;
+    words.push_back(file);
+    return words;
+  };
+  auto run = start(run_of("allreduce", "run", with(weights)));
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  EXPECT_EQ(summary("run").at("parameters_sha256"), summary("first").at("parameters_sha256"));
+  EXPECT_NE(slurp(root_ + "/run/config.toml").find("weights = \"" + weights + "\""), std::string::npos);
+  expect_failure(3, run_of("allreduce", "none", with(root_ + "/nothing")), {"model.weights", root_ + "/nothing"});
+  Words misfit = run_of("allreduce", "none", with(weights));
+  misfit.insert(misfit.end(), {"--model.hidden", "31"});
+  expect_failure(3, misfit, {"model.weights: " + weights, "fc1.weight is (32, 784) f32, the model has (31, 784) f32"});
+  EXPECT_FALSE(fs::exists(root_ + "/none")) << "nothing was started";
+}
+
 TEST_F(ProgramWithUcx, RanksOfAnotherLauncher) {
   const std::string port = free_port();
   std::vector<std::unique_ptr<Process>> ranks;

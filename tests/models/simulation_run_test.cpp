@@ -1,6 +1,9 @@
 // Whole runs in virtual time, through the same functions that the program calls.
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -15,6 +18,7 @@
 #include "models/metrics.h"
 #include "models/node.h"
 #include "models/run.h"
+#include "models/weights_file.h"
 
 namespace sinew::train {
 namespace {
@@ -30,7 +34,16 @@ class SimulationRun : public ::testing::Test {
   }
   void TearDown() override { fs::remove_all(root_); }
 
-  Result<RunSummary> run(std::vector<std::pair<std::string, std::string>> flags) {
+  using Flags = std::vector<std::pair<std::string, std::string>>;
+  Result<RunSummary> run(const Flags& flags) {
+    Result<Configuration> configuration = configured(flags);
+    if (!configuration.ok()) return configuration.status();
+    Result<RunFolder> folder = RunFolder::create(*configuration, {"test"});
+    if (!folder.ok()) return folder.status();
+    dir_ = folder->dir();
+    return run_simulation(configuration->options, *folder);
+  }
+  Result<Configuration> configured(const Flags& flags) {
     ConfigSources sources;
     auto give = [&](const std::string& key, const std::string& value) {
       sources.flags.push_back({key, value, "--" + key});
@@ -45,12 +58,7 @@ class SimulationRun : public ::testing::Test {
     give("log.progress", "none");
     give("run.dir", root_ + "/run-" + std::to_string(count_++));
     for (const auto& [key, value] : flags) give(key, value);
-    Result<Configuration> configuration = configure(sources);
-    if (!configuration.ok()) return configuration.status();
-    Result<RunFolder> folder = RunFolder::create(*configuration, {"test"});
-    if (!folder.ok()) return folder.status();
-    dir_ = folder->dir();
-    return run_simulation(configuration->options, *folder);
+    return configure(sources);
   }
   std::string fault_file(const std::string& text) {
     const std::string path = root_ + "/plan-" + std::to_string(count_);
@@ -64,7 +72,8 @@ class SimulationRun : public ::testing::Test {
 
 TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
   for (const std::string& scheme : dist::scheme_names()) {
-    Result<RunSummary> a = run({{"scheme.name", scheme}}), b = run({{"scheme.name", scheme}}),
+    Result<RunSummary> a = run({{"scheme.name", scheme}, {"sim.threads", "3"}}),
+                       b = run({{"scheme.name", scheme}, {"sim.threads", "1"}}),
                        lazy = run({{"scheme.name", scheme}, {"sim.always_yield", "true"}}),
                        other = run({{"scheme.name", scheme}, {"train.seed", "2"}});
     ASSERT_TRUE(a.ok()) << scheme << ": " << a.status().message();
@@ -76,6 +85,82 @@ TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
     EXPECT_EQ(a->steps_per_worker, 40);
     EXPECT_EQ(a->parameters_sha256.size(), 64u);
   }
+}
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+// A worker costs the vectors that are its own, with a fifth more, and 64 KiB; gradients and activations are the
+// executing threads'.
+TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
+  using Flags = std::vector<std::pair<std::string, std::string>>;
+  const auto peak_kib = [&](Flags flags, const std::string& workers) {
+    ++count_;  // for a folder of its own
+    const pid_t child = ::fork();
+    if (child == 0) {
+      flags.insert(flags.end(), {{"run.workers", workers}, {"train.steps", "3"}, {"model.hidden", "12"}});
+      ::_exit(run(flags).ok() ? 0 : 1);
+    }
+    int status = -1;
+    rusage usage{};
+    EXPECT_EQ(::wait4(child, &status, 0, &usage), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << workers << " workers";
+    return static_cast<double>(usage.ru_maxrss);
+  };
+  const double vector_kib = (784 * 12 + 12 + 12 * 10 + 10) * 4.0 / 1024;
+  struct Case {
+    const char *scheme, *optimizer;
+    int vectors;  // parameters; the optimizer's velocity; what was last sent to the center
+  };
+  for (const Case& c : {Case{"local", "sgd", 1}, {"local", "nesterov", 2}, {"easgd", "sgd", 2}}) {
+    const Flags flags{{"scheme.name", c.scheme}, {"optim.name", c.optimizer}};
+    const double a_worker = (peak_kib(flags, "1000") - peak_kib(flags, "200")) / 800;
+    EXPECT_LE(a_worker, 1.2 * c.vectors * vector_kib + 64) << "KiB: " << c.scheme << ", " << c.optimizer;
+    EXPECT_GE(a_worker, c.vectors * vector_kib) << "something was measured";
+  }
+}
+#endif
+
+// At learning rate 0 all workers stay where they start: at the given weights, and so does what they agree on.
+TEST_F(SimulationRun, EverySchemeStartsFromGivenWeights) {
+  const std::string path = root_ + "/given.safetensors";
+  Result<RunContext> context = prepare_run(configured({})->options);
+  ASSERT_TRUE(context.ok());
+  const Vec given = context->model.initialize(77);
+  ASSERT_TRUE(save_weights(path, context->model, given.view()).ok());
+  for (const std::string& scheme : dist::scheme_names()) {
+    const Result<RunSummary> s =
+        run({{"scheme.name", scheme}, {"optim.lr", "0"}, {"train.steps", "20"}, {"model.weights", path}});
+    ASSERT_TRUE(s.ok()) << scheme << ": " << s.status().message();
+    const Result<Vec> end = load_weights(dir_ + "/model.safetensors", context->model);
+    ASSERT_TRUE(end.ok()) << end.status().message();
+    // Means of equal numbers are rounded.
+    const std::vector<double> a = to_doubles(end->view()), b = to_doubles(given.view());
+    for (size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], 1e-6 * std::abs(b[i])) << scheme << " " << i;
+  }
+}
+
+// Parameters and buffers, and all nodes of a job must have the same.
+TEST_F(SimulationRun, GivenWeightsArePartOfTheFingerprint) {
+  const Flags net = {{"model.name", "resnet20"}, {"scheme.name", "allreduce"}};
+  auto prepared = [&](const std::string& file) {
+    Flags flags = net;
+    if (!file.empty()) flags.emplace_back("model.weights", root_ + "/" + file);
+    return prepare_run(configured(flags)->options);
+  };
+  Result<RunContext> plain = prepared("");
+  ASSERT_TRUE(plain.ok()) << plain.status().message();
+  Vec theta = plain->model.initialize(77);
+  fill(theta.mutable_view().slice(plain->model.layout().size(), plain->model.buffer_layout().size()), 0.75);
+  for (const char* file : {"a.safetensors", "same.safetensors"})
+    ASSERT_TRUE(save_weights(root_ + "/" + file, plain->model, theta.view()).ok());
+  fill(theta.mutable_view().slice(theta.size() - 1, 1), 0.5);
+  ASSERT_TRUE(save_weights(root_ + "/other.safetensors", plain->model, theta.view()).ok());
+  const Result<RunContext> a = prepared("a.safetensors"), same = prepared("same.safetensors"),
+                           other = prepared("other.safetensors");
+  ASSERT_TRUE(a.ok() && same.ok() && other.ok()) << a.status().message();
+  EXPECT_EQ(to_doubles(other->weights.view()), to_doubles(theta.view()));
+  EXPECT_EQ(a->scheme.fingerprint, same->scheme.fingerprint);
+  EXPECT_NE(a->scheme.fingerprint, other->scheme.fingerprint);
+  EXPECT_NE(a->scheme.fingerprint, plain->scheme.fingerprint);
 }
 
 // y = 2 x_0 - x_1 + 1, from a safetensors file: a linear network finds it.
@@ -266,6 +351,29 @@ TEST_F(SimulationRun, AKilledWorkerComesBackOrIsLost) {
   const std::string text((std::istreambuf_iterator<char>(status)), std::istreambuf_iterator<char>());
   EXPECT_NE(text.find("\"restarts\": 0"), std::string::npos) << text;
   EXPECT_EQ(text.find("\"restarts\": 1"), std::string::npos) << text;
+}
+
+// At its very end a worker is cut off, or the center is stopped, for many deadlines: what it has not confirmed is tried
+// again for run.grace.
+TEST_F(SimulationRun, WhatIsUnconfirmedAtTheEndIsTriedAgain) {
+  for (const char* scheme : {"easgd", "downpour"})
+    for (const char* faults : {"drop from=1 after_step=35 until=9s", "partition ranks=1 after=385ms until=9s",
+                               "pause rank=4 at=385ms for=9s"}) {
+      const auto with = [&](const std::string& grace) {
+        return run({{"scheme.name", scheme},
+                    {"scheme.deadline", "300ms"},
+                    {"sim.step_seconds", "10ms"},
+                    {"fault.plan", fault_file(faults)},
+                    {"run.grace", grace}});
+      };
+      for (const char* grace : {"30s", "0"}) {
+        const Result<RunSummary> s = with(grace);
+        ASSERT_TRUE(s.ok()) << scheme << " " << faults << ": " << s.status().message();
+        EXPECT_TRUE(s->lost.empty());
+        EXPECT_GT(s->virtual_seconds, 9);
+      }
+      EXPECT_EQ(with("2s").status().code(), StatusCode::timeout) << scheme << " " << faults;
+    }
 }
 
 // A gossip scheme is measured at the mean of all workers; one that dies comes back, or the others go on.

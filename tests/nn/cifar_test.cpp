@@ -1,5 +1,7 @@
 #include "nn/data/cifar.h"
 
+#include <sys/stat.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <numeric>
@@ -91,6 +93,20 @@ TEST(Cifar, Hundred) {
   folder.remove("train.bin");
   EXPECT_HAS(refusal({.name = "cifar100", .dir = folder.path}, StatusCode::not_found),
              "has no train.bin (or .gz); expected are train.bin and test.bin");
+}
+
+TEST(Cifar, AnUnusableFileOfNamesIsNotRead) {
+  const Cifar10Folder folder;
+  folder.remove("batches.meta.txt");
+  ASSERT_EQ(mkfifo((folder.path + "/batches.meta.txt").c_str(), 0600), 0);
+  Result<DataSplit> data = open_data(folder.options());  // opened, the pipe would block
+  ASSERT_TRUE(data.ok()) << data.status().message();
+  EXPECT_EQ(data->train->class_names()[9], "9");
+  folder.remove("batches.meta.txt");
+  std::string names = "airplane\nautomobile\nbird\ncat\ndeer\ndog\nfrog\nhorse\nship\ntruck\n";
+  folder.put("batches.meta.txt", names + std::string(70 << 10, '\n'));
+  data = open_data(folder.options());
+  EXPECT_EQ(data->train->class_names()[9], "9") << "too long";
 }
 
 TEST(Cifar, PackedFiles) {

@@ -67,6 +67,18 @@ TEST(Csv, LabelColumn) {
   EXPECT_HAS(refused(text, "0"), "data.label '0'");
 }
 
+TEST(Csv, ABrokenFirstRowIsNoHeader) {
+  const std::string why =
+      ", others are numbers: not a row, and a header only if --data.label NAME names a column of it";
+  EXPECT_EQ(refused("1,,x\n3,4,y\n"), "t.csv:1: column 2 is empty" + why);
+  EXPECT_EQ(refused("1.5,n/a,0\n3,4,1\n"), "t.csv:1: column 2 is 'n/a'" + why);
+  EXPECT_EQ(refused(",7\n3,8\n"), "t.csv:1: column 1 is empty" + why) << "the label is a number too";
+  EXPECT_EQ(refused("x,1,\ny,3,4\n", "1"), "t.csv:1: column 3 is empty" + why);
+  // Years and an unnamed column: a header, as the label says.
+  EXPECT_EQ(parsed(",2019,class\n1,2,x\n", "class").names, (Texts{"", "2019"}));
+  EXPECT_EQ(parsed(",a,class\n1,2,x\n").names, (Texts{"", "a"}));
+}
+
 TEST(Csv, ErrorsNameTheLine) {
   EXPECT_EQ(refused(""), "t.csv: no rows");
   EXPECT_EQ(refused("\n \n"), "t.csv: no rows");

@@ -16,6 +16,7 @@ TEST(Device, EveryLayerAndLossRunsOnTheGuardDevice) {
     EXPECT_EQ(cpu.outputs, guard.outputs);
     EXPECT_EQ(cpu.loss, guard.loss);
     EXPECT_EQ(cpu.gradients, guard.gradients);
+    EXPECT_EQ(cpu.hessian_products, guard.hessian_products);
     EXPECT_GT(cpu.loss, 0);
   }
 }

@@ -39,6 +39,7 @@ struct PassResults {
   std::vector<float> outputs;
   float loss;
   std::vector<std::vector<float>> gradients;
+  std::vector<std::vector<float>> hessian_products;  // with a vector of 1 and -1; of bf16 passes none
 };
 inline PassResults training_pass(Device device, const std::string& loss_name, bool bf16 = false) {
   Model model = every_layer();
@@ -50,7 +51,16 @@ inline PassResults training_pass(Device device, const std::string& loss_name, bo
       values_on(device), {.parameters = parameters, .training = true, .step = 7, .buffers = &buffers, .bf16 = bf16});
   Tensor loss = loss_named(loss_name)(outputs, labels);
   PassResults r{to_doubles(theta.view()), outputs.to_vector<float>(), loss.item<float>(), {}};
-  for (const Tensor& g : grad({loss}, parameters.all())) r.gradients.push_back(g.to_vector<float>());
+  const std::vector<Tensor> gradients = grad({loss}, parameters.all(), {}, {.create_graph = !bf16});
+  for (const Tensor& g : gradients) r.gradients.push_back(g.to_vector<float>());
+  if (bf16) return r;
+  std::vector<Tensor> z;
+  for (const Tensor& g : gradients) {
+    std::vector<float> signs(static_cast<size_t>(g.numel()));
+    for (size_t i = 0; i < signs.size(); ++i) signs[i] = (i * 7 + z.size() * 3) % 5 < 2 ? -1.0f : 1.0f;
+    z.push_back(Tensor::from_vector(signs, g.shape(), device));
+  }
+  for (const Tensor& h : grad(gradients, parameters.all(), z)) r.hessian_products.push_back(h.to_vector<float>());
   return r;
 }
 

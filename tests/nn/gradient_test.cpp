@@ -109,6 +109,18 @@ std::vector<Case> cases() {
   return all;
 }
 
+// Running statistics as after some training: neither 0 nor 1, variances positive.
+Buffers some_statistics(const ParamLayout& layout) {
+  Vec values = Vec::zeros(layout.size(), DType::f64);
+  uint32_t stream = 100;
+  for (const Segment& s : layout.segments()) {
+    const bool variance = s.name.ends_with("running_var");
+    const Tensor part = random_input(s.shape, stream++, variance ? 0.4 : -0.5, variance ? 2.2 : 0.5);
+    copy(part.view(), values.mutable_view().slice(s.offset, s.numel));
+  }
+  return Buffers(layout, values);
+}
+
 class LayerGradient : public ::testing::TestWithParam<Case> {
  protected:
   // Inputs: x, then the parameters in order of declaration.
@@ -118,20 +130,28 @@ class LayerGradient : public ::testing::TestWithParam<Case> {
     for (const Segment& s : fixture_.layout().segments()) in.push_back(random_input(s.shape, stream++));
     return in;
   }
-  testing::TensorFn function() const {
-    return [this](const std::vector<Tensor>& in) {
+  testing::TensorFn function(bool training = true) const {
+    return [this, training](const std::vector<Tensor>& in) {
       Parameters parameters(fixture_.layout(), std::vector<Tensor>(in.begin() + 1, in.end()));
-      return fixture_.module().forward(in[0], {.parameters = parameters, .training = true, .seed = 3});
+      return fixture_.module().forward(
+          in[0],
+          {.parameters = parameters, .training = training, .seed = 3, .buffers = training ? nullptr : &buffers_});
     };
   }
 
  private:
   ModuleFixture fixture_{GetParam().make()};
+  Buffers buffers_ = some_statistics(fixture_.buffer_layout());
 };
 
 TEST_P(LayerGradient, MatchesCentralDifferences) { EXPECT_TRUE(check_gradient(function(), inputs())); }
 TEST_P(LayerGradient, HessianVectorProductMatches) { EXPECT_TRUE(check_hvp(function(), inputs())); }
 TEST_P(LayerGradient, HessianIsSymmetric) { EXPECT_TRUE(check_hessian_symmetry(function(), inputs())); }
+TEST_P(LayerGradient, EvaluationToo) {
+  EXPECT_TRUE(check_gradient(function(false), inputs()));
+  EXPECT_TRUE(check_hvp(function(false), inputs()));
+  EXPECT_TRUE(check_hessian_symmetry(function(false), inputs()));
+}
 
 INSTANTIATE_TEST_SUITE_P(Layers, LayerGradient, ::testing::ValuesIn(cases()),
                          [](const auto& info) { return info.param.name; });

@@ -27,6 +27,7 @@ class ModuleFixture {
     }
   }
   const ParamLayout& layout() const { return declarations_.layout(); }
+  const ParamLayout& buffer_layout() const { return declarations_.buffer_layout(); }
   Vec& theta() { return theta_; }
   Parameters parameters() const { return Parameters(layout(), theta_); }
   void set(const std::string& name, const std::vector<double>& values) {

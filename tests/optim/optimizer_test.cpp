@@ -73,7 +73,8 @@ std::vector<OptimizerOptions> all_kinds() {
                            .gamma = 0.1});
   for (OptimizerOptions o : {OptimizerOptions{.hessian_power = 0.5, .hessian_dense_steps = 4},
                              OptimizerOptions{.hessian_power = 0.7, .hessian_every = 1, .hessian_block = 4},
-                             OptimizerOptions{.hessian_average = "signed_mean", .hessian_stale = "repeat"}}) {
+                             OptimizerOptions{.hessian_average = "signed_mean", .hessian_stale = "repeat"},
+                             OptimizerOptions{.bias_correction = false}}) {
     o.name = "adahessian";
     o.lr = 0.05;
     if (!o.hessian_every) o.hessian_every = 3;
@@ -84,7 +85,8 @@ std::vector<OptimizerOptions> all_kinds() {
 std::string describe(const OptimizerOptions& o) {
   return o.name + " decay " + std::to_string(o.weight_decay) + " decoupled " +
          std::to_string(o.decoupled_decay.value_or(0)) + " clip " + std::to_string(o.clip_norm) + " power " +
-         std::to_string(o.hessian_power) + " stale " + o.hessian_stale;
+         std::to_string(o.hessian_power) + " stale " + o.hessian_stale + " corrected " +
+         std::to_string(o.bias_correction);
 }
 
 // ---- values ----
@@ -158,7 +160,8 @@ std::unique_ptr<Optimizer> unfused_twin(const OptimizerOptions& o) {
                                 .dense_steps = o.hessian_dense_steps,
                                 .signed_mean = o.hessian_average == "signed_mean",
                                 .block = o.hessian_block,
-                                .repeat_stale = o.hessian_stale == "repeat"}));
+                                .repeat_stale = o.hessian_stale == "repeat",
+                                .bias_correction = o.bias_correction}));
   if (o.name == "sophia_h") chain.push_back(sophia({.every = *o.hessian_every}));
   if (o.name == "sophia_g")
     chain.push_back(sophia({.curvature = Curvature::gauss_newton,
@@ -194,7 +197,7 @@ TEST(Optimizer, FusedAndUnfusedChainsAgree) {
       ++compared;
     }
   }
-  EXPECT_EQ(compared, (9 * 8 + 3) * 2);
+  EXPECT_EQ(compared, (9 * 8 + 4) * 2);
 }
 
 TEST(Optimizer, EveryKindMovesTowardTheTarget) {

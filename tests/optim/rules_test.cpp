@@ -256,9 +256,7 @@ TEST(Rules, AdaHessian) {
 }
 
 TEST(Rules, AdaHessianWithoutBiasCorrection) {
-  std::vector<TransformPtr> chain;
-  chain.push_back(adahessian({.bias_correction = false}));
-  ScalarRun run(std::make_unique<Optimizer>(std::move(chain), constant_schedule(), 1), 0);
+  ScalarRun run(make_optimizer({.name = "adahessian", .lr = 1, .bias_correction = false}), 0);
   run.set_curvature([](double) { return -3; });
   run.step([](double) { return 2; });
   EXPECT_NEAR(run.x(), -0.2 / (std::sqrt(0.001 * 9) + 1e-4), 1e-14);

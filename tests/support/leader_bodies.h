@@ -102,6 +102,7 @@ inline void check_leaders_survive(const Spawn& spawn, const std::string& scheme,
   const std::vector<int64_t> group_of = leader_groups(groups, 5).value();
   const size_t first = static_cast<size_t>(toy.size), rounds = static_cast<size_t>(steps / toy.scheme.period);
   const NodeResult& other = nodes[lost == 0 ? 1 : 0];
+  ASSERT_TRUE(other.finished) << scheme << ": " << other.status.message();
   for (Rank r = 0; r < 5; ++r) {
     const NodeResult& node = nodes[static_cast<size_t>(r)];
     EXPECT_EQ(node.finished, r != lost) << scheme << " rank " << r << ": " << node.status.message();

@@ -33,6 +33,8 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/leaks.h"
+
 namespace sinew::test {
 
 // Generous: a loaded machine under a sanitizer must not fail a test.
@@ -141,6 +143,7 @@ class BodyRunner : public ::testing::Environment {
     } catch (const std::exception& error) {
       std::fprintf(stderr, "rank %d: exception: %s\n", process.rank, error.what());
     }
+    if (code == 0 && leaks()) code = 4;
     std::fflush(nullptr);
     std::_Exit(code);
   }

@@ -127,7 +127,7 @@ inline Toy toy_of(const Variant& v, int workers = 4) {
   toy.scheme.outer = v.outer;
   toy.scheme.weighting.warmup_rounds = 1;
   toy.scheme.weighting.coefficients = {2, 1};
-  toy.scheme.weighting.peers = true;
+  toy.scheme.weighting.peers = toy.scheme.name == "easgd" || toy.scheme.name == "eamsgd";
   toy.scheme.workers = workers;
   toy.scheme.period = 3;
   toy.scheme.far_period = 6;

@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <csignal>
 #include <fstream>
+#include <thread>
 
 #include "dist/ucx/ucx_world.h"
 #include "tests/support/processes.h"
@@ -22,6 +25,7 @@ namespace sinew::dist::testing {
 struct ProcessSpawnOptions {
   FaultPlan faults;
   bool restart = false;
+  Rank absent = kAnyRank;  // killed before it does anything
 };
 
 namespace detail {
@@ -50,6 +54,7 @@ inline std::string result_path(const std::string& directory, Rank rank) {
       }
     }
   }
+  if (status.ok() && test::leaks()) status = Status(StatusCode::internal, "the process has lost memory");
   {
     std::ofstream out(result_path(directory, rank) + ".tmp", std::ios::binary);
     const int32_t code = static_cast<int32_t>(status.code());
@@ -83,6 +88,16 @@ inline NodeResult read_result(const std::string& directory, Rank rank) {
 
 }  // namespace detail
 
+// A process that has met the others kills itself that much later, if it was not started again. A plan's times begin
+// before the processes have met, when UCX may take another one along (dist/ucx/README.md).
+inline void die_after(const World& world, Nanos time) {
+  if (world.incarnation() > 0) return;
+  std::thread([time] {
+    std::this_thread::sleep_for(std::chrono::nanoseconds(time));
+    ::kill(::getpid(), SIGKILL);
+  }).detach();
+}
+
 inline Spawn in_processes(ProcessSpawnOptions options = {}) {
   return [options](int nodes, const NodeBody& body) {
     set_num_threads(1);
@@ -94,6 +109,7 @@ inline Spawn in_processes(ProcessSpawnOptions options = {}) {
     auto start = [&](Rank rank, uint32_t incarnation) {
       const Nanos age = (std::chrono::steady_clock::now() - begin).count();
       const pid_t pid = fork();
+      if (pid == 0 && rank == options.absent) ::kill(::getpid(), SIGKILL);
       if (pid == 0) detail::run_child(dir, rank, nodes, incarnation, incarnation > 0 ? age : 0, body, options.faults);
       return pid;
     };

@@ -135,6 +135,7 @@ void gemm(const kernel::GemmArgs& args);
 void conv_forward(const kernel::ConvArgs& args);
 void conv_dx(const kernel::ConvArgs& args);
 void conv_dw(const kernel::ConvArgs& args);
+bool conv_pair(const kernel::ConvPairArgs& args);
 void gather(const kernel::GatherArgs& args);
 void scatter_add(const kernel::ScatterAddArgs& args);
 void one_hot(const kernel::OneHotArgs& args);

@@ -64,7 +64,7 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
       for (int64_t k = 0; k < finish.width; ++k) {
         const T y = finish.bias ? tile[i][k] + finish.bias[k] : tile[i][k];
         T& out = finish.out[finish.target[i] + k];
-        out = finish.add ? out + y : finish.relu && !(y > T(0)) ? T(0) : y;
+        out = finish.add ? out + y : finish.relu && y <= T(0) ? T(0) : y;
       }
     return;
   }
@@ -78,7 +78,7 @@ void dot_tile(int64_t filter_rows, int64_t length, int64_t pitch, int64_t w_pitc
   if (finish.relu) {
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i)
-      for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] > V{} ? acc[i][v] : V{};
+      for (int v = 0; v < kVecs; ++v) acc[i][v] = acc[i][v] <= V{} ? V{} : acc[i][v];
   }
   if (finish.add) {
 #pragma GCC unroll 8
@@ -195,19 +195,35 @@ T* pack_weights(int64_t taps_h, int64_t taps_w, int64_t channels, int64_t output
   return packed;
 }
 
+PixelGeometry forward_geometry(const kernel::ConvArgs& a) {
+  return {a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
+          a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
+}
+
+Winograd winograd_forward(const kernel::ConvArgs& a) {
+  return {forward_geometry(a),
+          static_cast<const float*>(a.x),
+          static_cast<float*>(a.out),
+          a.n,
+          a.k,
+          static_cast<const float*>(a.filter),
+          {a.s * a.c, a.c, 1, a.r * a.s * a.c},
+          static_cast<const float*>(a.bias),
+          a.act == Activation::relu,
+          a.accumulate};
+}
+
 template <class T>
 void forward(const kernel::ConvArgs& a) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const Winograd winograd = winograd_forward(a);
+    if (winograd.serves()) return winograd.run();
+  }
   const T* filter = static_cast<const T*>(a.filter);
-  const PixelGeometry g{a.h, a.w, a.c, -a.pad_h, -a.pad_w,        a.stride_h, a.stride_w,
-                        a.r, a.s, a.p, a.q,      a.p * a.q * a.k, a.q * a.k,  a.k};
+  const PixelGeometry g = forward_geometry(a);
   const T *x = static_cast<const T*>(a.x), *bias = static_cast<const T*>(a.bias);
   T* y = static_cast<T*>(a.out);
   const bool relu = a.act == Activation::relu;
-  if constexpr (sizeof(T) == sizeof(float)) {
-    const FilterStrides strides{a.s * a.c, a.c, 1, a.r * a.s * a.c};
-    const Winograd winograd{g, x, y, a.n, a.k, filter, strides, bias, relu, a.accumulate};
-    if (winograd.serves()) return winograd.run();
-  }
   T* packed = pack_weights<T>(a.r, a.s, a.c, a.k, [&](int64_t r, int64_t s, int64_t c, int64_t k) {
     return filter[((k * a.r + r) * a.s + s) * a.c + c];
   });
@@ -228,38 +244,56 @@ struct Phase {
   }
 };
 
+PixelGeometry towards_input_geometry(const kernel::ConvArgs& a, const Phase& v, const Phase& u) {
+  return {a.p,
+          a.q,
+          a.k,
+          v.first,
+          u.first,
+          1,
+          1,
+          u.taps ? v.taps : 0,
+          v.taps ? u.taps : 0,
+          v.count,
+          u.count,
+          a.h * a.w * a.c,
+          a.stride_h * a.w * a.c,
+          a.stride_w * a.c};
+}
+
+int64_t last_tap(const kernel::ConvArgs& a) { return (a.r * a.s - 1) * a.c; }
+// With step 1.
+Winograd winograd_towards_input(const kernel::ConvArgs& a) {
+  const Phase v(0, 1, a.pad_h, a.h, a.r), u(0, 1, a.pad_w, a.w, a.s);
+  return {towards_input_geometry(a, v, u),
+          static_cast<const float*>(a.y),
+          static_cast<float*>(a.out),
+          a.n,
+          a.c,
+          static_cast<const float*>(a.filter) + last_tap(a),
+          {-a.s * a.c, -a.c, a.r * a.s * a.c, 1},
+          nullptr,
+          false,
+          a.accumulate};
+}
+
 template <class T>
 void towards_input(const kernel::ConvArgs& a) {
+  if constexpr (sizeof(T) == sizeof(float)) {
+    if (a.stride_h == 1 && a.stride_w == 1) {
+      const Winograd winograd = winograd_towards_input(a);
+      if (winograd.serves()) return winograd.run();
+    }
+  }
   const T* filter = static_cast<const T*>(a.filter);
   for (int64_t i = 0; i < a.stride_h; ++i) {
     const Phase v(i, a.stride_h, a.pad_h, a.h, a.r);
     for (int64_t j = 0; j < a.stride_w; ++j) {
       const Phase u(j, a.stride_w, a.pad_w, a.w, a.s);
-      const int64_t taps_h = u.taps ? v.taps : 0, taps_w = v.taps ? u.taps : 0;
-      const PixelGeometry g{a.p,
-                            a.q,
-                            a.k,
-                            v.first,
-                            u.first,
-                            1,
-                            1,
-                            taps_h,
-                            taps_w,
-                            v.count,
-                            u.count,
-                            a.h * a.w * a.c,
-                            a.stride_h * a.w * a.c,
-                            a.stride_w * a.c};
+      const PixelGeometry g = towards_input_geometry(a, v, u);
+      const int64_t taps_h = g.taps_h, taps_w = g.taps_w;
       const T* y = static_cast<const T*>(a.y);
       T* x = static_cast<T*>(a.out) + (v.start * a.w + u.start) * a.c;
-      if constexpr (sizeof(T) == sizeof(float)) {
-        if (a.stride_h == 1 && a.stride_w == 1) {
-          const FilterStrides strides{-a.s * a.c, -a.c, a.r * a.s * a.c, 1};
-          const T* last = filter + (a.r * a.s - 1) * a.c;
-          const Winograd winograd{g, y, x, a.n, a.c, last, strides, nullptr, false, a.accumulate};
-          if (winograd.serves()) return winograd.run();
-        }
-      }
       T* packed = pack_weights<T>(taps_h, taps_w, a.k, a.c, [&](int64_t r, int64_t s, int64_t k, int64_t c) {
         const int64_t row = i + a.stride_h * (taps_h - 1 - r), col = j + a.stride_w * (taps_w - 1 - s);
         return filter[((k * a.r + row) * a.s + col) * a.c + c];
@@ -280,6 +314,23 @@ void conv_forward(const kernel::ConvArgs& args) {
 void conv_dx(const kernel::ConvArgs& args) {
   if (args.dtype == DType::bf16) return conv_bf16(args, ConvKind::dx);
   KERNEL_DISPATCH_FLOAT(args.dtype, towards_input<T>(args))
+}
+
+bool conv_pair(const kernel::ConvPairArgs& args) {
+  if (args.dtype != DType::f32 || args.stride_h != 1 || args.stride_w != 1) return false;
+  Winograd winograd = args.towards_input ? winograd_towards_input(args) : winograd_forward(args);
+  // The order of the taps is turned round towards the input.
+  const int64_t first = args.towards_input ? last_tap(args) : 0;
+  winograd.second_source = static_cast<const float*>(args.second);
+  winograd.second_filter = static_cast<const float*>(args.second_filter) + first;
+  if (args.dw) {
+    winograd.beside = static_cast<const float*>(args.towards_input ? args.x : args.y);
+    winograd.gradient = static_cast<float*>(args.dw) + first;
+    winograd.gradient_strides = winograd.strides;
+  }
+  if (!winograd.serves()) return false;
+  winograd.run();
+  return true;
 }
 
 }  // namespace sinew::SINEW_CPU_NS

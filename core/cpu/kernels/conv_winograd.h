@@ -17,7 +17,8 @@ struct FilterStrides {
 };
 
 // target pixel = sum over 3 x 3 taps of the source pixel there times the filter, plus bias, rectified; or added to what
-// is there.
+// is there. A second source with its filter, where there is one, is of the same sizes, and its sum is added: the sum of
+// two such convolutions in one pass over the target.
 struct Winograd {
   PixelGeometry g;
   const float* source;
@@ -27,6 +28,12 @@ struct Winograd {
   FilterStrides strides;
   const float* bias;  // or null
   bool relu, add;
+  const float *second_source = nullptr, *second_filter = nullptr;
+  // Where there is one: `gradient`, with its strides, becomes the sum over the pixels of `beside`, which is like the
+  // target, of their taps of the source times them: WinogradGradient, of tiles that are transformed once for both.
+  const float* beside = nullptr;
+  float* gradient = nullptr;
+  FilterStrides gradient_strides = {};
 
   bool serves() const;
   void run() const;

@@ -78,11 +78,11 @@ struct Tiles {
     }
   }
 
-  // B^T d B of the inputs d: in[position * pitch + tile * channels + channel]. `zeros`, a row of the source, takes the
-  // place of those outside. Tiles beside each other share two columns; the rows that the tiles below will need are
+  // B^T d B of the inputs d: in[position * pitch + tile * tile_pitch + channel]. `zeros`, a row of the source, takes
+  // the place of those outside. Tiles beside each other share two columns; the rows that the tiles below will need are
   // fetched ahead.
   void transform_inputs(const float* source, int64_t begin, int64_t count, const float* zeros, int64_t pitch,
-                        float* in) const {
+                        int64_t tile_pitch, float* in) const {
     struct Column {  // of B^T d
       V t[4];
     };
@@ -101,9 +101,9 @@ struct Tiles {
           return Column{{d0 - d2, d1 + d2, d2 - d1, d1 - d3}};
         };
         int64_t w = run.col + g.first_w;
-        float* to = in + t * g.channels + c;
+        float* to = in + t * tile_pitch + c;
         Column c0 = column(w), c1 = column(w + 1);
-        for (int64_t n = 0; n < run.count; ++n, to += g.channels) {
+        for (int64_t n = 0; n < run.count; ++n, to += tile_pitch) {
           const Column c2 = column(w + 2), c3 = column(w + 3);
 #pragma GCC unroll 4
           for (int i = 0; i < 4; ++i) {

@@ -8,6 +8,7 @@ void fill_table(KernelTable& table) {
   SINEW_KERNELS(SINEW_ENTRY)
 #undef SINEW_ENTRY
   table.round_and_pack = round_and_pack;
+  table.conv_pair = conv_pair;
 }
 
 }  // namespace sinew::SINEW_CPU_NS

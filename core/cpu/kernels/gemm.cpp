@@ -194,7 +194,7 @@ struct Product {
       if (relu)
         for (int v = 0; v < kVectors; ++v) {
           V& x = reinterpret_cast<V*>(row)[v];
-          x = x > T(0) ? x : V{};
+          x = x <= T(0) ? V{} : x;
         }
       if (other_act)
         for (int64_t k = 0; k < cols; ++k) row[k] = activate(row[k], args.act);

@@ -55,7 +55,7 @@ void affine_pass(const Channels& c, const T* x, const Wide<T>* center, const Wid
   for_elements<A>(c, [=](int64_t i, int64_t l) {
     A v = (x[i] - center[l]) * scale[l] + shift[l];
     if (kResidual) v += residual[i];
-    y[i] = static_cast<T>(kRelu ? (v > A(0) ? v : A(0)) : v);
+    y[i] = static_cast<T>(kRelu && v <= A(0) ? A(0) : v);
   });
 }
 template <class T>

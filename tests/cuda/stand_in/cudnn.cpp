@@ -1,5 +1,6 @@
 // A stand-in for cuDNN on the emulated device, written from its documentation: what cuda/vendor/cudnn.h calls, on the
-// CPU. Only algorithm kGood computes; what is suggested before it is a trap for who does not look.
+// CPU. Only algorithm kGood computes; what is suggested before it is a trap for who does not look, or does not ask how
+// much memory it takes.
 #include <cstddef>
 #include <cstring>
 #include <vector>
@@ -9,7 +10,8 @@
 namespace {
 
 constexpr int kNotInitialised = 1001, kBadParameter = 2000, kNotSupported = 3000;
-constexpr int kNchw = 0, kNhwc = 1, kFloat = 0, kBf16 = 9, kCorrelation = 1, kFma = 3, kGood = 4;
+constexpr int kNchw = 0, kNhwc = 1, kFloat = 0, kBf16 = 9, kCorrelation = 1, kFma = 3, kTensor = 1, kRefused = 5,
+              kGood = 4;
 constexpr size_t kWorkspace = 1000;
 
 // Of a tensor (n, c, h, w) or of filters (k, c, r, s).
@@ -37,7 +39,8 @@ struct Convolution {
 struct Handle {
   void* stream = nullptr;
 } the_handle;
-long calls = 0;
+long calls = 0, refusals = 0;
+bool refuses_all = false;
 
 struct Trial {
   int algorithm, status;
@@ -57,12 +60,19 @@ int suggest(bool good, int wanted, int* count, Trial* out) {
   const Trial trials[] = {{1, 0, -1, 0, 0, kFma, {}},                // other bits each time
                           {2, kNotSupported, -1, 0, 1, kFma, {}},    // not for this layer
                           {3, 0, -1, size_t{1} << 40, 1, kFma, {}},  // too much memory
-                          {kGood, 0, -1, kWorkspace, 1, kFma, {}},
+                          {kRefused, 0, -1, 0, 1, kFma, {}},         // only the call says no
+                          {kGood, 0, -1, 0, 1, kTensor, {}},         // as much memory as that arithmetic needs
                           {0, 0, -1, 0, 1, kFma, {}}};
   *count = 0;
   for (const Trial& trial : trials)
     if (*count < wanted) out[(*count)++] = trial;
   return 0;
+}
+
+int size_of_workspace(bool good, const Convolution& v, int algorithm, size_t* bytes) {
+  if (!good || v.math < 0) return kBadParameter;
+  *bytes = algorithm == 3 ? size_t{1} << 40 : algorithm == kGood ? kWorkspace : 0;
+  return algorithm == 0 ? kNotSupported : 0;
 }
 
 int found(bool good, int wanted, size_t bytes, int* count, Trial* out) {
@@ -92,7 +102,10 @@ int check_call(void* handle, bool fits, const Convolution& v, int algorithm, voi
                const void* alpha) {
   if (handle != &the_handle || the_handle.stream == nullptr) return kNotInitialised;
   if (!fits || v.math < 0 || *static_cast<const float*>(alpha) != 1) return kBadParameter;
-  if (algorithm != kGood || bytes < kWorkspace || workspace == nullptr) return kNotSupported;
+  if (refuses_all || algorithm != kGood || bytes < kWorkspace || workspace == nullptr) {
+    ++refusals;
+    return kNotSupported;
+  }
   std::memset(workspace, 0x7B, kWorkspace);
   ++calls;
   return 0;
@@ -112,6 +125,8 @@ Convolution& convolution(void* p) { return *static_cast<Convolution*>(p); }
 extern "C" {
 
 long stand_in_calls() { return calls; }
+long stand_in_refusals() { return refusals; }
+void stand_in_refuses_all(bool value) { refuses_all = value; }
 
 int cudnnCreate(void** handle) {
   *handle = &the_handle;
@@ -173,6 +188,17 @@ int cudnnGetConvolutionBackwardDataAlgorithm_v7(void*, void* w, void* y, void* v
 int cudnnGetConvolutionBackwardFilterAlgorithm_v7(void*, void* x, void* y, void* v, void* w, int wanted, int* count,
                                                   Trial* out) {
   return suggest(fit(tensor(x), tensor(w), tensor(y), convolution(v)), wanted, count, out);
+}
+int cudnnGetConvolutionForwardWorkspaceSize(void*, void* x, void* w, void* v, void* y, int algorithm, size_t* bytes) {
+  return size_of_workspace(fit(tensor(x), tensor(w), tensor(y), convolution(v)), convolution(v), algorithm, bytes);
+}
+int cudnnGetConvolutionBackwardDataWorkspaceSize(void*, void* w, void* y, void* v, void* x, int algorithm,
+                                                 size_t* bytes) {
+  return size_of_workspace(fit(tensor(x), tensor(w), tensor(y), convolution(v)), convolution(v), algorithm, bytes);
+}
+int cudnnGetConvolutionBackwardFilterWorkspaceSize(void*, void* x, void* y, void* v, void* w, int algorithm,
+                                                   size_t* bytes) {
+  return size_of_workspace(fit(tensor(x), tensor(w), tensor(y), convolution(v)), convolution(v), algorithm, bytes);
 }
 // By trying, for the benchmarks: the one that works is the fastest.
 int cudnnFindConvolutionForwardAlgorithmEx(void*, void* x, const void*, void* w, const void*, void* v, void* y, void*,
