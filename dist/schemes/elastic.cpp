@@ -178,7 +178,9 @@ class Elastic final : public CenterScheme {
       const VecView x = part(theta, s);
       if (adopts_) {
         const ConstVecView c = on_device(known_[s]);
-        if (const double d2 = squared_distance(x, c); std::isfinite(d2)) moved_ += d2;
+        // Parameters that were not finite move by all that the new ones are.
+        const double d2 = squared_distance(x, c), size = norm(c);
+        moved_ += std::isfinite(d2) ? d2 : size * size;
         copy(c, x);
       } else if (pending_[s].size() > 0 && worker_weight_ != 0) {
         // With weight 0 nothing moves; adding zeros would still turn -0 into 0.

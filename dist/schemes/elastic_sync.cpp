@@ -115,20 +115,28 @@ class ElasticSync final : public Scheme {
   bool make_difference(int64_t round, ConstVecView theta) {
     const VecView d = difference_.mutable_view();
     Weights w{alpha_, alpha_};
+    double distance = std::numeric_limits<double>::quiet_NaN();
     if (!weighting_.fixed()) {
-      const double distance =
-          std::sqrt(squared_distance(theta.slice(0, parameters_), center_.view().slice(0, parameters_)));
+      distance = scored_distance(theta);
       w = weighting_.contact(round, distance, std::numeric_limits<double>::quiet_NaN());
-      if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
     }
-    worker_weight_ = w.worker;
     const double distance2 = elastic_difference(w.center, theta, center_.view(), d);
     gives_ = std::isfinite(distance2);
+    if (!gives_ && alpha_ == 0) return false;
+    if (!gives_ && (w.worker != 1 || w.center != 0)) {
+      distance = scored_distance(theta);
+      weighting_.forget();
+      w = weights_of(alpha_, 1);
+      w.reason = "failed: the distance is not finite";
+    }
+    if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
+    worker_weight_ = w.worker;
     // Parameters that are not finite must not reach the center, and through it everybody. Nor does any weight pull them
-    // back: adopting is copying.
+    // back: adopting is copying. They move by all that the new ones are.
     if (!gives_) {
-      if (alpha_ == 0) return false;
       fill(d, 0);
+      const double size = norm(center_.view());
+      pending_moved_ = size * size;
       return adopt();
     }
     pending_moved_ = w.worker * w.worker * distance2;
@@ -139,6 +147,10 @@ class ElasticSync final : public Scheme {
     else
       copy(d, own_.mutable_view());
     return true;
+  }
+
+  double scored_distance(ConstVecView theta) const {
+    return std::sqrt(squared_distance(theta.slice(0, parameters_), center_.view().slice(0, parameters_)));
   }
 
   bool adopt() {
