@@ -4,12 +4,13 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 namespace sinew::dist {
 namespace {
 
-enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone };
+enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone, kAsk };
 constexpr Nanos kPoll = 20 * kMillisecond;
 
 std::vector<int64_t> numbers_of(const Message& m) {
@@ -30,22 +31,26 @@ Membership::~Membership() {
 void Membership::restore(int64_t epoch, std::vector<Rank> members) {
   epoch_ = epoch;
   members_ = std::move(members);
+  liveness_.enter(epoch);
 }
 
 void Membership::write(const Value& value, std::vector<int64_t>& numbers) {
   numbers.push_back(static_cast<int64_t>(value.members.size()));
   numbers.insert(numbers.end(), value.members.begin(), value.members.end());
   numbers.insert(numbers.end(), value.completed.begin(), value.completed.end());
+  numbers.push_back(value.in_part);
 }
 
 bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& value) const {
-  if (at >= numbers.size() || numbers[at] < 0) return false;
+  if (at + 2 > numbers.size() || numbers[at] < 0) return false;
   const auto count = static_cast<size_t>(numbers[at]);
-  if ((numbers.size() - at - 1) / 2 < count) return false;
+  if ((numbers.size() - at - 2) / 2 < count) return false;
   const auto begin = numbers.begin() + static_cast<std::ptrdiff_t>(at) + 1;
   const auto middle = begin + static_cast<std::ptrdiff_t>(count);
   value.members.assign(begin, middle);
-  value.completed.assign(middle, middle + static_cast<std::ptrdiff_t>(count));
+  const auto end = middle + static_cast<std::ptrdiff_t>(count);
+  value.completed.assign(middle, end);
+  value.in_part = *end != 0;
   return std::all_of(value.members.begin(), value.members.end(),
                      [&](Rank r) { return std::find(members_.begin(), members_.end(), r) != members_.end(); });
 }
@@ -123,7 +128,7 @@ class Membership::Reform {
         else
           m_.waiting_.push_back(std::move(message));
       }
-      if (!decided_ && !over_) drive();
+      if (!decided_ && !over_) ask_those_ahead(), drive();
       if (decided_) return conclude();
       if (over_) {
         if (finishing_) return Formed{.over = true};
@@ -168,6 +173,18 @@ class Membership::Reform {
                        " was silent or cut off, and the others went on without it");
   }
 
+  // Who is in a later epoch knows how this one ended, and what it said of that may be lost.
+  void ask_those_ahead() {
+    if (asked_ >= 0 && elapsed() - asked_ < patience_ / 8) return;
+    std::set<Rank> ahead;
+    for (const Message& m : m_.waiting_)
+      if (m.head.arg[1] > m_.epoch_) ahead.insert(m.head.source);
+    for (Rank r : members_)
+      if (liveness_.is_ahead(r)) ahead.insert(r);
+    if (!ahead.empty()) asked_ = elapsed();
+    for (Rank r : ahead) send(r, kAsk, 0);
+  }
+
   // ---- as one of those that accept ----
 
   // Another one proposes. It may have to wait for those that are silent; one that only repeats itself hears nothing.
@@ -201,10 +218,10 @@ class Membership::Reform {
         return send(from, kPromise, ballot, answer);
       }
       case kPromise: {
-        if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 3) return;
+        if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 4) return;
         Promise promise{numbers[0], numbers[1], {}, {}};
         if (!m_.read(numbers, 2, promise.accepted)) return;
-        const size_t end = 3 + 2 * promise.accepted.members.size();
+        const size_t end = 4 + 2 * promise.accepted.members.size();
         promise.unreached.assign(numbers.begin() + static_cast<std::ptrdiff_t>(end), numbers.end());
         promises_[from] = promise;
         return;
@@ -222,6 +239,8 @@ class Membership::Reform {
       }
       case kDone:
         over_ = true;
+        return;
+      case kAsk:  // answered by who is in a later epoch
         return;
     }
   }
@@ -255,7 +274,7 @@ class Membership::Reform {
         if (p.accepted_ballot >= 0 && (!latest || p.accepted_ballot > latest->accepted_ballot)) latest = &p;
       Value value = latest ? latest->accepted : Value{};
       if (!latest) {
-        value.members = next_members();
+        std::tie(value.members, value.in_part) = next_members();
         for (Rank r : value.members) value.completed.push_back(promises_.at(r).completed);
       }
       own_.accepted = value;
@@ -270,8 +289,8 @@ class Membership::Reform {
       if (r != me_) send(r, kDecided, 0, numbers);
   }
 
-  // Of those that promised, those that reach each other.
-  std::vector<Rank> next_members() const {
+  // Of those that promised, those that reach each other; or all, when these are too few.
+  std::pair<std::vector<Rank>, bool> next_members() const {
     std::vector<Rank> all, group;
     for (const auto& [rank, p] : promises_) all.push_back(rank);
     group = all;
@@ -288,7 +307,8 @@ class Membership::Reform {
       group.erase(group.begin() + worst);
     }
     const bool with_lowest = !group.empty() && group[0] == members_[0];
-    return is_quorum(group.size(), with_lowest) ? group : all;
+    if (is_quorum(group.size(), with_lowest)) return {group, false};
+    return {all, true};
   }
 
   // Asks those that have not answered, now and then.
@@ -306,6 +326,7 @@ class Membership::Reform {
     const Value& value = *decided_;
     m_.decided_[m_.epoch_++] = value;
     m_.members_ = value.members;
+    liveness_.enter(m_.epoch_);
     std::erase_if(m_.waiting_, [&](const Message& m) { return m.head.arg[1] < m_.epoch_; });
     const auto stays = [&](Rank r) {
       return std::find(value.members.begin(), value.members.end(), r) != value.members.end();
@@ -317,6 +338,7 @@ class Membership::Reform {
       m_.tell(r, m_.epoch_ - 1);
     }
     Formed formed;
+    formed.in_part = value.in_part;
     formed.completed = *std::max_element(value.completed.begin(), value.completed.end());
     for (size_t i = 0; i < value.members.size(); ++i) {
       if (value.completed[i] < formed.completed)
@@ -337,6 +359,7 @@ class Membership::Reform {
   const Nanos patience_;
   const Nanos begin_;
   Nanos last_busy_ = 0;  // when it was last known that a member is
+  Nanos asked_ = -1;     // those ahead
   int64_t promised_ = -1, highest_ = -1, progress_ = -1;
   Promise own_;
   std::optional<Value> decided_;

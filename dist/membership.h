@@ -6,8 +6,9 @@
 //
 // The agreement of one epoch is a single decree (Lamport, "The Part-Time Parliament", 1998) among the members of that
 // epoch: a ballot is prepared and promised, then a value is proposed and accepted, and what such a set has accepted is
-// decided, whoever dies meanwhile. The value is the list of members and how many rounds each has completed. Members do
-// it on the training side, where they wait in a round anyway, and write nothing down: a restarted one takes no part.
+// decided, whoever dies meanwhile. The value is the list of members, how many rounds each has completed, and whether
+// they reach each other only in part. Members do it on the training side, where they wait in a round anyway, and write
+// nothing down: a restarted one takes no part.
 //
 // Messages: Tag::sync, arguments kind, the epoch that is left, ballot; body: numbers.
 // Thread safety: the training thread.
@@ -44,6 +45,7 @@ class Membership {
     int64_t completed = 0;     // rounds, by those that are furthest
     Rank holder = kAnyRank;    // the lowest of these
     std::vector<Rank> behind;  // members that have completed one round less
+    bool in_part = false;      // no majority of those that answer reach each other
   };
   // Within 4 deadlines, when nobody is busy. completed: rounds of this member; finishing: it waits only for the others
   // to finish; unreached: members that this one does not reach. peer_lost: this member is not among the majority.
@@ -56,6 +58,7 @@ class Membership {
   struct Value {
     std::vector<Rank> members;
     std::vector<int64_t> completed;
+    bool in_part = false;
   };
   class Reform;
   // Answers what is about an earlier epoch, and keeps what is about this one or a later one.

@@ -15,8 +15,10 @@ namespace {
 const std::string kResidual = "lockstep.residual.";
 constexpr int64_t kStreams = 16;  // at most, of all_reduce_packed()
 constexpr int kFruitless = 3;     // NCCL groups that end without a result or a loss, and no more are made
-constexpr int kRepeats = 8;       // groups that are the one before, and complete no more than kSlow rounds
-constexpr int64_t kSlow = 1;
+constexpr int64_t kSlow = 1;      // rounds of a group that does not get on
+constexpr int kInPart = 8;        // such groups that are the one before, and reach each other in part
+// Groups that are the one before and complete no round. Messages that are lost at random, one in ten say, make many.
+constexpr int kStuck = 100;
 
 std::vector<Rank> all_workers(int workers) {
   std::vector<Rank> ranks(workers);
@@ -157,16 +159,20 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
 Result<Membership::Formed> Lockstep::re_form(const Status& why, bool finishing) {
   SINEW_RETURN_IF_ERROR(communicator_->abandon());
   const std::vector<Rank> before = membership_.members();
-  if (completed_ - completed_before_ > kSlow) repeats_ = 0;
+  if (completed_ - completed_before_ > kSlow) repeats_ = in_part_ = 0;
+  if (completed_ > completed_before_) stuck_ = 0;
   // Once it may be a lost message, or a partition that heals.
   Result<Membership::Formed> formed =
       membership_.reform(completed_, finishing, repeats_ > 0 ? unreached() : std::vector<Rank>());
   if (!formed.ok() || formed->over) return formed;
   const bool same = membership_.members() == before;
   repeats_ = same ? repeats_ + 1 : 0;
-  if (repeats_ >= kRepeats)
-    return make_status(StatusCode::peer_lost, why.message(), ", ", kRepeats, " times in a row among the same ",
-                       before.size(), " workers: they reach each other only in part");
+  stuck_ = same ? stuck_ + 1 : 0;
+  in_part_ = same ? in_part_ + formed->in_part : 0;
+  if (in_part_ >= kInPart || stuck_ >= kStuck)
+    return make_status(
+        StatusCode::peer_lost, why.message(), ", ", repeats_, " times in a row among the same ", before.size(),
+        " workers: ", in_part_ >= kInPart ? "they reach each other only in part" : "messages between them are lost");
   // The members reach each other, but not by NCCL's own connections.
   if (!same)
     fruitless_ = 0;
@@ -178,6 +184,7 @@ Result<Membership::Formed> Lockstep::re_form(const Status& why, bool finishing) 
                        "--scheme.deadline, or use --run.communicator ring");
   completed_before_ = completed_;
   unheard_ = kAnyRank;
+  if (!same || completed_ == formed->completed) untold_ = kAnyRank;
   communicator_->drop_late();
   form();
   return formed;
@@ -198,7 +205,11 @@ Status Lockstep::fetch_result(Rank holder, VecView x) {
     r = world_.receive(match, std::min(deadline.left(), 100 * kMillisecond));
     if (r.what == Received::What::timeout && membership_.is_asked()) break;
   } while (r.what == Received::What::timeout && deadline.left() > 0);
-  if (r.what == Received::What::timeout && deadline.left() == 0) unheard_ = holder;
+  if (r.what == Received::What::timeout && deadline.left() == 0) {
+    // Once, the message may be lost.
+    if (untold_ == holder) unheard_ = holder;
+    untold_ = holder;
+  }
   if (!r.ok() || r.message.body.size() != x.bytes())
     return make_status(StatusCode::peer_lost, "rank ", holder, " is lost before it told the last round's result");
   upload(r.message.body.data(), x);

@@ -69,13 +69,15 @@ class Lockstep {
   const Packing packing_;
   const DeviceCollectives on_device_;
   int fruitless_ = 0;         // attempts by NCCL in a row
-  int repeats_ = 0;           // groups in a row that are the one before and do not get on
+  int repeats_ = 0;           // groups in a row that are the one before and do not get on,
+  int stuck_ = 0;             // and complete nothing at all,
+  int in_part_ = 0;           // and reach each other in part
   const int64_t parameters_;  // leading elements; < 0: all
   Liveness liveness_;
   Membership membership_;
   std::optional<Communicator> communicator_;
   int64_t completed_ = 0, completed_before_ = 0;  // rounds; in former epochs
-  Rank unheard_ = kAnyRank;                       // who should have told a result
+  Rank untold_ = kAnyRank, unheard_ = kAnyRank;   // who did not tell a result; who did not twice in a row
   Vec given_, result_;                            // of the round under way; of the last one
   // In host memory: by stream; and one as the round under way leaves it, which counts when it has a result.
   std::vector<Vec> residuals_;

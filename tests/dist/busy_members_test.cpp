@@ -104,10 +104,52 @@ TEST(BusyMembers, AreTimedAnewAfterAReForming) {
 TEST(BusyMembers, NobodyIsWhenAMessageIsLost) {
   for (const LockstepCase& c : kLockstepCases) {
     const Toy toy = busy_toy(c, kDeadline);
-    const SimulatedRun run = simulate(4, [&](World& w) { return busy_run(w, toy, {}); },
-                                      {.faults = plan("drop from=1 after=100ms until=140ms")});
+    const auto body = [&](World& w) { return busy_run(w, toy, {}); };
+    const Nanos undisturbed = simulate(4, body).report.virtual_time;
+    const SimulatedRun run = simulate(4, body, {.faults = plan("drop from=1 after=100ms until=140ms")});
     for (const NodeResult& node : run.nodes) EXPECT_TRUE(node.finished) << c.name << ": " << node.status.message();
+    EXPECT_GE(run.report.virtual_time, undisturbed + kDeadline) << c.name << ": nothing was lost";
     EXPECT_LT(run.report.virtual_time, kSecond + 3 * kDeadline) << c.name;
+  }
+}
+
+// Messages that are lost at random make many rounds fail, and put nobody out.
+TEST(BusyMembers, AllStayWhereOneMessageInTwentyIsLost) {
+  for (const char* scheme : {"allreduce", "local_sgd"})
+    for (uint64_t seed : {1, 2, 3, 4, 5}) {
+      Toy toy = busy_toy({scheme}, kDeadline);
+      toy.steps = 60;
+      toy.scheme.period = 1;
+      const SimulatedRun run =
+          simulate(4, [&](World& w) { return busy_run(w, toy, {}); }, {.faults = plan("drop probability=0.05", seed)});
+      EXPECT_EQ(run.report.deadlock, "");
+      for (const NodeResult& node : run.nodes)
+        EXPECT_TRUE(node.finished) << scheme << ", seed " << seed << ": " << node.status.message();
+      EXPECT_GT(run.report.virtual_time, 20 * kDeadline) << "rounds have failed";
+    }
+}
+
+// Who was stopped for nearly a deadline has not heard the others for longer, and they have heard it since.
+TEST(BusyMembers, AreAskedAnewByWhoWasStopped) {
+  constexpr Nanos kLong = 2 * kSecond;
+  const Toy toy = busy_toy({"allreduce"}, kLong);
+  const auto body = [&](World& world) -> Result<Numbers> {
+    ToyWorker worker(toy, world);
+    SINEW_RETURN_IF_ERROR(worker.start());
+    worker.after_exchange = [&](int64_t k) {
+      if (k == 5) world.sleep(world.rank() == 0 ? 5 * kLong : world.rank() == 1 ? 0 : kLong / 5);
+    };
+    for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+    const SchemeState state = worker.scheme().save();
+    SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    return Numbers{state.numbers.count("lockstep.epoch") == 0 ? 0.0 : 1.0};
+  };
+  for (int at : {2590, 2620, 2650}) {
+    const std::string faults = sinew::detail::concat("pause rank=1 at=", at, "ms for=1800ms");
+    for (const NodeResult& node : simulate(4, body, {.faults = plan(faults)}).nodes) {
+      ASSERT_TRUE(node.finished) << node.status.message();
+      EXPECT_EQ(node.numbers, Numbers{0}) << faults << ": they re-formed";
+    }
   }
 }
 

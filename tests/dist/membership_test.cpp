@@ -152,6 +152,38 @@ TEST(Membership, TheMajorityGoesOnAndTheOthersEnd) {
   }
 }
 
+// The others go on with rounds that are never late, so that only their communication sides answer who is left behind:
+// they are in no computation that it waits for.
+TEST(Membership, WhoIsLeftBehindWithoutAWordEnds) {
+  for (const char* faults : {"partition ranks=3 after=55ms until=900ms", "partition ranks=3 after=55ms until=1200ms"}) {
+    std::vector<Seen> seen(4);
+    const SimulatedRun run = simulate(4, lockstep_body(4, 1000, seen), {.faults = plan(faults)});
+    EXPECT_EQ(run.report.deadlock, "");
+    for (size_t r = 0; r < 3; ++r) EXPECT_TRUE(seen[r].finished) << run.report.nodes[r].status.message();
+    EXPECT_EQ(run.report.nodes[3].status.code(), StatusCode::peer_lost);
+    EXPECT_LT(run.report.nodes[3].time, 55 * kMillisecond + 6 * kDeadline) << faults;
+    EXPECT_GT(run.report.nodes[0].time, 20 * kDeadline) << "and they go on for long";
+  }
+}
+
+// A lost chunk and a lost result are two messages, and no dead link.
+TEST(Membership, OneLostResultPutsNobodyOut) {
+  int64_t again = 0;
+  for (int chunk = 50; chunk < 74; ++chunk)
+    for (int result = 340; result < 580; result += 4) {
+      const std::string text =
+          sinew::detail::concat("drop from=2 to=3 after=", chunk, "ms until=", chunk + 1,
+                                "ms\ndrop from=0 to=3 after=", result, "ms until=", result + 4, "ms");
+      std::vector<Seen> seen(4);
+      const SimulatedRun run =
+          simulate(4, lockstep_body(4, 20, seen), {.latency = 2 * kMillisecond, .faults = plan(text)});
+      for (size_t r = 0; r < 4; ++r)
+        ASSERT_TRUE(seen[r].finished) << text << ", rank " << r << ": " << run.report.nodes[r].status.message();
+      again += seen[3].rounds.back().epoch > 1;
+    }
+  EXPECT_GT(again, 0) << "a result was lost";
+}
+
 std::string dead_link(Rank a, Rank b, const char* span) {
   return sinew::detail::concat("drop from=", a, " to=", b, " ", span, "\ndrop from=", b, " to=", a, " ", span, "\n");
 }
