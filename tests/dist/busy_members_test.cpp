@@ -137,14 +137,14 @@ TEST(BusyMembers, AreAskedAnewByWhoWasStopped) {
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
     worker.after_exchange = [&](int64_t k) {
-      if (k == 5) world.sleep(world.rank() == 0 ? 5 * kLong : world.rank() == 1 ? 0 : kLong / 5);
+      if (k == 5) world.sleep(world.rank() == 0 ? 5 * kLong : world.rank() == 1 ? 0 : 3 * kLong / 20);
     };
     for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
     const SchemeState state = worker.scheme().save();
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
     return Numbers{state.numbers.count("lockstep.epoch") == 0 ? 0.0 : 1.0};
   };
-  for (int at : {2590, 2620, 2650}) {
+  for (int at : {2480, 2510, 2540}) {
     const std::string faults = sinew::detail::concat("pause rank=1 at=", at, "ms for=1800ms");
     for (const NodeResult& node : simulate(4, body, {.faults = plan(faults)}).nodes) {
       ASSERT_TRUE(node.finished) << node.status.message();
