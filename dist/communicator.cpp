@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/kernel_api.h"
+#include "dist/liveness.h"
 #include "dist/staging.h"
 
 namespace sinew::dist {
@@ -297,12 +298,13 @@ class Communicator::PackedPass {
 };
 
 Communicator::Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch,
-                           std::function<bool()> interrupted, DeviceCollectives on_device)
+                           std::function<bool()> interrupted, DeviceCollectives on_device, Liveness* liveness)
     : world_(world),
       members_(std::move(members)),
       deadline_(deadline),
       interrupted_(std::move(interrupted)),
       on_device_(on_device),
+      liveness_(liveness),
       round_(epoch << kEpochShift) {
   SINEW_CHECK(on_device == DeviceCollectives::staged || !world.simulated(), "communicator",
               "NCCL knows no virtual time");
@@ -315,18 +317,31 @@ Status Communicator::collect(Rank source, uint64_t round, const int64_t& missing
   const std::string from = source == kAnyRank ? "the other members" : detail::concat("rank ", source);
   const Match match{.tag = Tag::collective, .source = source, .request = round};
   std::optional<Deadline> deadline(std::in_place, world_, deadline_);
+  if (liveness_) liveness_->begin();
   while (missing > 0) {
     const int64_t before = missing;
-    const auto what = world_.receive_each(match, std::min(kLook, deadline->left()), take);
+    const Nanos left = liveness_ ? liveness_->left() : deadline->left();
+    const auto what = world_.receive_each(match, std::min(kLook, left), take);
+    if (missing != before) {
+      deadline.emplace(world_, deadline_);
+      if (liveness_) liveness_->renew();
+    }
     if (what == Received::What::message) break;
-    if (missing != before) deadline.emplace(world_, deadline_);
     SINEW_RETURN_IF_ERROR(look());
     if (what == Received::What::peer_lost) return make_status(StatusCode::peer_lost, "collective: ", from, " has left");
-    if (deadline->left() == 0)
+    if (liveness_ ? liveness_->over(members_) : deadline->left() == 0)
       return make_status(StatusCode::timeout, "collective: nothing from ", from, " for ",
                          static_cast<double>(deadline_) * 1e-9, " s");
   }
   return Status::Ok();
+}
+
+void Communicator::drop_late() {
+  // A member that has completed a collective may have begun others of the same attempt.
+  constexpr uint64_t kAhead = 4;
+  for (uint64_t round = round_; round <= round_ + kAhead; ++round)
+    while (world_.receive({.tag = Tag::collective, .request = round}, 0).ok()) {
+    }
 }
 
 Status Communicator::look() const {
@@ -336,6 +351,11 @@ Status Communicator::look() const {
       return make_status(StatusCode::peer_lost, "collective: rank ", member, " is lost");
   if (interrupted_ && interrupted_()) return make_status(StatusCode::peer_lost, "collective: the members re-form");
   return Status::Ok();
+}
+
+Result<bool> Communicator::look_at_members() {
+  SINEW_RETURN_IF_ERROR(look());
+  return liveness_ && !liveness_->over(members_);
 }
 
 Result<NcclGroup*> Communicator::nccl_group(Device device) {
@@ -359,7 +379,8 @@ Result<NcclGroup*> Communicator::nccl_group(Device device) {
                            "--run.communicator ring");
   NcclGroup::Id id;
   std::copy_n(all.begin() + 1, id.size(), id.begin());
-  auto made = NcclGroup::make(id, size(), index_, device, deadline_, [this] { return look(); });
+  if (liveness_) liveness_->begin();
+  auto made = NcclGroup::make(id, size(), index_, device, deadline_, [this] { return look_at_members(); });
   if (!made.ok()) return made.status();
   nccl_ = std::move(*made);
   return nccl_.get();
@@ -368,7 +389,11 @@ Result<NcclGroup*> Communicator::nccl_group(Device device) {
 template <class Call>
 Status Communicator::through_nccl(Device device, const Call& call) {
   const Result<NcclGroup*> group = nccl_group(device);
-  return group.ok() ? call(**group, [this] { return look(); }) : group.status();
+  if (!group.ok()) return group.status();
+  if (liveness_) liveness_->begin();
+  const Status done = call(**group, [this] { return look_at_members(); });
+  if (liveness_ && done.ok()) liveness_->renew();
+  return done;
 }
 
 Status Communicator::all_reduce(VecView x, bool average) {

@@ -11,7 +11,8 @@
 // call. Packed ones always go through host memory.
 //
 // Errors: peer_lost when a member died, timeout when a step took longer than the deadline (through NCCL: the whole
-// collective); the vector is then undefined on this member.
+// collective), with `liveness` only when a member is silent or none is busy; the vector is then undefined on this
+// member.
 #pragma once
 
 #include <functional>
@@ -24,15 +25,19 @@
 
 namespace sinew::dist {
 
+class Liveness;
+
 enum class DeviceCollectives : uint8_t { staged, nccl };
 
 class Communicator {
  public:
   // epoch: of the group, below 2^24; what another epoch's group sends is not taken for this one's. A rank that is in
   // several groups at once gives them epochs that differ. `interrupted` is asked now and
-  // then by a member that waits: true ends the collective with peer_lost. nccl: in the real world only.
+  // then by a member that waits: true ends the collective with peer_lost. nccl: in the real world only. liveness: of
+  // these members, if they all have one; it outlives this.
   Communicator(World& world, std::vector<Rank> members, Nanos deadline, uint64_t epoch = 0,
-               std::function<bool()> interrupted = {}, DeviceCollectives on_device = DeviceCollectives::staged);
+               std::function<bool()> interrupted = {}, DeviceCollectives on_device = DeviceCollectives::staged,
+               Liveness* liveness = nullptr);
 
   int size() const { return static_cast<int>(members_.size()); }
   int index() const { return index_; }  // of this node among the members
@@ -51,6 +56,8 @@ class Communicator {
   Status barrier();
   // Ends what NCCL does for this member, without waiting for the others; no collective of vectors on a device follows.
   Status abandon() { return nccl_ ? nccl_->abort() : Status::Ok(); }
+  // Drops what has come in for collectives that were not completed.
+  void drop_late();
 
  private:
   class Pass;
@@ -59,6 +66,8 @@ class Communicator {
   Status collect(Rank source, uint64_t round, const int64_t& missing, const Taker& take);
   // Not ok: a member is lost, or the members re-form.
   Status look() const;
+  // The same, and whether a member is busy, in a wait for NCCL.
+  Result<bool> look_at_members();
   // Made by the first call, a collective.
   Result<NcclGroup*> nccl_group(Device device);
   // With the members' group: call(group, look).
@@ -69,6 +78,7 @@ class Communicator {
   Nanos deadline_;
   std::function<bool()> interrupted_;
   DeviceCollectives on_device_;
+  Liveness* liveness_;
   std::unique_ptr<NcclGroup> nccl_;
   int index_ = -1;
   uint64_t round_;  // names each collective, so that stragglers' messages are told apart

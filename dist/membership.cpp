@@ -4,12 +4,13 @@
 #include <cstring>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 namespace sinew::dist {
 namespace {
 
-enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone };
+enum Kind : int64_t { kPrepare = 1, kPromise, kPropose, kAccept, kRefuse, kDecided, kDone, kAsk };
 constexpr Nanos kPoll = 20 * kMillisecond;
 
 std::vector<int64_t> numbers_of(const Message& m) {
@@ -20,8 +21,8 @@ std::vector<int64_t> numbers_of(const Message& m) {
 
 }  // namespace
 
-Membership::Membership(World& world, std::vector<Rank> members, Nanos deadline)
-    : world_(world), deadline_(deadline), members_(std::move(members)) {}
+Membership::Membership(World& world, Liveness& liveness, std::vector<Rank> members, Nanos deadline)
+    : world_(world), liveness_(liveness), deadline_(deadline), members_(std::move(members)) {}
 
 Membership::~Membership() {
   if (finished_) world_.on(Tag::sync, {});
@@ -30,22 +31,26 @@ Membership::~Membership() {
 void Membership::restore(int64_t epoch, std::vector<Rank> members) {
   epoch_ = epoch;
   members_ = std::move(members);
+  liveness_.enter(epoch);
 }
 
 void Membership::write(const Value& value, std::vector<int64_t>& numbers) {
   numbers.push_back(static_cast<int64_t>(value.members.size()));
   numbers.insert(numbers.end(), value.members.begin(), value.members.end());
   numbers.insert(numbers.end(), value.completed.begin(), value.completed.end());
+  numbers.push_back(value.in_part);
 }
 
 bool Membership::read(const std::vector<int64_t>& numbers, size_t at, Value& value) const {
-  if (at >= numbers.size() || numbers[at] < 0) return false;
+  if (at + 2 > numbers.size() || numbers[at] < 0) return false;
   const auto count = static_cast<size_t>(numbers[at]);
-  if ((numbers.size() - at - 1) / 2 < count) return false;
+  if ((numbers.size() - at - 2) / 2 < count) return false;
   const auto begin = numbers.begin() + static_cast<std::ptrdiff_t>(at) + 1;
   const auto middle = begin + static_cast<std::ptrdiff_t>(count);
   value.members.assign(begin, middle);
-  value.completed.assign(middle, middle + static_cast<std::ptrdiff_t>(count));
+  const auto end = middle + static_cast<std::ptrdiff_t>(count);
+  value.completed.assign(middle, end);
+  value.in_part = *end != 0;
   return std::all_of(value.members.begin(), value.members.end(),
                      [&](Rank r) { return std::find(members_.begin(), members_.end(), r) != members_.end(); });
 }
@@ -77,6 +82,7 @@ bool Membership::is_asked() {
 
 void Membership::finish() {
   finished_ = true;
+  liveness_.idle();
   for (Rank r : members_)
     if (r != world_.rank()) send(r, kDone, epoch_, 0);
   for (const auto& [rank, epoch] : left_behind_) tell(rank, epoch);
@@ -90,21 +96,29 @@ void Membership::finish() {
 // One agreement, as seen by one member.
 class Membership::Reform {
  public:
-  Reform(Membership& owner, int64_t completed, bool finishing)
+  Reform(Membership& owner, int64_t completed, bool finishing, const std::vector<Rank>& unreached)
       : m_(owner),
         world_(owner.world_),
+        liveness_(owner.liveness_),
         members_(owner.members_),
         me_(world_.rank()),
         completed_(completed),
         finishing_(finishing),
         patience_(owner.deadline_),
-        whole_(world_, 4 * owner.deadline_) {}
+        begin_(world_.now()) {
+    own_.unreached.assign(unreached.begin(), unreached.end());
+    liveness_.begin();
+    liveness_.idle();
+  }
 
   Result<Formed> run() {
     for (;;) {
       SINEW_RETURN_IF_ERROR(world_.health());
       // States first: what those that have left had sent is here then.
-      const bool hopeless = whole_.left() == 0 || !may_return();
+      liveness_.ask(members_, patience_ / 4);
+      if (std::any_of(members_.begin(), members_.end(), [this](Rank r) { return is_busy(r); })) last_busy_ = elapsed();
+      const Nanos left = 4 * patience_ - (elapsed() - last_busy_);
+      const bool hopeless = left <= 0 || !may_return();
       (void)m_.is_asked();
       for (size_t n = m_.waiting_.size(); n > 0 && !decided_ && !over_; --n) {
         Message message = std::move(m_.waiting_.front());
@@ -114,7 +128,7 @@ class Membership::Reform {
         else
           m_.waiting_.push_back(std::move(message));
       }
-      if (!decided_ && !over_) drive();
+      if (!decided_ && !over_) ask_those_ahead(), drive();
       if (decided_) return conclude();
       if (over_) {
         if (finishing_) return Formed{.over = true};
@@ -123,7 +137,7 @@ class Membership::Reform {
       if (hopeless)
         return make_status(StatusCode::peer_lost, "rank ", me_, " hears from less than a majority of the ",
                            members_.size(), " workers; it ends, and the others go on if they are more");
-      Received r = world_.receive({.tag = Tag::sync}, std::min(kPoll, whole_.left()));
+      Received r = world_.receive({.tag = Tag::sync}, std::min(kPoll, left));
       if (r.ok()) m_.take(std::move(r.message));
     }
   }
@@ -132,10 +146,13 @@ class Membership::Reform {
   struct Promise {
     int64_t completed = 0, accepted_ballot = -1;
     Value accepted;
+    std::vector<int64_t> unreached;
+    bool reaches(Rank r) const { return std::find(unreached.begin(), unreached.end(), r) == unreached.end(); }
   };
 
-  Nanos elapsed() const { return 4 * patience_ - whole_.left(); }
+  Nanos elapsed() const { return world_.now() - begin_; }
   bool lost(Rank r) const { return r != me_ && is_lost(world_.peer(r)); }
+  bool is_busy(Rank r) const { return r != me_ && !lost(r) && liveness_.is_busy(r); }
   // Whether enough members are left that may answer.
   bool may_return() const {
     const auto gone = [&](Rank r) {
@@ -154,6 +171,18 @@ class Membership::Reform {
   Status left_behind() const {
     return make_status(StatusCode::peer_lost, "rank ", me_,
                        " was silent or cut off, and the others went on without it");
+  }
+
+  // Who is in a later epoch knows how this one ended, and what it said of that may be lost.
+  void ask_those_ahead() {
+    if (asked_ >= 0 && elapsed() - asked_ < patience_ / 8) return;
+    std::set<Rank> ahead;
+    for (const Message& m : m_.waiting_)
+      if (m.head.arg[1] > m_.epoch_) ahead.insert(m.head.source);
+    for (Rank r : members_)
+      if (liveness_.is_ahead(r)) ahead.insert(r);
+    if (!ahead.empty()) asked_ = elapsed();
+    for (Rank r : ahead) send(r, kAsk, 0);
   }
 
   // ---- as one of those that accept ----
@@ -185,12 +214,16 @@ class Membership::Reform {
         }
         std::vector<int64_t> answer{completed_, own_.accepted_ballot};
         write(own_.accepted, answer);
+        answer.insert(answer.end(), own_.unreached.begin(), own_.unreached.end());
         return send(from, kPromise, ballot, answer);
       }
       case kPromise: {
-        if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 3) return;
-        Promise promise{numbers[0], numbers[1], {}};
-        if (m_.read(numbers, 2, promise.accepted)) promises_[from] = promise;
+        if (!proposing_ || proposed_ || ballot != ballot_ || numbers.size() < 4) return;
+        Promise promise{numbers[0], numbers[1], {}, {}};
+        if (!m_.read(numbers, 2, promise.accepted)) return;
+        const size_t end = 4 + 2 * promise.accepted.members.size();
+        promise.unreached.assign(numbers.begin() + static_cast<std::ptrdiff_t>(end), numbers.end());
+        promises_[from] = promise;
         return;
       }
       case kAccept:
@@ -206,6 +239,8 @@ class Membership::Reform {
       }
       case kDone:
         over_ = true;
+        return;
+      case kAsk:  // answered by who is in a later epoch
         return;
     }
   }
@@ -229,16 +264,19 @@ class Membership::Reform {
     }
     if (!proposed_) {
       if (!is_quorum(promises_.size(), promises_.count(members_[0]) > 0)) return repeat();
-      const bool all =
-          std::all_of(members_.begin(), members_.end(), [&](Rank r) { return promises_.count(r) > 0 || lost(r); });
-      if (!all && elapsed() - began_ < patience_) return repeat();
+      const bool in_time = elapsed() - began_ < patience_;
+      if (std::any_of(members_.begin(), members_.end(),
+                      [&](Rank r) { return promises_.count(r) == 0 && !lost(r) && (in_time || is_busy(r)); }))
+        return repeat();
       // What was accepted before may have been decided; else those that promised are the next group.
       const Promise* latest = nullptr;
       for (const auto& [rank, p] : promises_)
         if (p.accepted_ballot >= 0 && (!latest || p.accepted_ballot > latest->accepted_ballot)) latest = &p;
       Value value = latest ? latest->accepted : Value{};
-      for (const auto& [rank, p] : promises_)
-        if (!latest) value.members.push_back(rank), value.completed.push_back(p.completed);
+      if (!latest) {
+        std::tie(value.members, value.in_part) = next_members();
+        for (Rank r : value.members) value.completed.push_back(promises_.at(r).completed);
+      }
       own_.accepted = value;
       own_.accepted_ballot = ballot_;
       proposed_ = true, sent_ = -1;
@@ -249,6 +287,28 @@ class Membership::Reform {
     write(*decided_, numbers);
     for (Rank r : members_)
       if (r != me_) send(r, kDecided, 0, numbers);
+  }
+
+  // Of those that promised, those that reach each other; or all, when these are too few.
+  std::pair<std::vector<Rank>, bool> next_members() const {
+    std::vector<Rank> all, group;
+    for (const auto& [rank, p] : promises_) all.push_back(rank);
+    group = all;
+    for (;;) {
+      std::ptrdiff_t most = 0, worst = 0;
+      for (size_t i = 0; i < group.size(); ++i) {
+        const Promise& own = promises_.at(group[i]);
+        const auto cut_off = std::count_if(group.begin(), group.end(), [&](Rank r) {
+          return r != group[i] && !(own.reaches(r) && promises_.at(r).reaches(group[i]));
+        });
+        if (cut_off > 0 && cut_off >= most) most = cut_off, worst = static_cast<std::ptrdiff_t>(i);
+      }
+      if (most == 0) break;
+      group.erase(group.begin() + worst);
+    }
+    const bool with_lowest = !group.empty() && group[0] == members_[0];
+    if (is_quorum(group.size(), with_lowest)) return {group, false};
+    return {all, true};
   }
 
   // Asks those that have not answered, now and then.
@@ -266,6 +326,7 @@ class Membership::Reform {
     const Value& value = *decided_;
     m_.decided_[m_.epoch_++] = value;
     m_.members_ = value.members;
+    liveness_.enter(m_.epoch_);
     std::erase_if(m_.waiting_, [&](const Message& m) { return m.head.arg[1] < m_.epoch_; });
     const auto stays = [&](Rank r) {
       return std::find(value.members.begin(), value.members.end(), r) != value.members.end();
@@ -277,6 +338,7 @@ class Membership::Reform {
       m_.tell(r, m_.epoch_ - 1);
     }
     Formed formed;
+    formed.in_part = value.in_part;
     formed.completed = *std::max_element(value.completed.begin(), value.completed.end());
     for (size_t i = 0; i < value.members.size(); ++i) {
       if (value.completed[i] < formed.completed)
@@ -289,12 +351,15 @@ class Membership::Reform {
 
   Membership& m_;
   World& world_;
+  Liveness& liveness_;
   const std::vector<Rank> members_;
   const Rank me_;
   const int64_t completed_;
   const bool finishing_;
   const Nanos patience_;
-  const Deadline whole_;
+  const Nanos begin_;
+  Nanos last_busy_ = 0;  // when it was last known that a member is
+  Nanos asked_ = -1;     // those ahead
   int64_t promised_ = -1, highest_ = -1, progress_ = -1;
   Promise own_;
   std::optional<Value> decided_;
@@ -307,8 +372,10 @@ class Membership::Reform {
   Nanos next_try_ = 0, began_ = 0, sent_ = -1;
 };
 
-Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing) {
-  return Reform(*this, completed, finishing).run();
+Result<Membership::Formed> Membership::reform(int64_t completed, bool finishing, const std::vector<Rank>& unreached) {
+  Result<Formed> formed = Reform(*this, completed, finishing, unreached).run();
+  liveness_.renew();
+  return formed;
 }
 
 }  // namespace sinew::dist

@@ -223,8 +223,7 @@ Status NcclGroup::wait(const char* name, int result, bool on_stream, const Look&
   const auto ask = [&](int& state) {
     if (const int asked = nccl().async_error(communicator_, &state); asked != kSuccess) state = asked;
   };
-  const auto end = after(deadline_);
-  auto next_look = after(kLook);
+  auto end = after(deadline_), next_look = after(kLook);
   int state = result;
   Pause pause;
   for (;;) {
@@ -240,8 +239,10 @@ Status NcclGroup::wait(const char* name, int result, bool on_stream, const Look&
     if (!fine(state)) SINEW_RETURN_IF_ERROR(abort(enqueued));
     const auto now = Clock::now();
     if (now >= next_look) {
-      if (Status seen = look(); !seen.ok()) return aborted(std::move(seen), enqueued);
+      const Result<bool> waits_on = look();
+      if (!waits_on.ok()) return aborted(waits_on.status(), enqueued);
       next_look = after(kLook);
+      if (*waits_on && fine(state)) end = std::max(end, after(2 * kLook));
     }
     if (now >= end)
       return aborted(fine(state) || state == kRemoteError ? make_status(StatusCode::timeout, name, ": not done within ",

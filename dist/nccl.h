@@ -36,8 +36,9 @@ class NcclGroup {
   using Id = std::array<int64_t, 16>;
   static Result<Id> make_id();
 
-  // Asked every kLook while a call waits: not ok ends the call with that.
-  using Look = std::function<Status()>;
+  // Asked every kLook while a call waits: not ok ends the call with that; true: it waits on until the next question,
+  // whatever the deadline.
+  using Look = std::function<Result<bool>()>;
 
   // Returns when all `size` members have come. index: of this one. The device must have a stream, and be no other
   // member's.

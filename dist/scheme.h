@@ -94,7 +94,7 @@ struct SchemeOptions {
   std::function<double(ConstVecView)> probe;  // probe_batch: the loss of a batch that is the same for all workers
   double probe_cost = 1;                      // of one such loss, in steps
   RoundLog on_round = {};                     // gets each round of this worker, on the training thread
-  Nanos deadline = 10 * kSecond;              // longest wait for one exchange or collective step
+  Nanos deadline = 10 * kSecond;              // longest wait for others that do not answer
   uint64_t seed = 1;
   uint64_t fingerprint = 0;  // of the parameter layout and the configuration
 };

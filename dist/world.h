@@ -102,8 +102,10 @@ enum class Tag : uint16_t {
   center_leave = 7,
   sync = 8,  // membership of synchronous schemes
   center_join = 9,
-  sync_result = 10,     // of the last round, to who missed it (dist/schemes/lockstep.h)
-  center_seed = 11,     // a shard of the last known center, for one that has lost it
+  sync_result = 10,  // of the last round, to who missed it (dist/schemes/lockstep.h)
+  center_seed = 11,  // a shard of the last known center, for one that has lost it
+  sync_ask = 12,     // 12, 13: dist/liveness.h
+  sync_answer = 13,
   gossip_request = 20,  // 20 to 22: dist/exchange.h
   gossip_reply = 21,
   gossip_ack = 22,

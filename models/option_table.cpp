@@ -274,8 +274,8 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.wire), .kind = Kind::name,
        .help = "how exchanged parameters and differences travel: as they are, or rounded to fewer bits with feedback",
        .names = [] { return dist::packing_names(); }},
-      {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for one exchange", .min = 0.001,
-       .max = kHour},
+      {SINEW_OPTION(scheme.deadline), .kind = Kind::duration, .help = "longest wait for others that do not answer",
+       .min = 0.001, .max = kHour},
       {SINEW_OPTION(scheme.bn), .kind = Kind::name,
        .help = "batch norm's statistics: mixed like parameters, each worker's own, or measured anew for each test",
        .names =

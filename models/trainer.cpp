@@ -88,6 +88,7 @@ Status Trainer::finish(dist::Nanos grace) {
 Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepReport& report) {
   report.step = step + 1;
   SINEW_RETURN_IF_ERROR(scheme_.before_step(step, mixed()));
+  take_external_write();
   // Without a reduction the update is part of the computation: the gradient is then in use inside one closure only.
   const bool reduces = scheme_.reduces();
   bool usable = false;
@@ -110,11 +111,16 @@ Status Trainer::one_step(const TrainerSettings& settings, int64_t step, StepRepo
   }
   diagonal_ = Vec();
   SINEW_RETURN_IF_ERROR(scheme_.after_step(step, mixed()));
-  if (const double moved2 = scheme_.take_external_write(); moved2 > 0) {
-    const double size = norm(parameter_vector_.view());
-    optimizer_.on_external_write(std::sqrt(moved2) / (size > 0 ? size : 1));
-  }
+  take_external_write();
   return Status::Ok();
+}
+
+// Before the optimizer's step, too: a momentum that is not finite would spoil the parameters that were just adopted.
+void Trainer::take_external_write() {
+  const double moved2 = scheme_.take_external_write();
+  if (moved2 <= 0) return;
+  const double size = norm(parameter_vector_.view());
+  optimizer_.on_external_write(std::sqrt(moved2) / (size > 0 ? size : 1));
 }
 
 // Every member of a synchronous scheme takes part, with a gradient that does no harm, and makes the same step.

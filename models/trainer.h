@@ -86,6 +86,7 @@ class Trainer {
   VecView mixed() { return mix_buffers_ ? theta_.mutable_view() : parameter_vector_.mutable_view(); }
   Status reduce(bool usable);
   void update(bool usable);
+  void take_external_write();
   void forward_backward(const TrainerSettings& settings, int64_t step, StepReport& report);
   StepGraph::Results pass(const TrainerSettings& settings, const nn::Pass& pass, const optim::Needs& needs,
                           const nn::Batch& batch);

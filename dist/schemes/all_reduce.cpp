@@ -1,20 +1,29 @@
 // Synchronous data parallelism: every worker steps with the mean of all workers' gradients, so all parameters stay
 // equal. With scheme.wire gradients carry on what rounding left of the last ones, and so do diagonals.
+// A suppressed worker gives zero, which counts in the mean, and makes the same step as all: on its own it could never
+// come back. Its buffers take part as ever, since zeros would be taken for statistics.
 #include "dist/schemes/lockstep.h"
 #include "dist/schemes/schemes.h"
+#include "dist/schemes/state.h"
 
 namespace sinew::dist {
 namespace {
 
 class AllReduce final : public Scheme {
  public:
-  AllReduce(const SchemeOptions& options, World& world) : fingerprint_(options.fingerprint), members_(world, options) {}
+  AllReduce(const SchemeOptions& options, World& world)
+      : world_(world), options_(options), fingerprint_(options.fingerprint), members_(world, options) {}
 
   Evaluated evaluated() const override { return Evaluated::own; }
   Status start(VecView) override { return members_.start(fingerprint_); }
+  Status before_step(int64_t step, VecView) override {
+    suppressed_ = world_.suppressed(step);
+    return Status::Ok();
+  }
   Status reduce(VecView statistic, Statistic which) override {
+    if (suppressed_) fill(statistic.slice(0, parameters_of(options_, statistic.size)), 0);
     SINEW_RETURN_IF_ERROR(members_.all_reduce_packed(statistic, true, static_cast<size_t>(which)));
-    ++counters_.exchanges;
+    ++(suppressed_ ? counters_.missed : counters_.exchanges);
     return Status::Ok();
   }
   bool reduces() const override { return true; }
@@ -24,21 +33,22 @@ class AllReduce final : public Scheme {
   }
   Status finish(VecView) override { return members_.finish(); }
   SchemeState save() const override {
-    SchemeState state{{}, {{"exchanges", counters_.exchanges}}};
+    SchemeState state{{}, {{"exchanges", counters_.exchanges}, {"missed", counters_.missed}}};
     members_.save(state);
     return state;
   }
   Status load(const SchemeState& state) override {
-    auto found = state.numbers.find("exchanges");
-    if (found == state.numbers.end()) return Status(StatusCode::data_error, "the saved scheme has no 'exchanges'");
-    counters_.exchanges = found->second;
+    SINEW_RETURN_IF_ERROR(load_numbers(state, {{"exchanges", &counters_.exchanges}, {"missed", &counters_.missed}}));
     return members_.load(state);
   }
   SchemeCounters counters() const override { return counters_; }
 
  private:
+  World& world_;
+  const SchemeOptions options_;
   const uint64_t fingerprint_;
   Lockstep members_;
+  bool suppressed_ = false;  // in this step
   SchemeCounters counters_;
 };
 

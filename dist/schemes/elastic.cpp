@@ -174,11 +174,15 @@ class Elastic final : public CenterScheme {
   }
 
   void move(VecView theta) {
+    bool finite = true;
+    if (adopts_) pending_moved_ = 0;
     for (int s = 0; s < shards_.count(); ++s) {
       const VecView x = part(theta, s);
       if (adopts_) {
         const ConstVecView c = on_device(known_[s]);
-        if (const double d2 = squared_distance(x, c); std::isfinite(d2)) moved_ += d2;
+        const double d2 = squared_distance(x, c);
+        finite &= std::isfinite(d2);
+        if (finite) pending_moved_ += d2;
         copy(c, x);
       } else if (pending_[s].size() > 0 && worker_weight_ != 0) {
         // With weight 0 nothing moves; adding zeros would still turn -0 into 0.
@@ -187,6 +191,8 @@ class Elastic final : public CenterScheme {
       pending_[s] = Payload();
     }
     adopts_ = false;
+    // Parameters that were not finite have moved by all that the new ones are.
+    if (const double size = finite ? 0 : norm(theta); !finite) pending_moved_ = size * size;
     moved_ += std::exchange(pending_moved_, 0.0);
   }
 

@@ -8,7 +8,8 @@
 //                 (Zhang, PhD thesis 2016, Eq. 6.3; alpha and beta independent)
 // With scheme.wire the center moves by rounded differences, and later by what rounding has left of them: with the
 // residuals, times beta / p for gauss_seidel, the sum is kept.
-// A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal.
+// A suppressed worker adds zero and does not move, but still takes part, so that the replicas stay equal. One whose
+// parameters are not finite adds zero and takes over the c from before the round.
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -56,7 +57,7 @@ class ElasticSync final : public Scheme {
       weighting_.miss();
       fill(difference_.mutable_view(), 0);
     }
-    ++(active_ ? counters_.exchanges : counters_.missed);
+    ++(active_ && gives_ ? counters_.exchanges : counters_.missed);
     if (moves_first_) move(theta);
     if (gauss_seidel_) return Status::Ok();
     copy(difference_.view(), sum_.mutable_view());
@@ -114,35 +115,52 @@ class ElasticSync final : public Scheme {
   bool make_difference(int64_t round, ConstVecView theta) {
     const VecView d = difference_.mutable_view();
     Weights w{alpha_, alpha_};
+    double distance = std::numeric_limits<double>::quiet_NaN();
     if (!weighting_.fixed()) {
-      const double distance =
-          std::sqrt(squared_distance(theta.slice(0, parameters_), center_.view().slice(0, parameters_)));
+      distance = scored_distance(theta);
       w = weighting_.contact(round, distance, std::numeric_limits<double>::quiet_NaN());
-      if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
     }
-    worker_weight_ = w.worker;
     const double distance2 = elastic_difference(w.center, theta, center_.view(), d);
-    // Parameters that are not finite must not reach the center, and through it everybody.
-    if (!std::isfinite(distance2)) {
-      if (weighting_.fixed() || w.worker != 1) return false;
-      fill(d, 0);
-    } else {
-      pending_moved_ = w.worker * w.worker * distance2;
+    gives_ = std::isfinite(distance2);
+    if (!gives_ && alpha_ == 0) return false;
+    if (!gives_ && (w.worker != 1 || w.center != 0)) {
+      distance = scored_distance(theta);
+      weighting_.forget();
+      w = weights_of(alpha_, 1);
+      w.reason = "failed: the distance is not finite";
     }
+    if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
+    worker_weight_ = w.worker;
+    // Parameters that are not finite must not reach the center, and through it everybody. Nor does any weight pull them
+    // back: adopting is copying. They move by all that the new ones are.
+    if (!gives_) {
+      fill(d, 0);
+      const double size = norm(center_.view());
+      pending_moved_ = size * size;
+      return adopt();
+    }
+    pending_moved_ = w.worker * w.worker * distance2;
     if (weighting_.fixed()) return true;
-    // Adopting is copying: what is not finite cannot be subtracted away.
-    adopts_ = w.worker == 1 && (moves_first_ || !std::isfinite(distance2));
-    if (adopts_)
-      copy(center_.view(), own_.mutable_view());
-    else if (w.worker != w.center)
+    if (w.worker == 1 && moves_first_) return adopt();
+    if (w.worker != w.center)
       elastic_difference(w.worker, theta, center_.view(), own_.mutable_view());
     else
       copy(d, own_.mutable_view());
     return true;
   }
 
+  double scored_distance(ConstVecView theta) const {
+    return std::sqrt(squared_distance(theta.slice(0, parameters_), center_.view().slice(0, parameters_)));
+  }
+
+  bool adopt() {
+    if (!own_.defined()) own_ = Vec::empty(center_.size(), center_.dtype(), center_.device());
+    copy(center_.view(), own_.mutable_view());
+    return adopts_ = true;
+  }
+
   void move(VecView theta) {
-    const ConstVecView own = weighting_.fixed() ? difference_.view() : own_.view();
+    const ConstVecView own = weighting_.fixed() && !adopts_ ? difference_.view() : own_.view();
     if (active_ && adopts_)
       copy(own, theta);
     else if (active_ && worker_weight_ != 0)  // else nothing moves; adding zeros would still turn -0 into 0
@@ -161,8 +179,9 @@ class ElasticSync final : public Scheme {
   const uint64_t fingerprint_;
   Lockstep members_;
   Vec center_, difference_, sum_;
-  Vec own_;              // this worker's move, where its weight is not the center's
+  Vec own_;              // this worker's move, where its weight is not the center's; or where it goes
   bool active_ = false;  // this step's exchange is not suppressed
+  bool gives_ = false;   // and its difference is finite
   bool adopts_ = false;  // the move is to take the values of own_
   double worker_weight_ = 0, pending_moved_ = 0, moved_ = 0;
   SchemeCounters counters_;

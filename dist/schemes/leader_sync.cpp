@@ -112,6 +112,7 @@ class LeaderSync final : public LeaderScheme {
     for (Rank r : everybody())
       if (group_of_[static_cast<size_t>(r)] == group_of_[static_cast<size_t>(world_.rank())]) mates_.push_back(r);
     one_group_ = mates_.size() == everybody().size();
+    if (group_) group_->drop_late();
     group_.reset();
     if (one_group_) forget_anchor(false, true);  // there is no leader of all any more
     if (!one_group_) group_.emplace(members_.part(mates_)), keep_global();

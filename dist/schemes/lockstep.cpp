@@ -15,6 +15,10 @@ namespace {
 const std::string kResidual = "lockstep.residual.";
 constexpr int64_t kStreams = 16;  // at most, of all_reduce_packed()
 constexpr int kFruitless = 3;     // NCCL groups that end without a result or a loss, and no more are made
+constexpr int64_t kSlow = 1;      // rounds of a group that does not get on
+constexpr int kInPart = 8;        // such groups that are the one before, and reach each other in part
+// Groups that are the one before and complete no round. Messages that are lost at random, one in ten say, make many.
+constexpr int kStuck = 100;
 
 std::vector<Rank> all_workers(int workers) {
   std::vector<Rank> ranks(workers);
@@ -37,14 +41,15 @@ Lockstep::Lockstep(World& world, const SchemeOptions& options)
       packing_(packing_of(options.wire)),
       on_device_(options.communicator == "nccl" ? DeviceCollectives::nccl : DeviceCollectives::staged),
       parameters_(options.parameters),
-      membership_(world, all_workers(options.workers), options.deadline) {
+      liveness_(world, options.workers, options.deadline),
+      membership_(world, liveness_, all_workers(options.workers), options.deadline) {
   form();
 }
 
 void Lockstep::form() {
   communicator_.emplace(
       world_, membership_.members(), deadline_, static_cast<uint64_t>(membership_.epoch()),
-      [this] { return membership_.is_asked(); }, on_device_);
+      [this] { return membership_.is_asked(); }, on_device_, &liveness_);
 }
 
 Status Lockstep::start(uint64_t fingerprint) {
@@ -121,7 +126,8 @@ Communicator Lockstep::part(std::vector<Rank> ranks) {
           deadline_,
           kParts + static_cast<uint64_t>(membership_.epoch()),
           [this] { return membership_.is_asked(); },
-          on_device_};
+          on_device_,
+          &liveness_};
 }
 
 Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
@@ -134,21 +140,9 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
       return status;
     }
     if (status.code() != StatusCode::peer_lost && status.code() != StatusCode::timeout) return status;
-    SINEW_RETURN_IF_ERROR(communicator_->abandon());
-    const std::vector<Rank> before = membership_.members();
-    Result<Membership::Formed> formed = membership_.reform(completed_, finishing);
+    const Result<Membership::Formed> formed = re_form(status, finishing);
     if (!formed.ok()) return formed.status();
     if (formed->over) return Status::Ok();
-    // The members reach each other, but not by NCCL's own connections.
-    if (membership_.members() != before)
-      fruitless_ = 0;
-    else if (on_device_ == DeviceCollectives::nccl && status.code() == StatusCode::timeout)
-      ++fruitless_;
-    if (fruitless_ >= kFruitless)
-      return make_status(StatusCode::unavailable, status.message(), ", ", kFruitless,
-                         " times in a row, and nobody is lost: see NCCL_DEBUG=WARN and NCCL_SOCKET_IFNAME, raise "
-                         "--scheme.deadline, or use --run.communicator ring");
-    form();
     if (completed_ < formed->completed) {
       status = x.size > 0 ? fetch_result(formed->holder, x) : Status::Ok();
       continue;
@@ -162,6 +156,47 @@ Status Lockstep::round(VecView x, const Attempt& attempt, bool finishing) {
   }
 }
 
+Result<Membership::Formed> Lockstep::re_form(const Status& why, bool finishing) {
+  SINEW_RETURN_IF_ERROR(communicator_->abandon());
+  const std::vector<Rank> before = membership_.members();
+  if (completed_ - completed_before_ > kSlow) repeats_ = in_part_ = 0;
+  if (completed_ > completed_before_) stuck_ = 0;
+  // Once it may be a lost message, or a partition that heals.
+  Result<Membership::Formed> formed =
+      membership_.reform(completed_, finishing, repeats_ > 0 ? unreached() : std::vector<Rank>());
+  if (!formed.ok() || formed->over) return formed;
+  const bool same = membership_.members() == before;
+  repeats_ = same ? repeats_ + 1 : 0;
+  stuck_ = same ? stuck_ + 1 : 0;
+  in_part_ = same ? in_part_ + formed->in_part : 0;
+  if (in_part_ >= kInPart || stuck_ >= kStuck)
+    return make_status(
+        StatusCode::peer_lost, why.message(), ", ", repeats_, " times in a row among the same ", before.size(),
+        " workers: ", in_part_ >= kInPart ? "they reach each other only in part" : "messages between them are lost");
+  // The members reach each other, but not by NCCL's own connections.
+  if (!same)
+    fruitless_ = 0;
+  else if (on_device_ == DeviceCollectives::nccl && why.code() == StatusCode::timeout)
+    ++fruitless_;
+  if (fruitless_ >= kFruitless)
+    return make_status(StatusCode::unavailable, why.message(), ", ", kFruitless,
+                       " times in a row, and nobody is lost: see NCCL_DEBUG=WARN and NCCL_SOCKET_IFNAME, raise "
+                       "--scheme.deadline, or use --run.communicator ring");
+  completed_before_ = completed_;
+  unheard_ = kAnyRank;
+  if (!same || completed_ == formed->completed) untold_ = kAnyRank;
+  communicator_->drop_late();
+  form();
+  return formed;
+}
+
+std::vector<Rank> Lockstep::unreached() const {
+  std::vector<Rank> ranks = liveness_.silent(membership_.members());
+  for (Rank r : membership_.members())
+    if (r != world_.rank() && (r == unheard_ || is_lost(world_.peer(r)))) ranks.push_back(r);
+  return ranks;
+}
+
 Status Lockstep::fetch_result(Rank holder, VecView x) {
   const Match match{.tag = Tag::sync_result, .source = holder, .request = static_cast<uint64_t>(membership_.epoch())};
   const Deadline deadline(world_, deadline_);
@@ -170,6 +205,11 @@ Status Lockstep::fetch_result(Rank holder, VecView x) {
     r = world_.receive(match, std::min(deadline.left(), 100 * kMillisecond));
     if (r.what == Received::What::timeout && membership_.is_asked()) break;
   } while (r.what == Received::What::timeout && deadline.left() > 0);
+  if (r.what == Received::What::timeout && deadline.left() == 0) {
+    // Once, the message may be lost.
+    if (untold_ == holder) unheard_ = holder;
+    untold_ = holder;
+  }
   if (!r.ok() || r.message.body.size() != x.bytes())
     return make_status(StatusCode::peer_lost, "rank ", holder, " is lost before it told the last round's result");
   upload(r.message.body.data(), x);

@@ -1,10 +1,10 @@
 // What the synchronous schemes share: the group of workers, in lockstep.
 //
-// A round is an all-reduce, a gathering, or several collectives together. When a member is lost or silent in it, the
-// others re-form (dist/membership.h) and go on: with the round's result if one of them has it, or else they do the
-// round again among themselves. So each round adds what each member gave to it once, or not at all, and has the same
-// result on all members. Only one that is left behind, and ends, may have come to the end of a last round that the
-// others did again without it.
+// A round is an all-reduce, a gathering, or several collectives together. A member that is late since it computes is
+// waited for (dist/liveness.h). When a member is lost or silent, the others re-form (dist/membership.h) and go on: with
+// the round's result if one of them has it, or else they do the round again among themselves. So each round adds what
+// each member gave to it once, or not at all, and has the same result on all members. Only one that is left behind, and
+// ends, may have come to the end of a last round that the others did again without it.
 #pragma once
 
 #include <cstdint>
@@ -58,6 +58,10 @@ class Lockstep {
   Status round(VecView x, const Attempt& attempt, bool finishing = false);
   // The result of the round that the holder has completed. Not ok: it does not come.
   Status fetch_result(Rank holder, VecView x);
+  // After an attempt has failed: makes the next group. `over` as reform() says.
+  Result<Membership::Formed> re_form(const Status& why, bool finishing);
+  // Members that this one does not hear, or does not reach.
+  std::vector<Rank> unreached() const;
 
   World& world_;
   const int workers_;
@@ -65,11 +69,16 @@ class Lockstep {
   const Packing packing_;
   const DeviceCollectives on_device_;
   int fruitless_ = 0;         // attempts by NCCL in a row
+  int repeats_ = 0;           // groups in a row that are the one before and do not get on,
+  int stuck_ = 0;             // and complete nothing at all,
+  int in_part_ = 0;           // and reach each other in part
   const int64_t parameters_;  // leading elements; < 0: all
+  Liveness liveness_;
   Membership membership_;
   std::optional<Communicator> communicator_;
-  int64_t completed_ = 0;  // rounds
-  Vec given_, result_;     // of the round under way; of the last one
+  int64_t completed_ = 0, completed_before_ = 0;  // rounds; in former epochs
+  Rank untold_ = kAnyRank, unheard_ = kAnyRank;   // who did not tell a result; who did not twice in a row
+  Vec given_, result_;                            // of the round under way; of the last one
   // In host memory: by stream; and one as the round under way leaves it, which counts when it has a result.
   std::vector<Vec> residuals_;
   Vec next_residual_;

@@ -33,6 +33,22 @@ TEST(LockstepFailures, AMinorityDoesNotBegin) {
   }
 }
 
+TEST(LockstepFailures, ADeadLinkCostsOneOfItsEnds) {
+  for (const char* scheme : kInLockstep)
+    for (const char* span : {"after=0ms", "after=100ms", "after=155ms"}) {
+      Toy toy = common_toy(scheme, "jacobi", 4);
+      toy.scheme.deadline = kSecond;
+      const std::string faults = sinew::detail::concat("drop from=1 to=2 ", span, "\ndrop from=2 to=1 ", span);
+      const SimulatedRun run = simulate(4, [&](World& w) { return toy_run(w, toy); }, {.faults = plan(faults)});
+      EXPECT_EQ(run.report.deadlock, "");
+      for (size_t r = 0; r < 4; ++r) {
+        EXPECT_EQ(run.nodes[r].finished, r != 2)
+            << scheme << ", " << span << " rank " << r << ": " << run.nodes[r].status.message();
+        EXPECT_LT(run.report.nodes[r].time, 8 * kSecond) << scheme << ", " << span << " rank " << r;
+      }
+    }
+}
+
 struct Lost {
   Rank leader, lost;
 };

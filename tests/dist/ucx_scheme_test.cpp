@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "dist/communicator.h"
+#include "tests/support/busy_bodies.h"
 #include "tests/support/collective_bodies.h"
 #include "tests/support/gossip_bodies.h"
 #include "tests/support/leader_bodies.h"
@@ -278,6 +279,9 @@ TEST(UcxScheme, TheOthersBeginWithoutOneThatIsLost) {
     while (world.rank() == 2 && world.peer(0) != PeerState::left) world.sleep(20 * kMillisecond);
   });
 }
+
+// Its communication thread answers for it.
+TEST(UcxScheme, ABusyMemberIsWaitedFor) { check_busy_member_is_waited_for(in_processes(), {"easgd_sync"}, 0, kSecond); }
 
 // A leader is killed or stopped between two rounds, or somewhere in one; or another worker is.
 TEST(UcxLeader, AnotherOneIsElectedInLockstep) {

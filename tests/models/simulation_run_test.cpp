@@ -398,6 +398,23 @@ TEST_F(SimulationRun, GossipIsMeasuredAtTheAverage) {
   }
 }
 
+// Who adopts the center loses its momentum, which is not finite either, and needs the center no more.
+TEST_F(SimulationRun, AMomentumThatIsNotFiniteEndsWithTheParameters) {
+  for (const Flags& scheme :
+       {Flags{{"scheme.name", "easgd"}}, Flags{{"scheme.name", "easgd"}, {"scheme.update_order", "post"}},
+        Flags{{"scheme.name", "easgd_sync"}}, Flags{{"scheme.name", "easgd_sync"}, {"scheme.order", "gauss_seidel"}}}) {
+    const std::string plan = fault_file("corrupt rank=1 step=12 value=nan\n");
+    Flags flags{{"scheme.period", "5"}, {"optim.name", "qgm"}, {"train.nonfinite", "skip"}, {"fault.plan", plan}};
+    flags.insert(flags.end(), scheme.begin(), scheme.end());
+    Result<RunSummary> s = run(flags);
+    const std::string name = scheme[0].second + " " + scheme.back().second;
+    ASSERT_TRUE(s.ok()) << name << ": " << s.status().message();
+    EXPECT_EQ(s->missed, 1) << name;
+    EXPECT_EQ(s->exchanges, 4 * 8 - 1) << name;
+    EXPECT_TRUE(std::isfinite(s->consensus_distance)) << name;
+  }
+}
+
 TEST_F(SimulationRun, ANonFiniteLossStopsTheRunOrIsSkipped) {
   Result<RunSummary> stopped = run({{"scheme.name", "easgd"}, {"optim.lr", "1000"}});
   ASSERT_FALSE(stopped.ok());

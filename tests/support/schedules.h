@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <functional>
 #include <ostream>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,7 @@ namespace sinew::dist::testing {
 
 // One line of a plan, or two. What a kind does not need, it does not use.
 struct Trouble {
-  enum Kind { kill, pause, partition, drop, delay, reorder, duplicate, kinds } kind = kill;
+  enum Kind { kill, pause, partition, drop, delay, reorder, duplicate, slow, link, kinds } kind = kill;
   int rank = 0, other = 0;  // modulo the workers
   int at = 0, length = 0;   // milliseconds
   int percent = 0;
@@ -42,6 +43,7 @@ struct Schedule {
 
   std::string text() const {
     std::string text;
+    std::set<int> slowed;
     for (const Trouble& t : troubles) {
       const int rank = t.rank % workers, other = t.other % workers;
       const std::string span = sinew::detail::concat(" after=", t.at, "ms until=", t.at + t.length + 1, "ms");
@@ -63,6 +65,16 @@ struct Schedule {
           break;
         case Trouble::delay:
           text += sinew::detail::concat("delay from=", rank, " by=", t.length / 5, "ms", chance, span);
+          break;
+        case Trouble::slow:  // one step, and one of each rank, since factors multiply
+          if (!slowed.insert(rank).second) continue;
+          text += sinew::detail::concat("slow rank=", rank, " factor=", 1 + t.length / 10, " after=", t.at,
+                                        "ms until=", t.at + 12, "ms");
+          break;
+        case Trouble::link:
+          if (rank == other) continue;
+          text +=
+              sinew::detail::concat("drop from=", rank, " to=", other, span, "\ndrop from=", other, " to=", rank, span);
           break;
         case Trouble::reorder:
           text += sinew::detail::concat("reorder by=", t.length / 5, "ms", chance, span);
