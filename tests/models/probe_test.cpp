@@ -28,7 +28,7 @@ std::vector<double> numbers(const NamedArray& array) {
 template <class T>
 NamedArray array_of(const std::vector<T>& values, const Shape& shape) {
   NamedArray array{dtype_of<T>, shape, std::vector<std::byte>(values.size() * sizeof(T))};
-  std::memcpy(array.bytes.data(), values.data(), array.bytes.size());
+  if (!values.empty()) std::memcpy(array.bytes.data(), values.data(), array.bytes.size());
   return array;
 }
 std::vector<float> wave(int n, double phase) {
