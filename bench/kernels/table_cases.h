@@ -123,15 +123,19 @@ class CaseList {
       const auto round = [=, form = form](const KernelTable& t, const Pointers& p) {
         t.round_to_packed({p.dtype, form, n, p[0], nullptr});
       };
-      const auto round_and_pack = [=, form = form](const KernelTable& t, const Pointers& p) {
+      const auto round_then_pack = [=, form = form](const KernelTable& t, const Pointers& p) {
         round(t, p);
         t.pack({p.dtype, form, n, p[0], p[1], static_cast<int32_t*>(p[2])});
       };
       add("round_to_packed", name, {both(n)}, 2, round);
-      add("pack", name, {both(n), out(bytes, DType::u8), out(1, DType::i32)}, 3 + packed, round_and_pack);
+      add("pack", name, {both(n), out(bytes, DType::u8), out(1, DType::i32)}, 3 + packed, round_then_pack);
+      add("round_and_pack", name, {in(n), out(n), out(bytes, DType::u8), out(1, DType::i32)}, 2 + packed,
+          [=, form = form](const KernelTable& t, const Pointers& p) {
+            t.round_and_pack({p.dtype, form, n, p[0], nullptr, p[1], p[2], static_cast<int32_t*>(p[3])});
+          });
       add("unpack", name, {both(n), out(bytes, DType::u8), out(1, DType::i32), out(n)}, 4 + 2 * packed,
           [=, form = form](const KernelTable& t, const Pointers& p) {
-            round_and_pack(t, p);
+            round_then_pack(t, p);
             t.unpack({p.dtype, form, n, p[1], p[3]});
           });
     }
@@ -237,6 +241,18 @@ class CaseList {
       cases_[i].bytes = 8.0 * static_cast<double>(map);
       cases_[i].flops = 2.0 * static_cast<double>(map) * 144;
     }
+    add("conv_pair", "", {in(map), in(filter), in(map), in(filter), out(map)}, 3,
+        [=](const KernelTable& t, const Pointers& p) {
+          kernel::ConvPairArgs pair{conv, false, p[2], p[3]};
+          pair.dtype = p.dtype;
+          pair.x = p[0], pair.filter = p[1], pair.out = p[4];
+          if (t.conv_pair && t.conv_pair(pair)) return;
+          kernel::ConvArgs one = pair;
+          t.conv_forward(one);
+          one.x = pair.second, one.filter = pair.second_filter, one.accumulate = true;
+          t.conv_forward(one);
+        });
+    cases_.back().flops = 4.0 * static_cast<double>(map) * 144;
   }
 
   void indexing() {

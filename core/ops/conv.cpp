@@ -1,6 +1,7 @@
 // Convolution: forward, towards the input and towards the filters. Each is linear in both operands and differentiates
-// into the other two, so the family is closed and derivatives of any order cost no further code. In bf16 too: images
-// are bf16, filters f32, and so are their cotangents.
+// into the other two, so the family is closed and has derivatives of any order. The second one, a Hessian-vector
+// product's, makes convolutions whose results are added in pairs. In bf16 too: images are bf16, filters f32, and so are
+// their cotangents.
 #include <utility>
 
 #include "core/ops/common.h"

@@ -326,7 +326,6 @@ bool conv_pair(const kernel::ConvPairArgs& args) {
   if (args.dw) {
     winograd.beside = static_cast<const float*>(args.towards_input ? args.x : args.y);
     winograd.gradient = static_cast<float*>(args.dw) + first;
-    winograd.gradient_strides = winograd.strides;
   }
   if (!winograd.serves()) return false;
   winograd.run();

@@ -89,7 +89,7 @@ class Blocks {
         }
       }
     }
-    if (w_.gradient) sums_.combine(partial, chunks, w_.gradient, w_.gradient_strides);
+    if (w_.gradient) sums_.combine(partial, chunks, w_.gradient, w_.strides);
   }
 
  private:

@@ -29,11 +29,10 @@ struct Winograd {
   const float* bias;  // or null
   bool relu, add;
   const float *second_source = nullptr, *second_filter = nullptr;
-  // Where there is one: `gradient`, with its strides, becomes the sum over the pixels of `beside`, which is like the
-  // target, of their taps of the source times them: WinogradGradient, of tiles that are transformed once for both.
+  // Where there is one: `gradient`, which lies as the filter does, becomes the sum over the pixels of `beside`, which
+  // is like the target, of their taps of the source times them: WinogradGradient, of tiles transformed once for both.
   const float* beside = nullptr;
   float* gradient = nullptr;
-  FilterStrides gradient_strides = {};
 
   bool serves() const;
   void run() const;
