@@ -166,6 +166,12 @@ void count(NodeCounters& counters, const dist::World& world, const dist::SchemeC
   counters.refused = scheme.refused, counters.exchanges_lost = scheme.lost;
 }
 
+uint64_t leading_bytes(const Sha256& hash) {
+  uint64_t h;
+  std::memcpy(&h, hash.digest().data(), sizeof h);
+  return h;
+}
+
 // Of the settings that the workers of one job must have in common beyond the scheme's own.
 uint64_t common_options_hash(const Options& options) {
   Sha256 hash;
@@ -179,17 +185,13 @@ uint64_t common_options_hash(const Options& options) {
     const std::string text = key + "=" + option_text(options, spec) + "\n";
     hash.update(text.data(), text.size());
   }
-  uint64_t h;
-  std::memcpy(&h, hash.digest().data(), sizeof h);
-  return h;
+  return leading_bytes(hash);
 }
 
 uint64_t hash_of(const Vec& weights) {
   Sha256 hash;
   hash.update(weights.view().data, weights.view().bytes());
-  uint64_t h;
-  std::memcpy(&h, hash.digest().data(), sizeof h);
-  return h;
+  return leading_bytes(hash);
 }
 
 // What every worker and the center begin with.

@@ -6,34 +6,25 @@
 #include <string>
 
 #include "cuda/launch.h"
-#include "tests/cuda/support.h"
+#include "tests/cuda/defects.h"
 
 namespace sinew::testing {
 namespace {
 
 using namespace cuda;  // NOLINT: kernels are written as in cuda/*.cu
 
-class CudaAccesses : public ::testing::Test {
+class CudaAccesses : public EmulationTest {
  protected:
   void SetUp() override {
-    ASSERT_TRUE(install().ok());
+    EmulationTest::SetUp();
     emulate::options().accesses = true;
   }
-  void TearDown() override { emulate::options() = before_; }
-
- private:
-  const emulate::Options before_ = emulate::options();
 };
 
 // What a launch of 64 threads a block says of it; "" when nothing.
 template <class... P, class... A>
 std::string error_of(void (*kernel)(P...), unsigned blocks, A... arguments) {
-  try {
-    launch(Kernel<P...>{"test kernel", kernel}, {blocks}, {64}, 64 * sizeof(float), nullptr, arguments...);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return error_from([&] { run(kernel, {blocks}, {64}, 64 * sizeof(float), arguments...); });
 }
 
 // kRead: the barrier before the neighbour's value is read; kWrite: the one before it is written again.

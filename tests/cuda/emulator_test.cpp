@@ -8,35 +8,14 @@
 
 #include "core/bfloat16.h"
 #include "cuda/launch.h"
-#include "tests/cuda/support.h"
+#include "tests/cuda/defects.h"
 
 namespace sinew::testing {
 namespace {
 
 using namespace cuda;  // NOLINT: kernels are written as in cuda/*.cu
 
-template <class... P, class... A>
-void run(void (*kernel)(P...), Dim grid, Dim block, size_t shared_bytes, A... arguments) {
-  launch(Kernel<P...>{"test kernel", kernel}, grid, block, shared_bytes, nullptr, arguments...);
-}
-
-// The text of the Error that body throws; "" when it throws none.
-template <class Body>
-std::string error_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
-
-class CudaEmulator : public ::testing::Test {
- protected:
-  void SetUp() override { ASSERT_TRUE(install().ok()); }
-};
+using CudaEmulator = EmulationTest;
 using CudaEmulatorDeathTest = CudaEmulator;
 
 __global__ void coordinates(unsigned* out) {
@@ -131,7 +110,7 @@ __global__ void two_barriers(int* y) {
 TEST_F(CudaEmulator, ADivergentBarrierIsAnError) {
   in_all_orders([] {
     const DeviceArray<int> y(1);
-    const std::string error = error_of([&] { run(two_barriers, {2}, {64}, 0, y.data()); });
+    const std::string error = error_from([&] { run(two_barriers, {2}, {64}, 0, y.data()); });
     EXPECT_CONTAINS(error, "kernel test kernel, block (");
     EXPECT_CONTAINS(error, "thread (");
     EXPECT_CONTAINS(error, "comes to block_sync at ");
@@ -147,7 +126,7 @@ __global__ void early_end(int*) {
 TEST_F(CudaEmulator, AThreadThatEndsWhileOthersWaitIsAnError) {
   in_all_orders([] {
     const DeviceArray<int> y(1);
-    const std::string error = error_of([&] { run(early_end, {1}, {64}, 0, y.data()); });
+    const std::string error = error_from([&] { run(early_end, {1}, {64}, 0, y.data()); });
     EXPECT_TRUE(error.find("ends while") != std::string::npos || error.find("have ended") != std::string::npos)
         << error;
   });
@@ -167,7 +146,7 @@ __global__ void barrier_against_shuffle(int* y) {
 TEST_F(CudaEmulator, ADeadlockNamesWhoWaitsWhere) {
   in_all_orders([] {
     const DeviceArray<int> y(64);
-    const std::string error = error_of([&] { run(barrier_against_shuffle, {1}, {64}, 0, y.data()); });
+    const std::string error = error_from([&] { run(barrier_against_shuffle, {1}, {64}, 0, y.data()); });
     EXPECT_CONTAINS(error, "deadlock; 2 threads (first (3,0,0)) wait in block_sync at ");
     EXPECT_CONTAINS(error, "62 threads (first (0,0,0)) wait in warp_shuffle_xor at ");
   });
@@ -183,7 +162,7 @@ __global__ void divergent_shuffle(int* y) {
 TEST_F(CudaEmulator, ADivergentShuffleIsAnError) {
   in_all_orders([] {
     const DeviceArray<int> y(32);
-    EXPECT_CONTAINS(error_of([&] { run(divergent_shuffle, {1}, {32}, 0, y.data()); }), "while");
+    EXPECT_CONTAINS(error_from([&] { run(divergent_shuffle, {1}, {32}, 0, y.data()); }), "while");
   });
 }
 
@@ -249,9 +228,9 @@ TEST_F(CudaEmulator, DynamicSharedMemory) {
 #if !defined(__SANITIZE_ADDRESS__)
 TEST_F(CudaEmulator, AWriteBehindSharedMemoryIsAnError) {
   const DeviceArray<int> x(std::vector<int>(100, 3)), y(1);
-  const std::string error = error_of([&] { run(dynamic_sum, {1}, {100}, 99 * sizeof(int), x.data(), y.data()); });
+  const std::string error = error_from([&] { run(dynamic_sum, {1}, {100}, 99 * sizeof(int), x.data(), y.data()); });
   EXPECT_CONTAINS(error, "writes beyond its shared memory");
-  EXPECT_CONTAINS(error_of([&] { run(dynamic_sum, {1}, {100}, 0, x.data(), y.data()); }), "beyond its shared memory");
+  EXPECT_CONTAINS(error_from([&] { run(dynamic_sum, {1}, {100}, 0, x.data(), y.data()); }), "beyond its shared memory");
 }
 #endif
 
@@ -303,18 +282,18 @@ __global__ void nothing(int*) {}
 
 TEST_F(CudaEmulator, LimitsOfTheDevice) {
   const DeviceArray<int> y(1);
-  EXPECT_CONTAINS(error_of([&] { run(too_much_static, {1}, {1}, 0, y.data()); }), "50000 bytes of static");
-  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1}, 228 * 1024, y.data()); }), "shared memory");
-  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1025}, 0, y.data()); }), "block of (1025,1,1)");
-  EXPECT_CONTAINS(error_of([&] { run(nothing, {0}, {32}, 0, y.data()); }), "grid of (0,1,1)");
-  EXPECT_CONTAINS(error_of([&] { run(nothing, {1, 70000}, {32}, 0, y.data()); }), "grid of (1,70000,1)");
-  EXPECT_EQ(error_of([&] { run(nothing, {1}, {1024}, 227 * 1024, y.data()); }), "");
+  EXPECT_CONTAINS(error_from([&] { run(too_much_static, {1}, {1}, 0, y.data()); }), "50000 bytes of static");
+  EXPECT_CONTAINS(error_from([&] { run(nothing, {1}, {1}, 228 * 1024, y.data()); }), "shared memory");
+  EXPECT_CONTAINS(error_from([&] { run(nothing, {1}, {1025}, 0, y.data()); }), "block of (1025,1,1)");
+  EXPECT_CONTAINS(error_from([&] { run(nothing, {0}, {32}, 0, y.data()); }), "grid of (0,1,1)");
+  EXPECT_CONTAINS(error_from([&] { run(nothing, {1, 70000}, {32}, 0, y.data()); }), "grid of (1,70000,1)");
+  EXPECT_EQ(error_from([&] { run(nothing, {1}, {1024}, 227 * 1024, y.data()); }), "");
 }
 
 TEST_F(CudaEmulator, HostPointersAreRefused) {
   int host = 0;
-  EXPECT_CONTAINS(error_of([&] { run(nothing, {1}, {1}, 0, &host); }), "argument 0");
-  EXPECT_CONTAINS(error_of([&] {
+  EXPECT_CONTAINS(error_from([&] { run(nothing, {1}, {1}, 0, &host); }), "argument 0");
+  EXPECT_CONTAINS(error_from([&] {
                     device().unary({UnaryOp::abs, DType::f32, 1, &host, &host, 0, 0});
                   }),
                   "is host memory");
@@ -421,12 +400,12 @@ __global__ void copy_to_global(float* x) { copy_async(x, x, true); }
 TEST_F(CudaEmulator, WrongAsynchronousCopies) {
   const DeviceArray<float> x(std::vector<float>(8, 1));
   emulate::options().lazy_copies = true;
-  const std::string waiting = error_of([&] { run(copy_nobody_waits_for, {1}, {1}, 0, x.data()); });
+  const std::string waiting = error_from([&] { run(copy_nobody_waits_for, {1}, {1}, 0, x.data()); });
   emulate::options() = {};
   EXPECT_CONTAINS(waiting, "ends before asynchronous copies");
-  const std::string odd = error_of([&] { run(copy_to_odd_address, {1}, {1}, 0, x.data()); });
+  const std::string odd = error_from([&] { run(copy_to_odd_address, {1}, {1}, 0, x.data()); });
   EXPECT_CONTAINS(odd, "not aligned to 16 bytes");
-  const std::string global = error_of([&] { run(copy_to_global, {1}, {1}, 0, x.data()); });
+  const std::string global = error_from([&] { run(copy_to_global, {1}, {1}, 0, x.data()); });
   EXPECT_CONTAINS(global, "not shared");
 }
 
@@ -486,10 +465,10 @@ TEST_F(CudaEmulator, ProductsOfWarpgroups) {
   EXPECT_NE(y.read(), right) << "a result that nobody waited for";
   run(product_of_ones<true, true>, {1}, {128}, 8192, y.data());
   EXPECT_NE(y.read(), right) << "an operand that was written over";
-  const std::string waiting = error_of([&] { run(product_nobody_waits_for, {1}, {128}, 8192); });
+  const std::string waiting = error_from([&] { run(product_nobody_waits_for, {1}, {128}, 8192); });
   emulate::options() = {};
   EXPECT_CONTAINS(waiting, "ends before a wgmma");
-  const std::string global = error_of([&] { run(product_of_other_memory, {1}, {1}, 0, y.data()); });
+  const std::string global = error_from([&] { run(product_of_other_memory, {1}, {1}, 0, y.data()); });
   EXPECT_CONTAINS(global, "not shared");
 }
 
@@ -500,7 +479,7 @@ TEST_F(CudaEmulator, AMissingFenceBeforeAProductIsAnError) {
     run(two_products<true, true>, {1}, {128}, 8192, y.data());
     EXPECT_EQ(y.read(), std::vector<float>(128 * 32, 34.0f));
     for (const auto kernel : {&two_products<false, true>, &two_products<true, false>})
-      EXPECT_CONTAINS(error_of([&] { run(kernel, {1}, {128}, 8192, y.data()); }), "with no wgmma_fence before it");
+      EXPECT_CONTAINS(error_from([&] { run(kernel, {1}, {128}, 8192, y.data()); }), "with no wgmma_fence before it");
   });
 }
 

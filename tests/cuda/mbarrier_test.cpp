@@ -8,39 +8,27 @@
 #include "core/bfloat16.h"
 #include "cuda/emulate/accesses.h"
 #include "cuda/launch.h"
-#include "tests/cuda/support.h"
+#include "tests/cuda/defects.h"
 
 namespace sinew::testing {
 namespace {
 
 using namespace cuda;  // NOLINT: kernels are written as in cuda/*.cu
 
-class CudaMbarrier : public ::testing::Test {
+class CudaMbarrier : public EmulationTest {
  protected:
-  void SetUp() override { ASSERT_TRUE(install().ok()); }
-  void TearDown() override { emulate::options() = before_; }
   // Copies as late as may be, accesses checked.
   static void check_accesses() {
     emulate::options() = {.lazy_copies = true};
     emulate::options().accesses = true;
   }
-
- private:
-  const emulate::Options before_ = emulate::options();
 };
 
 // What a launch says of it; "" when nothing.
 template <class... P, class... A>
 std::string error_of(void (*kernel)(P...), unsigned threads, A... arguments) {
-  try {
-    launch(Kernel<P...>{"test kernel", kernel}, {1}, {threads}, 8192, nullptr, arguments...);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return error_from([&] { run(kernel, {1}, {threads}, 8192, arguments...); });
 }
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
 
 enum class Defect : uint8_t {
   none,

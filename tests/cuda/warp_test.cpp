@@ -5,39 +5,14 @@
 #include <string>
 
 #include "cuda/launch.h"
-#include "tests/cuda/support.h"
+#include "tests/cuda/defects.h"
 
 namespace sinew::testing {
 namespace {
 
 using namespace cuda;  // NOLINT: kernels are written as in cuda/*.cu
 
-class CudaWarps : public ::testing::Test {
- protected:
-  void SetUp() override { ASSERT_TRUE(install().ok()); }
-  void TearDown() override { emulate::options() = before_; }
-
- private:
-  const emulate::Options before_ = emulate::options();
-};
-
-template <class... P, class... A>
-void run(void (*kernel)(P...), Dim grid, Dim block, size_t shared_bytes, A... arguments) {
-  launch(Kernel<P...>{"test kernel", kernel}, grid, block, shared_bytes, nullptr, arguments...);
-}
-
-// The text of the Error that body throws; "" when it throws none.
-template <class Body>
-std::string error_of(const Body& body) {
-  try {
-    body();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
-
-#define EXPECT_CONTAINS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+using CudaWarps = EmulationTest;
 
 std::vector<float> reversed_in_warps(const std::vector<float>& x) {
   std::vector<float> y(x.size());
@@ -108,7 +83,7 @@ __global__ void divergent_vote(uint32_t* y) {
 TEST_F(CudaWarps, ADivergentVoteIsAnError) {
   in_all_orders([] {
     const DeviceArray<uint32_t> y(32);
-    EXPECT_CONTAINS(error_of([&] { run(divergent_vote, {1}, {32}, 0, y.data()); }), "while");
+    EXPECT_CONTAINS(error_from([&] { run(divergent_vote, {1}, {32}, 0, y.data()); }), "while");
   });
 }
 
@@ -129,7 +104,7 @@ TEST_F(CudaWarps, AMissingBarrierOfAWarpIsFound) {
     run(reverse_warps<true>, {1}, {64}, 0, in.data(), out.data());
     EXPECT_EQ(out.read(), reversed_in_warps(x));
     const std::string error =
-        error_of([&] { run(reverse_warps<false>, {1}, {64}, 0, in.data(), out.data()); });  // where it is checked
+        error_from([&] { run(reverse_warps<false>, {1}, {64}, 0, in.data(), out.data()); });  // where it is checked
     if (error.empty())
       EXPECT_NE(out.read(), reversed_in_warps(x));
     else
@@ -158,13 +133,13 @@ __global__ void shift_in_warps(float* y) {
 TEST_F(CudaWarps, AMissingBarrierOfAWarpIsFoundInOneRun) {
   emulate::options().accesses = true;
   const DeviceArray<float> y(64);
-  EXPECT_EQ(error_of([&] { run(shift_in_warps<true, true, false>, {1}, {64}, 0, y.data()); }), "");
+  EXPECT_EQ(error_from([&] { run(shift_in_warps<true, true, false>, {1}, {64}, 0, y.data()); }), "");
   for (const auto wrong : {&shift_in_warps<false, true, false>, &shift_in_warps<true, false, false>}) {
-    const std::string error = error_of([&] { run(wrong, {1}, {64}, 0, y.data()); });
+    const std::string error = error_from([&] { run(wrong, {1}, {64}, 0, y.data()); });
     EXPECT_NE(error.find("of the shared memory"), std::string::npos) << error;
     EXPECT_NE(error.find("a race"), std::string::npos) << error;
   }
-  const std::string other = error_of([&] { run(shift_in_warps<true, true, true>, {1}, {64}, 0, y.data()); });
+  const std::string other = error_from([&] { run(shift_in_warps<true, true, true>, {1}, {64}, 0, y.data()); });
   EXPECT_NE(other.find("a race"), std::string::npos) << other;
 }
 
@@ -191,8 +166,8 @@ __global__ void one_lane_arrives(float* y) {
 TEST_F(CudaWarps, AnArrivalForAWarpNeedsItsBarrier) {
   emulate::options().accesses = true;
   const DeviceArray<float> y(64);
-  EXPECT_EQ(error_of([&] { run(one_lane_arrives<true>, {1}, {64}, 0, y.data()); }), "");
-  const std::string error = error_of([&] { run(one_lane_arrives<false>, {1}, {64}, 0, y.data()); });
+  EXPECT_EQ(error_from([&] { run(one_lane_arrives<true>, {1}, {64}, 0, y.data()); }), "");
+  const std::string error = error_from([&] { run(one_lane_arrives<false>, {1}, {64}, 0, y.data()); });
   EXPECT_NE(error.find("a race"), std::string::npos) << error;
 }
 

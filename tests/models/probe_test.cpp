@@ -202,49 +202,56 @@ TEST_F(Probe, RefusesShapesThatAskForMemory) {
   EXPECT_NE(failure().find("fc1.weight is (4, 12) f32, the model has (1048576, 262144) f32"), std::string::npos);
 }
 
-TEST(WeightsFile, SkipsPyTorchsCounters) {
+// A network's parameters, saved and read again.
+class WeightsFile : public ::testing::Test {
+ protected:
+  void TearDown() override { std::filesystem::remove_all(dir_); }
+  void save(const nn::Model& model, const Vec& theta) {
+    ASSERT_NE(mkdtemp(dir_.data()), nullptr);
+    path_ = dir_ + "/w.safetensors";
+    ASSERT_TRUE(save_weights(path_, model, theta.view()).ok());
+  }
+  void expect_loads(const nn::Model& model, const Vec& theta) {
+    const Result<Vec> read = load_weights(path_, model);
+    ASSERT_TRUE(read.ok()) << read.status().message();
+    EXPECT_EQ(to_doubles(read->view()), to_doubles(theta.view()));
+  }
+
+  std::string dir_ = ::testing::TempDir() + "/sinew_weights_XXXXXX", path_;
+};
+
+TEST_F(WeightsFile, SkipsPyTorchsCounters) {
   Options options;
   options.model.name = "resnet20";
   const Result<nn::Model> model = make_model(options.model, {16, 16, 3}, 10);
   ASSERT_TRUE(model.ok());
   const Vec theta = model->initialize(3);
-  std::string dir = ::testing::TempDir() + "/sinew_weights_XXXXXX";
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
-  const std::string path = dir + "/w.safetensors";
-  ASSERT_TRUE(save_weights(path, *model, theta.view()).ok());
-  Result<SafetensorsFile> file = read_safetensors(path);
+  ASSERT_NO_FATAL_FAILURE(save(*model, theta));
+  Result<SafetensorsFile> file = read_safetensors(path_);
   ASSERT_TRUE(file.ok());
   for (const Segment& s : model->buffer_layout().segments())
     if (s.name.ends_with("running_mean"))
       file->tensors[s.name.substr(0, s.name.rfind('.')) + ".num_batches_tracked"] =
           array_of(std::vector<int64_t>{7}, Shape{});
   EXPECT_TRUE(file->tensors.contains("layer3.2.bn2.num_batches_tracked"));
-  ASSERT_TRUE(write_safetensors(path, *file).ok());
-  const Result<Vec> read = load_weights(path, *model);
-  ASSERT_TRUE(read.ok()) << read.status().message();
-  EXPECT_EQ(to_doubles(read->view()), to_doubles(theta.view()));
+  ASSERT_TRUE(write_safetensors(path_, *file).ok());
+  ASSERT_NO_FATAL_FAILURE(expect_loads(*model, theta));
   file->tensors["bn1.num_batches"] = array_of(std::vector<int64_t>{7}, Shape{});
-  ASSERT_TRUE(write_safetensors(path, *file).ok());
-  EXPECT_EQ(load_weights(path, *model).status().message(),
-            path + ": tensor bn1.num_batches is not a parameter of the model");
-  std::filesystem::remove_all(dir);
+  ASSERT_TRUE(write_safetensors(path_, *file).ok());
+  EXPECT_EQ(load_weights(path_, *model).status().message(),
+            path_ + ": tensor bn1.num_batches is not a parameter of the model");
 }
 
-TEST(WeightsFile, KeepsEveryElementThroughAFile) {
+TEST_F(WeightsFile, KeepsEveryElementThroughAFile) {
   Options options;
   options.model.hidden = {5};
   const Result<nn::Model> model = make_model(options.model, {4, 3, 2}, 7);
   ASSERT_TRUE(model.ok());
   const Vec theta = model->initialize(3);
-  std::string dir = ::testing::TempDir() + "/sinew_weights_XXXXXX";
-  ASSERT_NE(mkdtemp(dir.data()), nullptr);
-  const std::string path = dir + "/w.safetensors";
-  ASSERT_TRUE(save_weights(path, *model, theta.view()).ok());
-  const Result<Vec> read = load_weights(path, *model);
-  ASSERT_TRUE(read.ok()) << read.status().message();
-  EXPECT_EQ(to_doubles(read->view()), to_doubles(theta.view()));
+  ASSERT_NO_FATAL_FAILURE(save(*model, theta));
+  ASSERT_NO_FATAL_FAILURE(expect_loads(*model, theta));
   // Column (c, h, w) of the file is column (h, w, c) of the model.
-  Result<SafetensorsFile> file = read_safetensors(path);
+  Result<SafetensorsFile> file = read_safetensors(path_);
   ASSERT_TRUE(file.ok());
   const std::vector<double> outside = numbers(file->tensors["fc1.weight"]), inside = to_doubles(theta.view());
   for (int row = 0; row < 5; ++row)
@@ -252,7 +259,6 @@ TEST(WeightsFile, KeepsEveryElementThroughAFile) {
       for (int pixel = 0; pixel < 12; ++pixel)
         EXPECT_EQ(outside[static_cast<size_t>(row * 24 + c * 12 + pixel)],
                   inside[static_cast<size_t>(row * 24 + pixel * 2 + c)]);
-  std::filesystem::remove_all(dir);
 }
 
 TEST(FileLayout, FiltersGoFromKrscToKcrs) {
