@@ -387,14 +387,15 @@ void run_dw(const kernel::ConvArgs& a) {
 
 void conv_forward_packed_bf16(const kernel::ConvArgs& args) {
   check_limits(args);
-  run_forward<bfloat16>(args);
+  if (!conv_by_bulk_copies(true, args)) run_forward<bfloat16>(args);
 }
 void conv_dx_packed_bf16(const kernel::ConvArgs& args) {
   check_limits(args);
-  run_dx<bfloat16>(args);
+  if (!conv_by_bulk_copies(false, args)) run_dx<bfloat16>(args);
 }
 void conv_dw_packed_bf16(const kernel::ConvArgs& args) {
   check_limits(args);
+  if (conv_dw_by_bulk_copies(args)) return;
   run_chunks(args, in_chunks<bfloat16>(args, wgmma_use() != WgmmaUse::never && args.k > 32
                                                  ? conv_dw_wgmma_kernel(args.k)
                                                  : conv_dw_tensor_kernel<bfloat16>(args.k)));

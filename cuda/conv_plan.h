@@ -44,6 +44,10 @@ ConvPlan<bfloat16> conv_plan(bool forward, bool pack, const kernel::ConvArgs& ar
 void conv_forward_packed_bf16(const kernel::ConvArgs& args);
 void conv_dx_packed_bf16(const kernel::ConvArgs& args);
 void conv_dw_packed_bf16(const kernel::ConvArgs& args);
+// conv_bulk.cpp: the same with bulk copies, where wgmma_copies() and the shape allow it: stride 1, channels of the
+// source (c; k towards x) a multiple of 64. False: nothing is done.
+bool conv_by_bulk_copies(bool forward, const kernel::ConvArgs& args);
+bool conv_dw_by_bulk_copies(const kernel::ConvArgs& args);
 // conv_bf16.cpp: in bf16, whatever the operands.
 void conv_forward_bf16(const kernel::ConvArgs& args);
 void conv_dx_bf16(const kernel::ConvArgs& args);

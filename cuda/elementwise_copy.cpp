@@ -35,7 +35,7 @@ void run_cast(const kernel::CastArgs& args) {
   const bool aligned = is_aligned_to(static_cast<size_t>(width) * sizeof(From), args.x) &&
                        is_aligned_to(static_cast<size_t>(width) * sizeof(To), args.y);
   const int64_t groups = aligned ? args.n / width : 0;
-  launch(cast_kernel<From, To>(), {grid_blocks(groups > 0 ? groups : args.n, kCopyThreads * kCastUnroll)},
+  launch(cast_kernel<From, To>(), {grid_blocks(groups > 0 ? groups : args.n, kCopyThreads * kCastUnroll<From, To>)},
          {kCopyThreads}, 0, stream(), args.n, groups, static_cast<const From*>(args.x), static_cast<To*>(args.y));
 }
 
@@ -76,6 +76,9 @@ bool run_spread(const Axes& axes, const Unit* x, Unit* y) {
 
 // Below this extent of either side most of a tile would be empty.
 constexpr int64_t kSmallestTransposed = 16;
+constexpr unsigned kTransposeThreads = 32;
+// Tiles of 64 x 64 where there are enough of them to keep a GPU busy: twice the bytes in a row.
+constexpr int64_t kTransposeTile = 32, kLargeTransposeTile = 64, kEnoughLargeTiles = 1024;
 
 // y is contiguous along the innermost axis and x along another.
 template <class Unit>
@@ -90,16 +93,19 @@ bool run_transpose(const Axes& axes, const Unit* x, Unit* y) {
   Axes outer;
   for (int i = 1; i < axes.count; ++i)
     if (i != along_x) outer.add_outer(axes.extent[i], axes.a[i], axes.b[i]);
-  const int64_t tiles_across = ceil_divide(columns, kTransposeTile);
-  const int64_t tiles = tiles_across * ceil_divide(rows, kTransposeTile);
+  const bool large =
+      sizeof(Unit) <= 4 && rows >= kLargeTransposeTile && columns >= kLargeTransposeTile &&
+      outer.elements() * (rows / kLargeTransposeTile) * (columns / kLargeTransposeTile) >= kEnoughLargeTiles;
+  const int64_t tile = large ? kLargeTransposeTile : kTransposeTile;
+  const int64_t tiles_across = ceil_divide(columns, tile), tiles = tiles_across * ceil_divide(rows, tile);
   if (tiles > INT32_MAX) return false;
   // The number of a tile has to fit a grid.
   in_parts(
       outer,
       [&](const Space& space, int64_t matrices, int64_t at_x, int64_t at_y, int64_t) {
-        launch(transpose_kernel<Unit>(), {static_cast<unsigned>(matrices * tiles)}, {kTransposeTile, kTransposeRows}, 0,
-               stream(), static_cast<int>(rows), static_cast<int>(columns), x_pitch, y_pitch, Divisor(tiles_across),
-               Divisor(tiles), space, x + at_x, y + at_y);
+        launch(transpose_kernel<Unit>(large), {static_cast<unsigned>(matrices * tiles)},
+               {kTransposeThreads, kTransposeRows}, 0, stream(), static_cast<int>(rows), static_cast<int>(columns),
+               x_pitch, y_pitch, Divisor(tiles_across), Divisor(tiles), space, x + at_x, y + at_y);
       },
       INT32_MAX / tiles);
   return true;

@@ -1,7 +1,7 @@
 // Memory movement: fill, where, casts, and copies between any strides (permute, broadcast, slice, pad, concatenation).
 //
 // Parallel over groups of 16 bytes, or over the largest units that strides and pointers allow, in grid-stride loops;
-// a thread asks for several before it writes. Transposes go through shared memory, a tile of 32 x 32 a block, so that
+// a thread asks for several before it writes. Transposes go through shared memory, a tile a block, so that
 // both sides are read and written along rows.
 // Bytes: every operand once; a copy whose innermost axis is not contiguous on both sides, and is no transpose, moves
 // up to a sector of 32 bytes per element. Flops: none; about 8 instructions per axis and unit for the subscripts.
@@ -12,6 +12,8 @@
 
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
+
+constexpr int kTransposeThreads = 32;
 
 template <class Unit>
 SINEW_DEVICE Pack<Unit> spread_over_pack(Unit value) {
@@ -65,15 +67,16 @@ struct alignas(sizeof(T) * kWidth) Group {
 template <class From, class To>
 __global__ void __launch_bounds__(kCopyThreads) cast(int64_t n, int64_t groups, const From* x, To* y) {
   constexpr int kWidth = kCastWidth<From, To>;
+  constexpr unsigned kUnroll = kCastUnroll<From, To>;
   const int64_t first = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   const int64_t stride = int64_t(gridDim.x) * blockDim.x;
-  for (int64_t base = first; base < groups; base += kCastUnroll * stride) {
-    Group<From, kWidth> from[kCastUnroll];
+  for (int64_t base = first; base < groups; base += kUnroll * stride) {
+    Group<From, kWidth> from[kUnroll];
     SINEW_UNROLL
-    for (unsigned u = 0; u < kCastUnroll; ++u)
+    for (unsigned u = 0; u < kUnroll; ++u)
       if (base + u * stride < groups) from[u] = reinterpret_cast<const Group<From, kWidth>*>(x)[base + u * stride];
     SINEW_UNROLL
-    for (unsigned u = 0; u < kCastUnroll; ++u) {
+    for (unsigned u = 0; u < kUnroll; ++u) {
       if (base + u * stride >= groups) continue;
       Group<To, kWidth> to;
       SINEW_UNROLL
@@ -109,30 +112,43 @@ __global__ void __launch_bounds__(kCopyThreads)
   }
 }
 
-template <class Unit>
-__global__ void __launch_bounds__(kTransposeTile* kTransposeRows)
+template <class Unit, int kTile>
+__global__ void __launch_bounds__(kTransposeThreads* kTransposeRows)
     transpose(int rows, int columns, int64_t x_pitch, int64_t y_pitch, Divisor tiles_across, Divisor tiles, Space outer,
               const Unit* __restrict__ x, Unit* __restrict__ y) {
-  constexpr int kTile = kTransposeTile, kRows = kTransposeRows;
+  constexpr int kAcross = kTransposeThreads, kRows = kTransposeRows;
   SINEW_SHARED(Unit, tile, [kTile][kTile + 1]);  // the extra column puts a column's elements into different banks
   const uint32_t matrix = divide(blockIdx.x, tiles);
   const uint32_t number = blockIdx.x - matrix * tiles.value;
   const uint32_t tile_row = divide(number, tiles_across);
   const int row0 = int(tile_row) * kTile, column0 = int(number - tile_row * tiles_across.value) * kTile;
   const Offsets at = offsets_of(outer, matrix);
-
-  const int column = column0 + int(threadIdx.x);
+  // Units of a thread: all are asked for before the first is used.
+  constexpr int kDown = kTile / kRows, kWide = kTile / kAcross;
+  Unit unit[kDown][kWide];
   SINEW_UNROLL
-  for (int i = 0; i < kTile; i += kRows) {
-    const int row = row0 + int(threadIdx.y) + i;
-    if (row < rows && column < columns) tile[threadIdx.y + i][threadIdx.x] = x[at.a + row * x_pitch + column];
+  for (int u = 0; u < kDown; ++u) {
+    const int row = row0 + int(threadIdx.y) + u * kRows;
+    SINEW_UNROLL
+    for (int v = 0; v < kWide; ++v) {
+      const int column = column0 + int(threadIdx.x) + v * kAcross;
+      unit[u][v] = row < rows && column < columns ? x[at.a + row * x_pitch + column] : Unit(0);
+    }
+  }
+  SINEW_UNROLL
+  for (int u = 0; u < kDown; ++u) {
+    SINEW_UNROLL
+    for (int v = 0; v < kWide; ++v) tile[int(threadIdx.y) + u * kRows][int(threadIdx.x) + v * kAcross] = unit[u][v];
   }
   block_sync();
-  const int row = row0 + int(threadIdx.x);
   SINEW_UNROLL
-  for (int i = 0; i < kTile; i += kRows) {
-    const int to = column0 + int(threadIdx.y) + i;
-    if (row < rows && to < columns) y[at.b + to * y_pitch + row] = tile[threadIdx.x][threadIdx.y + i];
+  for (int u = 0; u < kDown; ++u) {
+    const int of_tile = int(threadIdx.y) + u * kRows, column = column0 + of_tile;
+    SINEW_UNROLL
+    for (int v = 0; v < kWide; ++v) {
+      const int in_row = int(threadIdx.x) + v * kAcross, row = row0 + in_row;
+      if (row < rows && column < columns) y[at.b + column * y_pitch + row] = tile[in_row][of_tile];
+    }
   }
 }
 
@@ -157,8 +173,10 @@ CopyKernel<Unit> copy_kernel(bool spread) {
   return {"copy between strides", &copy<Unit, false>};
 }
 template <class Unit>
-TransposeKernel<Unit> transpose_kernel() {
-  return {"transpose", &transpose<Unit>};
+TransposeKernel<Unit> transpose_kernel(bool large) {
+  if constexpr (sizeof(Unit) <= 4)
+    if (large) return {"transpose", &transpose<Unit, 64>};
+  return {"transpose", &transpose<Unit, 32>};
 }
 
 #define SINEW_INSTANTIATE(T)                     \
@@ -179,7 +197,7 @@ SINEW_INSTANTIATE(bfloat16)
 #define SINEW_INSTANTIATE(Unit)                       \
   template FillKernel<Unit> fill_kernel();            \
   template CopyKernel<Unit> copy_kernel(bool spread); \
-  template TransposeKernel<Unit> transpose_kernel();
+  template TransposeKernel<Unit> transpose_kernel(bool large);
 SINEW_INSTANTIATE(uint8_t)
 SINEW_INSTANTIATE(uint16_t)
 SINEW_INSTANTIATE(uint32_t)

@@ -17,14 +17,14 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 constexpr int64_t kMaxBatchBlocks = 16384, kMaxChunks = 256;
-// With fewer large tiles than this, smaller ones use more of the GPU; with fewer small ones than kEnoughBlocks, k is
-// split, but not into chunks shorter than kSmallestChunk. All depends on the shape alone, never on the GPU: the same
-// sums everywhere. Measured in docs/gpu.md.
-constexpr int64_t kEnoughTiles = 128, kEnoughBlocks = 264, kSmallestChunk = 64;
+// With fewer large tiles than this, smaller ones use more of the GPU; with fewer small ones than a kernel's
+// kEnoughBlocks, k is split, but not into chunks shorter than kSmallestChunk. All depends on the shape alone, never on
+// the GPU: the same sums everywhere. Measured in docs/gpu.md.
+constexpr int64_t kEnoughTiles = 128, kSmallestChunk = 64;
 
 std::atomic<MatmulPrecision> precision = MatmulPrecision::f32;
 std::atomic<WgmmaUse> wgmma = WgmmaUse::filling;
-std::atomic<WgmmaCopies> copies = WgmmaCopies::threads;
+std::atomic<WgmmaCopies> copies = WgmmaCopies::bulk;
 
 // Whether all rows of a matrix begin at multiples of 16 bytes and their length is one.
 bool packs(const void* p, size_t element, int64_t length, int64_t pitch, int64_t batch, int64_t batch_stride) {
@@ -55,8 +55,8 @@ GemmTile choose_tile(const kernel::GemmArgs& args) {
 struct Chunks {
   int64_t length, count;
 };
-Chunks chunks_of(int64_t k, int64_t blocks, int64_t step) {
-  const int64_t wanted = std::min({kEnoughBlocks / blocks, k / kSmallestChunk, kMaxChunks});
+Chunks chunks_of(int64_t k, int64_t blocks, int64_t enough, int64_t step) {
+  const int64_t wanted = std::min({enough / blocks, k / kSmallestChunk, kMaxChunks});
   if (wanted < 2) return {k, 1};
   const int64_t length = ceil_divide(ceil_divide(k, wanted), step) * step;
   return {length, ceil_divide(k, length)};
@@ -114,7 +114,8 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   SINEW_CHECK(args.m <= kMaxExtent && args.n <= kMaxExtent && args.k <= kMaxExtent, "gemm", "(", args.m, ", ", args.k,
               ") x (", args.k, ", ", args.n, "): an extent is larger than ", kMaxExtent);
   const bool vendor = matmul_kernels() == MatmulKernels::vendor && args.k > 0;
-  const Chunks chunks = vendor ? Chunks{args.k, 1} : chunks_of(args.k, tiles(args, gemm) * args.batch, K::kChunkStep);
+  const Chunks chunks =
+      vendor ? Chunks{args.k, 1} : chunks_of(args.k, tiles(args, gemm) * args.batch, K::kEnoughBlocks, K::kChunkStep);
   const GemmShape<W> shape{static_cast<int>(args.m),
                            static_cast<int>(args.n),
                            static_cast<int>(args.k),
@@ -214,7 +215,7 @@ void run_bf16(kernel::GemmArgs args) {
 
 // An operand of f32 as wgmma takes TF32: rounded, in rows along k. Owns its memory. REQUIRES: fits().
 class PackedTf32 {
-  static constexpr int64_t kTile = 32, kMaxGrid = 65535;
+  static constexpr int64_t kTile = kPackTf32Tile, kMaxGrid = 65535;
 
  public:
   static bool fits(const kernel::GemmArgs& args) {

@@ -38,11 +38,11 @@ __global__ void __launch_bounds__(kPackThreads)
   }
 }
 
-// A block moves 32 x 32 elements, through shared memory where k runs across the rows of x.
+// A block moves 64 x 64 elements, through shared memory where k runs across the rows of x.
 template <bool kTransposed>
 __global__ void __launch_bounds__(kPackThreads)
     pack_tf32(const float* __restrict__ x, float* __restrict__ y, PackTf32Shape shape) {
-  constexpr int kTile = 32, kStep = int(kPackThreads) / kTile;
+  constexpr int kTile = kPackTf32Tile, kStep = int(kPackThreads) / kTile;
   SINEW_SHARED(float, tile, [kTile][kTile + 1]);
   const int k0 = int(blockIdx.x) * kTile, row0 = int(blockIdx.y) * kTile;
   const int column = int(threadIdx.x) % kTile, first = int(threadIdx.x) / kTile;

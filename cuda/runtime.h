@@ -63,6 +63,7 @@ void memory_set(void* device, int byte, size_t bytes, Stream stream);
 
 // What make_tensor_map of checked boxes is; strides beyond the rank are not used.
 TensorMap encode_tensor_map(const TensorBoxes& boxes);
+TensorMap encode_pixel_map(const PixelBoxes& boxes);
 
 // Work recorded as a graph. From record_begin on what this thread enqueues on `stream` is recorded, not done; calls
 // that wait for the device are Errors. What memory_allocate returns meanwhile stays with the graph until

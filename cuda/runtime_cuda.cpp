@@ -214,7 +214,8 @@ bool stream_finished(Stream stream) {
 void* memory_allocate(size_t bytes, Stream stream) {
   const DeviceUse use;
   Recording::check_stays("allocating memory");
-  const size_t rounded = (bytes + kGranule - 1) / kGranule * kGranule;
+  // No bytes have an address of their own, too.
+  const size_t rounded = (std::max<size_t>(bytes, 1) + kGranule - 1) / kGranule * kGranule;
   void* p = memory_cache().take(rounded, stream);
   if (!p && Recording::here()) p = allocate_for_recording(rounded);
   if (!p) {
@@ -297,23 +298,34 @@ void memory_set(void* device, int byte, size_t bytes, Stream stream) {
   if (Recording::mode() == RecordingMode::renewable) note_recorded(call(), stream);
 }
 
-TensorMap encode_tensor_map(const TensorBoxes& b) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
+namespace {
+
+// A function of the driver.
+template <class Function>
+Function* driver_function(const char* name) {
+  void* function = nullptr;
+  cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
 #if CUDART_VERSION >= 12050
-    constexpr unsigned kSince = 12000;
-    check(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, kSince, cudaEnableDefault, &found),
-          "finding cuTensorMapEncodeTiled");
+  constexpr unsigned kSince = 12000;
+  check(cudaGetDriverEntryPointByVersion(name, &function, kSince, cudaEnableDefault, &found), "finding ", name);
 #else
-    check(cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &function, cudaEnableDefault, &found),
-          "finding cuTensorMapEncodeTiled");
+  check(cudaGetDriverEntryPoint(name, &function, cudaEnableDefault, &found), "finding ", name);
 #endif
-    SINEW_CHECK(found == cudaDriverEntryPointSuccess && function != nullptr, "cuda",
-                "the driver has no cuTensorMapEncodeTiled; drivers of CUDA 12.0 and newer have it");
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
-  static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap));
+  SINEW_CHECK(found == cudaDriverEntryPointSuccess && function != nullptr, "cuda", "the driver has no ", name,
+              "; drivers of CUDA 12.0 and newer have it");
+  return reinterpret_cast<Function*>(function);
+}
+static_assert(sizeof(TensorMap) == sizeof(CUtensorMap) && alignof(TensorMap) >= alignof(CUtensorMap));
+TensorMap as_tensor_map(const CUtensorMap& map) {
+  TensorMap to;
+  std::memcpy(&to, &map, sizeof(to));
+  return to;
+}
+
+}  // namespace
+
+TensorMap encode_tensor_map(const TensorBoxes& b) {
+  static const auto encode = driver_function<decltype(cuTensorMapEncodeTiled)>("cuTensorMapEncodeTiled");
   cuuint64_t extent[TensorBoxes::kRank], stride[TensorBoxes::kRank];
   cuuint32_t box[TensorBoxes::kRank], step[TensorBoxes::kRank] = {1, 1, 1};
   for (int d = 0; d < b.rank; ++d) {
@@ -333,9 +345,26 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   SINEW_CHECK(result == CUDA_SUCCESS, "cuda", "mapping a tensor of ", b.extent[0], " by ", b.rank > 1 ? b.extent[1] : 1,
               ": cuTensorMapEncodeTiled says ", static_cast<int>(result));
-  TensorMap to;
-  std::memcpy(&to, &map, sizeof(to));
-  return to;
+  return as_tensor_map(map);
+}
+
+TensorMap encode_pixel_map(const PixelBoxes& b) {
+  static const auto encode = driver_function<decltype(cuTensorMapEncodeIm2col)>("cuTensorMapEncodeIm2col");
+  constexpr int kRank = 4;
+  const auto bytes = [](int64_t elements) { return static_cast<cuuint64_t>(elements * 2); };
+  const auto count = [](int64_t n) { return static_cast<cuuint64_t>(n); };
+  const cuuint64_t extent[kRank] = {count(b.c), count(b.w), count(b.h), count(b.n)};
+  const cuuint64_t stride[kRank - 1] = {bytes(b.c), bytes(b.w * b.c), bytes(b.h * b.w * b.c)};
+  const int first[2] = {b.first_w, b.first_h}, end[2] = {b.end_w, b.end_h};
+  const cuuint32_t step[kRank] = {1, 1, 1, 1};
+  CUtensorMap map;
+  const CUresult result = encode(
+      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kRank, const_cast<void*>(b.data), extent, stride, first, end,
+      static_cast<cuuint32_t>(b.channels), static_cast<cuuint32_t>(b.pixels), step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  SINEW_CHECK(result == CUDA_SUCCESS, "cuda", "mapping images (", b.n, ", ", b.h, ", ", b.w, ", ", b.c,
+              "): cuTensorMapEncodeIm2col says ", static_cast<int>(result));
+  return as_tensor_map(map);
 }
 
 void library_call(Stream, const std::function<void()>& call) {

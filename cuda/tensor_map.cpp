@@ -31,4 +31,21 @@ TensorMap make_tensor_map(const TensorBoxes& b) {
   return encode_tensor_map(b);
 }
 
+TensorMap make_pixel_map(const PixelBoxes& b) {
+  constexpr const char* kWhere = "pixel map";
+  SINEW_CHECK(b.data != nullptr && is_aligned_to(16, b.data), kWhere, "the images at ", b.data,
+              " are not aligned to 16 bytes");
+  for (const int64_t extent : {b.n, b.h, b.w, b.c})
+    SINEW_CHECK(extent >= 1 && extent < int64_t{1} << 31, kWhere, "an extent of ", extent,
+                "; 1 to 2^31 - 1 are allowed");
+  SINEW_CHECK(b.c % 8 == 0, kWhere, b.c, " channels; multiples of 8 are allowed");
+  for (const int corner : {b.first_h, b.first_w, b.end_h, b.end_w})
+    SINEW_CHECK(corner >= -128 && corner <= 127, kWhere, "pixels begin or end ", corner,
+                " from the image; -128 to 127 are allowed");
+  SINEW_CHECK(b.h - 1 + b.end_h >= b.first_h && b.w - 1 + b.end_w >= b.first_w, kWhere, "there are no pixels");
+  SINEW_CHECK(b.channels == 64, kWhere, "boxes of ", b.channels, " channels; 64 are allowed");
+  SINEW_CHECK(b.pixels >= 1 && b.pixels <= 256, kWhere, "boxes of ", b.pixels, " pixels; 1 to 256 are allowed");
+  return encode_pixel_map(b);
+}
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -41,4 +41,16 @@ struct TensorBoxes {
 // Errors: an Error that says what is not allowed, or that the driver is too old.
 TensorMap make_tensor_map(const TensorBoxes& boxes);
 
+// Images (n, h, w, c) of bf16, densely, for load_pixels: what a tap of a convolution of stride 1 reads. A box holds so
+// many channels of so many pixels, one behind the other, across rows and images: of the pixels that are first_w to
+// w - 1 + end_w, first_h to h - 1 + end_h, moved by the tap; zeros outside of the images. The swizzle is of 128 bytes.
+struct PixelBoxes {
+  const void* data;           // aligned to 16 bytes
+  int64_t n, h, w, c;         // below 2^31; c a multiple of 8
+  int first_h, first_w;       // -128 to 127: minus the padding
+  int end_h, end_w;           // likewise: the padding minus the last tap
+  int channels = 64, pixels;  // channels: 64; pixels: 1 to 256
+};
+TensorMap make_pixel_map(const PixelBoxes& boxes);
+
 }  // namespace sinew::cuda::SINEW_CUDA_NS

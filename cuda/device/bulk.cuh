@@ -66,5 +66,13 @@ SINEW_DEVICE void load_box(void* shared, const TensorMap* map, Mbarrier* barrier
       "l"(map), "r"(shared_address(barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
+SINEW_DEVICE void load_pixels(void* shared, const TensorMap* map, Mbarrier* barrier, int c, int w, int h, int n,
+                              int tap_w, int tap_h) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5, "
+      "%6}], [%2], {%7, %8};" ::"r"(shared_address(shared)),
+      "l"(map), "r"(shared_address(barrier)), "r"(c), "r"(w), "r"(h), "r"(n), "h"(uint16_t(tap_w)), "h"(uint16_t(tap_h))
+      : "memory");
+}
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -69,7 +69,10 @@
 //   load_box(shared, &map, barrier, x, y[, z])   by one thread: copies the box from there on of a tensor (TensorMap, a
 //                                        parameter `const __grid_constant__ TensorMap map`) to shared memory at a
 //                                        multiple of 128 bytes (1024 where wgmma reads it); zeros outside the tensor.
-//                                        All bytes of the box count on the mbarrier
+//                                        x is a multiple of 16 bytes. All bytes of the box count on the mbarrier
+//   load_pixels(shared, &map, barrier, c, w, h, n, tap_w, tap_h)   likewise, of a map of pixels (PixelBoxes): its box
+//                                        of the channels from c on and the pixels from (n, h, w) on, which are before
+//                                        the move by the tap
 #pragma once
 
 #include <stdint.h>

@@ -32,7 +32,8 @@ SINEW_DEVICE void write_tile(const Tile& tile, int m0, int n0, C* c, const float
       SINEW_UNROLL
       for (int e = 0; e < 2; ++e) {
         float value = shape.alpha * tile.value(i, j, e) + add[e];
-        if (shape.beta != 0.0f && n + e < shape.n) value += shape.beta * float(to[e]);
+        // What is added to a result in bf16 is rounded first, as a sum afterwards would have it.
+        if (shape.beta != 0.0f && n + e < shape.n) value = float(C(value)) + shape.beta * float(to[e]);
         if (shape.act == Activation::relu) value = SINEW_FUNCTOR_NS::relu::apply(value, 0.0f, 0.0f);
         pair.v[e] = C(value);
       }

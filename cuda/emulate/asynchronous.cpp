@@ -1,6 +1,7 @@
 // What goes on beside a block's threads: asynchronous copies, products of warpgroups, mbarriers.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "core/check.h"
 #include "cuda/emulate/execution.h"
@@ -9,6 +10,7 @@ namespace sinew::cuda::emulate {
 namespace {
 
 constexpr size_t kCopyBytes = 16;
+constexpr auto kGroup = static_cast<int64_t>(kCopyBytes);
 constexpr int64_t kMaxArrivals = (1 << 20) - 1, kMaxBytes = (1 << 20) - 1;  // of an mbarrier
 constexpr size_t kBoxAlignment = 128;                                       // in shared memory
 
@@ -227,62 +229,94 @@ void Executor::mbarrier_wait(void* at, unsigned parity, const std::source_locati
 
 // ---- copies of boxes ----
 
-void Executor::load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
+void Executor::load_box(void* shared, const TensorImage& t, void* mbarrier, const int* begin,
                         const std::source_location& site) {
-  const unsigned i = find_mbarrier(mbarrier, "load_box", site);
-  BulkCopy copy{tensor, static_cast<char*>(shared), {}, i, number(*running_), 0};
-  size_t bytes = tensor.element_bytes;
-  for (unsigned d = 0; d < TensorImage::kRank; ++d) {
-    copy.begin[d] = d < tensor.rank ? begin[d] : 0;
-    bytes *= tensor.box[d];
+  const auto inside = [&](unsigned d, int64_t i) { return i >= 0 && i < static_cast<int64_t>(t.extent[d]); };
+  const auto bytes = static_cast<int64_t>(t.element_bytes);
+  int64_t at[TensorImage::kRank] = {};
+  for (unsigned d = 0; d < t.rank; ++d) at[d] = begin[d];
+  const int64_t first = std::clamp<int64_t>(-at[0], 0, t.box[0]);
+  const int64_t last = std::clamp<int64_t>(static_cast<int64_t>(t.extent[0]) - at[0], first, t.box[0]);
+  std::vector<BulkRow> rows;
+  for (int64_t z = at[2]; z < at[2] + t.box[2]; ++z)
+    for (int64_t y = at[1]; y < at[1] + t.box[1]; ++y) {
+      const bool there = inside(1, y) && inside(2, z) && first < last;
+      rows.push_back(there ? BulkRow{t.data + z * static_cast<int64_t>(t.stride[2]) +
+                                         y * static_cast<int64_t>(t.stride[1]) + (at[0] + first) * bytes,
+                                     first * bytes, last * bytes}
+                           : BulkRow{});
+    }
+  // The H200 ends a kernel with an illegal instruction then.
+  if (at[0] * bytes % kGroup != 0)
+    fail(detail::concat(place("load_box", site), ": begins ", at[0] * bytes,
+                        " bytes into a row; multiples of 16 are allowed"));
+  begin_copy({std::move(rows), t.box[0] * bytes, t.swizzle_bytes, static_cast<char*>(shared), 0, 0, 0}, mbarrier,
+             "load_box", site);
+}
+
+void Executor::load_pixels(void* shared, const PixelImages& images, void* mbarrier, const int (&at)[6],
+                           const std::source_location& site) {
+  constexpr int64_t kBytes = 2;
+  const int64_t c = at[0], first = std::clamp<int64_t>(-c, 0, images.channels);
+  const int64_t last = std::clamp<int64_t>(images.c - c, first, images.channels);
+  int64_t w = at[1], h = at[2], n = at[3];
+  std::vector<BulkRow> rows;
+  for (unsigned i = 0; i < images.pixels; ++i) {
+    const int64_t x = w + at[4], y = h + at[5];
+    const bool there = x >= 0 && x < images.w && y >= 0 && y < images.h && n >= 0 && n < images.n && first < last;
+    rows.push_back(there ? BulkRow{images.data + (((n * images.h + y) * images.w + x) * images.c + c + first) * kBytes,
+                                   first * kBytes, last * kBytes}
+                         : BulkRow{});
+    if (++w <= images.last_w) continue;
+    w = images.first_w;
+    if (++h <= images.last_h) continue;
+    h = images.first_h;
+    ++n;
   }
+  begin_copy({std::move(rows), images.channels * kBytes, 128, static_cast<char*>(shared), 0, 0, 0}, mbarrier,
+             "load_pixels", site);
+}
+
+void Executor::begin_copy(BulkCopy copy, void* mbarrier, const char* what, const std::source_location& site) {
+  copy.mbarrier = find_mbarrier(mbarrier, what, site);
+  copy.thread = number(*running_);
+  const size_t bytes = copy.rows.size() * static_cast<size_t>(copy.row_bytes);
   std::string wrong;
-  if (!arena_.contains(shared, 1) || !arena_.is_placed(shared, bytes))
+  if (!arena_.contains(copy.to, 1) || !arena_.is_placed(copy.to, bytes))
     wrong = detail::concat("writes ", bytes, " bytes that are not all shared memory");
-  else if (reinterpret_cast<uintptr_t>(shared) % kBoxAlignment != 0)
+  else if (reinterpret_cast<uintptr_t>(copy.to) % kBoxAlignment != 0)
     wrong = detail::concat("writes to an address that is not aligned to ", kBoxAlignment, " bytes");
-  else if (!mbarriers_[i].fenced)
+  else if (!mbarriers_[copy.mbarrier].fenced)
     wrong = "completes on an mbarrier with no mbarrier_init_fence after its initialisation";
   else
-    wrong = wrong_access(shared, bytes, Access::write, 1);
+    wrong = wrong_access(copy.to, bytes, Access::write, 1);
   if (wrong.empty() && watching != nullptr) {
     copy.time = Clocks::next_stamp();
-    wrong = checker_->touch(shared, bytes, Access::write, copy.thread, checker_->clocks().copies(i), copy.time);
+    wrong = checker_->touch(copy.to, bytes, Access::write, copy.thread, checker_->clocks().copies(copy.mbarrier),
+                            copy.time);
   }
   if (wrong.empty() && !options_.lazy_copies) wrong = make(copy);
-  if (!wrong.empty()) fail(detail::concat(place("load_box", site), ": ", wrong));
-  if (options_.lazy_copies) bulk_copies_.push_back(copy);
+  if (!wrong.empty()) fail(detail::concat(place(what, site), ": ", wrong));
+  if (options_.lazy_copies) bulk_copies_.push_back(std::move(copy));
 }
 
 std::string Executor::make(const BulkCopy& copy) {
-  const TensorImage& t = copy.tensor;
   // Groups of 16 bytes change places by the bits above them, of the address in shared memory.
-  const size_t mask = t.swizzle_bytes == 0 ? 0 : t.swizzle_bytes / kCopyBytes - 1;
-  const auto group = static_cast<int64_t>(kCopyBytes / t.element_bytes);
-  const auto clamp = [&](int d, int64_t i) { return std::clamp<int64_t>(i, 0, static_cast<int64_t>(t.extent[d])); };
-  const auto inside = [&](int d, int64_t i) { return i == clamp(d, i) && i < static_cast<int64_t>(t.extent[d]); };
+  const size_t mask = copy.swizzle_bytes == 0 ? 0 : copy.swizzle_bytes / kCopyBytes - 1;
   auto at = static_cast<size_t>(copy.to - arena_.begin());
-  const int64_t x0 = copy.begin[0], first = clamp(0, x0), last = clamp(0, x0 + t.box[0]);
-  for (int64_t z = copy.begin[2]; z < copy.begin[2] + t.box[2]; ++z)
-    for (int64_t y = copy.begin[1]; y < copy.begin[1] + t.box[1]; ++y) {
-      const bool there = inside(1, y) && inside(2, z) && first < last;
-      const char* const row = t.data + (there ? z * static_cast<int64_t>(t.stride[2]) : 0) +
-                              (there ? y * static_cast<int64_t>(t.stride[1]) : 0);
-      if (there && watching != nullptr) {
-        const std::string wrong =
-            checker_->touch(row + first * t.element_bytes, static_cast<size_t>(last - first) * t.element_bytes,
-                            Access::read, copy.thread, checker_->clocks().copies(copy.mbarrier), copy.time);
-        if (!wrong.empty()) return wrong;
-      }
-      for (int64_t x = x0; x < x0 + t.box[0]; x += group, at += kCopyBytes) {
-        char* const to = arena_.begin() + (at ^ (at >> 7 & mask) << 4);
-        std::memset(to, 0, kCopyBytes);
-        const int64_t from = std::max(x, first), end = std::min(x + group, last);
-        if (there && from < end)
-          std::memcpy(to + (from - x) * t.element_bytes, row + from * t.element_bytes,
-                      static_cast<size_t>(end - from) * t.element_bytes);
-      }
+  for (const BulkRow& row : copy.rows) {
+    if (row.first < row.last && watching != nullptr) {
+      const std::string wrong = checker_->touch(row.data, static_cast<size_t>(row.last - row.first), Access::read,
+                                                copy.thread, checker_->clocks().copies(copy.mbarrier), copy.time);
+      if (!wrong.empty()) return wrong;
     }
+    for (int64_t x = 0; x < copy.row_bytes; x += kGroup, at += kCopyBytes) {
+      char* const to = arena_.begin() + (at ^ (at >> 7 & mask) << 4);
+      std::memset(to, 0, kCopyBytes);
+      const int64_t from = std::max(x, row.first), end = std::min(x + kGroup, row.last);
+      if (from < end) std::memcpy(to + (from - x), row.data + (from - row.first), static_cast<size_t>(end - from));
+    }
+  }
   if (watching != nullptr) checker_->clocks().copied(copy.mbarrier, copy.time);
   mbarriers_[copy.mbarrier].bytes -= static_cast<int64_t>(at) - (copy.to - arena_.begin());
   return settle(copy.mbarrier);
@@ -300,7 +334,7 @@ bool Executor::make_a_bulk_copy() {
   bulk_copies_.erase(chosen);
   running_ = &threads_[copy.thread];
   const std::string wrong = make(copy);
-  if (!wrong.empty()) report("load_box: " + wrong);
+  if (!wrong.empty()) report("a bulk copy: " + wrong);
   return true;
 }
 

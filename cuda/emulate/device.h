@@ -420,5 +420,12 @@ inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int 
                      std::source_location site = std::source_location::current()) {
   detail::load_box(shared, map, barrier, {x, y, z}, site);
 }
+inline void load_pixels(void* shared, const TensorMap* map, Mbarrier* barrier, int c, int w, int h, int n, int tap_w,
+                        int tap_h, std::source_location site = std::source_location::current()) {
+  emulate::PixelImages images;
+  memcpy(&images, map, sizeof(images));
+  if (images.kind != emulate::PixelImages::kKind) emulate::fail("load_pixels with a map that is not one of pixels");
+  emulate::load_pixels(shared, images, barrier, {c, w, h, n, tap_w, tap_h}, site);
+}
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -42,11 +42,16 @@ struct Mbarrier {
   bool fenced = false, valid = true;
 };
 
-// Of a box of a tensor into shared memory.
+// Of rows of a tensor into shared memory. A row's bytes from `first` to `last` are those at `data`, the others zeros.
+struct BulkRow {
+  const char* data;
+  int64_t first, last;
+};
 struct BulkCopy {
-  TensorImage tensor;
+  std::vector<BulkRow> rows;
+  int64_t row_bytes;
+  unsigned swizzle_bytes;
   char* to;
-  int64_t begin[TensorImage::kRank];
   unsigned mbarrier, thread;
   uint32_t time;  // of its accesses, where they are checked
 };
@@ -130,6 +135,8 @@ class Executor {
   void mbarrier_wait(void* at, unsigned parity, const std::source_location& site);
   void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
                 const std::source_location& site);
+  void load_pixels(void* shared, const PixelImages& images, void* mbarrier, const int (&at)[6],
+                   const std::source_location& site);
   void proxy_fence();
   void read_operand(uint32_t offset, size_t bytes);
   void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from);
@@ -176,6 +183,7 @@ class Executor {
   std::string wrong_mbarrier_address(const void* at) const;
   // Ends the phase when it is complete. "" or what is wrong.
   std::string settle(unsigned mbarrier);
+  void begin_copy(BulkCopy copy, void* mbarrier, const char* what, const std::source_location& site);
   std::string make(const BulkCopy& copy);
   // One of those that nobody has made, when no thread can go on; false: there is none.
   bool make_a_bulk_copy();

@@ -403,6 +403,10 @@ void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int
               const std::source_location& site) {
   executor().load_box(shared, tensor, mbarrier, begin, site);
 }
+void load_pixels(void* shared, const PixelImages& images, void* mbarrier, const int (&at)[6],
+                 const std::source_location& site) {
+  executor().load_pixels(shared, images, mbarrier, at, site);
+}
 void touch(const void* p, size_t bytes, Access access, size_t alignment, const void* from) {
   if (watching != nullptr) watching->touch(p, bytes, access, alignment, from);
 }

@@ -117,6 +117,18 @@ struct TensorImage {
 // A box of the tensor from `begin` on, whose bytes complete on the mbarrier; at once, or when nobody can go on.
 void load_box(void* shared, const TensorImage& tensor, void* mbarrier, const int* begin,
               const std::source_location& site);
+// What a map of pixels holds: images (n, h, w, c) of bf16, densely, and the range of first taps (PixelBoxes).
+struct PixelImages {
+  static constexpr uint32_t kKind = 0x70697865;
+  const char* data;
+  uint32_t kind;  // where a TensorImage has its rank
+  int32_t c, w, h, n;
+  int32_t first_w, last_w, first_h, last_h;
+  uint32_t channels, pixels;  // of a box
+};
+// at: c, w, h, n, tap_w, tap_h
+void load_pixels(void* shared, const PixelImages& images, void* mbarrier, const int (&at)[6],
+                 const std::source_location& site);
 
 // An access of the running thread to memory, which must be aligned, in bounds, and no race; from: where in the program.
 // One that is not ends the launch before it is made. Outside of kernels nothing.

@@ -352,6 +352,27 @@ TensorMap encode_tensor_map(const TensorBoxes& b) {
   return map;
 }
 
+TensorMap encode_pixel_map(const PixelBoxes& b) {
+  const auto i = [](int64_t value) { return static_cast<int32_t>(value); };
+  const emulate::PixelImages images{static_cast<const char*>(b.data),
+                                    emulate::PixelImages::kKind,
+                                    i(b.c),
+                                    i(b.w),
+                                    i(b.h),
+                                    i(b.n),
+                                    b.first_w,
+                                    i(b.w) - 1 + b.end_w,
+                                    b.first_h,
+                                    i(b.h) - 1 + b.end_h,
+                                    static_cast<uint32_t>(b.channels),
+                                    static_cast<uint32_t>(b.pixels)};
+  check_device("mapping pixels", b.data, static_cast<size_t>(b.n * b.h * b.w * b.c * 2));
+  TensorMap map{};
+  static_assert(sizeof(images) <= sizeof(map));
+  std::memcpy(&map, &images, sizeof(images));
+  return map;
+}
+
 void library_call(Stream stream, const std::function<void()>& call) {
   const DeviceUse use;
   Recording::check_stays("a library's call");

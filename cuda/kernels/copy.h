@@ -1,6 +1,8 @@
 // The kernels of elementwise_copy.cu as host code sees them; cuda/kernels.h says how such headers are used.
 #pragma once
 
+#include <algorithm>
+
 #include "core/kernel_api.h"
 #include "cuda/indexing.h"
 #include "cuda/launch.h"
@@ -15,7 +17,7 @@ struct alignas(16) Unit16 {
 };
 
 // Units that a thread takes at a time.
-inline constexpr unsigned kFillUnroll = 4, kCopyUnroll = 4, kWhereUnroll = 2, kCastUnroll = 2;
+inline constexpr unsigned kFillUnroll = 4, kCopyUnroll = 4, kWhereUnroll = 2;
 
 // y[i] = value for i < n; the first `packs` groups of 16 bytes as such.
 // Parameters: n, packs, value, y. Any one-dimensional grid, as with all kernels of this file that do not say otherwise.
@@ -34,6 +36,9 @@ WhereKernel<T> where_kernel();
 // Parameters: n, groups, x, y.
 template <class From, class To>
 inline constexpr int kCastWidth = 16 / static_cast<int>(sizeof(From) > sizeof(To) ? sizeof(From) : sizeof(To));
+// Groups that a thread takes at a time: 32 bytes of x, at most 8.
+template <class From, class To>
+inline constexpr unsigned kCastUnroll = std::min<unsigned>(8, 32 / (kCastWidth<From, To> * sizeof(From)));
 template <class From, class To>
 using CastKernel = Kernel<int64_t, int64_t, const From*, To*>;
 template <class From, class To>
@@ -49,11 +54,12 @@ CopyKernel<Unit> copy_kernel(bool spread);
 // Matrices with rows along x's contiguous axis into matrices with rows along y's: y[column * y_pitch + row] =
 // x[row * x_pitch + column], for every matrix at the offsets that `outer` gives for its number.
 // Parameters: rows, columns, x_pitch, y_pitch, tiles along the columns, tiles of a matrix, outer, x, y. One block of
-// (kTransposeTile, kTransposeRows) threads a tile: blockIdx.x = (matrix, tile along the rows, tile along the columns).
-inline constexpr unsigned kTransposeTile = 32, kTransposeRows = 8;
+// (32, kTransposeRows) threads a tile: blockIdx.x = (matrix, tile along the rows, tile along the columns). Tiles of 32
+// x 32, or of 64 x 64 for units of at most 4 bytes.
+inline constexpr unsigned kTransposeRows = 8;
 template <class Unit>
 using TransposeKernel = Kernel<int, int, int64_t, int64_t, Divisor, Divisor, Space, const Unit*, Unit*>;
 template <class Unit>
-TransposeKernel<Unit> transpose_kernel();
+TransposeKernel<Unit> transpose_kernel(bool large);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -46,7 +46,7 @@ struct GemmKernel {
   int tile_m, tile_n;
   unsigned threads;
   size_t shared_bytes;  // dynamic
-  static constexpr int64_t kChunkStep = 16;
+  static constexpr int64_t kChunkStep = 16, kEnoughBlocks = 264;
 };
 // pack: A and B allow accesses of 16 bytes.
 template <class T>
@@ -75,7 +75,8 @@ struct GemmBulkKernel {
   unsigned threads;
   size_t shared_bytes;  // dynamic
   int blocks;
-  static constexpr int64_t kChunkStep = 64;
+  // Its warpgroups keep a multiprocessor's tensor cores busy without another block.
+  static constexpr int64_t kChunkStep = 64, kEnoughBlocks = 132;
 };
 template <class C>
 GemmBulkKernel<C> gemm_bulk_kernel(bool trans_a, bool trans_b, bool large);
@@ -99,7 +100,8 @@ template <class T>
 PackKernel<T> pack_kernel();
 
 // y (matrix, rows, ld_y): x rounded to TF32, zeros from k to ld_y. x (matrix, rows, k), transposed (matrix, k, rows).
-// blockIdx.x counts 32 k, blockIdx.y 32 rows, blockIdx.z matrices; kPackThreads threads.
+// blockIdx.x counts kPackTf32Tile k, blockIdx.y as many rows, blockIdx.z matrices; kPackThreads threads.
+inline constexpr int kPackTf32Tile = 64;
 struct PackTf32Shape {
   int rows, k;
   int64_t ld_x, stride_x, ld_y, stride_y;
@@ -121,7 +123,7 @@ WgmmaUse wgmma_use();
 void set_wgmma_use(WgmmaUse use);
 
 // How products by wgmma bring their operands to shared memory: by copies of all threads (bf16), or by bulk copies
-// (bf16, and TF32 where set_matmul_precision says so; gemm_bulk_wgmma.cu), which have not run on a GPU yet.
+// (bf16, with convolutions of stride 1, and TF32 where set_matmul_precision says so; *_bulk_wgmma.cu).
 enum class WgmmaCopies : uint8_t { threads, bulk };
 WgmmaCopies wgmma_copies();
 void set_wgmma_copies(WgmmaCopies copies);
@@ -292,5 +294,37 @@ ConvDwKernel<T> conv_dw_tensor_kernel(int64_t filters);
 // conv_wgmma.cu: the same of bf16 by wgmma, of sm_90a alone. tile_n: 256, 128 or 64 outputs.
 CorrelationKernel<bfloat16> correlation_wgmma_kernel(bool forward, int tile_n);
 ConvDwKernel<bfloat16> conv_dw_wgmma_kernel(int64_t filters);
+
+// conv_bulk_wgmma.cu: the same of bf16 and stride 1, with bulk copies.
+struct ConvBulkShape {
+  // m, n, k as the file says, and c: the target (pixels, channels), or dw (filters, columns). chunk: a multiple of 64.
+  GemmShape<float> product;
+  int target_h, target_w;  // pixels of an image of the target; of y for dw
+  int base_h, base_w;      // from a pixel to the source's under the first tap
+  int taps_w, taps;
+  int channels;  // of the source: a multiple of 64
+};
+// Parameters: source, a map of pixels with boxes of tile_m, for dw of 64 pixels; filter: forward (filters, taps x
+// channels) in boxes of tile_n x 64, towards x (filters, taps, channels) in boxes of 64 x 1 x 64, for dw y (pixels,
+// filters) in boxes of 64 x 64, all swizzled by 128 bytes; target, bias (may be null), shape, how many tiles there are
+// in all chunks. blockIdx.x counts shares of the tiles: any grid, best `blocks` for each multiprocessor.
+template <class C>
+struct ConvBulkKernel {
+  Kernel<TensorMap, TensorMap, C*, const float*, ConvBulkShape, int> kernel;
+  int tile_m, tile_n;
+  unsigned threads;
+  size_t shared_bytes;  // dynamic
+  int blocks;
+};
+template <class C>
+ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n);  // 256, 128 or 64
+ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m);         // 128 or 64
+
+// A box of a map of pixels as it comes to lie in shared memory, for tests. Parameters: map, where the box begins, its
+// bytes, image; a warp, 8 bytes of dynamic shared memory more than the box has.
+struct PixelsProbe {
+  int c, w, h, n, tap_w, tap_h;
+};
+Kernel<TensorMap, PixelsProbe, int, uint32_t*> load_pixels_probe_kernel();
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -220,5 +220,12 @@ TEST(CudaStridedCopy, Long) {
   check_copy<uint8_t>({{1100, 3851}, {3852, 1}, {3851, 1}}, 0);
 }
 
+// So many tiles that the large ones are taken.
+TEST(CudaStridedCopy, LongTransposes) {
+  SINEW_NEEDS_CUDA();
+  check_copy<float>(permute({2053, 2049}, {1, 0}), 0);
+  check_copy<uint8_t>(permute({17, 525, 531}, {0, 2, 1}), 0);
+}
+
 }  // namespace
 }  // namespace sinew::testing

@@ -288,10 +288,8 @@ struct Tf32ByBulkCopies {
   Tf32ByBulkCopies() {
     cuda::set_matmul_precision(cuda::MatmulPrecision::tf32);
     cuda::set_wgmma_use(cuda::WgmmaUse::always);
-    cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
   }
   ~Tf32ByBulkCopies() {
-    cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
     cuda::set_wgmma_use(cuda::WgmmaUse::filling);
     cuda::set_matmul_precision(cuda::MatmulPrecision::f32);
   }

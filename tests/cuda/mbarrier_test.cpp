@@ -225,7 +225,7 @@ TEST_F(CudaMbarrier, WrongUses) {
   EXPECT_CONTAINS(error(Misuse::no_barrier), "a race");
 }
 
-enum class BadCopy : uint8_t { none, misaligned, beyond, nobody_waits, coordinates, barrier_alone };
+enum class BadCopy : uint8_t { none, misaligned, within_a_group, beyond, nobody_waits, coordinates, barrier_alone };
 __global__ void one_copy(BadCopy bad, const __grid_constant__ TensorMap map, float* y) {
   SINEW_DYNAMIC_SHARED(float, buffer);
   SINEW_SHARED(Mbarrier, barrier, [1]);
@@ -236,7 +236,7 @@ __global__ void one_copy(BadCopy bad, const __grid_constant__ TensorMap map, flo
   if (bad == BadCopy::coordinates)
     load_box(to, &map, barrier, 0, 0, 0);
   else
-    load_box(to, &map, barrier, 0, 0);
+    load_box(to, &map, barrier, bad == BadCopy::within_a_group ? 2 : 0, 0);
   if (bad == BadCopy::nobody_waits) return;
   if (bad == BadCopy::barrier_alone) block_sync();
   if (bad != BadCopy::barrier_alone) mbarrier_wait(barrier, 0);
@@ -250,6 +250,7 @@ TEST_F(CudaMbarrier, WrongCopies) {
   const auto error = [&](BadCopy bad) { return error_of(&one_copy, 1, bad, ring.map(), ring.y.data()); };
   EXPECT_EQ(error(BadCopy::none), "");
   EXPECT_CONTAINS(error(BadCopy::misaligned), "not aligned to 128 bytes");
+  EXPECT_CONTAINS(error(BadCopy::within_a_group), "begins 8 bytes into a row; multiples of 16 are allowed");
   EXPECT_CONTAINS(error(BadCopy::beyond), "not all shared memory");
   EXPECT_CONTAINS(error(BadCopy::coordinates), "more or fewer coordinates");
   EXPECT_CONTAINS(error(BadCopy::nobody_waits), "waits for 128 bytes of bulk copies");
@@ -369,6 +370,38 @@ TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {
                     b.data = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(host.data()) + 15) / 16 * 16);
                   }),
                   "not (all) device memory");
+}
+
+TEST_F(CudaMbarrier, ImagesThatCannotBeMapped) {
+  const DeviceArray<uint16_t> x(std::vector<uint16_t>(2 * 4 * 4 * 64, 1));
+  const auto error = [&](const auto& change) {
+    PixelBoxes boxes{.data = x.data(),
+                     .n = 2,
+                     .h = 4,
+                     .w = 4,
+                     .c = 64,
+                     .first_h = -1,
+                     .first_w = -1,
+                     .end_h = -1,
+                     .end_w = -1,
+                     .pixels = 32};
+    change(boxes);
+    try {
+      make_pixel_map(boxes);
+    } catch (const Error& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(error([](PixelBoxes&) {}), "");
+  EXPECT_CONTAINS(error([&](PixelBoxes& b) { b.data = x.data() + 1; }), "not aligned to 16 bytes");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.n = 0; }), "an extent of 0; 1 to 2^31 - 1 are allowed");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.c = 60; }), "60 channels; multiples of 8 are allowed");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.first_w = -129; }), "-129 from the image; -128 to 127 are allowed");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.end_h = -5; }), "there are no pixels");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.channels = 32; }), "boxes of 32 channels; 64 are allowed");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.pixels = 257; }), "boxes of 257 pixels; 1 to 256 are allowed");
+  EXPECT_CONTAINS(error([](PixelBoxes& b) { b.n = 3; }), "not (all) device memory");
 }
 
 }  // namespace

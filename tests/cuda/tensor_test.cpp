@@ -225,8 +225,8 @@ constexpr int kPlaces[8][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6
 // Tensor (planes, rows, columns) of 16-bit elements, all different and none 0, in rows of `pitch`.
 struct Boxes {
   int columns = 200, rows = 40, planes = 2, pitch = 208;
-  int box_rows = 24, swizzle = 128;
-  int row_bytes() const { return swizzle == 0 ? 96 : swizzle; }
+  int box_rows = 24, swizzle = 128, dense_bytes = 96;
+  int row_bytes() const { return swizzle == 0 ? dense_bytes : swizzle; }
   int bytes() const { return row_bytes() * box_rows; }
   uint16_t value(int z, int y, int x) const {
     if (z < 0 || y < 0 || x < 0 || z >= planes || y >= rows || x >= columns) return 0;
@@ -272,17 +272,79 @@ struct Boxes {
   }
 };
 
+// Inside, over each edge, outside. An error of the device names no case by itself.
+void check_boxes(const Boxes& boxes) {
+  const auto check = [&](int rank, int x, int y, int z) {
+    SCOPED_TRACE(::testing::Message() << "swizzle " << boxes.swizzle << ", rows of " << boxes.row_bytes()
+                                      << " bytes, rank " << rank << ", at " << x << ", " << y << ", " << z);
+    try {
+      ASSERT_EQ(boxes.image(rank, x, y, z), boxes.expected(x, y, z));
+    } catch (const Error& error) {
+      FAIL() << error.what();
+    }
+  };
+  for (const auto& [x, y] : {std::pair{0, 0}, {16, 7}, {-8, 2}, {184, 3}, {8, -5}, {16, 30}, {192, 39}, {400, 0}})
+    check(2, x, y, 0);
+  for (const int z : {0, 1, 2, -1}) check(3, 8, 20, z);
+}
+
+// Tests of their own: an error of the device ends the process's work on it.
 TEST(CudaBulkCopies, BoxesLieAsTheManualSays) {
   SINEW_NEEDS_CUDA();
   if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "bulk copies are of sm_90";
-  for (const int swizzle : {0, 32, 64, 128}) {
-    const Boxes boxes{.swizzle = swizzle};
-    // Inside, over each edge, outside.
-    for (const auto& [x, y] : {std::pair{0, 0}, {13, 7}, {-3, 2}, {180, 3}, {8, -5}, {16, 30}, {195, 39}, {400, 0}})
-      ASSERT_EQ(boxes.image(2, x, y, 0), boxes.expected(x, y, 0)) << swizzle << ": " << x << ", " << y;
-    for (const int z : {0, 1, 2, -1})
-      ASSERT_EQ(boxes.image(3, 5, 20, z), boxes.expected(5, 20, z)) << swizzle << ": plane " << z;
-  }
+  for (const int swizzle : {32, 64, 128}) check_boxes({.swizzle = swizzle});
+}
+TEST(CudaBulkCopies, DenseBoxesLieAsTheManualSays) {
+  SINEW_NEEDS_CUDA();
+  if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "bulk copies are of sm_90";
+  for (const int bytes : {64, 128, 96}) check_boxes({.swizzle = 0, .dense_bytes = bytes});
+}
+
+// Boxes of pixels: of images (n, h, w, c), by the definition of a convolution with unequal paddings and taps.
+TEST(CudaBulkCopies, PixelsUnderATapComeOneBehindTheOther) {
+  SINEW_NEEDS_CUDA();
+  if (cuda::wgmma_use() == cuda::WgmmaUse::never) GTEST_SKIP() << "bulk copies are of sm_90";
+  constexpr int kN = 3, kH = 5, kW = 7, kC = 72, kPadH = 1, kPadW = 2, kTapsH = 4, kTapsW = 3;
+  constexpr int kP = kH + 2 * kPadH - kTapsH + 1, kQ = kW + 2 * kPadW - kTapsW + 1, kPixels = 40, kChannels = 64;
+  std::vector<uint16_t> x(size_t{kN} * kH * kW * kC);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<uint16_t>(1 + i);
+  const DeviceArray<uint16_t> data(x);
+  const cuda::TensorMap map = cuda::make_pixel_map({.data = data.data(),
+                                                    .n = kN,
+                                                    .h = kH,
+                                                    .w = kW,
+                                                    .c = kC,
+                                                    .first_h = -kPadH,
+                                                    .first_w = -kPadW,
+                                                    .end_h = kPadH - kTapsH + 1,
+                                                    .end_w = kPadW - kTapsW + 1,
+                                                    .pixels = kPixels});
+  constexpr int kBytes = kPixels * kChannels * 2;
+  const DeviceArray<uint32_t> out(kBytes / 4);
+  for (const int c : {0, 64})
+    for (const int number : {0, 9, 40, kN * kP * kQ - 3})
+      for (const auto& [tap_h, tap_w] : {std::pair{0, 0}, {3, 1}, {1, 2}}) {
+        SCOPED_TRACE(::testing::Message()
+                     << "channel " << c << ", pixel " << number << ", tap " << tap_h << ", " << tap_w);
+        const int row = number / kQ;
+        const cuda::PixelsProbe at{c, number % kQ - kPadW, row % kP - kPadH, row / kP, tap_w, tap_h};
+        try {
+          cuda::launch(cuda::load_pixels_probe_kernel(), {1}, {32}, size_t{kBytes} + 8, cuda::stream(), map, at, kBytes,
+                       out.data());
+          const std::vector<uint32_t> words = out.read();
+          for (int i = 0; i < kPixels; ++i)
+            for (int k = 0; k < kChannels; ++k) {
+              const int pixel = number + i, h = pixel / kQ % kP - kPadH + tap_h, w = pixel % kQ - kPadW + tap_w;
+              const bool there = pixel < kN * kP * kQ && h >= 0 && h < kH && w >= 0 && w < kW && c + k < kC;
+              const int want = there ? 1 + ((pixel / (kP * kQ) * kH + h) * kW + w) * kC + c + k : 0;
+              const int place = i * 8 + kPlaces[i % 8][k / 8];
+              const uint32_t word = words[static_cast<size_t>(place * 4 + k % 8 / 2)];
+              ASSERT_EQ(static_cast<int>(k % 2 == 0 ? word & 0xffff : word >> 16), want) << i << ", " << k;
+            }
+        } catch (const Error& error) {
+          FAIL() << error.what();
+        }
+      }
 }
 
 TEST(CudaTensor, RoundingToTf32) {

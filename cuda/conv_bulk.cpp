@@ -1,0 +1,183 @@
+// Host side of conv_bulk_wgmma.cu.
+#include <algorithm>
+#include <cstdint>
+
+#include "cuda/conv_plan.h"
+#include "cuda/entries.h"
+#include "cuda/grid.h"
+#include "cuda/scratch.h"
+#include "cuda/tensor_map.h"
+
+namespace sinew::cuda::SINEW_CUDA_NS {
+namespace {
+
+constexpr int kDepth = 64, kSwizzle = 128;
+// FLOP that a multiprocessor of an H200 does in a microsecond when as many blocks are on it as fit, and what it takes
+// to start and end a block.
+constexpr double kFlopPerUs = 4.3e6, kNarrowFlopPerUs = 3.2e6, kStartUs = 2;
+// In slices: shorter chunks would not fill the ring of buffers.
+constexpr int64_t kSmallestChunk = 4;
+
+// The product's extents, and how its work is dealt out.
+struct Extents {
+  int64_t m, n, k;
+};
+struct Plan {
+  int64_t chunk = 0, chunks = 1;  // of k
+  double us = 1e30;               // expected
+};
+
+// Into how many chunks k is best cut up: more blocks, but all their sums are written and read once more.
+template <class C>
+Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e) {
+  const int64_t tiles = ceil_divide(e.m, kernel.tile_m) * ceil_divide(e.n, kernel.tile_n);
+  const int64_t slices = std::max<int64_t>(1, ceil_divide(e.k, kDepth));
+  const double rate = kernel.tile_n == 64 || kernel.tile_m == 64 ? kNarrowFlopPerUs : kFlopPerUs;
+  const double slice_us = 2.0 * kernel.tile_m * kernel.tile_n * kDepth / rate;
+  const double sums_us = 2.0 * static_cast<double>(e.m * e.n) * sizeof(float) / kSumsBytesPerUs;
+  Plan best;
+  const int64_t most =
+      std::clamp<int64_t>(kMultiprocessors * kernel.blocks / tiles, 1, std::max<int64_t>(1, slices / kSmallestChunk));
+  for (int64_t wanted = 1; wanted <= most; ++wanted) {
+    const int64_t length = ceil_divide(slices, wanted), chunks = ceil_divide(slices, length);
+    const int64_t on_each = ceil_divide(tiles * chunks, kMultiprocessors);
+    const double us = static_cast<double>(on_each * length) * slice_us * idling(on_each, kernel.blocks) +
+                      kStartUs * static_cast<double>(ceil_divide(on_each, kernel.blocks)) +
+                      (chunks > 1 ? kSecondPassUs + sums_us * static_cast<double>(chunks) : 0);
+    if (us < best.us) best = {length * kDepth, chunks, us};
+  }
+  return best;
+}
+
+TensorMap matrix_map(const void* data, int64_t rows, int64_t columns, int box_rows) {
+  return make_tensor_map({data, 2, 2, {columns, rows}, {0, columns * 2}, {kDepth, box_rows}, kSwizzle});
+}
+
+// The pixels of x, for y's (forward and dw); or of y, for x's.
+struct Source {
+  const void* data;
+  int64_t n, h, w, c;
+  int64_t pad_h, pad_w, taps_h, taps_w;
+};
+Source source_of(bool forward, const kernel::ConvArgs& a) {
+  if (forward) return {a.x, a.n, a.h, a.w, a.c, a.pad_h, a.pad_w, a.r, a.s};
+  return {a.y, a.n, a.p, a.q, a.k, a.r - 1 - a.pad_h, a.s - 1 - a.pad_w, a.r, a.s};
+}
+bool fits(const Source& s) {
+  const auto corner = [](int64_t value) { return value >= -128 && value <= 127; };
+  return s.c % kDepth == 0 && corner(-s.pad_h) && corner(-s.pad_w) && corner(s.pad_h - s.taps_h + 1) &&
+         corner(s.pad_w - s.taps_w + 1);
+}
+TensorMap pixels_of(const Source& s, int box) {
+  const auto i = [](int64_t value) { return static_cast<int>(value); };
+  return make_pixel_map({.data = s.data,
+                         .n = s.n,
+                         .h = s.h,
+                         .w = s.w,
+                         .c = s.c,
+                         .first_h = i(-s.pad_h),
+                         .first_w = i(-s.pad_w),
+                         .end_h = i(s.pad_h - s.taps_h + 1),
+                         .end_w = i(s.pad_w - s.taps_w + 1),
+                         .pixels = box});
+}
+
+ConvBulkShape shape_of(const Source& s, const Extents& e, int64_t target_h, int64_t target_w) {
+  const auto i = [](int64_t value) { return static_cast<int>(value); };
+  ConvBulkShape shape{};
+  shape.product.m = i(e.m), shape.product.n = i(e.n), shape.product.k = i(e.k), shape.product.ldc = e.n;
+  shape.product.batch = 1, shape.product.alpha = 1;
+  shape.target_h = i(target_h), shape.target_w = i(target_w);
+  shape.base_h = i(-s.pad_h), shape.base_w = i(-s.pad_w);
+  shape.taps_w = i(s.taps_w), shape.taps = i(s.taps_h * s.taps_w), shape.channels = i(s.c);
+  return shape;
+}
+
+// One pass when there is one chunk, to `to`; else sums of the chunks to `sums`.
+template <class C>
+void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& source, const TensorMap& filter, C* to,
+         const float* bias, ConvBulkShape shape) {
+  const int64_t all =
+      ceil_divide(shape.product.m, kernel.tile_m) * ceil_divide(shape.product.n, kernel.tile_n) * plan.chunks;
+  static const int64_t multiprocessors = device_properties(0).multiprocessors;
+  shape.product.chunk = static_cast<int>(plan.chunk);
+  shape.product.pack_c = is_aligned_to(16, to) && shape.product.n % static_cast<int64_t>(16 / sizeof(C)) == 0;
+  launch(kernel.kernel, {static_cast<unsigned>(std::min(all, multiprocessors * kernel.blocks))}, {kernel.threads},
+         kernel.shared_bytes, stream(), source, filter, to, bias, shape, static_cast<int>(all));
+}
+
+// The kernel whose tiles take the least time; it makes the sums of chunks too.
+int best_tile(bool forward, const Extents& e, Plan& plan) {
+  int best = 64;
+  for (const int tile_n : {64, 128, 256}) {
+    if (tile_n > 64 && e.n <= tile_n / 2) continue;
+    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e);
+    if (next.us < plan.us) plan = next, best = tile_n;
+  }
+  return best;
+}
+
+void run_target(bool forward, const kernel::ConvArgs& a) {
+  const Source source = source_of(forward, a);
+  const int64_t h = forward ? a.p : a.h, w = forward ? a.q : a.w, taps = a.r * a.s;
+  const Extents e{a.n * h * w, forward ? a.k : a.c, taps * source.c};
+  Plan plan;
+  const int tile_n = best_tile(forward, e, plan);
+  const auto kernel = conv_bulk_kernel<bfloat16>(forward, tile_n);
+  const TensorMap pixels = pixels_of(source, kernel.tile_m);
+  const TensorMap filter =
+      forward ? matrix_map(a.filter, a.k, e.k, tile_n)
+              : make_tensor_map(
+                    {a.filter, 2, 3, {a.c, taps, a.k}, {0, a.c * 2, taps * a.c * 2}, {kDepth, 1, kDepth}, kSwizzle});
+  ConvBulkShape shape = shape_of(source, e, h, w);
+  ConvBulkShape bare = shape;
+  shape.product.beta = a.accumulate ? 1 : 0;
+  shape.product.act = a.act;
+  const float* const bias = forward ? static_cast<const float*>(a.bias) : nullptr;
+  bfloat16* const out = static_cast<bfloat16*>(a.out);
+  if (plan.chunks == 1) return run(kernel, plan, pixels, filter, out, bias, shape);
+  const int64_t outputs = e.m * e.n;
+  const Scratch sums(plan.chunks * outputs * static_cast<int64_t>(sizeof(float)));
+  bare.product.split_stride_c = outputs;
+  run(conv_bulk_kernel<float>(forward, tile_n), plan, pixels, filter, static_cast<float*>(sums.data()),
+      static_cast<const float*>(nullptr), bare);
+  launch(gemm_finish_kernel<float, bfloat16>(), {static_cast<unsigned>(ceil_divide(outputs, kGemmFinishThreads))},
+         {kGemmFinishThreads}, 0, stream(), static_cast<const float*>(sums.data()), static_cast<int>(plan.chunks), out,
+         bias, shape.product);
+}
+
+bool wanted() { return wgmma_use() != WgmmaUse::never && wgmma_copies() == WgmmaCopies::bulk; }
+
+}  // namespace
+
+bool conv_by_bulk_copies(bool forward, const kernel::ConvArgs& a) {
+  const bool adds_last = a.accumulate && (a.bias != nullptr || a.act != Activation::none);
+  if (!wanted() || a.stride_h != 1 || a.stride_w != 1 || !fits(source_of(forward, a)) || adds_last) return false;
+  if (a.act != Activation::none && a.act != Activation::relu) return false;
+  run_target(forward, a);
+  return true;
+}
+
+bool conv_dw_by_bulk_copies(const kernel::ConvArgs& a) {
+  const Source source = source_of(true, a);
+  if (!wanted() || a.stride_h != 1 || a.stride_w != 1 || !fits(source)) return false;
+  const Extents e{a.k, a.r * a.s * a.c, a.n * a.p * a.q};
+  const auto kernel = conv_bulk_dw_kernel(a.k <= 64 ? 64 : 128);
+  const Plan plan = plan_of(kernel, e);
+  const TensorMap pixels = pixels_of(source, kDepth), y = matrix_map(a.y, e.k, a.k, kDepth);
+  ConvBulkShape shape = shape_of(source, e, a.p, a.q);
+  float* const out = static_cast<float*>(a.out);
+  const float* const no_bias = nullptr;
+  if (plan.chunks == 1) {
+    run(kernel, plan, pixels, y, out, no_bias, shape);
+    return true;
+  }
+  const int64_t outputs = e.m * e.n;
+  const Scratch sums(plan.chunks * outputs * static_cast<int64_t>(sizeof(float)));
+  shape.product.split_stride_c = outputs;
+  run(kernel, plan, pixels, y, static_cast<float*>(sums.data()), no_bias, shape);
+  reduce({ReduceOp::sum, DType::f32, 1, plan.chunks, outputs, sums.data(), out});
+  return true;
+}
+
+}  // namespace sinew::cuda::SINEW_CUDA_NS
