@@ -265,8 +265,8 @@ Result<NodeResult> run_worker(const RunContext& context, dist::World& world, int
       .bf16 = o.train.precision == "bf16",
       // Simulated workers would each keep the memory of a step.
       .graph = world.simulated() && o.run.workers > 1 ? Recorded::nothing
-               : o.train.graph == "auto"              ? Recorded::pass
-               : o.train.graph == "step"              ? Recorded::step
+               : o.train.graph == "auto"              ? Recorded::step
+               : o.train.graph == "pass"              ? Recorded::pass
                                                       : Recorded::nothing,
       .skip_nonfinite = o.train.nonfinite == "skip",
       .loss = context.data.train->has_number_targets() ? nn::mean_squared_error : nn::cross_entropy,

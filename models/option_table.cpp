@@ -302,11 +302,11 @@ std::vector<OptionSpec> make_table() {
              return Names{"f32", "bf16"};
            }},
       {SINEW_OPTION(train.graph), .kind = Kind::name,
-       .help = "what a GPU records once and replays, in processes of one worker: the pass (auto), the update too, or "
-               "nothing",
+       .help = "what a GPU records once and replays, in processes of one worker: the step with its update, where it "
+               "can (auto), the forward and backward pass, or nothing",
        .names =
            [] {
-             return Names{"auto", "step", "off"};
+             return Names{"auto", "pass", "off"};
            }},
       {SINEW_OPTION(train.kernels), .kind = Kind::name,
        .help = "of matrix products and convolutions on a GPU: ours, or cuBLAS's and cuDNN's",

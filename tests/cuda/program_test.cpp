@@ -1,5 +1,10 @@
 // `sinew ... --device cuda` as its users meet it, in processes of its own.
 #ifdef SINEW_PROGRAM
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "core/safetensors.h"
 #include "tests/cuda/support.h"
 #include "tests/models/program_fixture.h"
 
@@ -43,6 +48,50 @@ TEST_F(ProgramOnCuda, TrainsAndTests) {
   ASSERT_EQ(eval->wait(), 0) << eval->output();
   EXPECT_NEAR(Json::parse(eval->output()).at("test_loss"), summary("cuda").at("test_loss"), 1e-6);
   EXPECT_NE(slurp(root_ + "/cuda/config.toml").find("device = \"cuda\""), std::string::npos);
+}
+
+TEST_F(ProgramOnCuda, ProbesLikeTheCpu) {
+  SINEW_NEEDS_CUDA();
+  auto run = start(small({"train", "--device", "cuda", "--out", root_ + "/run"}));
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  const std::string weights = root_ + "/run/model.safetensors", batch = root_ + "/batch.safetensors";
+  const Result<SafetensorsFile> trained = read_safetensors(weights);
+  ASSERT_TRUE(trained.ok()) << trained.status().message();
+  SafetensorsFile file;
+  constexpr int64_t kN = 5;
+  const int64_t features = trained->tensors.at("fc1.weight").shape[1];
+  const auto add = [&]<class T>(const std::string& name, const std::vector<T>& values, const Shape& shape) {
+    NamedArray array{dtype_of<T>, shape, std::vector<std::byte>(values.size() * sizeof(T))};
+    std::memcpy(array.bytes.data(), values.data(), array.bytes.size());
+    file.tensors[name] = std::move(array);
+  };
+  add("inputs", sinew::testing::random_values<float>(static_cast<size_t>(kN * features), -1, 1, 1), {kN, features});
+  add("labels", std::vector<int64_t>{3, 1, 4, 1, 5}, {kN});
+  for (const auto& [name, tensor] : trained->tensors) file.tensors["z." + name] = tensor;
+  ASSERT_TRUE(write_safetensors(batch, file).ok());
+  std::map<std::string, std::vector<float>> made[2];
+  for (int cuda = 0; cuda < 2; ++cuda) {
+    const std::string out = root_ + "/out" + std::to_string(cuda);
+    auto probe = start({"probe", "--model", "mlp", "--model.hidden", "16", "--weights", weights, "--batch", batch,
+                        "--mode", "train", "--out", out, "--device", cuda ? "cuda" : "cpu"});
+    ASSERT_EQ(probe->wait(), 0) << probe->output();
+    const Result<SafetensorsFile> read = read_safetensors(out);
+    ASSERT_TRUE(read.ok()) << read.status().message();
+    for (const auto& [name, tensor] : read->tensors) {
+      std::vector<float>& values = made[cuda][name];
+      values.resize(tensor.bytes.size() / sizeof(float));
+      std::memcpy(values.data(), tensor.bytes.data(), tensor.bytes.size());
+    }
+  }
+  ASSERT_EQ(made[0].size(), 2 + 2 * trained->tensors.size());
+  for (const auto& [name, want] : made[0]) {
+    const std::vector<float>& got = made[1][name];
+    ASSERT_EQ(got.size(), want.size()) << name;
+    float largest = 0;
+    for (const float value : want) largest = std::max(largest, std::abs(value));
+    EXPECT_GT(largest, 0) << name;
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(got[i], want[i], 1e-5f * largest) << name << " " << i;
+  }
 }
 
 TEST_F(ProgramOnCuda, TrainsInBf16) {
@@ -91,7 +140,7 @@ TEST_F(ProgramOnCuda, GraphsOfSeveralProcessesChangeNoBit) {
   if (!dist::ucx_available()) GTEST_SKIP() << "built without UCX: one process only";
   for (const std::string scheme : {"dpsgd", "allreduce"}) {
     std::string sums[2];
-    for (const std::string graph : {"step", "off"}) {
+    for (const std::string graph : {"auto", "off"}) {
       const std::string folder = scheme + "_" + graph;
       auto run = start(small({"train", "--workers", "2", "--device", "cuda", "--scheme", scheme, "--optim",
                               "adahessian", "--optim.hessian_every", "3", "--optim.warmup_steps", "8", "--train.graph",
