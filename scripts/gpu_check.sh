@@ -10,11 +10,13 @@
 # Results: gpu_check.md, gpu_check.json and the parts' whole output gpu_check.log in $OUT (default build/gpu_check).
 # The machine needs: python3, the driver; for a build also nvcc 12.8 or newer, g++, CMake 3.25, ninja. No network.
 #
-# Carry the source tree and .gpu/, together at most 64 MiB (`pack` sees to it). The latter holds binaries for sm_90 (programs, tests and benchmarks, CUDA runtime linked
-# statically), the headers and libraries that a build there needs (GoogleTest, Google Benchmark, nlohmann-json, toml++:
-# `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of CIFAR-10; about 50 MB. Binaries of
-# another source tree than the one that lies there, or for another GPU, are not used: the part `build` compiles then, a few
-# minutes on 16 cores. A GPU newer than they are for does with them where there is no nvcc, by the PTX in them.
+# Carry the source tree and .gpu/, together at most 64 MiB (`pack` sees to it). The latter holds binaries for sm_90
+# (programs, tests and benchmarks, CUDA runtime linked statically; with UCX and its libraries where `pack` finds them, so
+# that the tests with several processes run too), the headers and libraries that a build there needs (GoogleTest, Google
+# Benchmark, nlohmann-json, toml++: `pack` copies this machine's), and, from $SINEW_DATA, MNIST and 6,000 images of
+# CIFAR-10; about 40 MB. Binaries of another source tree than the one that lies there, or for another GPU, are not used:
+# the part `build` compiles then, a few minutes on 16 cores. A GPU newer than they are for does with them where there is
+# no nvcc, by the PTX in them.
 #
 # Parts, and how long each may take (seconds):
 parts=(info build tests bench train torch sanitizer)
@@ -58,25 +60,28 @@ bin() {
   if [ -n "$SINEW_GPU_STALE" ] || [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
     local at=build/gpu_check/packed
     if ! cmp -s $carried/stamp $at/stamp; then  # not yet unpacked, or of an earlier call
-      rm -rf "${at:?}" && mkdir -p $at && tar -xzf $carried/bin.tar.gz -C $at && cp $carried/stamp $at/stamp
+      rm -rf "${at:?}" && mkdir -p $at && python3 -m tarfile -e $carried/bin.tar.xz $at >&2 && cp $carried/stamp $at/stamp
     fi
     echo $at
   fi
 }
 
 pack() {
-  configure gpu -DCMAKE_CUDA_ARCHITECTURES=90 || die "cannot configure; see build/gpu/configure.log"
+  configure gpu -DCMAKE_CUDA_ARCHITECTURES=90 -DSINEW_UCX=AUTO || die "cannot configure; see build/gpu/configure.log"
   # shellcheck disable=SC2046
   build gpu $(targets) || die "the build failed"
   stamp >build/gpu/stamp
   echo 90 >build/gpu/arch
-  rm -rf "${carried:?}"/{tree,bin.tar.gz,usr.tar.gz,stamp,arch,commit} && mkdir -p $carried/tree/{tests,models,bench,lib}
+  rm -rf "${carried:?}"/{tree,bin.tar.xz,usr.tar.gz,stamp,arch,commit} && mkdir -p $carried/tree/{tests,models,bench,lib}
   cp build/gpu/tests/test_cuda $carried/tree/tests/
   cp build/gpu/models/sinew $carried/tree/models/
   for t in build/gpu/bench/bench_*; do [ -x "$t" ] && [ -f "$t" ] && cp "$t" $carried/tree/bench/; done
-  ldd build/gpu/bench/bench_kernels_table | awk '/libbenchmark/ { print $3 }' | xargs -I{} cp {} $carried/tree/lib/
+  for t in bench/bench_kernels_table models/sinew; do
+    ldd build/gpu/$t | awk '/libbenchmark|libuc[pstm]\.|libnuma|libcrypto/ { print $3 }' | xargs -rI{} cp {} $carried/tree/lib/
+  done
   strip $carried/tree/{tests,models,bench}/*
-  tar -czf $carried/bin.tar.gz -C $carried/tree . && rm -r $carried/tree
+  # The programs hold the same kernels: with a window as large as all of them, these are packed once.
+  tar -cf - -C $carried/tree . | xz --lzma2=preset=3,dict=128MiB >$carried/bin.tar.xz && rm -r $carried/tree
   # For a build there. The packages' CMake files find everything relative to themselves.
   (cd /usr && for p in include/gtest include/gmock include/benchmark include/nlohmann include/toml++ share/cmake/nlohmann_json \
     lib/*/libgtest*.a lib/*/libgmock*.a lib/*/libbenchmark* lib/*/cmake/GTest lib/*/cmake/benchmark; do
@@ -160,13 +165,10 @@ google_benchmark() {
 
 part_bench() {
   need_bin
-  local status=0 small=() size=8192
-  [ -z "$SINEW_GPU_DRY" ] || small=(--elements 4097 --benchmark_filter='axpby|unary_relu|gemm') size=small
+  local status=0 small=()
+  [ -z "$SINEW_GPU_DRY" ] || small=(--elements 4097 --benchmark_filter='axpby|unary_relu|gemm')
   google_benchmark bench_kernels_table --device cuda "${small[@]}" || status=1
-  google_benchmark bench_kernels_cuda_matrix --benchmark_filter=-own_bulk || status=1
-  # Kernels that have not run on a GPU yet, where they cannot spoil the others' figures, and what to compare them with, in
-  # the size of the goals: more would not fit in this part's time.
-  suffix=_bulk google_benchmark bench_kernels_cuda_matrix --benchmark_filter="gemm/$size/.*/(own|own_bulk|cublas)_(bf16|bf16_narrow|tf32)/" || status=1
+  google_benchmark bench_kernels_cuda_matrix || status=1
   return $status
 }
 

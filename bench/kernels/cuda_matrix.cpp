@@ -5,8 +5,8 @@
 //   bench_kernels_cuda_matrix --benchmark_filter='gemm/.*' --benchmark_repetitions=3
 //       --benchmark_enable_random_interleaving=true       (repetitions of all cases alternate)
 //
-// Times are the GPU's own, over several calls in a row (cuda/timer.h). Under emulation only the cases called "small"
-// are there: they show that the program works, not a speed.
+// Times are the GPU's own, over several calls in a row (cuda/timer.h) that are replayed as a graph. Under emulation
+// only the cases called "small" are there: they show that the program works, not a speed.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
@@ -25,7 +25,9 @@
 
 #include "core/kernel_api.h"
 #include "core/philox.h"
+#include "cuda/conv_plan.h"
 #include "cuda/entries.h"
+#include "cuda/graph.h"
 #include "cuda/install.h"
 #include "cuda/kernels/matrix.h"
 #include "cuda/timer.h"
@@ -45,7 +47,12 @@ constexpr int kIterations = 10;
 constexpr int64_t kSamples = 97;
 
 cuda::Cublas& cublas() {
-  static cuda::Cublas instance(cuda::stream());
+  static cuda::Cublas& instance = []() -> cuda::Cublas& {
+    static cuda::Cublas library(cuda::stream());
+    constexpr size_t kBytes = size_t{32} << 20;  // what NVIDIA advises for Hopper
+    if (library.missing().empty()) library.use_workspace(kernels(Device::cuda).allocate(kBytes), kBytes);
+    return library;
+  }();
   return instance;
 }
 cuda::Cudnn& cudnn() {
@@ -119,18 +126,42 @@ double tolerance(int64_t terms, bool tf32, bool bf16, bool narrow) {
   return (narrow ? 1e-2 : tf32 ? 3e-3 : bf16 ? 4e-5 : 1e-5) * std::sqrt(static_cast<double>(terms)) + 1e-6;
 }
 
-// Times body, several calls at a time so that the events' own cost does not show.
+// Calls of `body`, recorded as one graph; null where a call refuses or cannot be recorded.
+void* recorded(int calls, const std::function<bool()>& body) {
+  cuda::graph_begin();
+  bool good = true;
+  try {
+    for (int i = 0; i < calls && good; ++i) good = body();
+  } catch (const Error&) {
+    good = false;
+  }
+  try {
+    return cuda::graph_end(good);
+  } catch (const Error&) {
+    return nullptr;
+  }
+}
+
+// Times the kernels of `body`: several calls at a time, so that the events' own cost does not show, and in a graph, so
+// that the host's does not. `host_us` is a call's time without the graph.
 void measure(benchmark::State& state, double flops, double bytes, const std::function<bool()>& body) {
   cuda::Timer timer;
   timer.start();
   if (!body()) return state.SkipWithError("the library refuses");
   const double once = timer.stop();
   const int calls = static_cast<int>(std::clamp(1e-3 / std::max(once, 1e-9), 1.0, 100.0));
+  timer.start();
+  for (int i = 0; i < calls; ++i) body();
+  state.counters["host_us"] = timer.stop() / calls * 1e6;
+  void* const graph = recorded(calls, body);
+  if (graph == nullptr) return state.SkipWithError("the library cannot be recorded");
+  cuda::graph_launch(graph, 0);
   for (auto _ : state) {
     timer.start();
-    for (int i = 0; i < calls; ++i) body();
+    cuda::graph_launch(graph, 0);
     state.SetIterationTime(timer.stop() / calls);
   }
+  cuda::graph_release(graph);
   for (const auto& [name, amount] : {std::pair("GFLOP/s", flops), std::pair("GB/s", bytes)})
     state.counters[name] =
         benchmark::Counter(amount * static_cast<double>(state.iterations()) / 1e9, benchmark::Counter::kIsRate);
@@ -189,14 +220,14 @@ struct GemmProblem {
   }
 };
 
-// The same tiles with and without; products too small for wgmma are the same altogether.
-struct WgmmaChoice {
-  explicit WgmmaChoice(bool bulk) {
-    if (bulk) cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk);
+// Operands brought by all threads of a block, for comparison.
+struct CopiesChoice {
+  explicit CopiesChoice(bool threads) {
+    if (threads) cuda::set_wgmma_copies(cuda::WgmmaCopies::threads);
   }
-  ~WgmmaChoice() { cuda::set_wgmma_copies(cuda::WgmmaCopies::threads); }
-  WgmmaChoice(const WgmmaChoice&) = delete;
-  WgmmaChoice& operator=(const WgmmaChoice&) = delete;
+  ~CopiesChoice() { cuda::set_wgmma_copies(cuda::WgmmaCopies::bulk); }
+  CopiesChoice(const CopiesChoice&) = delete;
+  CopiesChoice& operator=(const CopiesChoice&) = delete;
 };
 
 void gemm(benchmark::State& state, const Product& product, const std::string& who) {
@@ -204,13 +235,11 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
   std::unique_ptr<GemmProblem>& problem = all[&product];
   if (problem == nullptr) problem = std::make_unique<GemmProblem>(product);
   GemmProblem& p = *problem;
-  // bf16: of two bf16, C in f32; bf16_narrow: C in bf16, for which ours takes B in f32. bulk: by wgmma with bulk
-  // copies.
+  // bf16: of two bf16, C in f32; bf16_narrow: C in bf16, for which ours takes B in f32.
   const bool library = who.starts_with("cublas"), tf32 = who.ends_with("tf32");
   const bool narrow = who.ends_with("bf16_narrow"), bf16 = narrow || who.ends_with("bf16");
-  const bool bulk = who.starts_with("own_bulk");
-  const WgmmaChoice choice(bulk);
-  cuda::set_matmul_precision(bulk && tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
+  const CopiesChoice choice(who.starts_with("own_threads"));
+  cuda::set_matmul_precision(who == "own_tf32" ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
   if (library && !cublas().missing().empty()) return state.SkipWithError(cublas().missing().c_str());
   const std::function<bool()> run = [&]() -> bool {
     kernel::GemmArgs args = p.args;
@@ -223,13 +252,13 @@ void gemm(benchmark::State& state, const Product& product, const std::string& wh
       kernels(Device::cuda).gemm(args);
       return true;
     }
-    if (who == "own" || bulk)
+    if (who == "own" || who == "own_tf32")
       kernels(Device::cuda).gemm(p.args);
     else
-      cuda::gemm_with(p.args, who == "own_large"   ? cuda::GemmTile::large
-                              : who == "own_small" ? cuda::GemmTile::small
-                              : who == "own_tf32"  ? cuda::GemmTile::tensor
-                                                   : cuda::GemmTile::large_many_threads);
+      cuda::gemm_with(p.args, who == "own_large"      ? cuda::GemmTile::large
+                              : who == "own_small"    ? cuda::GemmTile::small
+                              : who == "own_mma_tf32" ? cuda::GemmTile::tensor
+                                                      : cuda::GemmTile::large_many_threads);
     return true;
   };
   if (!p.verified[who]) {
@@ -412,14 +441,24 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   }
   kernel::ConvArgs args = a;
   args.out = out.data;
-  if (bf16) {  // filters and their gradients are f32
+  // packed: the filters are in bf16 already, as cuDNN has them; else f32. Gradients of filters are f32.
+  const bool packed = who == "own_packed_bf16";
+  if (bf16) {
     args.dtype = DType::bf16;
     args.x = at[0], args.y = at[2];
+    if (packed) args.filter = at[1];
     if (kind != CudnnKind::dw) args.out = out.bf16();
   }
   cuda::set_conv_choice(choice_of(who, layer, kind));
+  const CopiesChoice copies(who == "own_threads_bf16");
   const std::function<bool()> run = [&]() -> bool {
     if (library) return cudnn().run(*choice, 0, at[0], at[1], at[2], workspace.data, workspace.bytes()) == 0;
+    if (packed) {
+      (kind == CudnnKind::forward ? cuda::conv_forward_packed_bf16
+       : kind == CudnnKind::dx    ? cuda::conv_dx_packed_bf16
+                                  : cuda::conv_dw_packed_bf16)(args);
+      return true;
+    }
     const KernelTable& table = kernels(Device::cuda);
     cuda::set_matmul_precision(tf32 ? cuda::MatmulPrecision::tf32 : cuda::MatmulPrecision::f32);
     (kind == CudnnKind::forward ? table.conv_forward : kind == CudnnKind::dx ? table.conv_dx : table.conv_dw)(args);
@@ -437,7 +476,7 @@ void conv(benchmark::State& state, const Layer& layer, CudnnKind kind, const std
   const auto size = [](bool half, const Array& array) {
     return static_cast<double>(array.host.size()) * (half ? 2 : 4);
   };
-  measure(state, p.flops(), size(bf16, p.x) + size(bf16 && library, p.filter) + size(bf16, p.y), run);
+  measure(state, p.flops(), size(bf16, p.x) + size(bf16 && (library || packed), p.filter) + size(bf16, p.y), run);
   cuda::set_conv_choice({});
 }
 
@@ -450,9 +489,9 @@ void add(const std::string& name, const std::function<void(benchmark::State&)>& 
 
 void add_all() {
   for (const Product& product : kProducts)
-    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "own_bulk_tf32",
-                            "cublas_tf32", "own_bf16", "own_bulk_bf16", "cublas_bf16", "own_bf16_narrow",
-                            "own_bulk_bf16_narrow", "cublas_bf16_narrow"}) {
+    for (const char* who : {"own", "own_large", "own_many_threads", "own_small", "cublas", "own_tf32", "own_mma_tf32",
+                            "cublas_tf32", "own_bf16", "own_threads_bf16", "cublas_bf16", "own_bf16_narrow",
+                            "own_threads_bf16_narrow", "cublas_bf16_narrow"}) {
       // So large ones are for the tensor cores.
       if (product.m >= 8192 && std::string(who).find("bf16") == std::string::npos &&
           !std::string(who).ends_with("tf32"))
@@ -462,8 +501,9 @@ void add_all() {
     }
   for (const Layer& l : kLayers)
     for (const CudnnKind kind : {CudnnKind::forward, CudnnKind::dx, CudnnKind::dw}) {
-      std::vector<const char*> all = {"own",      "cudnn_nhwc",     "cudnn_nchw", "own_tf32", "cudnn_nhwc_tf32",
-                                      "own_bf16", "cudnn_nhwc_bf16"};
+      std::vector<const char*> all = {"own",      "cudnn_nhwc",       "cudnn_nchw",     "own_tf32", "cudnn_nhwc_tf32",
+                                      "own_bf16", "own_threads_bf16", "cudnn_nhwc_bf16"};
+      if (l.in % 8 == 0 && l.out % 8 == 0) all.push_back("own_packed_bf16");
       for (const Variant& v : kVariants)
         if (l.in >= 64 && (v.dw || kind != CudnnKind::dw)) all.push_back(v.who);
       for (const char* who : all)
