@@ -2,8 +2,8 @@
 //
 // Parallel over blocks of 256 numbers, a warp each, in a grid-stride loop: 8 numbers a lane in groups of 16 bytes, the
 // block's largest magnitude by shuffles. Bytes per number: rounding 2 sizeof(T), 4 with a residual; packing and
-// unpacking sizeof(T) + 1 (int8) or + 2 (bf16). About 10 operations per number; bound by memory. GPU figures: not
-// measured yet.
+// unpacking sizeof(T) + 1 (int8) or + 2 (bf16). About 10 operations per number; bound by memory.
+// GPU figures: docs/gpu.md.
 #include "cuda/device/vector.cuh"
 #include "cuda/kernels/packing.h"
 
