@@ -372,7 +372,7 @@ void run_chunks(const kernel::ConvArgs& a, const DwPlan<T>& plan) {
          kernel.shared_bytes, stream(), static_cast<const T*>(a.x), static_cast<const T*>(a.y), sums,
          static_cast<W*>(nullptr), shape);
   if (splits == 1) return;
-  reduce({ReduceOp::sum, dtype_of<W>, 1, splits, a.k * columns, sums, out});
+  add_chunks(static_cast<const W*>(sums), splits, a.k, columns, out);
   memory_free(sums, stream());
 }
 

@@ -176,7 +176,7 @@ bool conv_dw_by_bulk_copies(const kernel::ConvArgs& a) {
   const Scratch sums(plan.chunks * outputs * static_cast<int64_t>(sizeof(float)));
   shape.product.split_stride_c = outputs;
   run(kernel, plan, pixels, y, static_cast<float*>(sums.data()), no_bias, shape);
-  reduce({ReduceOp::sum, DType::f32, 1, plan.chunks, outputs, sums.data(), out});
+  add_chunks(static_cast<const float*>(sums.data()), plan.chunks, e.m, e.n, out);
   return true;
 }
 
