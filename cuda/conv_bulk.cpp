@@ -1,6 +1,7 @@
 // Host side of conv_bulk_wgmma.cu.
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 #include "cuda/conv_plan.h"
 #include "cuda/entries.h"
@@ -18,7 +19,9 @@ constexpr double kFlopPerUs = 4.3e6, kNarrowFlopPerUs = 3.2e6, kStartUs = 2;
 // In slices: shorter chunks would not fill the ring of buffers.
 constexpr int64_t kSmallestChunk = 4;
 
-// The product's extents, and how its work is dealt out.
+ConvBulkChoice choice;  // of a test
+
+// The product's extents, none of them 0, and how its work is dealt out.
 struct Extents {
   int64_t m, n, k;
 };
@@ -38,7 +41,8 @@ Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e) {
   Plan best;
   const int64_t most =
       std::clamp<int64_t>(kMultiprocessors * kernel.blocks / tiles, 1, std::max<int64_t>(1, slices / kSmallestChunk));
-  for (int64_t wanted = 1; wanted <= most; ++wanted) {
+  const int64_t first = std::clamp<int64_t>(choice.chunks, 1, slices), last = choice.chunks > 0 ? first : most;
+  for (int64_t wanted = first; wanted <= last; ++wanted) {
     const int64_t length = ceil_divide(slices, wanted), chunks = ceil_divide(slices, length);
     const int64_t on_each = ceil_divide(tiles * chunks, kMultiprocessors);
     const double us = static_cast<double>(on_each * length) * slice_us * idling(on_each, kernel.blocks) +
@@ -65,8 +69,9 @@ Source source_of(bool forward, const kernel::ConvArgs& a) {
 }
 bool fits(const Source& s) {
   const auto corner = [](int64_t value) { return value >= -128 && value <= 127; };
-  return s.c % kDepth == 0 && corner(-s.pad_h) && corner(-s.pad_w) && corner(s.pad_h - s.taps_h + 1) &&
-         corner(s.pad_w - s.taps_w + 1);
+  constexpr int64_t kTaps = 256;  // that a copy can move by
+  return s.c % kDepth == 0 && s.taps_h <= kTaps && s.taps_w <= kTaps && corner(-s.pad_h) && corner(-s.pad_w) &&
+         corner(s.pad_h - s.taps_h + 1) && corner(s.pad_w - s.taps_w + 1);
 }
 TensorMap pixels_of(const Source& s, int box) {
   const auto i = [](int64_t value) { return static_cast<int>(value); };
@@ -99,6 +104,8 @@ void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& sou
          const float* bias, ConvBulkShape shape) {
   const int64_t all =
       ceil_divide(shape.product.m, kernel.tile_m) * ceil_divide(shape.product.n, kernel.tile_n) * plan.chunks;
+  SINEW_CHECK(all > 0 && all <= std::numeric_limits<int>::max() / 2, "conv", all,
+              " tiles and chunks of them are too many for one launch");
   static const int64_t multiprocessors = device_properties(0).multiprocessors;
   shape.product.chunk = static_cast<int>(plan.chunk);
   shape.product.pack_c = is_aligned_to(16, to) && shape.product.n % static_cast<int64_t>(16 / sizeof(C)) == 0;
@@ -109,8 +116,8 @@ void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& sou
 // The kernel whose tiles take the least time; it makes the sums of chunks too.
 int best_tile(bool forward, const Extents& e, Plan& plan) {
   int best = 64;
-  for (const int tile_n : {64, 128, 256}) {
-    if (tile_n > 64 && e.n <= tile_n / 2) continue;
+  for (const int tile_n : {64, 128}) {
+    if (choice.tile_n > 0 ? tile_n != choice.tile_n : tile_n > 64 && e.n <= 64) continue;
     const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e);
     if (next.us < plan.us) plan = next, best = tile_n;
   }
@@ -149,6 +156,8 @@ void run_target(bool forward, const kernel::ConvArgs& a) {
 bool wanted() { return wgmma_use() != WgmmaUse::never && wgmma_copies() == WgmmaCopies::bulk; }
 
 }  // namespace
+
+void set_conv_bulk_choice(const ConvBulkChoice& value) { choice = value; }
 
 bool conv_by_bulk_copies(bool forward, const kernel::ConvArgs& a) {
   const bool adds_last = a.accumulate && (a.bias != nullptr || a.act != Activation::none);

@@ -4,7 +4,7 @@
 //
 // Forward and towards the input: rows are pixels of the target, columns its channels, k are (tap, channel of the
 // source). dw: rows are filters, columns (tap, channel), k are pixels. A slice is 64 channels of a tap, or 64 pixels.
-// Parallel over tiles of 128 pixels x 256, 128 or 64 channels; dw 128 or 64 filters x 128 columns. Flops: 2 pixels taps
+// Parallel over tiles of 128 pixels x 128 or 64 channels; dw 128 or 64 filters x 128 columns. Flops: 2 pixels taps
 // channels outputs. Bytes: the source once for each tap and tile of columns, mostly from the second-level cache.
 // GPU figures: docs/gpu.md.
 #include "cuda/device/bulk_tile.cuh"
@@ -121,7 +121,6 @@ Kernel<TensorMap, PixelsProbe, int, uint32_t*> load_pixels_probe_kernel() {
 
 template <class C>
 ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n) {
-  if (tile_n == 256) return target_kernel<WgmmaTile<2, 256, 4, 1>, 4, C>(forward);
   if (tile_n == 128) return target_kernel<WgmmaTile<2, 128, 3, 2>, 3, C>(forward);
   return target_kernel<WgmmaTile<2, 64, 4, 2>, 4, C>(forward);
 }

@@ -112,8 +112,8 @@ __global__ void __launch_bounds__(kGemmFinishThreads)
   const int column = int(rest - row * shape.n);
   C* const to = c + batch * shape.batch_stride_c + row * shape.ldc + column;
   T value = shape.alpha * sum;
-  if (shape.beta != T(0)) value = T(C(value)) + shape.beta * T(*to);  // rounded first, as in gemm_tensor.cuh
   if (bias != nullptr) value += bias[column];
+  if (shape.beta != T(0)) value = T(C(value)) + shape.beta * T(*to);  // rounded first, as in gemm_tensor.cuh
   *to = C(activate(value, shape.act));
 }
 

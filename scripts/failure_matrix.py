@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """The failure matrix on real processes: each scheme through each fault, against the same run without one.
 
-  scripts/failure_matrix.py                                  # all rows, 3 seeds: about half an hour
+  scripts/failure_matrix.py                                  # all rows, 3 seeds: over an hour
   scripts/failure_matrix.py --schemes easgd,gosgd --rows 1,2 --seeds 1
+
+Runs take as many steps as one without a fault makes in --seconds, or --steps.
 
 Rows are numbered as in the dynamic-weighting specification, section 4.2. What a table says, worst of the seeds:
   exit     the run's exit code; `restarts` and `lost` as its summary has them
   stall    the longest time without a report of a step from the workers that the fault does not hit, s
   back     the longest time without one from the worker that it hits, s; less the pause's own length
   loss     test accuracy without the fault less that with it, mean over the seeds
-  missed   which of the bounds below do not hold; one that does not makes the exit code 1
+  missed   which of the bounds below do not hold; one that does not makes the exit code 1. `early`: a run ended before the
+           last fault of its plan, so that the row says less than its name
 """
 import argparse
 import json
@@ -29,6 +32,15 @@ STALL, STALL_SILENT, BACK, LOSS = 1, 3, 5, 0.01
 WITH_BACK = ('1', '2', '2b', '4', '4b', '7')
 WITH_LOSS = ('1', '2', '2b', '4', '4b', '5', '6', '7', '12')
 NEVER = '-'
+
+
+OUTAGES, BETWEEN = 4, 2.5  # of the trace, seconds
+
+
+def last_fault(row, o):
+    """Seconds after the start."""
+    return {'1': o.at, '2': o.at, '2b': o.at, '4': o.at, '4b': o.at, '7': o.at + 3, '8': o.at, '8b': o.at, '9': o.at,
+            '9i': o.at, '9b': o.at, '10': o.at, '11': o.at + BETWEEN * (OUTAGES - 1)}.get(row, 0)
 
 
 def rows(o):
@@ -60,17 +72,17 @@ def rows(o):
 
 def write_trace(path, o):
     lines = ['# ' + TRACE]
-    for i in range(4):
-        t = o.at + 2.5 * i
+    for i in range(OUTAGES):
+        t = o.at + BETWEEN * i
         lines += [f'{t},down,{i % o.workers}', f'{t + 1},up,{i % o.workers}']
     open(path, 'w').write('\n'.join(lines) + '\n')
 
 
-def run(o, folder, scheme, seed, plan, more):
+def run(o, folder, scheme, seed, plan, more, steps):
     """Exit code, summary, and for each rank the times at which it reported."""
     out = os.path.join(folder, 'run')
     shutil.rmtree(out, ignore_errors=True)
-    command = [o.program, 'train', '--workers', str(o.workers), '--steps', str(o.steps), '--seed', str(seed), '--out', out,
+    command = [o.program, 'train', '--workers', str(o.workers), '--steps', str(steps), '--seed', str(seed), '--out', out,
                '--data.train_size', '4000', '--model.hidden', '64', '--batch', '16', '--scheme.deadline', '3s',
                '--run.grace', '60s', '--log.progress', 'none'] + scheme_options(scheme) + more + o.more.split()
     if plan:
@@ -116,8 +128,8 @@ def scheme_options(scheme):
     return ['--scheme', scheme]
 
 
-def missed(row, codes, stall, back, loss):
-    bounds = [('exit', codes == {0}), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
+def missed(row, codes, stall, back, loss, early):
+    bounds = [('exit', codes == {0}), ('early', not early), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
               ('back', row not in WITH_BACK or back <= BACK), ('loss', row not in WITH_LOSS or loss <= LOSS)]
     return ', '.join(name for name, holds in bounds if not holds)
 
@@ -127,6 +139,17 @@ def longest_silence(times, ranks):
     return max(silences, default=0)
 
 
+def steps_for(o, folder, scheme):
+    """As many as a run without a fault makes in o.seconds."""
+    if o.steps:
+        return o.steps
+    trial = 3000
+    code, _, times = run(o, folder, scheme, 1, '', [], trial)
+    if code != 0 or 0 not in times:
+        sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
+    return int(trial * o.seconds / (times[0][-1] - times[0][0]))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--program', default=os.path.join(ROOT, 'build/dev/models/sinew'))
@@ -134,7 +157,8 @@ def main():
     p.add_argument('--rows', default='', help='such as 1,2,8; default: all')
     p.add_argument('--seeds', type=int, default=3)
     p.add_argument('--workers', type=int, default=4)
-    p.add_argument('--steps', type=int, default=6000)
+    p.add_argument('--steps', type=int, default=0)
+    p.add_argument('--seconds', type=float, default=12)
     p.add_argument('--at', type=float, default=2, help='seconds after the start of the processes')
     p.add_argument('--pause', type=float, default=6)
     p.add_argument('--window', type=float, default=3, help='seconds for which links are cut')
@@ -151,14 +175,14 @@ def main():
     print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |')
     try:
         for scheme in o.schemes.split(','):
-            whole, usual = {}, 0
+            whole, usual, steps = {}, 0, steps_for(o, folder, scheme)
             for seed in range(1, o.seeds + 1):
-                code, summary, times = run(o, folder, scheme, seed, '', [])
+                code, summary, times = run(o, folder, scheme, seed, '', [], steps)
                 if code != 0:
                     sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
                 whole[seed] = summary['test_accuracy']
                 usual = max(usual, longest_silence(times, range(o.workers)))
-            print(f'| {scheme} | | none: accuracy {sum(whole.values()) / len(whole):.4f} | 0 | 0 | [] | {usual:.2f} | | | |',
+            print(f'| {scheme} | | none, {steps} steps: accuracy {sum(whole.values()) / len(whole):.4f} | 0 | 0 | [] | {usual:.2f} | | | |',
                   flush=True)
             for row, what, plan, hit, more, pause in rows(o):
                 if chosen and row not in chosen:
@@ -166,9 +190,9 @@ def main():
                 if row in ('8', '8b') and ('gos' in scheme or scheme == 'lsgd'):
                     print(f'| {scheme} | {row} | {what} | cannot apply: it has no center | | | | | | |', flush=True)
                     continue
-                codes, restarts, lost, stall, back, losses = set(), 0, set(), 0, 0, []
+                codes, restarts, lost, stall, back, losses, early = set(), 0, set(), 0, 0, [], False
                 for seed in whole:
-                    code, summary, times = run(o, folder, scheme, seed, plan, more)
+                    code, summary, times = run(o, folder, scheme, seed, plan, more, steps)
                     codes.add(code)
                     restarts += summary.get('restarts', 0)
                     lost.update(summary.get('lost', []))
@@ -176,9 +200,10 @@ def main():
                     stall = max(stall, longest_silence(times, alive))
                     if hit is not None:
                         back = max(back, longest_silence(times, [hit]) - pause)
+                    early |= max((t[-1] for t in times.values()), default=0) < last_fault(row, o)
                     losses.append(whole[seed] - summary.get('test_accuracy', 0))
                 loss = sum(losses) / len(losses)
-                wrong = missed(row, codes, stall, back, loss)
+                wrong = missed(row, codes, stall, back, loss, early)
                 bad += wrong != ''
                 print(f'| {scheme} | {row} | {what} | {",".join(map(str, sorted(codes, key=str)))} | {restarts} | {sorted(lost)} '
                       f'| {stall:.2f} | {f"{back:.2f}" if hit is not None else NEVER} '

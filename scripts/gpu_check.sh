@@ -8,7 +8,7 @@
 #   scripts/gpu_check.sh --dry-run [..]   here: every part on the emulated device, with tiny sizes
 #
 # Results: gpu_check.md, gpu_check.json and the parts' whole output gpu_check.log in $OUT (default build/gpu_check).
-# The machine needs: python3, the driver; for a build also nvcc 12.8 or newer, g++, CMake 3.25, ninja. No network.
+# The machine needs: python3 with lzma, the driver; for a build also nvcc 12.8 or newer, g++, CMake 3.25, ninja. No network.
 #
 # Carry the source tree and .gpu/, together at most 64 MiB (`pack` sees to it). The latter holds binaries for sm_90
 # (programs, tests and benchmarks, CUDA runtime linked statically; with UCX and its libraries where `pack` finds them, so
@@ -60,7 +60,7 @@ bin() {
   if [ -n "$SINEW_GPU_STALE" ] || [ "$(cat $carried/stamp 2>/dev/null)" = "$(stamp)" ]; then
     local at=build/gpu_check/packed
     if ! cmp -s $carried/stamp $at/stamp; then  # not yet unpacked, or of an earlier call
-      rm -rf "${at:?}" && mkdir -p $at && python3 -m tarfile -e $carried/bin.tar.xz $at >&2 && cp $carried/stamp $at/stamp
+      rm -rf "${at:?}" && mkdir -p $at && python3 -m tarfile -e $carried/bin.tar.xz $at >&2 && cp $carried/stamp $at/stamp || return
     fi
     echo $at
   fi
@@ -81,7 +81,8 @@ pack() {
   done
   strip $carried/tree/{tests,models,bench}/*
   # The programs hold the same kernels: with a window as large as all of them, these are packed once.
-  tar -cf - -C $carried/tree . | xz --lzma2=preset=3,dict=128MiB >$carried/bin.tar.xz && rm -r $carried/tree
+  tar -cf - -C $carried/tree . | xz --lzma2=preset=3,dict=128MiB >$carried/bin.tar.xz || die "cannot pack; it needs xz"
+  rm -r $carried/tree
   # For a build there. The packages' CMake files find everything relative to themselves.
   (cd /usr && for p in include/gtest include/gmock include/benchmark include/nlohmann include/toml++ share/cmake/nlohmann_json \
     lib/*/libgtest*.a lib/*/libgmock*.a lib/*/libbenchmark* lib/*/cmake/GTest lib/*/cmake/benchmark; do
@@ -91,7 +92,7 @@ pack() {
   else echo "SINEW_DATA is not set: the data sets in $carried/data, if any, stay as they are"; fi
   stamp >$carried/stamp
   echo 90 >$carried/arch
-  git rev-parse --short HEAD >$carried/commit 2>/dev/null
+  git describe --always --dirty >$carried/commit 2>/dev/null
   du -ch $carried/* | sed 's/^/  /'
   local bytes
   bytes=$({ git ls-files -z; find $carried -type f -print0; } | du -cb --files0-from=- | awk 'END { print $1 }')
@@ -183,7 +184,7 @@ part_torch() {
   local cases='mlp1024_b128|lenet_b64|resnet20_b128|vgg16_b64|resnet20_adahessian_b128|mlp1024_bf16_b128|resnet20_bf16_b128|vgg16_bf16_b64' seconds=0.6 python=python3 options=(--cuda)
   if [ -n "$SINEW_GPU_DRY" ]; then
     cases='small64_b16' seconds=0.1 options=()
-    "$python" -c 'import torch' 2>/dev/null || python=/usr/bin/python3
+    LD_LIBRARY_PATH=$peers_path "$python" -c 'import torch' 2>/dev/null || python=/usr/bin/python3
   fi
   rm -f $work/torch.tsv
   OMP_NUM_THREADS=1 google_benchmark bench_train_train_step --device cuda --benchmark_filter="train_step/.*($cases)" \
@@ -193,10 +194,10 @@ part_torch() {
   OMP_NUM_THREADS=1 suffix=_graph google_benchmark bench_train_train_step --device cuda --graph on --benchmark_filter="train_step/.*($cases)" \
     --benchmark_min_time=0.02 --benchmark_repetitions=3 || return 1
   python3 scripts/bench/google_benchmark.py sinew_graphs <$work/bench_train_train_step_graph.json >>$work/torch.tsv || return 1
-  "$python" -c 'import torch' 2>/dev/null || { cat $work/torch.tsv; skip "python3 has no torch; only sinew was measured"; }
-  "$python" scripts/bench/torch_train.py 4 $seconds "$cases" "${options[@]}" >>$work/torch.tsv || return 1
+  LD_LIBRARY_PATH=$peers_path "$python" -c 'import torch' 2>/dev/null || { cat $work/torch.tsv; skip "python3 has no torch; only sinew was measured"; }
+  LD_LIBRARY_PATH=$peers_path "$python" scripts/bench/torch_train.py 4 $seconds "$cases" "${options[@]}" >>$work/torch.tsv || return 1
   if [ -z "$SINEW_GPU_DRY" ]; then  # by default PyTorch rounds the operands of convolutions to TF32
-    "$python" scripts/bench/torch_train.py 4 $seconds '^(resnet20_b128|vgg16_b64)' "${options[@]}" --no-tf32 >>$work/torch.tsv || return 1
+    LD_LIBRARY_PATH=$peers_path "$python" scripts/bench/torch_train.py 4 $seconds '^(resnet20_b128|vgg16_b64)' "${options[@]}" --no-tf32 >>$work/torch.tsv || return 1
   fi
   python3 scripts/bench/table.py sinew <$work/torch.tsv
 }
@@ -250,7 +251,8 @@ for word in "$@"; do
   esac
 done
 if [ "${1:-}" = --part ]; then  # this script calls itself, so that `timeout` ends a part with all its processes
-  LD_LIBRARY_PATH="$PWD/build/gpu_check/packed/lib:$PWD/build/gpu_check/usr/lib/x86_64-linux-gnu:$(libraries):${LD_LIBRARY_PATH:-}"
+  peers_path="$(libraries):${LD_LIBRARY_PATH:-}"  # for Python: without the libraries that our programs bring
+  LD_LIBRARY_PATH="$PWD/build/gpu_check/packed/lib:$PWD/build/gpu_check/usr/lib/x86_64-linux-gnu:$peers_path"
   export LD_LIBRARY_PATH
   "part_$2"
   exit

@@ -126,18 +126,20 @@ double tolerance(int64_t terms, bool tf32, bool bf16, bool narrow) {
   return (narrow ? 1e-2 : tf32 ? 3e-3 : bf16 ? 4e-5 : 1e-5) * std::sqrt(static_cast<double>(terms)) + 1e-6;
 }
 
-// Calls of `body`, recorded as one graph; null where a call refuses or cannot be recorded.
-void* recorded(int calls, const std::function<bool()>& body) {
+// Calls of `body`, recorded as one graph; null, and `why`, where a call refuses or cannot be recorded.
+void* recorded(int calls, const std::function<bool()>& body, std::string& why) {
   cuda::graph_begin();
   bool good = true;
   try {
     for (int i = 0; i < calls && good; ++i) good = body();
-  } catch (const Error&) {
+  } catch (const Error& error) {
     good = false;
+    why = error.what();
   }
   try {
     return cuda::graph_end(good);
-  } catch (const Error&) {
+  } catch (const Error& error) {
+    why = error.what();
     return nullptr;
   }
 }
@@ -153,8 +155,9 @@ void measure(benchmark::State& state, double flops, double bytes, const std::fun
   timer.start();
   for (int i = 0; i < calls; ++i) body();
   state.counters["host_us"] = timer.stop() / calls * 1e6;
-  void* const graph = recorded(calls, body);
-  if (graph == nullptr) return state.SkipWithError("the library cannot be recorded");
+  std::string why;
+  void* const graph = recorded(calls, body, why);
+  if (graph == nullptr) return state.SkipWithError(("cannot be recorded: " + why).c_str());
   cuda::graph_launch(graph, 0);
   for (auto _ : state) {
     timer.start();

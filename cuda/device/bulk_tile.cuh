@@ -52,9 +52,9 @@ constexpr size_t bulk_shared_bytes() {
                             2 * sizeof(Mbarrier));
 }
 
-// C from `all` works. Slices has Tile, the layouts A and B of a slice's operands (wgmma_tile.cuh), `product`, how many
-// rows and columns there are, begin(work), after which load(k, a, b, full) begins the copies of the slice from k on,
-// all bytes of both layouts.
+// C from `all` works, each of some k: one without would count as done with a buffer that it never had. Slices has Tile,
+// the layouts A and B of a slice's operands (wgmma_tile.cuh), `product`, how many rows and columns there are,
+// begin(work), after which load(k, a, b, full) begins the copies of the slice from k on, all bytes of both layouts.
 template <class Slices, int kStages, class C>
 SINEW_DEVICE void bulk_tiles(typename Slices::Tile::Element* shared, Slices& slices, C* c, const float* bias, int all) {
   using Tile = typename Slices::Tile;

@@ -260,6 +260,12 @@ void Executor::load_pixels(void* shared, const PixelImages& images, void* mbarri
   const int64_t c = at[0], first = std::clamp<int64_t>(-c, 0, images.channels);
   const int64_t last = std::clamp<int64_t>(images.c - c, first, images.channels);
   int64_t w = at[1], h = at[2], n = at[3];
+  if (c * kBytes % kGroup != 0)
+    fail(detail::concat(place("load_pixels", site), ": begins at channel ", c, "; multiples of 8 are allowed"));
+  if (at[4] < 0 || at[4] > 255 || at[5] < 0 || at[5] > 255)
+    fail(detail::concat(place("load_pixels", site), ": moves by tap (", at[5], ", ", at[4], "); 0 to 255 are allowed"));
+  if (w < images.first_w || w > images.last_w || h < images.first_h || h > images.last_h)
+    fail(detail::concat(place("load_pixels", site), ": begins at pixel (", h, ", ", w, "), which is not of the map"));
   std::vector<BulkRow> rows;
   for (unsigned i = 0; i < images.pixels; ++i) {
     const int64_t x = w + at[4], y = h + at[5];

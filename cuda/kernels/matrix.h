@@ -317,8 +317,15 @@ struct ConvBulkKernel {
   int blocks;
 };
 template <class C>
-ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n);  // 256, 128 or 64
+ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n);  // 128 or 64
 ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m);         // 128 or 64
+
+// For tests: what conv_bulk.cpp would choose otherwise. 0: its own choice.
+struct ConvBulkChoice {
+  int tile_n = 0;      // forward and towards x
+  int64_t chunks = 0;  // at most so many, of the summed indices
+};
+void set_conv_bulk_choice(const ConvBulkChoice& choice);
 
 // A box of a map of pixels as it comes to lie in shared memory, for tests. Parameters: map, where the box begins, its
 // bytes, image; a warp, 8 bytes of dynamic shared memory more than the box has.

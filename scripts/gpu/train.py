@@ -31,6 +31,9 @@ RUNS = [
     ("resnet20, no graphs", "cifar", [*RESNET, "--epochs", "8", "--train.graph", "off"], 0.25,
      "resnet20 on a cifar-10 batch"),
     ("resnet20 in bf16 on a cifar-10 batch", "cifar", [*RESNET, "--epochs", "8", "--train.precision", "bf16"], 0.25),
+    ("resnet20 in bf16, no graphs", "cifar",
+     [*RESNET, "--epochs", "8", "--train.precision", "bf16", "--train.graph", "off"], 0.25,
+     "resnet20 in bf16 on a cifar-10 batch"),
     ("resnet20 in bf16 by cuBLAS and cuDNN", "cifar",
      [*RESNET, "--epochs", "8", "--train.precision", "bf16", "--train.kernels", "vendor"], 0.25),
     ("resnet20 with AdaHessian on a cifar-10 batch", "cifar", ADAHESSIAN, 0.1),
@@ -56,7 +59,7 @@ for name, folder, settings, least, *equal in RUNS:
                    "none", "--out", run]
         command += ["--data.dir", os.path.join(data, folder)] if folder else []
         try:
-            ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+            ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
             code, text = ended.returncode, ended.stdout
         except subprocess.TimeoutExpired:
             code, text = 124, "took too long"
@@ -73,7 +76,7 @@ for name, folder, settings, least, *equal in RUNS:
             good &= all(losses_of.get(other) == losses for other in equal)
             print(f"{name}: loss {losses[0]:.4f} to {losses[-1]:.4f}, accuracy {summary['test_accuracy']:.4f}, "
                   f"{summary['samples_per_second']:.0f} samples/s{'' if good else '  NOT AS EXPECTED'}")
-        elif "UCX" in text and "--workers" in settings:
+        elif "this build has no UCX" in text:
             print(f"{name}: skipped, these binaries are built without UCX")
             done.append({"name": name, "skipped": "these binaries are built without UCX"})
             continue
@@ -84,5 +87,5 @@ for name, folder, settings, least, *equal in RUNS:
         entry["good"] = good
         failed |= not good
         done.append(entry)
-json.dump(done, open(result_file, "w"), indent=1)
+    json.dump(done, open(result_file, "w"), indent=1)
 sys.exit(1 if failed else 0)

@@ -225,6 +225,7 @@ TEST(CudaStridedCopy, LongTransposes) {
   SINEW_NEEDS_CUDA();
   check_copy<float>(permute({2053, 2049}, {1, 0}), 0);
   check_copy<uint8_t>(permute({17, 525, 531}, {0, 2, 1}), 0);
+  check_copy<bfloat16>(permute({2050, 2051}, {1, 0}), 0);
 }
 
 }  // namespace

@@ -258,6 +258,42 @@ TEST_F(CudaMbarrier, WrongCopies) {
   EXPECT_CONTAINS(error(BadCopy::barrier_alone), "which a bulk copy wrote");
 }
 
+__global__ void one_copy_of_pixels(int c, int w, int tap, const __grid_constant__ TensorMap map, float* y) {
+  SINEW_DYNAMIC_SHARED(float, buffer);
+  SINEW_SHARED(Mbarrier, barrier, [1]);
+  mbarrier_init(barrier, 1);
+  mbarrier_init_fence();
+  mbarrier_arrive_expect(barrier, 1024);
+  load_pixels(buffer, &map, barrier, c, w, 0, 0, tap, 0);
+  mbarrier_wait(barrier, 0);
+  y[0] = buffer[0];
+}
+
+TEST_F(CudaMbarrier, WrongCopiesOfPixels) {
+  check_accesses();
+  const DeviceArray<uint16_t> x(std::vector<uint16_t>(4 * 4 * 64, 1));
+  const DeviceArray<float> y(1);
+  const TensorMap map = make_pixel_map({.data = x.data(),
+                                        .n = 1,
+                                        .h = 4,
+                                        .w = 4,
+                                        .c = 64,
+                                        .first_h = -1,
+                                        .first_w = -1,
+                                        .end_h = -1,
+                                        .end_w = -1,
+                                        .pixels = 8});
+  const auto error = [&](int c, int w, int tap) { return error_of(&one_copy_of_pixels, 1, c, w, tap, map, y.data()); };
+  EXPECT_EQ(error(0, -1, 0), "");
+  EXPECT_EQ(error(8, 2, 2), "");
+  EXPECT_CONTAINS(error(4, 0, 0), "begins at channel 4; multiples of 8 are allowed");
+  EXPECT_CONTAINS(error(0, 3, 0), "begins at pixel (0, 3), which is not of the map");
+  EXPECT_CONTAINS(error(0, -2, 0), "begins at pixel (0, -2), which is not of the map");
+  EXPECT_CONTAINS(error(0, 0, 256), "moves by tap (0, 256); 0 to 255 are allowed");
+  const Ring ring;
+  EXPECT_CONTAINS(error_of(&one_copy_of_pixels, 1, 0, 0, 0, ring.map(), y.data()), "a map that is not one of pixels");
+}
+
 // A warpgroup multiplies what lies in a buffer (ones, by a bulk copy), and the buffer is given back and filled again:
 // kWait: after the product is done.
 template <bool kWait>

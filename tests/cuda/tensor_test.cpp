@@ -224,7 +224,7 @@ constexpr int kPlaces[8][8] = {{0, 1, 2, 3, 4, 5, 6, 7}, {1, 0, 3, 2, 5, 4, 7, 6
 
 // Tensor (planes, rows, columns) of 16-bit elements, all different and none 0, in rows of `pitch`.
 struct Boxes {
-  int columns = 200, rows = 40, planes = 2, pitch = 208;
+  int columns = 203, rows = 40, planes = 2, pitch = 208;
   int box_rows = 24, swizzle = 128, dense_bytes = 96;
   int row_bytes() const { return swizzle == 0 ? dense_bytes : swizzle; }
   int bytes() const { return row_bytes() * box_rows; }
