@@ -110,6 +110,15 @@ defects=$(
     grep -qxF -e "$kernel" -e "${kernel%%_*}" < <(names core/cpu/kernels cpp; names core/ops cpp) || echo "cuda/$kernel.cu:1: mirrored names: there is no core/cpu/kernels/$kernel.cpp, nor core/ops/$kernel.cpp"
   done
 
+  # Every op that has a derivative is in the op table, where its derivatives are checked.
+  if [ -f core/ops.h ]; then
+    grep -nE '^(inline )?(Tensor|BatchNorm|std::(pair|tuple|vector)<Tensor[^>]*>) [a-z_0-9]+\(' core/ops.h |
+      sed -E 's/^([0-9]+):.* ([a-z_0-9]+)\(.*/\1 \2/' | grep -vE ' (argmax|random_(normal|rademacher|uniform))$' |
+      while read -r line op; do
+        grep -qE "\\b$op\\(" tests/core/op_table.cpp 2>/dev/null || echo "core/ops.h:$line: op table: $op is not in tests/core/op_table.cpp"
+      done
+  fi
+
   # A simulated node is ended by an exception that passes through the scheme: swallowing it wedges the simulation.
   mapfile -t schemes < <(printf '%s\n' "${code[@]}" | grep -E '^dist/schemes/')
   if [ ${#schemes[@]} -gt 0 ]; then

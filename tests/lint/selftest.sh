@@ -70,6 +70,7 @@ expect "machine path" nn/linear.cpp 'const char* dir = "/home/somebody/data";'
 expect "machine path" scripts/run.sh 'cd ../shared'
 expect "mirrored names" core/cpu/kernels/conv.cpp ''
 expect "mirrored names" cuda/vectors.cu ''
+expect "op table" core/ops.h 'Tensor argmax(const Tensor& x, int axis);' 'Tensor cube(const Tensor& x);'
 expect "catch (...)" dist/schemes/easgd.cpp 'void f() {' '  try { g(); } catch (...) {' '    if (x) { h(); }' '  }' '}'
 expect "catch (...)" dist/schemes/easgd.cpp 'void f() { try { g(); } catch (...) { } }'
 
