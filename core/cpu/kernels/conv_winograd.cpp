@@ -73,9 +73,8 @@ class Blocks {
       memset(zeros, 0, static_cast<size_t>(tiles_.source_row) * sizeof(float));
 #pragma omp for schedule(dynamic)
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        float* sums = partial + chunk * size;
-        memset(sums, 0, static_cast<size_t>(size) * sizeof(float));
-        for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks; ++b) {
+        const int64_t first = blocks * chunk / chunks;
+        for (int64_t b = first; b < blocks * (chunk + 1) / chunks; ++b) {
           const int64_t begin = b * block_, count = min64(block_, tiles - begin);
           tiles_.transform_inputs(w_.source, begin, count, zeros, in_pitch_, depth_, in);
           if (w_.second_source)
@@ -86,7 +85,7 @@ class Blocks {
           }
           if (w_.gradient) {
             sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
-            sums_.add_block(count, in, in_pitch_, depth_, beside, out_pitch_, sums);
+            sums_.add_block(count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
           }
         }
       }

@@ -13,13 +13,15 @@ namespace sinew::SINEW_CPU_NS::winograd {
 // Of a register tile: they divide the channels.
 inline constexpr int64_t kGradientRows = kLanes % kRows ? kLanes / 2 : kRows;
 
-// sums (kGradientRows x kVecs vectors) += x (tiles, kGradientRows)^T y (tiles, kVecs vectors).
+// sums (kGradientRows x kVecs vectors) += x (tiles, kGradientRows)^T y (tiles, kVecs vectors); or = where they are
+// fresh.
 template <int kVecs>
-inline void add_products(int64_t tiles, const float* x, int64_t ldx, const float* y, int64_t ldy, float* sums) {
+inline void add_products(int64_t tiles, const float* x, int64_t ldx, const float* y, int64_t ldy, float* sums,
+                         bool fresh) {
   V acc[kGradientRows][kVecs];
 #pragma GCC unroll 8
   for (int i = 0; i < kGradientRows; ++i)
-    for (int v = 0; v < kVecs; ++v) acc[i][v] = load(sums + (i * kVecs + v) * kLanes);
+    for (int v = 0; v < kVecs; ++v) acc[i][v] = fresh ? V{} : load(sums + (i * kVecs + v) * kLanes);
   for (int64_t t = 0; t < tiles; ++t, x += ldx, y += ldy) {
     V yv[kVecs];
     for (int v = 0; v < kVecs; ++v) yv[v] = load(y + v * kLanes);
@@ -79,16 +81,16 @@ class FilterSums {
     });
   }
 
-  // Of a block's transformed inputs, tile_pitch apart, and cotangents.
+  // Of a block's transformed inputs, tile_pitch apart, and cotangents; the first block of `fresh` sums makes them.
   void add_block(int64_t count, const float* x, int64_t x_pitch, int64_t tile_pitch, const float* y, int64_t y_pitch,
-                 float* sums) const {
+                 float* sums, bool fresh) const {
     for (int64_t p = 0; p < kPositions; ++p)
       for (int64_t k = 0; k < outputs_; k += kCols) {
         const bool wide = outputs_ - k > kLanes;
         const auto add = wide ? add_products<2> : add_products<1>;
         float* to = sums + (p * outputs_ + k) * channels_;
         for (int64_t c = 0; c < channels_; c += kGradientRows, to += kGradientRows * (wide ? kCols : kLanes))
-          add(count, x + p * x_pitch + c, tile_pitch, y + p * y_pitch + k, outputs_, to);
+          add(count, x + p * x_pitch + c, tile_pitch, y + p * y_pitch + k, outputs_, to, fresh);
       }
   }
 
