@@ -11,7 +11,7 @@ using namespace winograd;
 
 // What a block's transformed inputs and products take: more where the transformed filters, which every block reads,
 // take so much that they do not stay in the second-level cache.
-constexpr int64_t kBlockBytes = 128 << 10, kLargeBlockBytes = 512 << 10, kLargeFilters = 1 << 20;
+constexpr int64_t kBlockBytes = 128 << 10, kLargeBlockBytes = 512 << 10, kLargeFilters = 2 << 20;
 // So many blocks at least, for the threads, where that leaves full register tiles.
 constexpr int64_t kBlocks = 16;
 // Of a gradient: tiles enough for its sums, which are read and written with each block; and channels times outputs up
