@@ -96,11 +96,13 @@ void conv_dx(const kernel::ConvArgs& args) {
   if (args.accumulate) return add_result(onednn::conv_dx, own.conv_dx, args, args.n * args.h * args.w * args.c);
   if (!onednn::conv_dx(args)) own.conv_dx(args);
 }
-// What ours does by Winograd's filtering towards the filters, if the images are not few (kernels/conv_winograd.h).
+// What ours does by Winograd's filtering towards the filters, if the images are not few and fill its tiles of 4 x 4
+// outputs well (kernels/conv_winograd.h).
 bool by_winograd(const kernel::ConvArgs& args) {
+  const int64_t pixels = args.p * args.q, covered = (args.p + 3) / 4 * ((args.q + 3) / 4) * 16;
   return args.dtype == DType::f32 && args.r == 3 && args.s == 3 && args.stride_h == 1 && args.stride_w == 1 &&
-         args.p % 2 == 0 && args.q % 2 == 0 && args.c % 16 == 0 && args.k % 16 == 0 && args.c * args.k <= 1 << 14 &&
-         args.n * args.p * args.q >= 4 * 512;
+         args.p > 3 && args.q > 3 && 3 * pixels > 2 * covered && args.c % 16 == 0 && args.k % 16 == 0 &&
+         args.c * args.k <= 1 << 14 && args.n * pixels >= 1024;
 }
 void conv_dw(const kernel::ConvArgs& args) {
   const bool ours =

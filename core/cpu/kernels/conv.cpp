@@ -201,16 +201,16 @@ PixelGeometry forward_geometry(const kernel::ConvArgs& a) {
 }
 
 Winograd winograd_forward(const kernel::ConvArgs& a) {
-  return {forward_geometry(a),
-          static_cast<const float*>(a.x),
-          static_cast<float*>(a.out),
-          a.n,
-          a.k,
-          static_cast<const float*>(a.filter),
-          {a.s * a.c, a.c, 1, a.r * a.s * a.c},
-          static_cast<const float*>(a.bias),
-          a.act == Activation::relu,
-          a.accumulate};
+  return {.g = forward_geometry(a),
+          .images = a.n,
+          .outputs = a.k,
+          .source = static_cast<const float*>(a.x),
+          .strides = {a.s * a.c, a.c, 1, a.r * a.s * a.c},
+          .target = static_cast<float*>(a.out),
+          .filter = static_cast<const float*>(a.filter),
+          .bias = static_cast<const float*>(a.bias),
+          .relu = a.act == Activation::relu,
+          .add = a.accumulate};
 }
 
 template <class T>
@@ -265,16 +265,14 @@ int64_t last_tap(const kernel::ConvArgs& a) { return (a.r * a.s - 1) * a.c; }
 // With step 1.
 Winograd winograd_towards_input(const kernel::ConvArgs& a) {
   const Phase v(0, 1, a.pad_h, a.h, a.r), u(0, 1, a.pad_w, a.w, a.s);
-  return {towards_input_geometry(a, v, u),
-          static_cast<const float*>(a.y),
-          static_cast<float*>(a.out),
-          a.n,
-          a.c,
-          static_cast<const float*>(a.filter) + last_tap(a),
-          {-a.s * a.c, -a.c, a.r * a.s * a.c, 1},
-          nullptr,
-          false,
-          a.accumulate};
+  return {.g = towards_input_geometry(a, v, u),
+          .images = a.n,
+          .outputs = a.c,
+          .source = static_cast<const float*>(a.y),
+          .strides = {-a.s * a.c, -a.c, a.r * a.s * a.c, 1},
+          .target = static_cast<float*>(a.out),
+          .filter = static_cast<const float*>(a.filter) + last_tap(a),
+          .add = a.accumulate};
 }
 
 template <class T>

@@ -145,8 +145,14 @@ void towards_filter(const kernel::ConvArgs& a) {
   const T *x = static_cast<const T*>(a.x), *y = static_cast<const T*>(a.y);
   T* out = static_cast<T*>(a.out);
   if constexpr (sizeof(T) == sizeof(float)) {
-    const WinogradGradient gradient{g, x, y, out, a.n, a.k};
-    if (gradient.serves()) return gradient.run();
+    const Winograd winograd{.g = g,
+                            .images = a.n,
+                            .outputs = a.k,
+                            .source = x,
+                            .strides = {a.s * a.c, a.c, 1, a.r * a.s * a.c},
+                            .beside = y,
+                            .gradient = out};
+    if (winograd.serves()) return winograd.run();
   }
   const FilterGradient<T> gradient{a, g, x, y, out};
   gradient.run();

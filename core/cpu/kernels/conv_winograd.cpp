@@ -1,5 +1,5 @@
-// Tiles of 2 x 2 outputs, each from 4 x 4 inputs d: B^T d B for a block of tiles (a matrix of tiles by channels for
-// each of the 16 positions in a tile), 16 matrix products with G g G^T of the filters g, and A^T m A of the products m.
+// Tiles of 4 x 4 outputs, each from 6 x 6 inputs d: B^T d B for a block of tiles (a matrix of tiles by channels for
+// each of the 36 positions in a tile), 36 matrix products with G g G^T of the filters g, and A^T m A of the products m.
 // What lies between stays in the second-level cache, and every output is summed in one order, by one thread. Compiled
 // with -ffp-contract=fast.
 #include "core/cpu/kernels/conv_winograd_sums.h"
@@ -9,11 +9,14 @@ namespace {
 
 using namespace winograd;
 
-// What a block's transformed inputs and products take.
-constexpr int64_t kBlockBytes = 64 << 10;
-// Beside a gradient: tiles enough for its sums, which are read and written with each block; and the most sums with
-// which that is faster than apart.
-constexpr int64_t kGradientTiles = 32, kMostSumsBeside = 1 << 15;
+// What a block's transformed inputs and products take: more where the transformed filters, which every block reads,
+// take so much that they do not stay in the second-level cache.
+constexpr int64_t kBlockBytes = 128 << 10, kLargeBlockBytes = 512 << 10, kLargeFilters = 2 << 20;
+// So many blocks at least, for the threads, where that leaves full register tiles.
+constexpr int64_t kBlocks = 16;
+// Of a gradient: tiles enough for its sums, which are read and written with each block; and channels times outputs up
+// to which it is the faster one, alone and beside a target.
+constexpr int64_t kGradientTiles = 32, kMostSums = 1 << 14, kMostSumsBeside = 1 << 11;
 
 // c (kRows x kVecs vectors) = a (kRows, depth) b (depth, kVecs vectors).
 template <int kVecs>
@@ -36,12 +39,6 @@ void product(int64_t depth, const float* a, const float* b, float* c, int64_t ld
     for (int v = 0; v < kVecs; ++v) store(c + i * ldc + v * kLanes, acc[i][v]);
 }
 
-// A row of G g.
-struct FilterRow {
-  float t[4];
-  FilterRow(float f0, float f1, float f2) : t{f0, 0.5f * (f0 + f1 + f2), 0.5f * (f0 - f1 + f2), f2} {}
-};
-
 class Blocks {
  public:
   explicit Blocks(const Winograd& w)
@@ -50,8 +47,11 @@ class Blocks {
         tiles_{w.g},
         sums_(g_.channels, w.outputs),
         depth_(w.second_source ? 2 * g_.channels : g_.channels) {
-    const int64_t tile_bytes = kPositions * (depth_ + w_.outputs) * static_cast<int64_t>(sizeof(float));
-    block_ = ceil_div(max64(w.gradient ? kGradientTiles : 1, kBlockBytes / tile_bytes), kRows) * kRows;
+    const int64_t bytes = kPositions * static_cast<int64_t>(sizeof(float)), tile_bytes = bytes * (depth_ + w.outputs);
+    const bool large = w.target && bytes * depth_ * w.outputs > kLargeFilters;
+    const int64_t fitting = (large ? kLargeBlockBytes : kBlockBytes) / tile_bytes;
+    block_ = max64(w.gradient ? kGradientTiles : 1, min64(fitting, tiles_.count(w.images) / kBlocks));
+    block_ = ceil_div(block_, kRows) * kRows;
     // Apart by no power of two, so that the positions fall on different sets of the cache.
     in_pitch_ = block_ * depth_ + kLanes, out_pitch_ = block_ * w_.outputs + kLanes;
   }
@@ -59,33 +59,34 @@ class Blocks {
   void run() {
     const int64_t tiles = tiles_.count(w_.images), blocks = ceil_div(tiles, block_);
     const int64_t chunks = w_.gradient ? sums_.chunks(blocks) : blocks, size = w_.gradient ? sums_.size() : 0;
-    const int64_t filter_floats = kPositions * depth_ * w_.outputs, beside_pitch = w_.gradient ? out_pitch_ : 0;
+    const int64_t filter_floats = w_.target ? kPositions * depth_ * w_.outputs : 0;
     filters_ = kept_for_call.reserve(filter_floats + chunks * size);
     float* const partial = filters_ + filter_floats;
-    transform_filters(w_.filter, 0);
+    if (w_.target) transform_filters(w_.filter, 0);
     if (w_.second_source) transform_filters(w_.second_filter, g_.channels);
     // Also takes the place of rows outside the image.
-    const int64_t floats = tiles_.source_row + kPositions * (in_pitch_ + out_pitch_ + beside_pitch);
+    const int64_t in_floats = kPositions * in_pitch_, out_floats = kPositions * out_pitch_;
 #pragma omp parallel
     {
-      float* zeros = kept_for_block.reserve(floats);
-      float *in = zeros + tiles_.source_row, *out = in + kPositions * in_pitch_,
-            *beside = out + kPositions * out_pitch_;
+      float* zeros = kept_for_block.reserve(tiles_.source_row + in_floats + 2 * out_floats);
+      float *in = zeros + tiles_.source_row, *out = in + in_floats, *beside = out + out_floats;
       memset(zeros, 0, static_cast<size_t>(tiles_.source_row) * sizeof(float));
 #pragma omp for schedule(dynamic)
       for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-        float* sums = partial + chunk * size;
-        memset(sums, 0, static_cast<size_t>(size) * sizeof(float));
-        for (int64_t b = blocks * chunk / chunks; b < blocks * (chunk + 1) / chunks; ++b) {
+        const int64_t first = blocks * chunk / chunks;
+        for (int64_t b = first; b < blocks * (chunk + 1) / chunks; ++b) {
           const int64_t begin = b * block_, count = min64(block_, tiles - begin);
           tiles_.transform_inputs(w_.source, begin, count, zeros, in_pitch_, depth_, in);
           if (w_.second_source)
             tiles_.transform_inputs(w_.second_source, begin, count, zeros, in_pitch_, depth_, in + g_.channels);
-          multiply(fill_rows(count, in), in, out);
-          finish(begin, count, out);
-          if (!w_.gradient) continue;
-          sums_.transform_cotangents(tiles_, w_.beside, begin, count, beside_pitch, beside);
-          sums_.add_block(count, in, in_pitch_, depth_, beside, beside_pitch, sums);
+          if (w_.target) {
+            multiply(fill_rows(count, in), in, out);
+            finish(begin, count, out);
+          }
+          if (w_.gradient) {
+            sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
+            sums_.add_block(count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
+          }
         }
       }
     }
@@ -94,24 +95,33 @@ class Blocks {
 
  private:
   // filters_: (position, block of columns, channel, one or two vectors of outputs); these from channel `first_row` on.
+  // In f64, which costs little here and takes 2 to 5 % of the outputs' errors away.
   void transform_filters(const float* filter, int64_t first_row) const {
+    using Wide = Simd<double>::V;
+    typedef float Narrow __attribute__((vector_size(kVectorBytes / 2), aligned(alignof(float)), may_alias));
+    constexpr int64_t kHalf = kLanes / 2;
     const FilterStrides& strides = w_.strides;
     const int64_t size = depth_ * w_.outputs;
-    parallel_blocks(w_.outputs, kLanes, kPositions * size, [&](int64_t begin, int64_t end) {
-      const int64_t first = begin / kCols * kCols, width = min64(kCols, w_.outputs - first);
-      for (int64_t c = 0; c < g_.channels; ++c)
-        for (int64_t k = begin; k < end; ++k) {
-          const float *f0 = filter + c * strides.channel + k * strides.output, *f1 = f0 + strides.row,
-                      *f2 = f1 + strides.row;
-          const int64_t s = strides.col;
-          const FilterRow left(f0[0], f1[0], f2[0]), middle(f0[s], f1[s], f2[s]),
-              right(f0[2 * s], f1[2 * s], f2[2 * s]);
-          float* to = filters_ + first * depth_ + (first_row + c) * width + (k - first);
-          for (int i = 0; i < 4; ++i) {
-            const FilterRow row(left.t[i], middle.t[i], right.t[i]);
-            for (int j = 0; j < 4; ++j) to[(4 * i + j) * size] = row.t[j];
-          }
+    parallel_blocks(w_.outputs, kHalf, kPositions * size, [&](int64_t k, int64_t) {
+      const int64_t first = k / kCols * kCols, width = min64(kCols, w_.outputs - first);
+      for (int64_t c = 0; c < g_.channels; ++c) {
+        Wide columns[3][kPatch];  // of G g
+        for (int s = 0; s < 3; ++s) {
+          const float* from = filter + s * strides.col + c * strides.channel + k * strides.output;
+          Wide f[3];
+          for (int r = 0; r < 3; ++r)
+            for (int l = 0; l < kHalf; ++l) f[r][l] = static_cast<double>(from[r * strides.row + l * strides.output]);
+          transform_filter(f, columns[s]);
         }
+        float* to = filters_ + first * depth_ + (first_row + c) * width + (k - first);
+        for (int i = 0; i < kPatch; ++i) {
+          const Wide f[3] = {columns[0][i], columns[1][i], columns[2][i]};
+          Wide row[kPatch];
+          transform_filter(f, row);
+          for (int j = 0; j < kPatch; ++j)
+            *reinterpret_cast<Narrow*>(to + (kPatch * i + j) * size) = __builtin_convertvector(row[j], Narrow);
+        }
+      }
     });
   }
 
@@ -141,22 +151,32 @@ class Blocks {
     const int64_t pitch = out_pitch_, outputs = w_.outputs;
     tiles_.for_runs(begin, count, [&](const TileRun& run, int64_t t) {
       float* first = w_.target + run.image * g_.target_image + run.row * g_.target_row + run.col * g_.target_col;
+      const int64_t high = min64(kTile, g_.rows - run.row);
       for (int64_t k = 0; k < outputs; k += kLanes) {
         const V bias = w_.bias ? load(w_.bias + k) : V{};
         const float* from = out + t * outputs + k;
         float* to = first + k;
-        for (int64_t n = 0; n < run.count; ++n, from += outputs, to += 2 * g_.target_col) {
-          V s[2][4];
+        for (int64_t n = 0; n < run.count; ++n, from += outputs, to += kTile * g_.target_col) {
+          const int64_t wide = min64(kTile, g_.cols - run.col - n * kTile);
+          V columns[kPatch][kTile];  // of A^T m
 #pragma GCC unroll 4
-          for (int j = 0; j < 4; ++j) {
-            const V m0 = load(from + j * pitch), m1 = load(from + (4 + j) * pitch);
-            const V m2 = load(from + (8 + j) * pitch), m3 = load(from + (12 + j) * pitch);
-            s[0][j] = m0 + m1 + m2, s[1][j] = m1 - m2 - m3;
+          for (int i = kTile; i < 2 * kTile; ++i)  // of the run below
+#pragma GCC unroll 4
+            for (int j = 0; j < kTile; ++j) __builtin_prefetch(to + i * g_.target_row + j * g_.target_col, 1);
+          for (int j = 0; j < kPatch; ++j) {
+            V m[kPatch];
+#pragma GCC unroll 6
+            for (int i = 0; i < kPatch; ++i) m[i] = load(from + (kPatch * i + j) * pitch);
+            gather_output(m, columns[j]);
           }
-#pragma GCC unroll 2
-          for (int i = 0; i < 2; ++i) {
-            put(to + i * g_.target_row, s[i][0] + s[i][1] + s[i][2] + bias);
-            put(to + i * g_.target_row + g_.target_col, s[i][1] - s[i][2] - s[i][3] + bias);
+          for (int i = 0; i < high; ++i) {
+            V m[kPatch], y[kTile];
+#pragma GCC unroll 6
+            for (int j = 0; j < kPatch; ++j) m[j] = columns[j][i];
+            gather_output(m, y);
+#pragma GCC unroll 4
+            for (int j = 0; j < kTile; ++j)
+              if (j < wide) put(to + i * g_.target_row + j * g_.target_col, y[j] + bias);
           }
         }
       }
@@ -179,7 +199,8 @@ class Blocks {
 }  // namespace
 
 bool Winograd::serves() const {
-  return Tiles{g}.fit(images, outputs) && (!gradient || FilterSums(g.channels, outputs).size() <= kMostSumsBeside);
+  const int64_t most_sums = target ? kMostSumsBeside : kMostSums;
+  return Tiles{g}.fit(images, outputs) && (!gradient || g.channels * outputs <= most_sums);
 }
 void Winograd::run() const {
   Blocks(*this).run();

@@ -1,10 +1,13 @@
-// Convolution with filters of 3 x 3 pixels by Winograd's minimal filtering F(2x2, 3x3) (Lavin and Gray 2016,
-// arXiv:1509.09308): 16 products for four outputs instead of 36. An image's outputs are cut into tiles of 2 x 2.
+// Convolution with filters of 3 x 3 pixels by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray 2016,
+// arXiv:1509.09308): 36 products for 16 outputs instead of 144. An image's outputs are cut into tiles of 4 x 4.
+//
+// Its errors against f64, root of the mean square, are those of the direct kernels times 1.7 to 2.4 forward and 1.5 to
+// 2.1 towards the filters, with operands around zero; times 0.8 to 1.2 with inputs that are not negative.
 //
 // An infinite input, or one near the largest number, can give NaN where a sum of products is infinite or finite; only
-// outputs that such an input reaches.
+// in the tiles that such an input reaches.
 //
-// serves(): 3 x 3 taps with step 1, even sizes, whole vectors of channels, and sizes for which it is the faster one.
+// serves(): 3 x 3 taps with step 1, whole vectors of channels, and sizes for which it is the faster one.
 #pragma once
 
 #include "core/cpu/kernels/conv_pixels.h"
@@ -16,37 +19,28 @@ struct FilterStrides {
   int64_t row, col, channel, output;
 };
 
-// target pixel = sum over 3 x 3 taps of the source pixel there times the filter, plus bias, rectified; or added to what
-// is there. A second source with its filter, where there is one, is of the same sizes, and its sum is added: the sum of
-// two such convolutions in one pass over the target.
 struct Winograd {
   PixelGeometry g;
-  const float* source;
-  float* target;
   int64_t images, outputs;
-  const float* filter;
+  const float* source;
   FilterStrides strides;
-  const float* bias;  // or null
-  bool relu, add;
+
+  // Where there is a target: its pixels become the sum over 3 x 3 taps of the source pixel there times the filter, plus
+  // bias, rectified; or that is added to what is there. A second source with its filter, where there is one, is of the
+  // same sizes, and its sum is added: the sum of two such convolutions in one pass over the target.
+  float* target = nullptr;
+  const float* filter = nullptr;
+  const float* bias = nullptr;  // or null
+  bool relu = false, add = false;
   const float *second_source = nullptr, *second_filter = nullptr;
+
   // Where there is one: `gradient`, which lies as the filter does, becomes the sum over the pixels of `beside`, which
-  // is like the target, of their taps of the source times them: WinogradGradient, of tiles transformed once for both.
+  // is like the target, of their taps of the source times them.
   const float* beside = nullptr;
   float* gradient = nullptr;
 
   bool serves() const;
-  void run() const;
-};
-
-// out (outputs, 3, 3, channels) = sum over the pixels y of their taps of x times y, for x and y as the source and
-// target of g. Results do not depend on the number of threads.
-struct WinogradGradient {
-  PixelGeometry g;
-  const float *x, *y;
-  float* out;
-  int64_t images, outputs;
-
-  bool serves() const;
+  // Results do not depend on the number of threads.
   void run() const;
 };
 

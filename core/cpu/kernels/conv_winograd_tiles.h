@@ -1,4 +1,4 @@
-// What the kernels of Winograd's filtering F(2x2, 3x3) share: tiles of 2 x 2 outputs and their 4 x 4 inputs.
+// What the kernels of Winograd's filtering F(4x4, 3x3) share: tiles of 4 x 4 outputs and their 6 x 6 inputs.
 #pragma once
 
 #include <new>
@@ -10,10 +10,57 @@ namespace sinew::SINEW_CPU_NS::winograd {
 using V = Simd<float>::V;
 using Unaligned = Simd<float>::Unaligned;
 inline constexpr int64_t kLanes = Simd<float>::kLanes, kCols = kConvCols<float>, kRows = kConvRows;
-inline constexpr int64_t kPositions = 16;  // in a tile of inputs
+inline constexpr int64_t kTile = 4, kPatch = 6, kPositions = kPatch * kPatch;  // outputs and inputs along an axis
 
 inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+// The transforms along one axis, with the interpolation points 0, a, -a, 1/a, -1/a and infinity.
+inline constexpr float kRoot = 0.707106781f;  // a, and 1/a = 2a. With 1, -1, 2, -2 the errors are twice as large
+
+// B^T d
+inline void transform_input(const V* d, V* t) {
+  const V even = d[4] - 2.0f * d[2], odd = kRoot * (d[3] - 2.0f * d[1]);
+  const V far_even = d[4] - 0.5f * d[2], far_odd = 2 * kRoot * (d[3] - 0.5f * d[1]);
+  t[0] = d[0] - 2.5f * d[2] + d[4];
+  t[1] = even + odd, t[2] = even - odd;
+  t[3] = far_even + far_odd, t[4] = far_even - far_odd;
+  t[5] = d[1] - 2.5f * d[3] + d[5];
+}
+// G g
+template <class T>
+inline void transform_filter(const T* f, T* t) {
+  const T even = f[0] + 0.5f * f[2], odd = kRoot * f[1], far_even = f[0] + 2.0f * f[2], far_odd = 2 * kRoot * f[1];
+  t[0] = f[0];
+  t[1] = (even + odd) * (-2 / 3.0f), t[2] = (even - odd) * (-2 / 3.0f);
+  t[3] = (far_even + far_odd) * (1 / 6.0f), t[4] = (far_even - far_odd) * (1 / 6.0f);
+  t[5] = f[2];
+}
+// G^T u
+inline void gather_filter(const V* u, V* f) {
+  const V even = (u[1] + u[2]) * (-2 / 3.0f), odd = (u[1] - u[2]) * (-2 / 3.0f);
+  const V far_even = (u[3] + u[4]) * (1 / 6.0f), far_odd = (u[3] - u[4]) * (1 / 6.0f);
+  f[0] = u[0] + even + far_even;
+  f[1] = kRoot * (odd + 2.0f * far_odd);
+  f[2] = 0.5f * even + 2.0f * far_even + u[5];
+}
+// A^T m
+inline void gather_output(const V* m, V* y) {
+  const V even = m[1] + m[2], odd = m[1] - m[2], far_even = m[3] + m[4], far_odd = m[3] - m[4];
+  y[0] = m[0] + even + far_even;
+  y[1] = kRoot * (odd + 2.0f * far_odd);
+  y[2] = 0.5f * even + 2.0f * far_even;
+  y[3] = kRoot * (0.5f * odd + 4.0f * far_odd) + m[5];
+}
+// A y
+inline void transform_cotangent(const V* y, V* t) {
+  const V even = y[0] + 0.5f * y[2], odd = kRoot * (y[1] + 0.5f * y[3]);
+  const V far_even = y[0] + 2.0f * y[2], far_odd = 2 * kRoot * (y[1] + 2.0f * y[3]);
+  t[0] = y[0];
+  t[1] = even + odd, t[2] = even - odd;
+  t[3] = far_even + far_odd, t[4] = far_even - far_odd;
+  t[5] = y[3];
+}
 
 // Memory that its thread keeps for its next call: the system hands out large blocks page by page, at a price. Throws
 // std::bad_alloc.
@@ -34,7 +81,7 @@ class Kept {
   }
   // At the end of a call: what only the largest layers need is not kept.
   void trim() {
-    constexpr int64_t kMost = 2 << 20;
+    constexpr int64_t kMost = 3 << 20;
     if (size_ > kMost) give_back();
   }
 
@@ -54,26 +101,28 @@ struct TileRun {
   int64_t image, row, col, count;  // (row, col) is the first one's first output
 };
 
-// The tiles of some images, numbered image by image, row by row.
+// The tiles of some images, numbered image by image, row by row. The last of a row or column may reach beyond the
+// outputs.
 struct Tiles {
   const PixelGeometry& g;
   int64_t source_row = g.source_w * g.channels;  // elements
+  int64_t down = ceil_div(g.rows, kTile), across = ceil_div(g.cols, kTile);
 
-  int64_t count(int64_t images) const { return images * (g.rows / 2) * (g.cols / 2); }
-  // With fewer tiles, transforming the filters takes what is won; in images of 2 rows or columns, where the direct
-  // kernels skip the taps that meet padding, there is little to win.
+  int64_t count(int64_t images) const { return images * down * across; }
+  // With fewer pixels, transforming the filters takes what is won; small images may leave tiles half empty.
   bool fit(int64_t images, int64_t outputs) const {
-    return g.taps_h == 3 && g.taps_w == 3 && g.step_h == 1 && g.step_w == 1 && g.rows % 2 == 0 && g.cols % 2 == 0 &&
-           g.channels % kLanes == 0 && outputs % kLanes == 0 && g.rows > 2 && g.cols > 2 && count(images) >= 512;
+    const int64_t pixels = g.rows * g.cols, covered = kTile * kTile * down * across;
+    return g.taps_h == 3 && g.taps_w == 3 && g.step_h == 1 && g.step_w == 1 && g.channels % kLanes == 0 &&
+           outputs % kLanes == 0 && g.rows > 3 && g.cols > 3 && 2 * pixels > covered &&
+           images * pixels >= max64(1024, g.channels * outputs / 64);
   }
 
   // fn(run, its first tile's number from `begin`) for the tiles [begin, begin + count).
   template <class Fn>
   void for_runs(int64_t begin, int64_t count, Fn fn) const {
-    const int64_t across = g.cols / 2, down = g.rows / 2;
     for (int64_t t = 0; t < count;) {
       const int64_t row = (begin + t) / across, col = (begin + t) % across, n = min64(across - col, count - t);
-      fn(TileRun{row / down, row % down * 2, col * 2, n}, t);
+      fn(TileRun{row / down, row % down * kTile, col * kTile, n}, t);
       t += n;
     }
   }
@@ -83,37 +132,44 @@ struct Tiles {
   // fetched ahead.
   void transform_inputs(const float* source, int64_t begin, int64_t count, const float* zeros, int64_t pitch,
                         int64_t tile_pitch, float* in) const {
-    struct Column {  // of B^T d
-      V t[4];
-    };
     for_runs(begin, count, [&](const TileRun& run, int64_t t) {
-      const float* row[4];
-      for (int i = 0; i < 4; ++i) {
+      const float* row[kPatch];
+      for (int i = 0; i < kPatch; ++i) {
         const int64_t h = run.row + g.first_h + i;
         row[i] = h >= 0 && h < g.source_h ? source + (run.image * g.source_h + h) * source_row : zeros;
       }
       for (int64_t c = 0; c < g.channels; c += kLanes) {
-        const auto column = [&](int64_t w) {
-          if (w < 0 || w >= g.source_w) return Column{};
+        V columns[kPatch][kPatch];  // of B^T d
+        const auto column = [&](int64_t w, V* to) {
+          if (w < 0 || w >= g.source_w) {
+            for (int i = 0; i < kPatch; ++i) to[i] = V{};
+            return;
+          }
           const int64_t at = w * g.channels + c;
-          __builtin_prefetch(row[3] + at + source_row), __builtin_prefetch(row[3] + at + 2 * source_row);
-          const V d0 = load(row[0] + at), d1 = load(row[1] + at), d2 = load(row[2] + at), d3 = load(row[3] + at);
-          return Column{{d0 - d2, d1 + d2, d2 - d1, d1 - d3}};
+          V d[kPatch];
+#pragma GCC unroll 6
+          for (int i = 0; i < kPatch; ++i) d[i] = load(row[i] + at);
+#pragma GCC unroll 4
+          for (int i = 1; i <= kTile; ++i) __builtin_prefetch(row[kPatch - 1] + at + i * source_row);
+          transform_input(d, to);
         };
         int64_t w = run.col + g.first_w;
         float* to = in + t * tile_pitch + c;
-        Column c0 = column(w), c1 = column(w + 1);
-        for (int64_t n = 0; n < run.count; ++n, to += tile_pitch) {
-          const Column c2 = column(w + 2), c3 = column(w + 3);
+        column(w, columns[0]), column(w + 1, columns[1]);
+        for (int64_t n = 0; n < run.count; ++n, to += tile_pitch, w += kTile) {
 #pragma GCC unroll 4
-          for (int i = 0; i < 4; ++i) {
-            float* const at = to + 4 * i * pitch;
-            store(at, c0.t[i] - c2.t[i]);
-            store(at + pitch, c1.t[i] + c2.t[i]);
-            store(at + 2 * pitch, c2.t[i] - c1.t[i]);
-            store(at + 3 * pitch, c1.t[i] - c3.t[i]);
+          for (int j = 2; j < kPatch; ++j) column(w + j, columns[j]);
+#pragma GCC unroll 6
+          for (int i = 0; i < kPatch; ++i) {
+            V d[kPatch], result[kPatch];
+#pragma GCC unroll 6
+            for (int j = 0; j < kPatch; ++j) d[j] = columns[j][i];
+            transform_input(d, result);
+#pragma GCC unroll 6
+            for (int j = 0; j < kPatch; ++j) store(to + (kPatch * i + j) * pitch, result[j]);
           }
-          c0 = c2, c1 = c3, w += 2;
+#pragma GCC unroll 6
+          for (int i = 0; i < kPatch; ++i) columns[0][i] = columns[4][i], columns[1][i] = columns[5][i];
         }
       }
     });
