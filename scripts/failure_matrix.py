@@ -17,6 +17,7 @@ Rows are numbered as in the dynamic-weighting specification, section 4.2. What a
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,10 +38,10 @@ NEVER = '-'
 OUTAGES, BETWEEN = 4, 2.5  # of the trace, seconds
 
 
-def last_fault(row, o):
-    """Seconds after the start."""
-    return {'1': o.at, '2': o.at, '2b': o.at, '4': o.at, '4b': o.at, '7': o.at + 3, '8': o.at, '8b': o.at, '9': o.at,
-            '9i': o.at, '9b': o.at, '10': o.at, '11': o.at + BETWEEN * (OUTAGES - 1)}.get(row, 0)
+def last_fault(plan, o):
+    """Seconds after the start; 0 where faults go on all the time."""
+    times = [float(t) for t in re.findall(r'\b(?:at|after)=([0-9.]+)s', plan)]
+    return max(times + [o.at + BETWEEN * (OUTAGES - 1)] * plan.startswith('trace'), default=0)
 
 
 def rows(o):
@@ -200,7 +201,7 @@ def main():
                     stall = max(stall, longest_silence(times, alive))
                     if hit is not None:
                         back = max(back, longest_silence(times, [hit]) - pause)
-                    early |= max((t[-1] for t in times.values()), default=0) < last_fault(row, o)
+                    early |= max((t[-1] for t in times.values()), default=0) < last_fault(plan, o)
                     losses.append(whole[seed] - summary.get('test_accuracy', 0))
                 loss = sum(losses) / len(losses)
                 wrong = missed(row, codes, stall, back, loss, early)

@@ -3,6 +3,7 @@
 #if defined(SINEW_CUDA_EMULATE)
 #include "cuda/device/device.cuh"
 //
+#include <functional>
 #include <string>
 
 #include "core/bfloat16.h"
@@ -377,19 +378,22 @@ TEST_F(CudaMbarrier, AProductOfWhatThreadsWroteNeedsAFence) {
 }
 #endif
 
+// What making a map of these boxes fails with; "" when it does not.
+template <class Boxes>
+std::string error_of_map(TensorMap (*make)(const Boxes&), Boxes boxes, const std::function<void(Boxes&)>& change) {
+  change(boxes);
+  try {
+    make(boxes);
+  } catch (const Error& e) {
+    return e.what();
+  }
+  return "";
+}
+
 TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {
   const DeviceArray<float> x(std::vector<float>(256, 1.0f));
   const TensorBoxes good{x.data(), 4, 2, {16, 16}, {0, 64}, {16, 2}, 64};
-  const auto error = [&](const auto& change) {
-    TensorBoxes boxes = good;
-    change(boxes);
-    try {
-      make_tensor_map(boxes);
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string();
-  };
+  const auto error = [&](const auto& change) { return error_of_map<TensorBoxes>(&make_tensor_map, good, change); };
   EXPECT_EQ(error([](TensorBoxes&) {}), "");
   EXPECT_CONTAINS(error([&](TensorBoxes& b) { b.data = x.data() + 1; }), "not aligned to 16 bytes");
   EXPECT_CONTAINS(error([](TensorBoxes& b) { b.element_bytes = 8; }), "elements of 8 bytes; 2 and 4 are allowed");
@@ -410,25 +414,17 @@ TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {
 
 TEST_F(CudaMbarrier, ImagesThatCannotBeMapped) {
   const DeviceArray<uint16_t> x(std::vector<uint16_t>(2 * 4 * 4 * 64, 1));
-  const auto error = [&](const auto& change) {
-    PixelBoxes boxes{.data = x.data(),
-                     .n = 2,
-                     .h = 4,
-                     .w = 4,
-                     .c = 64,
-                     .first_h = -1,
-                     .first_w = -1,
-                     .end_h = -1,
-                     .end_w = -1,
-                     .pixels = 32};
-    change(boxes);
-    try {
-      make_pixel_map(boxes);
-    } catch (const Error& e) {
-      return std::string(e.what());
-    }
-    return std::string();
-  };
+  const PixelBoxes good{.data = x.data(),
+                        .n = 2,
+                        .h = 4,
+                        .w = 4,
+                        .c = 64,
+                        .first_h = -1,
+                        .first_w = -1,
+                        .end_h = -1,
+                        .end_w = -1,
+                        .pixels = 32};
+  const auto error = [&](const auto& change) { return error_of_map<PixelBoxes>(&make_pixel_map, good, change); };
   EXPECT_EQ(error([](PixelBoxes&) {}), "");
   EXPECT_CONTAINS(error([&](PixelBoxes& b) { b.data = x.data() + 1; }), "not aligned to 16 bytes");
   EXPECT_CONTAINS(error([](PixelBoxes& b) { b.n = 0; }), "an extent of 0; 1 to 2^31 - 1 are allowed");
