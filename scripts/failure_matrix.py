@@ -4,7 +4,8 @@
   scripts/failure_matrix.py                                  # all rows, 3 seeds: over an hour
   scripts/failure_matrix.py --schemes easgd,gosgd --rows 1,2 --seeds 1
 
-Runs take as many steps as one without a fault makes in --seconds, or --steps.
+Runs take as many steps as one without a fault makes in --seconds, or --steps. A round is the time of scheme.period steps
+without a fault; messages of rows 5 and 6 are delayed by so many.
 
 Rows are numbered as in the dynamic-weighting specification, section 4.2. What a table says, worst of the seeds:
   exit     the run's exit code; `restarts` and `lost` as its summary has them
@@ -44,7 +45,7 @@ def last_fault(plan, o):
     return max(times + [o.at + BETWEEN * (OUTAGES - 1)] * plan.startswith('trace'), default=0)
 
 
-def rows(o):
+def rows(o, round_ms):
     """(row, what happens, plan, the rank that is hit or None, more options, seconds of a pause)"""
     hit, center, at = 1, o.workers, o.at
     others = [r for r in range(o.workers) if r != hit]
@@ -57,8 +58,8 @@ def rows(o):
         ('3', 'suppression 1/3', 'suppress rank=* probability=0.3333', None, [], 0),
         ('4', 'its messages are lost', f'drop from={hit} {span}', hit, [], 0),
         ('4b', 'messages to it are lost', f'drop to={hit} {span}', hit, [], 0),
-        ('5', 'duplicates, reordered', 'duplicate probability=0.2\nreorder probability=0.2 by=20ms', None, [], 0),
-        ('6', 'delay U(0, 30 ms)', 'delay by=0s jitter=30ms', None, [], 0),
+        ('5', 'duplicates, reordered', f'duplicate probability=0.2\nreorder probability=0.2 by={2 * round_ms:.2f}ms', None, [], 0),
+        ('6', f'delay U(0, 3 rounds: {3 * round_ms:.0f} ms)', f'delay by=0s jitter={3 * round_ms:.2f}ms', None, [], 0),
         ('7', 'rejoins, twice', f'kill rank={hit} at={at}s\nkill rank={hit} at={at + 3}s', hit, [], 0),
         ('8', 'the center is killed', f'kill rank={center} at={at}s', None, [], 0),
         ('8b', 'the same, for good', f'kill rank={center} at={at}s', None, ['--run.restarts', '0'], 0),
@@ -140,15 +141,15 @@ def longest_silence(times, ranks):
     return max(silences, default=0)
 
 
-def steps_for(o, folder, scheme):
-    """As many as a run without a fault makes in o.seconds."""
-    if o.steps:
-        return o.steps
-    trial = 3000
+def length_of(o, folder, scheme):
+    """The steps of a run, as many as one without a fault makes in o.seconds; milliseconds of a round."""
+    trial = o.steps or 3000
     code, _, times = run(o, folder, scheme, 1, '', [], trial)
     if code != 0 or 0 not in times:
         sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
-    return int(trial * o.seconds / (times[0][-1] - times[0][0]))
+    seconds = (times[0][-1] - times[0][0]) / trial
+    period = int(re.search(r'^period = (\d+)', open(os.path.join(folder, 'run', 'config.toml')).read(), re.M).group(1))
+    return o.steps or int(o.seconds / seconds), 1000 * period * seconds
 
 
 def main():
@@ -176,7 +177,7 @@ def main():
     print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |')
     try:
         for scheme in o.schemes.split(','):
-            whole, usual, steps = {}, 0, steps_for(o, folder, scheme)
+            whole, usual, (steps, round_ms) = {}, 0, length_of(o, folder, scheme)
             for seed in range(1, o.seeds + 1):
                 code, summary, times = run(o, folder, scheme, seed, '', [], steps)
                 if code != 0:
@@ -185,7 +186,7 @@ def main():
                 usual = max(usual, longest_silence(times, range(o.workers)))
             print(f'| {scheme} | | none, {steps} steps: accuracy {sum(whole.values()) / len(whole):.4f} | 0 | 0 | [] | {usual:.2f} | | | |',
                   flush=True)
-            for row, what, plan, hit, more, pause in rows(o):
+            for row, what, plan, hit, more, pause in rows(o, round_ms):
                 if chosen and row not in chosen:
                     continue
                 if row in ('8', '8b') and ('gos' in scheme or scheme == 'lsgd'):
