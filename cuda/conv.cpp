@@ -5,6 +5,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "cuda/chunks.h"
 #include "cuda/conv_plan.h"
 #include "cuda/entries.h"
 #include "cuda/grid.h"

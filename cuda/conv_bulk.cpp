@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <limits>
 
+#include "cuda/chunks.h"
 #include "cuda/conv_plan.h"
 #include "cuda/entries.h"
 #include "cuda/grid.h"
@@ -13,13 +14,14 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
 constexpr int kDepth = 64, kSwizzle = 128;
-// FLOP that a multiprocessor of an H200 does in a microsecond when as many blocks are on it as fit, and what it takes
-// to start and end a block.
-constexpr double kFlopPerUs = 4.3e6, kNarrowFlopPerUs = 3.2e6, kStartUs = 2;
+// What an H200 takes, in microseconds: FLOP of a multiprocessor, which reading the operands from shared memory bounds
+// (tiles with 64 columns or rows read them more often), a tile's end, and a launch with its first and last copies.
+constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.9e6, kTileUs = 0.8, kStartUs = 4.5;
 // In slices: shorter chunks would not fill the ring of buffers.
 constexpr int64_t kSmallestChunk = 4;
 
 ConvBulkChoice choice;  // of a test
+bool chosen(int tile_n) { return choice.tile_n == tile_n; }
 
 // The product's extents, none of them 0, and how its work is dealt out.
 struct Extents {
@@ -32,10 +34,10 @@ struct Plan {
 
 // Into how many chunks k is best cut up: more blocks, but all their sums are written and read once more.
 template <class C>
-Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e) {
+Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e, double flop_per_us) {
   const int64_t tiles = ceil_divide(e.m, kernel.tile_m) * ceil_divide(e.n, kernel.tile_n);
   const int64_t slices = std::max<int64_t>(1, ceil_divide(e.k, kDepth));
-  const double rate = kernel.tile_n == 64 || kernel.tile_m == 64 ? kNarrowFlopPerUs : kFlopPerUs;
+  const double rate = kernel.tile_n == 64 || kernel.tile_m == 64 ? kNarrowFlopPerUs : flop_per_us;
   const double slice_us = 2.0 * kernel.tile_m * kernel.tile_n * kDepth / rate;
   const double sums_us = 2.0 * static_cast<double>(e.m * e.n) * sizeof(float) / kSumsBytesPerUs;
   Plan best;
@@ -45,8 +47,7 @@ Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e) {
   for (int64_t wanted = first; wanted <= last; ++wanted) {
     const int64_t length = ceil_divide(slices, wanted), chunks = ceil_divide(slices, length);
     const int64_t on_each = ceil_divide(tiles * chunks, kMultiprocessors);
-    const double us = static_cast<double>(on_each * length) * slice_us * idling(on_each, kernel.blocks) +
-                      kStartUs * static_cast<double>(ceil_divide(on_each, kernel.blocks)) +
+    const double us = kStartUs + static_cast<double>(on_each) * (static_cast<double>(length) * slice_us + kTileUs) +
                       (chunks > 1 ? kSecondPassUs + sums_us * static_cast<double>(chunks) : 0);
     if (us < best.us) best = {length * kDepth, chunks, us};
   }
@@ -117,8 +118,8 @@ void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& sou
 int best_tile(bool forward, const Extents& e, Plan& plan) {
   int best = 64;
   for (const int tile_n : {64, 128}) {
-    if (choice.tile_n > 0 ? tile_n != choice.tile_n : tile_n > 64 && e.n <= 64) continue;
-    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e);
+    if (chosen(64) || chosen(128) ? !chosen(tile_n) : tile_n > 64 && e.n <= 64) continue;
+    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e, kFlopPerUs);
     if (next.us < plan.us) plan = next, best = tile_n;
   }
   return best;
@@ -148,9 +149,8 @@ void run_target(bool forward, const kernel::ConvArgs& a) {
   bare.product.split_stride_c = outputs;
   run(conv_bulk_kernel<float>(forward, tile_n), plan, pixels, filter, static_cast<float*>(sums.data()),
       static_cast<const float*>(nullptr), bare);
-  launch(gemm_finish_kernel<float, bfloat16>(), {static_cast<unsigned>(ceil_divide(outputs, kGemmFinishThreads))},
-         {kGemmFinishThreads}, 0, stream(), static_cast<const float*>(sums.data()), static_cast<int>(plan.chunks), out,
-         bias, shape.product);
+  shape.product.pack_c = rows_in_packs<bfloat16>(e.n, out);
+  finish_chunks(static_cast<const float*>(sums.data()), plan.chunks, out, bias, shape.product);
 }
 
 bool wanted() { return wgmma_use() != WgmmaUse::never && wgmma_copies() == WgmmaCopies::bulk; }
@@ -171,10 +171,18 @@ bool conv_dw_by_bulk_copies(const kernel::ConvArgs& a) {
   const Source source = source_of(true, a);
   if (!wanted() || a.stride_h != 1 || a.stride_w != 1 || !fits(source)) return false;
   const Extents e{a.k, a.r * a.s * a.c, a.n * a.p * a.q};
-  const auto kernel = conv_bulk_dw_kernel(a.k <= 64 ? 64 : 128);
-  const Plan plan = plan_of(kernel, e);
+  Plan plan;
+  const int tile_m = a.k <= 64 ? 64 : 128;
+  auto kernel = conv_bulk_dw_kernel(tile_m, 128);
+  for (const int tile_n : {128, 192}) {
+    if (chosen(128) || chosen(192) ? !chosen(tile_n) : tile_n > 128 && tile_m < 128) continue;
+    const auto next = conv_bulk_dw_kernel(tile_m, tile_n);
+    if (const Plan other = plan_of(next, e, kFlopPerUsDw); other.us < plan.us) plan = other, kernel = next;
+  }
   const TensorMap pixels = pixels_of(source, kDepth), y = matrix_map(a.y, e.k, a.k, kDepth);
   ConvBulkShape shape = shape_of(source, e, a.p, a.q);
+  shape.step_w = kDepth % shape.target_w, shape.step_h = kDepth / shape.target_w;
+  shape.step_n = shape.step_h / shape.target_h, shape.step_h %= shape.target_h;
   float* const out = static_cast<float*>(a.out);
   const float* const no_bias = nullptr;
   if (plan.chunks == 1) {

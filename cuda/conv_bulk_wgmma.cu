@@ -4,9 +4,9 @@
 //
 // Forward and towards the input: rows are pixels of the target, columns its channels, k are (tap, channel of the
 // source). dw: rows are filters, columns (tap, channel), k are pixels. A slice is 64 channels of a tap, or 64 pixels.
-// Parallel over tiles of 128 pixels x 128 or 64 channels; dw 128 or 64 filters x 128 columns. Flops: 2 pixels taps
-// channels outputs. Bytes: the source once for each tap and tile of columns, mostly from the second-level cache.
-// GPU figures: docs/gpu.md.
+// Parallel over tiles of 128 pixels x 128 or 64 channels; dw 128 filters x 128 or 192 columns, or 64 x 128. Flops: 2
+// pixels taps channels outputs. Bytes: the source once for each tap and tile of columns, mostly from the second-level
+// cache. GPU figures: docs/gpu.md.
 #include "cuda/device/bulk_tile.cuh"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -20,6 +20,17 @@ SINEW_DEVICE Pixel pixel_at(int number, const ConvBulkShape& shape) {
   return {row / shape.target_h, row % shape.target_h, number - row * shape.target_w};
 }
 
+struct Tap {
+  int number, h, w;
+};
+SINEW_DEVICE Tap tap_at(int number, const ConvBulkShape& shape) {
+  const int row = number / shape.taps_w;
+  return {number, row, number - row * shape.taps_w};
+}
+
+// Loads go on from where begin() says without a division: one thread makes all of a block's addresses, and would be
+// slower than the products.
+//
 // Of the product of pixels under the taps and filters, (outputs, taps, channels) forward, (channels, taps, outputs)
 // towards the input, where the taps run backwards.
 template <class Tile_, bool kForward>
@@ -28,24 +39,32 @@ struct TargetSlices {
   using A = typename Tile::template AlongK<Tile::kExtentM>;
   using B = std::conditional_t<kForward, typename Tile::template AlongK<Tile::kExtentN>,
                                typename Tile::template AlongX<Tile::kExtentN>>;
+  static constexpr bool kWholeColumns = true;
   const TensorMap *source, *filter;
   const ConvBulkShape& shape;
   const GemmShape<float>& product;
   Pixel first = {};
-  int n0 = 0;
+  Tap tap = {};
+  int n0 = 0, channel = 0;
 
-  SINEW_DEVICE void begin(const Work& work) { first = pixel_at(work.m0, shape), n0 = work.n0; }
-  SINEW_DEVICE void load(int k, bfloat16* a, bfloat16* b, Mbarrier* full) const {
-    const int tap = k / shape.channels, channel = k - tap * shape.channels, tap_h = tap / shape.taps_w;
-    load_pixels(a, source, full, channel, first.w + shape.base_w, first.h + shape.base_h, first.n,
-                tap - tap_h * shape.taps_w, tap_h);
+  SINEW_DEVICE void begin(const Work& work) {
+    first = pixel_at(work.m0, shape), n0 = work.n0;
+    const int number = work.k0 / shape.channels;
+    tap = tap_at(number, shape), channel = work.k0 - number * shape.channels;
+  }
+  SINEW_DEVICE void load(int k, bfloat16* a, bfloat16* b, Mbarrier* full) {
+    load_pixels(a, source, full, channel, first.w + shape.base_w, first.h + shape.base_h, first.n, tap.w, tap.h);
     if constexpr (kForward) {
       load_box(b, filter, full, k, n0);
     } else {
       SINEW_UNROLL
       for (int i = 0; i < Tile::kExtentN; i += 64)
-        load_box(b + i / 64 * kBoxElements, filter, full, n0 + i, shape.taps - 1 - tap, channel);
+        load_box(b + i / 64 * kBoxElements, filter, full, n0 + i, shape.taps - 1 - tap.number, channel);
     }
+    channel += Tile::kDepth;
+    if (channel < shape.channels) return;
+    channel = 0, ++tap.number, ++tap.w;
+    if (tap.w == shape.taps_w) tap.w = 0, ++tap.h;
   }
 };
 
@@ -55,24 +74,35 @@ struct FilterSlices {
   using Tile = Tile_;
   using A = typename Tile::template AlongX<Tile::kExtentM>;
   using B = typename Tile::template AlongX<Tile::kExtentN>;
-  const TensorMap *source, *filter;  // x; y
+  static constexpr bool kWholeColumns = false;  // it writes f32
+  const TensorMap *source, *filter;             // x; y
   const ConvBulkShape& shape;
   const GemmShape<float>& product;
-  int m0 = 0, n0 = 0;
+  static constexpr int kBoxes = Tile::kExtentN / 64;
+  Tap tap[kBoxes] = {};
+  int channel[kBoxes] = {};
+  Pixel pixel = {};
+  int m0 = 0;
 
-  SINEW_DEVICE void begin(const Work& work) { m0 = work.m0, n0 = work.n0; }
-  SINEW_DEVICE void load(int k, bfloat16* a, bfloat16* b, Mbarrier* full) const {
+  SINEW_DEVICE void begin(const Work& work) {
+    m0 = work.m0, pixel = pixel_at(work.k0, shape);
+    SINEW_UNROLL
+    for (int i = 0; i < kBoxes; ++i) {
+      const int column = work.n0 + i * 64, number = column / shape.channels;
+      tap[i] = tap_at(number, shape), channel[i] = column - number * shape.channels;
+      if (number >= shape.taps) tap[i] = {}, channel[i] = shape.channels;  // beyond the columns: zeros
+    }
+  }
+  SINEW_DEVICE void load(int k, bfloat16* a, bfloat16* b, Mbarrier* full) {
     SINEW_UNROLL
     for (int i = 0; i < Tile::kExtentM; i += 64) load_box(a + i / 64 * kBoxElements, filter, full, m0 + i, k);
-    const Pixel pixel = pixel_at(k, shape);
     SINEW_UNROLL
-    for (int i = 0; i < Tile::kExtentN; i += 64) {
-      int tap = (n0 + i) / shape.channels, channel = n0 + i - tap * shape.channels;
-      if (tap >= shape.taps) tap = 0, channel = shape.channels;  // beyond the columns: zeros
-      const int tap_h = tap / shape.taps_w;
-      load_pixels(b + i / 64 * kBoxElements, source, full, channel, pixel.w + shape.base_w, pixel.h + shape.base_h,
-                  pixel.n, tap - tap_h * shape.taps_w, tap_h);
-    }
+    for (int i = 0; i < kBoxes; ++i)
+      load_pixels(b + i * kBoxElements, source, full, channel[i], pixel.w + shape.base_w, pixel.h + shape.base_h,
+                  pixel.n, tap[i].w, tap[i].h);
+    pixel.w += shape.step_w, pixel.h += shape.step_h, pixel.n += shape.step_n;
+    if (pixel.w >= shape.target_w) pixel.w -= shape.target_w, ++pixel.h;
+    if (pixel.h >= shape.target_h) pixel.h -= shape.target_h, ++pixel.n;
   }
 };
 
@@ -81,6 +111,7 @@ __global__ void __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::T
     conv_bulk(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap filter,
               C* __restrict__ target, const float* __restrict__ bias, ConvBulkShape shape, int all) {
   SINEW_DYNAMIC_SHARED(bfloat16, shared);
+  if (threadIdx.x == 0) prefetch_map(&source), prefetch_map(&filter);
   Slices slices{&source, &filter, shape, shape.product};
   bulk_tiles<Slices, kStages>(shared, slices, target, bias, all);
 }
@@ -127,9 +158,11 @@ ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n) {
 template ConvBulkKernel<float> conv_bulk_kernel(bool forward, int tile_n);
 template ConvBulkKernel<bfloat16> conv_bulk_kernel(bool forward, int tile_n);
 
-ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m) {
-  if (tile_m == 64) return instance<FilterSlices<WgmmaTile<1, 128, 4, 2>>, 4, float>("conv dw, bulk copies");
-  return instance<FilterSlices<WgmmaTile<2, 128, 3, 2>>, 3, float>("conv dw, bulk copies");
+ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m, int tile_n) {
+  const char* const name = "conv dw, bulk copies";
+  if (tile_m == 64) return instance<FilterSlices<WgmmaTile<1, 128, 4, 2>>, 4, float>(name);
+  if (tile_n == 192) return instance<FilterSlices<WgmmaTile<2, 192, 5, 1>>, 5, float>(name);
+  return instance<FilterSlices<WgmmaTile<2, 128, 3, 2>>, 3, float>(name);
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -21,16 +21,6 @@ inline double idling(int64_t on_each, int64_t fit) {
   return on_each >= fit ? 1 : 2 / (1 + static_cast<double>(on_each) / static_cast<double>(fit));
 }
 
-// out (m, n) = the sum of `chunks` matrices (m, n) one behind the other, added in their order: a thread an element,
-// since there are few chunks and many elements.
-template <class W>
-void add_chunks(const W* sums, int64_t chunks, int64_t m, int64_t n, W* out) {
-  GemmShape<W> shape{};
-  shape.m = static_cast<int>(m), shape.n = static_cast<int>(n), shape.ldc = n, shape.batch = 1, shape.alpha = 1;
-  launch(gemm_finish_kernel<W, W>(), {static_cast<unsigned>(ceil_divide(m * n, kGemmFinishThreads))},
-         {kGemmFinishThreads}, 0, stream(), sums, static_cast<int>(chunks), out, nullptr, shape);
-}
-
 // The target's parts without `first`, `first_tile` and `slices`, which depend on the tile. edges: by the taps that
 // exist.
 std::vector<CorrelationPart> conv_parts(bool forward, const kernel::ConvArgs& args, bool edges);

@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "cuda/chunks.h"
 #include "cuda/entries.h"
 #include "cuda/grid.h"
 #include "cuda/install.h"
@@ -138,8 +139,7 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   if (!vendor && chunks.count == 1 && (args.act == Activation::none || args.act == Activation::relu))
     return launch_tiles<T, C>(args, gemm, shape, 1, c, bias);
 
-  const int64_t outputs = args.batch * args.m * args.n, finish_blocks = ceil_divide(outputs, kGemmFinishThreads);
-  SINEW_CHECK(finish_blocks <= std::numeric_limits<int>::max(), "gemm", "C is too large for one launch");
+  const int64_t outputs = args.batch * args.m * args.n;
   const Scratch memory(chunks.count * outputs * static_cast<int64_t>(sizeof(W)));
   W* const sums = static_cast<W*>(memory.data());
   GemmShape<W> bare = shape;
@@ -158,8 +158,7 @@ void run(const kernel::GemmArgs& args, const K& gemm, const S& gemm_sums) {
   } else {
     launch_tiles<T, W>(args, gemm_sums, bare, chunks.count, sums, nullptr);
   }
-  launch(gemm_finish_kernel<W, C>(), {static_cast<unsigned>(finish_blocks)}, {kGemmFinishThreads}, 0, stream(), sums,
-         static_cast<int>(chunks.count), c, bias, shape);
+  finish_chunks(sums, chunks.count, c, bias, shape);
 }
 
 template <class T>

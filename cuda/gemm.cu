@@ -98,23 +98,39 @@ SINEW_DEVICE T activate(T x, Activation act) {
   return x;
 }
 
-template <class T, class C>
+template <class T, class C, bool kPack>
 __global__ void __launch_bounds__(kGemmFinishThreads)
     finish(const T* __restrict__ partial, int splits, C* __restrict__ c, const T* __restrict__ bias,
            GemmShape<T> shape) {
+  constexpr int kWidth = kPack ? kGemmFinishPack<T> : 1;
+  struct alignas(sizeof(T) * kWidth) Sums {
+    T v[kWidth];
+  };
+  struct alignas(sizeof(C) * kWidth) Results {
+    C v[kWidth];
+  };
   const int64_t matrix = int64_t(shape.m) * shape.n, all = matrix * shape.batch;
-  const int64_t i = int64_t(blockIdx.x) * kGemmFinishThreads + threadIdx.x;
+  const int64_t i = (int64_t(blockIdx.x) * kGemmFinishThreads + threadIdx.x) * kWidth;
   if (i >= all) return;
-  T sum = 0;
-  for (int split = 0; split < splits; ++split) sum += partial[split * all + i];
   const int64_t batch = shape.batch == 1 ? 0 : i / matrix, rest = i - batch * matrix;
   const int64_t row = matrix < (int64_t(1) << 31) ? unsigned(rest) / unsigned(shape.n) : rest / shape.n;
   const int column = int(rest - row * shape.n);
+  Sums sum = {};
+  for (int split = 0; split < splits; ++split) {
+    const Sums next = *as_vector<const Sums>(partial + split * all + i);
+    SINEW_UNROLL
+    for (int e = 0; e < kWidth; ++e) sum.v[e] += next.v[e];
+  }
   C* const to = c + batch * shape.batch_stride_c + row * shape.ldc + column;
-  T value = shape.alpha * sum;
-  if (bias != nullptr) value += bias[column];
-  if (shape.beta != T(0)) value = T(C(value)) + shape.beta * T(*to);  // rounded first, as in gemm_tensor.cuh
-  *to = C(activate(value, shape.act));
+  Results results;
+  SINEW_UNROLL
+  for (int e = 0; e < kWidth; ++e) {
+    T value = shape.alpha * sum.v[e];
+    if (bias != nullptr) value += bias[column + e];
+    if (shape.beta != T(0)) value = T(C(value)) + shape.beta * T(to[e]);  // rounded first, as in gemm_tensor.cuh
+    results.v[e] = C(activate(value, shape.act));
+  }
+  *as_vector<Results>(to) = results;
 }
 
 template <class Shape, int kVec>
@@ -166,11 +182,14 @@ GemmKernel<double> gemm_kernel(bool trans_a, bool trans_b, bool pack, GemmTile t
 }
 
 template <class T, class C>
-Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel() {
-  return {"gemm, second pass", &finish<T, C>};
+Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel(bool pack) {
+  if (pack) return {"gemm, second pass", &finish<T, C, true>};
+  return {"gemm, second pass", &finish<T, C, false>};
 }
-template Kernel<const float*, int, float*, const float*, GemmShape<float>> gemm_finish_kernel<float, float>();
-template Kernel<const double*, int, double*, const double*, GemmShape<double>> gemm_finish_kernel<double, double>();
-template Kernel<const float*, int, bfloat16*, const float*, GemmShape<float>> gemm_finish_kernel<float, bfloat16>();
+template Kernel<const float*, int, float*, const float*, GemmShape<float>> gemm_finish_kernel<float, float>(bool pack);
+template Kernel<const double*, int, double*, const double*, GemmShape<double>> gemm_finish_kernel<double, double>(
+    bool pack);
+template Kernel<const float*, int, bfloat16*, const float*, GemmShape<float>> gemm_finish_kernel<float, bfloat16>(
+    bool pack);
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -31,6 +31,7 @@ struct MatrixSlices {
   using Tile = Tile_;
   using A = Operand<Tile, Tile::kExtentM, !kTransA>;
   using B = Operand<Tile, Tile::kExtentN, kTransB>;
+  static constexpr bool kWholeColumns = Tile::kMinBlocks == 1;
   const TensorMap *map_a, *map_b;
   const GemmShape<float>& product;
   int m0 = 0, n0 = 0, matrix = 0;
@@ -47,6 +48,7 @@ __global__ void __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::T
     gemm_bulk(const __grid_constant__ TensorMap map_a, const __grid_constant__ TensorMap map_b, C* __restrict__ c,
               const float* __restrict__ bias, GemmShape<float> shape, int all) {
   SINEW_DYNAMIC_SHARED(typename Slices::Tile::Element, shared);
+  if (threadIdx.x == 0) prefetch_map(&map_a), prefetch_map(&map_b);
   Slices slices{&map_a, &map_b, shape};
   bulk_tiles<Slices, kStages>(shared, slices, c, bias, all);
 }

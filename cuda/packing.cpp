@@ -26,10 +26,10 @@ void round_to_packed(const kernel::RoundToPackedArgs& args) {
 void pack(const kernel::PackArgs& args) {
   memory_set(args.inexact, 0, sizeof(int32_t), stream());
   if (args.n == 0) return;
-  SINEW_DISPATCH_FLOAT(
-      args.dtype, "pack",
-      run_packing<T>(pack_kernel<T>(args.form), args.n, static_cast<const T*>(args.values),
-                     static_cast<unsigned char*>(args.bytes), args.inexact, is_aligned_to(16, args.values)));
+  SINEW_DISPATCH_FLOAT(args.dtype, "pack",
+                       run_packing<T>(pack_kernel<T>(args.form), args.n, static_cast<const T*>(args.values),
+                                      static_cast<unsigned char*>(args.bytes), args.inexact,
+                                      is_aligned_to(16, args.values) && is_aligned_to(8, args.bytes)));
 }
 
 void unpack(const kernel::UnpackArgs& args) {
@@ -37,7 +37,7 @@ void unpack(const kernel::UnpackArgs& args) {
   SINEW_DISPATCH_FLOAT(
       args.dtype, "unpack",
       run_packing<T>(unpack_kernel<T>(args.form), args.n, static_cast<const unsigned char*>(args.bytes),
-                     static_cast<T*>(args.values), is_aligned_to(16, args.values)));
+                     static_cast<T*>(args.values), is_aligned_to(16, args.values) && is_aligned_to(8, args.bytes)));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -55,6 +55,12 @@ struct Share {
   }
 };
 
+// What becomes of a group of 16 bytes in `Part`s, moved at once.
+template <class T, class Part>
+struct alignas(sizeof(Part) * Pack<T>::kWidth) Parts {
+  Part v[Pack<T>::kWidth];
+};
+
 // fn(block) for each of this warp's blocks of numbers.
 template <class Fn>
 SINEW_DEVICE void each_block(int64_t n, Fn fn) {
@@ -106,11 +112,24 @@ __global__ void __launch_bounds__(kPackingThreads)
     const auto place = [&](int g, int j) { return (g * 32 + int(threadIdx.x % 32)) * Share<T>::kWidth + j; };
     if constexpr (kForm == PackedForm::bf16) {
       unsigned char* out = bytes + block * 2 * kPackedBlock;
-      share.each([&](int g, int j, T x) {
-        const bfloat16 b(x);
-        exact = exact && static_cast<T>(static_cast<float>(b)) == x;
-        if (place(g, j) < rest) *as_vector<uint16_t>(out + 2 * place(g, j)) = b.bits;
-      });
+      SINEW_UNROLL
+      for (int g = 0; g < Share<T>::kGroups; ++g) {
+        Parts<T, uint16_t> parts;
+        SINEW_UNROLL
+        for (int j = 0; j < Share<T>::kWidth; ++j) {
+          const T x = share.group[g].v[j];
+          const bfloat16 b(x);
+          exact = exact && static_cast<T>(static_cast<float>(b)) == x;
+          parts.v[j] = b.bits;
+        }
+        if (aligned && place(g, Share<T>::kWidth) <= rest) {
+          *as_vector<Parts<T, uint16_t>>(out + 2 * place(g, 0)) = parts;
+          continue;
+        }
+        SINEW_UNROLL
+        for (int j = 0; j < Share<T>::kWidth; ++j)
+          if (place(g, j) < rest) *as_vector<uint16_t>(out + 2 * place(g, j)) = parts.v[j];
+      }
     } else {
       const op::MagnitudeBits<T> largest = share.largest();
       exact = op::finite_magnitude<T>(largest) && (largest == 0 || !op::small_for_int8<T>(largest));
@@ -144,16 +163,40 @@ __global__ void __launch_bounds__(kPackingThreads)
     const auto place = [&](int g, int j) { return (g * 32 + int(threadIdx.x % 32)) * Share<T>::kWidth + j; };
     if constexpr (kForm == PackedForm::bf16) {
       const unsigned char* in = bytes + block * 2 * kPackedBlock;
+      Parts<T, uint16_t> parts[Share<T>::kGroups] = {};
+      SINEW_UNROLL
+      for (int g = 0; g < Share<T>::kGroups; ++g) {
+        if (aligned && place(g, Share<T>::kWidth) <= rest) {
+          parts[g] = *as_vector<const Parts<T, uint16_t>>(in + 2 * place(g, 0));
+          continue;
+        }
+        SINEW_UNROLL
+        for (int j = 0; j < Share<T>::kWidth; ++j)
+          if (place(g, j) < rest) parts[g].v[j] = *as_vector<const uint16_t>(in + 2 * place(g, j));
+      }
       share.each([&](int g, int j, T& x) {
         bfloat16 b{};
-        if (place(g, j) < rest) b.bits = *as_vector<const uint16_t>(in + 2 * place(g, j));
+        b.bits = parts[g].v[j];
         x = static_cast<float>(b);
       });
     } else {
       const unsigned char* in = bytes + block * kPackedBlockBytes;
       const T step = op::int8_step_of<T>(static_cast<int16_t>(*as_vector<const uint16_t>(in)));
+      unsigned pairs[Share<T>::kGroups][Share<T>::kWidth / 2];
+      SINEW_UNROLL
+      for (int g = 0; g < Share<T>::kGroups; ++g) {
+        SINEW_UNROLL
+        for (int j = 0; j < Share<T>::kWidth; j += 2) {
+          const int at = place(g, j);
+          unsigned& pair = pairs[g][j / 2];
+          if (rest >= kPackedBlock)
+            pair = *as_vector<const uint16_t>(in + 2 + at);
+          else  // the last number of an odd vector has no neighbour
+            pair = at + 1 < rest ? *as_vector<const uint16_t>(in + 2 + at) : at < rest ? in[2 + at] : 0;
+        }
+      }
       share.each([&](int g, int j, T& x) {
-        x = place(g, j) < rest ? static_cast<T>(static_cast<int8_t>(in[2 + place(g, j)])) * step : T(0);
+        x = static_cast<T>(static_cast<int8_t>(pairs[g][j / 2] >> (j % 2 * 8) & 0xFF)) * step;
       });
     }
     share.store(values, block, n, aligned);

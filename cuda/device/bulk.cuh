@@ -52,6 +52,7 @@ SINEW_DEVICE void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
     if (nanoseconds() - began > kMbarrierDeadline) __trap();
 }
 
+SINEW_DEVICE void prefetch_map(const TensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }
 SINEW_DEVICE void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y) {
   asm volatile(
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4}], [%2];" ::

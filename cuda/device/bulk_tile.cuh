@@ -54,7 +54,8 @@ constexpr size_t bulk_shared_bytes() {
 
 // C from `all` works, each of some k: one without would count as done with a buffer that it never had. Slices has Tile,
 // the layouts A and B of a slice's operands (wgmma_tile.cuh), `product`, how many rows and columns there are,
-// begin(work), after which load(k, a, b, full) begins the copies of the slice from k on, all bytes of both layouts.
+// begin(work), after which load(k, a, b, full) begins the copies of the slice from k on, all bytes of both layouts,
+// slice after slice; and kWholeColumns, whether write_whole_columns() has registers enough.
 template <class Slices, int kStages, class C>
 SINEW_DEVICE void bulk_tiles(typename Slices::Tile::Element* shared, Slices& slices, C* c, const float* bias, int all) {
   using Tile = typename Slices::Tile;
@@ -109,8 +110,9 @@ SINEW_DEVICE void bulk_tiles(typename Slices::Tile::Element* shared, Slices& sli
     wgmma_wait<0>();
     wgmma_results(tile.acc);
     if (threadIdx.x % 32 == 0) mbarrier_arrive(empty + last);
-    write_tile(tile, work.m0, work.n0, c + work.matrix * shape.batch_stride_c + work.chunk * shape.split_stride_c, bias,
-               shape);
+    write_tile<Slices::kWholeColumns>(tile, work.m0, work.n0,
+                                      c + work.matrix * shape.batch_stride_c + work.chunk * shape.split_stride_c, bias,
+                                      shape);
   }
 }
 

@@ -66,6 +66,7 @@
 //                                        present one. The first phase is 0, so that parity 1 does not wait in it
 //                                        On the device for 20 seconds at most: then the kernel ends with an error
 //   mbarrier_invalidate(barrier)         before its memory is used for something else
+//   prefetch_map(&map)                   by one thread: the map's next use need not wait for it
 //   load_box(shared, &map, barrier, x, y[, z])   by one thread: copies the box from there on of a tensor (TensorMap, a
 //                                        parameter `const __grid_constant__ TensorMap map`) to shared memory at a
 //                                        multiple of 128 bytes (1024 where wgmma reads it); zeros outside the tensor.

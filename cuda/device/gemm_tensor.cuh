@@ -13,8 +13,63 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 namespace {
 
-template <class Tile, class C>
+// Word q of lane l of each four is word l of lane q afterwards.
+SINEW_DEVICE void transpose_in_quads(uint32_t (&words)[4]) {
+  SINEW_UNROLL
+  for (int step = 1; step <= 2; step *= 2) {
+    const bool upper = (int(threadIdx.x) & step) != 0;
+    SINEW_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      const int low = step == 1 ? 2 * i : i, high = low + step;
+      const uint32_t other = warp_shuffle_xor(upper ? words[low] : words[high], step);
+      words[low] = upper ? other : words[low];
+      words[high] = upper ? words[high] : other;
+    }
+  }
+}
+
+// What write_tile() does where a tile's columns all exist, in bf16, with nothing to add to: a lane of four gets 8
+// columns that the four have, and writes 16 bytes instead of four times 4.
+template <class Tile>
+SINEW_DEVICE void write_whole_columns(const Tile& tile, int m0, int n0, bfloat16* c, const float* bias,
+                                      const GemmShape<float>& shape) {
+  m0 += Tile::first_row();
+  n0 += Tile::first_column();
+  uint32_t packed[Tile::kRows][Tile::kBlocksN];
+  SINEW_UNROLL
+  for (int j = 0; j < Tile::kBlocksN; ++j) {
+    float add[2] = {};
+    if (bias != nullptr) add[0] = bias[n0 + j * 8], add[1] = bias[n0 + j * 8 + 1];
+    SINEW_UNROLL
+    for (int i = 0; i < Tile::kRows; ++i) {
+      packed[i][j] = 0;
+      SINEW_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        float value = shape.alpha * tile.value(i, j, e) + add[e];
+        if (shape.act == Activation::relu) value = SINEW_FUNCTOR_NS::relu::apply(value, 0.0f, 0.0f);
+        packed[i][j] |= uint32_t(bfloat16(value).bits) << 16 * e;
+      }
+    }
+  }
+  n0 += int(threadIdx.x) % 4 * 6;  // lane q of four has columns 2 q and 2 q + 1 of each 8, and then all 8 of the q-th 8
+  SINEW_UNROLL
+  for (int i = 0; i < Tile::kRows; ++i) {
+    bfloat16* const row = c + (m0 + i * 8) * shape.ldc + n0;
+    SINEW_UNROLL
+    for (int j = 0; j < Tile::kBlocksN; j += 4) {
+      uint32_t words[4] = {packed[i][j], packed[i][j + 1], packed[i][j + 2], packed[i][j + 3]};
+      transpose_in_quads(words);
+      if (m0 + i * 8 < shape.m) *as_vector<Pack<uint32_t>>(row + j * 8) = {{words[0], words[1], words[2], words[3]}};
+    }
+  }
+}
+
+template <bool kWholeColumns = true, class Tile, class C>
 SINEW_DEVICE void write_tile(const Tile& tile, int m0, int n0, C* c, const float* bias, const GemmShape<float>& shape) {
+  if constexpr (kWholeColumns && sizeof(C) == 2 && Tile::kBlocksN % 4 == 0) {
+    if (shape.pack_c && shape.beta == 0.0f && n0 + Tile::kExtentN <= shape.n)
+      return write_whole_columns(tile, m0, n0, c, bias, shape);
+  }
   m0 += Tile::first_row();
   n0 += Tile::first_column();
   SINEW_UNROLL

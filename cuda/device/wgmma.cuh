@@ -12,6 +12,10 @@ namespace sinew::cuda::SINEW_CUDA_NS {
   SINEW_WGMMA_SLOTS_32                                                                           \
   ", %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, " \
   "%50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define SINEW_WGMMA_SLOTS_96                                                                                        \
+  SINEW_WGMMA_SLOTS_64                                                                                              \
+      ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
+      "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 #define SINEW_WGMMA_SLOTS_128                                                                    \
   SINEW_WGMMA_SLOTS_64                                                                           \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
@@ -29,6 +33,12 @@ namespace sinew::cuda::SINEW_CUDA_NS {
       "+f"(d[47]), "+f"(d[48]), "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]),     \
       "+f"(d[55]), "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]),     \
       "+f"(d[63])
+#define SINEW_WGMMA_SUMS_96                                                                                       \
+  SINEW_WGMMA_SUMS_64, "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]), \
+      "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]),     \
+      "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),     \
+      "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]),     \
+      "+f"(d[95])
 #define SINEW_WGMMA_SUMS_128                                                                                          \
   SINEW_WGMMA_SUMS_64, "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]),     \
       "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]),         \
@@ -61,6 +71,17 @@ struct Wgmma<128, kTransposedA, kTransposedB> {
         "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
         "{" SINEW_WGMMA_SLOTS_64 "}, %64, %65, add, 1, 1, %66, %67; }"
         : SINEW_WGMMA_SUMS_64
+        : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
+  }
+};
+
+template <bool kTransposedA, bool kTransposedB>
+struct Wgmma<192, kTransposedA, kTransposedB> {
+  SINEW_DEVICE static void multiply(float (&d)[96], uint64_t a, uint64_t b) {
+    asm volatile(
+        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
+        "{" SINEW_WGMMA_SLOTS_96 "}, %96, %97, add, 1, 1, %98, %99; }"
+        : SINEW_WGMMA_SUMS_96
         : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
   }
 };

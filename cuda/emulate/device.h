@@ -412,6 +412,7 @@ inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, std:
 
 }  // namespace detail
 
+inline void prefetch_map(const TensorMap*) {}
 inline void load_box(void* shared, const TensorMap* map, Mbarrier* barrier, int x, int y,
                      std::source_location site = std::source_location::current()) {
   detail::load_box(shared, map, barrier, {x, y}, site);

@@ -111,10 +111,12 @@ Kernel<const float*, float*, PackTf32Shape> pack_tf32_kernel(bool transposed);
 // ---- gemm.cu, second pass ----
 
 // C from sums (chunk, batch, m, n), added in the order of the chunks. Parameters: sums, chunks, c, bias, shape;
-// a thread per element of all batches.
+// a thread per element of all batches; pack: per kGemmFinishPack, which shape.pack_c allows.
 inline constexpr unsigned kGemmFinishThreads = 256;
+template <class T>
+inline constexpr int kGemmFinishPack = sizeof(T) == 4 ? 4 : 1;
 template <class T, class C = T>
-Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel();
+Kernel<const T*, int, C*, const T*, GemmShape<T>> gemm_finish_kernel(bool pack);
 
 // Whether products of bf16 use wgmma, where the device has it: by default for shapes whose tiles fill a GPU. Tests and
 // benchmarks say otherwise.
@@ -302,7 +304,8 @@ struct ConvBulkShape {
   int target_h, target_w;  // pixels of an image of the target; of y for dw
   int base_h, base_w;      // from a pixel to the source's under the first tap
   int taps_w, taps;
-  int channels;  // of the source: a multiple of 64
+  int channels;                // of the source: a multiple of 64
+  int step_h, step_w, step_n;  // dw: 64 pixels further
 };
 // Parameters: source, a map of pixels with boxes of tile_m, for dw of 64 pixels; filter: forward (filters, taps x
 // channels) in boxes of tile_n x 64, towards x (filters, taps, channels) in boxes of 64 x 1 x 64, for dw y (pixels,
@@ -318,11 +321,12 @@ struct ConvBulkKernel {
 };
 template <class C>
 ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n);  // 128 or 64
-ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m);         // 128 or 64
+// 128 x 128, 128 x 192, 64 x 128.
+ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m, int tile_n);
 
 // For tests: what conv_bulk.cpp would choose otherwise. 0: its own choice.
 struct ConvBulkChoice {
-  int tile_n = 0;      // forward and towards x
+  int tile_n = 0;      // 64 or 128 forward and towards x, 128 or 192 towards the filters; others do not count there
   int64_t chunks = 0;  // at most so many, of the summed indices
 };
 void set_conv_bulk_choice(const ConvBulkChoice& choice);

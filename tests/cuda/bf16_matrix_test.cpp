@@ -282,7 +282,7 @@ struct UsingBulkChoice {
 TEST(CudaBulkCopies, Convolutions) {
   SINEW_NEEDS_CUDA();
   const Using wgmma(cuda::WgmmaUse::always, cuda::WgmmaCopies::bulk);
-  for (const int tile_n : {64, 128}) {
+  for (const int tile_n : {64, 128, 192}) {  // 64: not towards the filters; 192: only there
     const UsingBulkChoice choice({.tile_n = tile_n});
     in_all_orders([] { check({2, 6, 5, 64, 64, 3, 3, 1, 1, 1, 1}); });
     check({3, 8, 9, 64, 40, 3, 3, 1, 1, 1, 1});    // tiles over the ends of images
@@ -300,7 +300,7 @@ TEST(CudaBulkCopies, Convolutions) {
 TEST(CudaBulkCopies, ConvolutionsInChunks) {
   SINEW_NEEDS_CUDA();
   const Using wgmma(cuda::WgmmaUse::always, cuda::WgmmaCopies::bulk);
-  for (const int tile_n : {64, 128}) {
+  for (const int tile_n : {64, 128, 192}) {  // 64: not towards the filters; 192: only there
     const UsingBulkChoice choice({.tile_n = tile_n, .chunks = 4});
     in_all_orders([] { check({2, 6, 5, 64, 64, 3, 3, 1, 1, 1, 1}); });
     check({3, 12, 11, 64, 72, 1, 3, 1, 1, 0, 1});
