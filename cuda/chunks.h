@@ -20,9 +20,12 @@ void finish_chunks(const W* sums, int64_t chunks, C* c, const W* bias, const Gem
          sums, static_cast<int>(chunks), c, bias, shape);
 }
 
-// out (m, n) = the sum of `chunks` matrices.
+// out (m, n) = the sum of `chunks` matrices: a thread for some elements, which asks for one chunk after the other, or,
+// where those are many and elements few, several threads for each as any reduction has.
 template <class W>
 void add_chunks(const W* sums, int64_t chunks, int64_t m, int64_t n, W* out) {
+  constexpr int64_t kElementsPerChunk = 5000;  // an H200 is as fast either way
+  if (m * n < kElementsPerChunk * chunks) return reduce({ReduceOp::sum, dtype_of<W>, 1, chunks, m * n, sums, out});
   GemmShape<W> shape{};
   shape.m = static_cast<int>(m), shape.n = static_cast<int>(n), shape.ldc = n, shape.batch = 1, shape.alpha = 1;
   shape.pack_c = rows_in_packs<W>(n, sums, out);
