@@ -114,7 +114,7 @@ struct Tables {
   std::vector<int> order;
   std::vector<int> requested;  // node of each requested input, or -1
   std::vector<uint8_t> wanted;
-  std::vector<Tensor> cotangents, destinations, sums;
+  std::vector<Tensor> cotangents, destinations, sums, receiveds;
   std::vector<LatePart> lates;
 
   void clear() {
@@ -255,21 +255,27 @@ class Backward {
     t_.cotangents.assign(fn.count, Tensor());
     t_.destinations.assign(fn.count, Tensor());
     t_.sums.assign(fn.count, Tensor());
+    t_.receiveds.assign(fn.count, Tensor());
     t_.lates.assign(fn.count, LatePart());
     for (size_t i = 0; i < to.size(); ++i) {
       if (to[i] < 0 || !node(to[i]).on_path) continue;
       t_.wanted[i] = 1;
       Node& in = node(to[i]);
-      if (may_write(in.cotangent)) t_.sums[i] = std::move(in.cotangent);
+      if (options_.create_graph)
+        t_.receiveds[i] = std::move(in.cotangent);
+      else if (may_write(in.cotangent))
+        t_.sums[i] = std::move(in.cotangent);
       t_.lates[i] = std::exchange(in.late, {});
       if (!options_.into.empty() && in.wanted >= 0 && in.contributions == 1)
         t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
     }
-    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, t_.lates, n.components},
-           t_.cotangents);
+    fn.vjp(
+        {fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, t_.receiveds, t_.lates, n.components},
+        t_.cotangents);
     for (size_t i = 0; i < to.size(); ++i) {
       if (!t_.wanted[i]) continue;
       if (t_.lates[i]) keep_late_part(node(to[i]), std::exchange(t_.lates[i], {}));
+      if (t_.receiveds[i].defined()) accumulate(node(to[i]), std::exchange(t_.receiveds[i], Tensor()));
       Tensor& sum = t_.sums[i];
       if (sum.defined() && !sum.is_same(t_.cotangents[i])) accumulate(node(to[i]), std::move(sum));
       sum = Tensor();

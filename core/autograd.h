@@ -43,12 +43,16 @@ struct VjpContext {
   // What input i's cotangent has received so far, when nobody else holds it (else undefined). A derivative may add its
   // part there in place and return that tensor as its result.
   const Tensor& sum(size_t i) const { return sums[i]; }
+  // The same while recording, whoever holds it: not to be written. A derivative may take it over (and leave none), and
+  // then its result is the sum of this and its own part.
+  Tensor& received(size_t i) const { return receiveds[i]; }
   // A part of input i's cotangent that an earlier op has left, or none. Not while recording, a derivative may take it
   // over (and leave none), or leave one of its own in an empty place.
   LatePart& late(size_t i) const { return lates[i]; }
 
   std::span<const uint8_t> wanted;
   std::span<const Tensor> destinations, sums;
+  std::span<Tensor> receiveds;
   std::span<LatePart> lates;
   // Of an op with several results: one a result, undefined where nothing depends on it. At least one is defined.
   std::span<const Tensor> cotangents = {};

@@ -152,11 +152,13 @@ struct ConvArgs {
 
 // Two convolutions of the same sizes, forward or towards the input, whose results are added: the second's x (or,
 // towards the input, y) and filter are these. dw (or null) receives what conv_dw makes of the first's x and y beside,
-// of which the convolution itself reads one.
+// of which the convolution itself reads one. Or one convolution (second: null) and base, which is like out and is added
+// to it, without accumulate.
 struct ConvPairArgs : ConvArgs {
   bool towards_input;
   const void *second, *second_filter;
   void* dw = nullptr;
+  const void* base = nullptr;
 };
 
 // gather: y[i, :] = x[index[i], :]. x is (rows, width), index (n) i64 in [0, rows), y (n, width).
@@ -254,7 +256,7 @@ struct BatchNormGradArgs {
   bool accumulate = false;
 };
 // Derivatives of batch_norm_grad's results to g, x and gamma for the cotangents u of dx, a of dgamma, b of dbeta (null:
-// zero) and r of dresidual (with y only). gamma2 may be null.
+// zero) and r of dresidual (with y only). gamma2 may be null. masked: g is zero already where the rectifier holds back.
 struct BatchNormGrad2Args {
   DType dtype;
   bool relu;
@@ -262,6 +264,7 @@ struct BatchNormGrad2Args {
   const void *g, *x, *y, *gamma, *beta, *mean, *inv_std;
   const void *u, *a, *b, *r;
   void *g2, *x2, *gamma2;
+  bool masked = false;
 };
 
 // Row by row over (rows, cols): inv_std = (biased variance + eps)^(-1/2), y = (x - mean) * inv_std * gamma + beta;
@@ -502,7 +505,7 @@ struct KernelTable {
   // Returns when everything this thread has enqueued is done.
   void (*synchronize)() = nullptr;
 
-  // False where it has nothing better than two calls, the second of which accumulates; null where it never has.
+  // False where it has nothing better than two calls, the second of which accumulates or adds; null where it never has.
   bool (*conv_pair)(const kernel::ConvPairArgs&) = nullptr;
 
   // Of messages, which are in host memory: null on other devices.

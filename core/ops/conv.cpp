@@ -51,6 +51,16 @@ struct Second {
   Tensor image, filter, beside = Tensor(), dw = Tensor();
 };
 
+// The result is base + the convolution's.
+void convolve_onto(const Tensor& base, const kernel::ConvArgs& args, bool towards_input) {
+  const KernelTable& table = kernels(base.device());
+  kernel::ConvPairArgs pair{args, towards_input, nullptr, nullptr};
+  pair.base = base.data();
+  if (table.conv_pair && table.conv_pair(pair)) return;
+  towards_input ? table.conv_dx(args) : table.conv_forward(args);
+  table.binary({BinaryOp::add, base.dtype(), 1, {base.numel()}, {1}, {1}, base.data(), args.out, args.out});
+}
+
 void convolve(const Tensor& image, kernel::ConvArgs args, bool towards_input, const Second& second) {
   const KernelTable& table = kernels(image.device());
   const auto one = towards_input ? table.conv_dx : table.conv_forward;
@@ -83,9 +93,11 @@ Tensor forward(const char* op, const Tensor& x, const Tensor& w, const Tensor& b
   return y;
 }
 
-// Without recording, added to `sum` or else into `destination` where they are defined.
+// Without recording, added to `sum` or else into `destination` where they are defined, or else the sum of this and
+// `base`.
 Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t width, const ConvOptions& options,
-                     const Tensor& destination, const Tensor& sum, const Second& second = {}) {
+                     const Tensor& destination, const Tensor& sum, const Second& second = {},
+                     const Tensor& base = Tensor()) {
   check_image_and_filter("conv2d_dx", gy, w);
   SINEW_CHECK(gy.ndim() == 4 && w.ndim() == 4, "conv2d_dx", "cotangent ", gy.shape(), " and filters ", w.shape(),
               " must have four axes");
@@ -95,7 +107,7 @@ Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t 
   Tensor gx = sum.defined() ? sum : ops::output(destination, x_shape(args), gy);
   if (gx.numel() == 0) return gx;
   args.dtype = gy.dtype(), args.y = gy.data(), args.filter = w.data(), args.out = gx.data();
-  convolve(gy, args, true, second);
+  base.defined() ? convolve_onto(base, args, true) : convolve(gy, args, true, second);
   return gx;
 }
 
@@ -149,9 +161,12 @@ Second with_filter_gradient(Second second, const Tensor& beside, const Tensor& w
   return second;
 }
 
+// The inputs of both_gradients. kBase is not always there.
+enum { kCotangent, kImage, kFilter, kBase };
+
 // The derivative of both_gradients for the cotangents to_x and to_w of its results, while recording.
 void recorded_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
-  const Tensor &gy = ctx.inputs[0], &x = ctx.inputs[1], &w = ctx.inputs[2];
+  const Tensor &gy = ctx.inputs[kCotangent], &x = ctx.inputs[kImage], &w = ctx.inputs[kFilter];
   const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
   if (to_x.defined()) {
     if (ctx.needs(0)) out[0] = conv2d(to_x, w, options);
@@ -164,7 +179,7 @@ void recorded_second(const VjpContext& ctx, const ConvOptions& options, std::spa
 }
 // The same while nothing is recorded.
 void fused_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
-  const Tensor &gy = ctx.inputs[0], &x = ctx.inputs[1], &w = ctx.inputs[2];
+  const Tensor &gy = ctx.inputs[kCotangent], &x = ctx.inputs[kImage], &w = ctx.inputs[kFilter];
   const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
   if (ctx.needs(0) && to_x.defined() && to_w.defined()) {
     Second second{x, to_w};
@@ -182,14 +197,20 @@ void fused_second(const VjpContext& ctx, const ConvOptions& options, std::span<T
     ctx.late(1) = {gy, to_w, late_numbers(x, options), make_towards_input};
 }
 
-// conv2d_dx(gy, w) and conv2d_dw(x, gy) as one recorded op: its derivative, given the cotangents of both, makes sums of
-// two convolutions in one pass.
-std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Tensor& w, const ConvOptions& options) {
-  std::array<Tensor, 2> both{towards_input(gy, w, x.dim(1), x.dim(2), options, Tensor(), Tensor()),
+// conv2d_dx(gy, w), added to `base` where that is defined, and conv2d_dw(x, gy) as one recorded op: its derivative,
+// given the cotangents of both, makes sums of two convolutions in one pass.
+std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Tensor& w, const ConvOptions& options,
+                                     const Tensor& base) {
+  std::array<Tensor, 2> both{towards_input(gy, w, x.dim(1), x.dim(2), options, Tensor(), Tensor(), {}, base),
                              towards_filter(x, gy, w.dim(1), w.dim(2), options, Tensor())};
-  record_all(both, {gy, x, w}, "conv2d_gradients", [options](const VjpContext& ctx, std::span<Tensor> out) {
+  const auto vjp = [options](const VjpContext& ctx, std::span<Tensor> out) {
     GradMode::enabled() ? recorded_second(ctx, options, out) : fused_second(ctx, options, out);
-  });
+    if (out.size() > kBase && ctx.needs(kBase)) out[kBase] = ctx.cotangents[0];
+  };
+  if (base.defined())
+    record_all(both, {gy, x, w, base}, "conv2d_gradients", vjp);
+  else
+    record_all(both, {gy, x, w}, "conv2d_gradients", vjp);
   return both;
 }
 
@@ -197,7 +218,7 @@ std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Te
 void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options, std::span<Tensor> out) {
   const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
   if (ctx.needs(0) && ctx.needs(1) && recording({g, x, w})) {
-    std::array<Tensor, 2> both = both_gradients(g, x, w, options);
+    std::array<Tensor, 2> both = both_gradients(g, x, w, options, std::exchange(ctx.received(0), Tensor()));
     out[0] = std::move(both[0]), out[1] = std::move(both[1]);
     return;
   }

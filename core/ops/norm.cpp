@@ -44,7 +44,8 @@ struct GradInputs {
   bool relu;
   double eps;
 };
-enum Position { kG, kX, kGamma, kBeta, kMean, kInvStd, kY };
+// kMasked: g where y is positive, which is dresidual; only there to be read. It comes with y.
+enum Position { kG, kX, kGamma, kBeta, kMean, kInvStd, kY, kMasked };
 
 // dx, dgamma, dbeta and, with y, dresidual, from public ops.
 std::vector<Tensor> grad_composite(std::span<const Tensor> in, bool relu, double eps) {
@@ -79,7 +80,8 @@ void grad_vjp(const VjpContext& ctx, std::span<Tensor> out, bool relu, double ep
   kernel::BatchNormGrad2Args args{};
   args.dtype = u.dtype(), args.relu = relu;
   args.rows = rows_of(in[kX]), args.channels = in[kX].dim(-1);
-  args.g = in[kG].data(), args.x = in[kX].data(), args.y = from_y ? in[kY].data() : nullptr;
+  args.g = in[from_y ? kMasked : kG].data(), args.masked = from_y;
+  args.x = in[kX].data(), args.y = from_y ? in[kY].data() : nullptr;
   args.gamma = in[kGamma].data(), args.beta = in[kBeta].data();
   args.mean = in[kMean].data(), args.inv_std = in[kInvStd].data();
   args.u = u.data(), args.a = data_of(ctx.cotangents[1]), args.b = data_of(ctx.cotangents[2]), args.r = data_of(r);
@@ -109,7 +111,8 @@ std::vector<Tensor> batch_norm_grad(const GradInputs& in, bool need_dx, const Te
     grad_vjp(ctx, to, relu, eps);
   };
   if (in.y.defined())
-    record_all(out, {in.g, in.x, in.gamma, in.beta, in.mean, in.inv_std, in.y}, "batch_norm_grad", vjp);
+    record_all(out, {in.g, in.x, in.gamma, in.beta, in.mean, in.inv_std, in.y, alias(out[3], out[3].shape())},
+               "batch_norm_grad", vjp);
   else
     record_all(out, {in.g, in.x, in.gamma, in.beta, in.mean, in.inv_std}, "batch_norm_grad", vjp);
   return out;

@@ -115,6 +115,15 @@ bool check_pair(const Case& c, const ConvKernels& kernels, bool towards_input) {
   EXPECT_TRUE(kernels.pair({a, towards_input, image[1].data(), f[1].data()}));
   for (size_t i = 0; i < sum.size() && !::testing::Test::HasFailure(); ++i)
     EXPECT_EQ(sum[i], before[i] + out[i]) << what << " [" << i << "]";
+  // One convolution and something else that is like its result.
+  std::vector<float> plain(out.size()), onto(out.size(), NAN);
+  a.accumulate = false, a.out = plain.data();
+  (towards_input ? kernels.dx : kernels.forward)(a);
+  kernel::ConvPairArgs with_base{a, towards_input, nullptr, nullptr};
+  with_base.base = before.data(), with_base.out = onto.data();
+  EXPECT_TRUE(kernels.pair(with_base));
+  for (size_t i = 0; i < onto.size() && !::testing::Test::HasFailure(); ++i)
+    EXPECT_EQ(onto[i], before[i] + plain[i]) << what << " onto a base [" << i << "]";
   return true;
 }
 

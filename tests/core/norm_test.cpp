@@ -91,6 +91,29 @@ TEST(BatchNorm, GradientAccumulates) {
   }
 }
 
+// Of a cotangent that was masked before: to the bit what the kernel makes by masking it.
+TEST(BatchNorm, SecondDerivativeOfAMaskedCotangent) {
+  constexpr int64_t kRows = 300, kChannels = 5, kCount = kRows * kChannels;
+  const auto values_of = [](uint32_t key, int64_t n) {
+    return cast(random_input({n}, key), DType::f32).to_vector<float>();
+  };
+  std::vector<float> g = values_of(1, kCount);
+  const std::vector<float> x = values_of(2, kCount), y = values_of(3, kCount), u = values_of(4, kCount),
+                           r = values_of(5, kCount), gamma = values_of(6, kChannels), beta = values_of(7, kChannels),
+                           mean = values_of(8, kChannels), inv_std(kChannels, 1.5f), a = values_of(9, kChannels),
+                           b = values_of(10, kChannels);
+  std::vector<float> results[2];
+  for (const bool masked : {false, true}) {
+    std::vector<float> g2(kCount), x2(kCount), gamma2(kChannels);
+    for (size_t i = 0; masked && i < g.size(); ++i) g[i] = y[i] > 0 ? g[i] : 0;
+    cpu_kernels().batch_norm_grad2({DType::f32, true, kRows, kChannels, g.data(), x.data(), y.data(), gamma.data(),
+                                    beta.data(), mean.data(), inv_std.data(), u.data(), a.data(), b.data(), r.data(),
+                                    g2.data(), x2.data(), gamma2.data(), masked});
+    for (const auto* v : {&g2, &x2, &gamma2}) results[masked].insert(results[masked].end(), v->begin(), v->end());
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
 TEST(BatchNorm, KnownValues) {
   const Tensor x = Tensor::from_vector<double>({1, -2, 3, 4, 8, 4}, {3, 2});
   const Tensor gamma = Tensor::from_vector<double>({2, 3}, {2}), beta = Tensor::from_vector<double>({0.5, -1}, {2});
@@ -111,10 +134,11 @@ TEST(BatchNorm, EpsilonIsInsideTheRoot) {
   EXPECT_TRUE(near(values(batch_norm(x, one, one, Tensor(), Activation::none, 3).y), {0.5, 1.5}, 1e-15));
 }
 
-// Few and many channels, multiples of nothing, rows that do not fill a chunk, several chunks.
+// Few and many channels, multiples of nothing, rows that do not fill a chunk, several chunks, large ones.
 TEST(BatchNorm, FusedEqualsCompositeInAllOrders) {
-  for (const Shape& shape : {Shape{2, 1}, Shape{5, 7, 3, 3}, Shape{64, 50}, Shape{9, 130}, Shape{2, 33, 31, 16},
-                             Shape{3, 1, 1, 200}, Shape{4001, 5}, Shape{17, 300}})
+  for (const Shape& shape :
+       {Shape{2, 1}, Shape{5, 7, 3, 3}, Shape{64, 50}, Shape{9, 130}, Shape{2, 33, 31, 16}, Shape{3, 1, 1, 200},
+        Shape{4001, 5}, Shape{17, 300}, Shape{2021, 130}, Shape{1, 150, 111, 16}})
     for (const Variant& v : kVariants) {
       const std::vector<Tensor> in = leaves(shape);
       EXPECT_LT(relative_error(all_orders(in, v, true), all_orders(in, v, false)), 1e-13)

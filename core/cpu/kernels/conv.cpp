@@ -210,7 +210,7 @@ Winograd winograd_forward(const kernel::ConvArgs& a) {
           .filter = static_cast<const float*>(a.filter),
           .bias = static_cast<const float*>(a.bias),
           .relu = a.act == Activation::relu,
-          .add = a.accumulate};
+          .base = a.accumulate ? static_cast<const float*>(a.out) : nullptr};
 }
 
 template <class T>
@@ -272,7 +272,7 @@ Winograd winograd_towards_input(const kernel::ConvArgs& a) {
           .strides = {-a.s * a.c, -a.c, a.r * a.s * a.c, 1},
           .target = static_cast<float*>(a.out),
           .filter = static_cast<const float*>(a.filter) + last_tap(a),
-          .add = a.accumulate};
+          .base = a.accumulate ? static_cast<const float*>(a.out) : nullptr};
 }
 
 template <class T>
@@ -319,8 +319,11 @@ bool conv_pair(const kernel::ConvPairArgs& args) {
   Winograd winograd = args.towards_input ? winograd_towards_input(args) : winograd_forward(args);
   // The order of the taps is turned round towards the input.
   const int64_t first = args.towards_input ? last_tap(args) : 0;
-  winograd.second_source = static_cast<const float*>(args.second);
-  winograd.second_filter = static_cast<const float*>(args.second_filter) + first;
+  if (args.second) {
+    winograd.second_source = static_cast<const float*>(args.second);
+    winograd.second_filter = static_cast<const float*>(args.second_filter) + first;
+  }
+  if (args.base) winograd.base = static_cast<const float*>(args.base);
   if (args.dw) {
     winograd.beside = static_cast<const float*>(args.towards_input ? args.x : args.y);
     winograd.gradient = static_cast<float*>(args.dw) + first;

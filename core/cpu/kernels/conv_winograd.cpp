@@ -79,14 +79,14 @@ class Blocks {
           tiles_.transform_inputs(w_.source, begin, count, zeros, in_pitch_, depth_, in);
           if (w_.second_source)
             tiles_.transform_inputs(w_.second_source, begin, count, zeros, in_pitch_, depth_, in + g_.channels);
-          if (w_.target) {
-            multiply(fill_rows(count, in), in, out);
-            finish(begin, count, out);
+          const int64_t rows = w_.target ? fill_rows(count, in) : 0;
+          if (w_.gradient) sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
+          for (int64_t p = 0; p < kPositions; ++p) {  // one by one: both products read the same inputs
+            if (w_.target) multiply(p, rows, in, out);
+            if (w_.gradient)
+              sums_.add_block(p, count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
           }
-          if (w_.gradient) {
-            sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
-            sums_.add_block(count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
-          }
+          if (w_.target) finish(begin, count, out);
         }
       }
     }
@@ -133,36 +133,42 @@ class Blocks {
     return rows;
   }
 
-  // out: (position, tile, output).
-  void multiply(int64_t rows, const float* in, float* out) const {
+  // out: (position, tile, output), of which those of position p.
+  void multiply(int64_t p, int64_t rows, const float* in, float* out) const {
     const int64_t depth = depth_, outputs = w_.outputs;
-    for (int64_t p = 0; p < kPositions; ++p)
-      for (int64_t k = 0; k < outputs; k += kCols) {
-        const float* filters = filters_ + (p * outputs + k) * depth;
-        const auto multiply_rows = outputs - k > kLanes ? product<2> : product<1>;
-        for (int64_t t = 0; t < rows; t += kRows)
-          multiply_rows(depth, in + p * in_pitch_ + t * depth, filters, out + p * out_pitch_ + t * outputs + k,
-                        outputs);
-      }
+    for (int64_t k = 0; k < outputs; k += kCols) {
+      const float* filters = filters_ + (p * outputs + k) * depth;
+      const auto multiply_rows = outputs - k > kLanes ? product<2> : product<1>;
+      for (int64_t t = 0; t < rows; t += kRows)
+        multiply_rows(depth, in + p * in_pitch_ + t * depth, filters, out + p * out_pitch_ + t * outputs + k, outputs);
+    }
   }
 
   // The outputs of the tiles [begin, begin + count).
   void finish(int64_t begin, int64_t count, const float* out) const {
     const int64_t pitch = out_pitch_, outputs = w_.outputs;
     tiles_.for_runs(begin, count, [&](const TileRun& run, int64_t t) {
-      float* first = w_.target + run.image * g_.target_image + run.row * g_.target_row + run.col * g_.target_col;
+      const int64_t first = run.image * g_.target_image + run.row * g_.target_row + run.col * g_.target_col;
       const int64_t high = min64(kTile, g_.rows - run.row);
       for (int64_t k = 0; k < outputs; k += kLanes) {
         const V bias = w_.bias ? load(w_.bias + k) : V{};
         const float* from = out + t * outputs + k;
-        float* to = first + k;
+        float* to = w_.target + first + k;
+        const float* base = w_.base ? w_.base + first + k : nullptr;
         for (int64_t n = 0; n < run.count; ++n, from += outputs, to += kTile * g_.target_col) {
+          const auto put = [&](int64_t at, V y) {
+            if (w_.relu) y = y <= V{} ? V{} : y;  // an infinite input makes NaN, which stays in sight
+            store(to + at, base ? load(base + at) + y : y);
+          };
           const int64_t wide = min64(kTile, g_.cols - run.col - n * kTile);
           V columns[kPatch][kTile];  // of A^T m
 #pragma GCC unroll 4
           for (int i = kTile; i < 2 * kTile; ++i)  // of the run below
 #pragma GCC unroll 4
-            for (int j = 0; j < kTile; ++j) __builtin_prefetch(to + i * g_.target_row + j * g_.target_col, 1);
+            for (int j = 0; j < kTile; ++j) {
+              __builtin_prefetch(to + i * g_.target_row + j * g_.target_col, 1);
+              if (base) __builtin_prefetch(base + i * g_.target_row + j * g_.target_col);
+            }
           for (int j = 0; j < kPatch; ++j) {
             V m[kPatch];
 #pragma GCC unroll 6
@@ -176,15 +182,12 @@ class Blocks {
             gather_output(m, y);
 #pragma GCC unroll 4
             for (int j = 0; j < kTile; ++j)
-              if (j < wide) put(to + i * g_.target_row + j * g_.target_col, y[j] + bias);
+              if (j < wide) put(i * g_.target_row + j * g_.target_col, y[j] + bias);
           }
+          if (base) base += kTile * g_.target_col;
         }
       }
     });
-  }
-  void put(float* to, V y) const {
-    if (w_.relu) y = y <= V{} ? V{} : y;  // an infinite input makes NaN, which stays in sight
-    store(to, w_.add ? load(to) + y : y);
   }
 
   const Winograd& w_;

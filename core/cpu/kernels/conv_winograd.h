@@ -26,12 +26,14 @@ struct Winograd {
   FilterStrides strides;
 
   // Where there is a target: its pixels become the sum over 3 x 3 taps of the source pixel there times the filter, plus
-  // bias, rectified; or that is added to what is there. A second source with its filter, where there is one, is of the
-  // same sizes, and its sum is added: the sum of two such convolutions in one pass over the target.
+  // bias, rectified; where there is a base, which is like the target and may be it, that is added to this. A second
+  // source with its filter, where there is one, is of the same sizes, and its sum is added: the sum of two such
+  // convolutions in one pass over the target.
   float* target = nullptr;
   const float* filter = nullptr;
   const float* bias = nullptr;  // or null
-  bool relu = false, add = false;
+  bool relu = false;
+  const float* base = nullptr;
   const float *second_source = nullptr, *second_filter = nullptr;
 
   // Where there is one: `gradient`, which lies as the filter does, becomes the sum over the pixels of `beside`, which

@@ -81,17 +81,17 @@ class FilterSums {
     });
   }
 
-  // Of a block's transformed inputs, tile_pitch apart, and cotangents; the first block of `fresh` sums makes them.
-  void add_block(int64_t count, const float* x, int64_t x_pitch, int64_t tile_pitch, const float* y, int64_t y_pitch,
-                 float* sums, bool fresh) const {
-    for (int64_t p = 0; p < kPositions; ++p)
-      for (int64_t k = 0; k < outputs_; k += kCols) {
-        const bool wide = outputs_ - k > kLanes;
-        const auto add = wide ? add_products<2> : add_products<1>;
-        float* to = sums + (p * outputs_ + k) * channels_;
-        for (int64_t c = 0; c < channels_; c += kGradientRows, to += kGradientRows * (wide ? kCols : kLanes))
-          add(count, x + p * x_pitch + c, tile_pitch, y + p * y_pitch + k, outputs_, to, fresh);
-      }
+  // Position p of a block's transformed inputs, tile_pitch apart, and cotangents; the first block of `fresh` sums makes
+  // them.
+  void add_block(int64_t p, int64_t count, const float* x, int64_t x_pitch, int64_t tile_pitch, const float* y,
+                 int64_t y_pitch, float* sums, bool fresh) const {
+    for (int64_t k = 0; k < outputs_; k += kCols) {
+      const bool wide = outputs_ - k > kLanes;
+      const auto add = wide ? add_products<2> : add_products<1>;
+      float* to = sums + (p * outputs_ + k) * channels_;
+      for (int64_t c = 0; c < channels_; c += kGradientRows, to += kGradientRows * (wide ? kCols : kLanes))
+        add(count, x + p * x_pitch + c, tile_pitch, y + p * y_pitch + k, outputs_, to, fresh);
+    }
   }
 
   // G^T s G of the chunks' sums s, which are added in order, to the first.

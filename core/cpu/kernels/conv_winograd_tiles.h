@@ -138,6 +138,9 @@ struct Tiles {
         const int64_t h = run.row + g.first_h + i;
         row[i] = h >= 0 && h < g.source_h ? source + (run.image * g.source_h + h) * source_row : zeros;
       }
+      const int64_t last = run.row + g.first_h + kPatch - 1;
+      const float* ahead = source + (run.image * g.source_h + last) * source_row;
+      const bool image_ends = last >= g.source_h;
       for (int64_t c = 0; c < g.channels; c += kLanes) {
         V columns[kPatch][kPatch];  // of B^T d
         const auto column = [&](int64_t w, V* to) {
@@ -149,8 +152,9 @@ struct Tiles {
           V d[kPatch];
 #pragma GCC unroll 6
           for (int i = 0; i < kPatch; ++i) d[i] = load(row[i] + at);
+          if (image_ends) __builtin_prefetch(ahead + at);
 #pragma GCC unroll 4
-          for (int i = 1; i <= kTile; ++i) __builtin_prefetch(row[kPatch - 1] + at + i * source_row);
+          for (int i = 1; i <= kTile; ++i) __builtin_prefetch(ahead + at + i * source_row);
           transform_input(d, to);
         };
         int64_t w = run.col + g.first_w;

@@ -2,12 +2,15 @@
 // that reads for the sums of a channel and one that writes. T is the data's type, A = Wide<T> the vectors', the sums'
 // and the arithmetic's.
 #include "core/cpu/kernels/channels.h"
+#include "core/cpu/kernels/simd.h"
 
 namespace sinew::SINEW_CPU_NS {
 namespace {
 
 // Elements a chunk: small enough for the second look at a chunk to come from the first-level cache.
 constexpr int64_t kStatisticsChunk = 1 << 12, kSumsChunk = 1 << 14;
+// Results of the second derivative from this many elements on leave the second-level cache anyhow.
+constexpr int64_t kPastCaches = 1 << 18;
 
 // Where the rectifier's mask comes from.
 enum class Mask { none, from_x, from_y };
@@ -161,8 +164,10 @@ void batch_norm_grad_typed(const kernel::BatchNormGradArgs& args) {
   });
 }
 
-template <class T, Mask kMask>
+// kMasked: so is g already.
+template <class T, Mask kMask, bool kMasked>
 void batch_norm_grad2_typed(const kernel::BatchNormGrad2Args& args) {
+  constexpr Mask kMaskOfG = kMasked ? Mask::none : kMask;
   const Channels c = channels_of(args.rows, args.channels, kSumsChunk);
   const double n = static_cast<double>(args.rows);
   const T *g = static_cast<const T*>(args.g), *x = static_cast<const T*>(args.x), *y = static_cast<const T*>(args.y);
@@ -176,7 +181,7 @@ void batch_norm_grad2_typed(const kernel::BatchNormGrad2Args& args) {
   Scratch<double> totals(5 * channels);
   channel_sums<5, T>(c, totals.get(), [=](int64_t i, int64_t l, T* sum) {
     const T d = x[i] - mean[l], gv = g[i], uv = u[i];
-    const T m = masked<T, kMask>(gv, d, scale[l], beta[l], kMask == Mask::from_y ? y[i] : T(0));
+    const T m = masked<T, kMaskOfG>(gv, d, scale[l], beta[l], kMaskOfG == Mask::from_y ? y[i] : T(0));
     sum[0] += m;
     sum[1] += m * d;
     sum[2] += uv;
@@ -204,13 +209,43 @@ void batch_norm_grad2_typed(const kernel::BatchNormGrad2Args& args) {
   T* const vectors[] = {pu, pd, p1, xu, xd, x1};
   for (T* vector : vectors) repeat(c, vector);
   T *g2 = static_cast<T*>(args.g2), *x2 = static_cast<T*>(args.x2);
-  for_elements<T>(c, [=](int64_t i, int64_t l) {
-    const T d = x[i] - mean[l], gv = g[i], uv = u[i], yv = kMask == Mask::from_y ? y[i] : T(0);
-    const T m = masked<T, kMask>(gv, d, scale[l], beta[l], yv);
-    T to_g = pu[l] * uv + (pd[l] * d + p1[l]);
-    if (kMask == Mask::from_y) to_g += r[i];
-    g2[i] = masked<T, kMask>(to_g, d, scale[l], beta[l], yv);
-    x2[i] = (pd[l] * m + xu[l] * uv) + (xd[l] * d + x1[l]);
+  // Of the element i in lane l, or as many as what `read` returns.
+  const auto element = [=](auto read, int64_t i, int64_t l, auto& to_g, auto& to_x) {
+    auto d = read(x + i) - read(mean + l), uv = read(u + i), zero = decltype(d){};
+    auto m = read(g + i);
+    to_g = read(pu + l) * uv + (read(pd + l) * d + read(p1 + l));
+    if constexpr (kMask == Mask::from_y) to_g += read(r + i);
+    if constexpr (kMask != Mask::none) {
+      const auto on = (kMask == Mask::from_y ? read(y + i) : d * read(scale + l) + read(beta + l)) > zero;
+      if constexpr (kMaskOfG != Mask::none) m = on ? m : zero;
+      to_g = on ? to_g : zero;
+    }
+    to_x = (read(pd + l) * m + read(xu + l) * uv) + (read(xd + l) * d + read(x1 + l));
+  };
+  const bool past_caches =
+      c.elements >= kPastCaches && c.length % Simd<T>::kLanes == 0 && starts_vector(g2) && starts_vector(x2);
+  parallel_chunks<T>(c, 0, [=](int64_t, int64_t begin, int64_t end, T*) {
+    using Unaligned = typename Simd<T>::Unaligned;
+    constexpr int64_t kLanes = Simd<T>::kLanes;
+    const auto vector_at = [](const T* p) -> typename Simd<T>::V { return *reinterpret_cast<const Unaligned*>(p); };
+    const auto one_at = [](const T* p) { return *p; };
+    for (int64_t i = begin; i < end; i += c.length) {
+      const int64_t count = min64(c.length, end - i);
+      int64_t l = 0;
+      for (; l + kLanes <= count; l += kLanes) {
+        typename Simd<T>::V to_g, to_x;
+        element(vector_at, i + l, l, to_g, to_x);
+        if (past_caches) {
+          store_past_caches(g2 + i + l, to_g);
+          store_past_caches(x2 + i + l, to_x);
+        } else {
+          *reinterpret_cast<Unaligned*>(g2 + i + l) = to_g;
+          *reinterpret_cast<Unaligned*>(x2 + i + l) = to_x;
+        }
+      }
+      for (; l < count; ++l) element(one_at, i + l, l, g2[i + l], x2[i + l]);
+    }
+    if (past_caches) end_of_stores_past_caches();
   });
 }
 
@@ -235,9 +270,10 @@ void batch_norm_grad(const kernel::BatchNormGradArgs& args) {
 
 void batch_norm_grad2(const kernel::BatchNormGrad2Args& args) {
   KERNEL_DISPATCH_FLOAT(args.dtype, {
-    auto typed = !args.relu ? batch_norm_grad2_typed<T, Mask::none>
-                 : args.y   ? batch_norm_grad2_typed<T, Mask::from_y>
-                            : batch_norm_grad2_typed<T, Mask::from_x>;
+    auto typed = !args.relu    ? batch_norm_grad2_typed<T, Mask::none, false>
+                 : !args.y     ? batch_norm_grad2_typed<T, Mask::from_x, false>
+                 : args.masked ? batch_norm_grad2_typed<T, Mask::from_y, true>
+                               : batch_norm_grad2_typed<T, Mask::from_y, false>;
     typed(args);
   })
 }

@@ -21,4 +21,27 @@ struct Simd {
   static constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 };
 
+inline bool starts_vector(const void* p) { return reinterpret_cast<uintptr_t>(p) % kVectorBytes == 0; }
+// Stores past the caches, where a vector starts, so that no line is fetched only to be overwritten: for large results.
+// A thread that has made such stores ends with end_of_stores_past_caches.
+template <class T>
+inline void store_past_caches(T* to, typename Simd<T>::V v) {
+#if defined(__clang__)
+  __builtin_nontemporal_store(v, reinterpret_cast<typename Simd<T>::V*>(to));
+#elif defined(__AVX512F__)
+  __builtin_ia32_movntps512(reinterpret_cast<float*>(to), (Simd<float>::V)v);
+#elif defined(__AVX__)
+  __builtin_ia32_movntps256(reinterpret_cast<float*>(to), (Simd<float>::V)v);
+#elif defined(__SSE__)
+  __builtin_ia32_movntps(reinterpret_cast<float*>(to), (Simd<float>::V)v);
+#else
+  *reinterpret_cast<typename Simd<T>::V*>(to) = v;
+#endif
+}
+inline void end_of_stores_past_caches() {
+#if defined(__SSE__)
+  __builtin_ia32_sfence();
+#endif
+}
+
 }  // namespace sinew::SINEW_CPU_NS
