@@ -334,7 +334,7 @@ std::vector<OptionSpec> make_table() {
              return Names{"cpu", "cuda"};
            }},
       {SINEW_OPTION(run.workers), .kind = Kind::integer, .help = "workers, the center not counted", .alias = "workers",
-       .min = 1, .max = 1024},
+       .min = 1, .max = 1e6},
       {SINEW_OPTION(run.restarts), .kind = Kind::integer, .help = "of each worker that dies", .max = 1000},
       {SINEW_OPTION(run.grace), .kind = Kind::duration,
        .help =
