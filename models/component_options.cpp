@@ -150,6 +150,14 @@ Status check_communicator(const Options& o) {
   if (const Status status = dist::nccl_available(); !status.ok()) return bad(status.message());
   return Status::Ok();
 }
+// Simulated workers are fibers of one process; real ones each take a process, and connections to the others.
+Status check_processes(const Options& o) {
+  constexpr int64_t kMost = 1024;
+  if (o.run.world == "sim" || o.run.workers <= kMost) return Status::Ok();
+  return make_status(StatusCode::invalid_argument, "run.workers ", o.run.workers,
+                     ": each is a process of its own, and there can be ", kMost, "; for example --workers ", kMost,
+                     ", or sinew sim for more, in virtual time");
+}
 }  // namespace
 
 Status check_components(const Options& o) {
@@ -160,6 +168,7 @@ Status check_components(const Options& o) {
   SINEW_RETURN_IF_ERROR(optim::validate(optimizer_options(o, total_steps(o, 1))));
   SINEW_RETURN_IF_ERROR(nn::check_loader_options(loader_options(o, 0)));
   SINEW_RETURN_IF_ERROR(dist::validate(scheme_options(o, 0)));
+  SINEW_RETURN_IF_ERROR(check_processes(o));
   return check_communicator(o);
 }
 

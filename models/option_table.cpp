@@ -189,9 +189,8 @@ std::vector<OptionSpec> make_table() {
              return Names{"pull", "push"};
            }},
       {SINEW_OPTION(scheme.overlap), .kind = Kind::integer,
-       .help = "sgp: rounds between sending and taking in; easgd, eamsgd: steps that the center is asked for ahead of "
-               "an exchange; "
-               "so that nothing waits for a link",
+       .help = "sgp, and dpsgd on exponential graphs: rounds between sending and taking in; easgd, eamsgd: steps that "
+               "the center is asked for ahead of an exchange; so that nothing waits for a link",
        .unit = "rounds", .max = 1000},
       {SINEW_OPTION(scheme.global_average_every), .kind = Kind::integer,
        .help = "gossip, local: every so many steps all workers take the mean of all; 0: never", .unit = "steps",
@@ -334,7 +333,7 @@ std::vector<OptionSpec> make_table() {
              return Names{"cpu", "cuda"};
            }},
       {SINEW_OPTION(run.workers), .kind = Kind::integer, .help = "workers, the center not counted", .alias = "workers",
-       .min = 1, .max = 1024},
+       .min = 1, .max = 1e6},
       {SINEW_OPTION(run.restarts), .kind = Kind::integer, .help = "of each worker that dies", .max = 1000},
       {SINEW_OPTION(run.grace), .kind = Kind::duration,
        .help =

@@ -236,6 +236,22 @@ TEST_F(CliTest, BadInputIsOneLineAndADocumentedCode) {
   EXPECT_FALSE(fs::exists("runs"));
 }
 
+// Simulated workers are cheap; real ones are processes.
+TEST_F(CliTest, MoreWorkersAreSimulatedThanStarted) {
+  const auto sim = [&](const char* workers) { return run({"sim", "--workers", workers, "--scheme", "easgd"}); };
+  ASSERT_EQ(sim("10000"), 0) << err_.str();
+  EXPECT_EQ(started_, "simulation");
+  EXPECT_EQ(options_.run.workers, 10000);
+  EXPECT_EQ(sim("1000000"), 0) << err_.str();
+  expect_error(2, "--workers: '1000001' is not allowed for run.workers", {"sim", "--workers", "1000001"});
+  ASSERT_EQ(run({"train", "--workers", "1024", "--scheme", "easgd"}), 0) << err_.str();
+  EXPECT_EQ(started_, "local_job");
+  expect_error(
+      2,
+      "run.workers 1025: each is a process of its own, and there can be 1024; for example --workers 1024, or sinew sim",
+      {"train", "--workers", "1025", "--scheme", "easgd"});
+}
+
 TEST_F(CliTest, TheDeviceIsMadeUsableOnlyForThoseWhoAskForIt) {
   int calls = 0;
   runners_.install_cuda = [&] {

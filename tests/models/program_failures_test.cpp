@@ -60,6 +60,10 @@ TEST_F(ProgramWithUcx, ADeadCenterIsStartedAgainOrTakenOver) {
     EXPECT_EQ(summary(folder).at("lost"), restarts[0] == '0' ? Json({3}) : Json::array());
     EXPECT_EQ(summary(folder).at("evaluated"), "center");
     EXPECT_GT(summary(folder).at("test_accuracy"), 0.5);
+    // The worker that takes it over says so, and from what it goes on.
+    const std::string log = slurp(root_ + "/" + folder + "/log/rank-0.log");
+    for (const char* says : {"is gone; this worker takes it over: rank 0", "at rank 0 now, goes on as rank "})
+      EXPECT_EQ(log.find(says) != std::string::npos, restarts[0] == '0') << says << "\n" << log;
   }
 }
 

@@ -87,6 +87,28 @@ TEST_F(SimulationRun, SameSeedSameParametersUnderEveryScheme) {
   }
 }
 
+// Many workers, in groups and in a tree of several levels.
+TEST_F(SimulationRun, ManyWorkersRepeatBitForBit) {
+  const Flags many{{"run.workers", "64"}, {"train.steps", "12"}, {"model.hidden", "4"}, {"scheme.period", "2"}};
+  for (const Flags& scheme : {Flags{{"scheme.name", "elastic_gossip"}},
+                              {{"scheme.name", "lsgd"}, {"scheme.groups", "8"}},
+                              {{"scheme.name", "easgd_tree"}, {"scheme.fan_out", "8"}, {"scheme.far_period", "4"}}}) {
+    Flags flags = many;
+    flags.insert(flags.end(), scheme.begin(), scheme.end());
+    const std::string& name = scheme[0].second;
+    const Result<RunSummary> a = run(flags), b = run(flags);
+    flags.emplace_back("train.seed", "2");
+    const Result<RunSummary> other = run(flags);
+    ASSERT_TRUE(a.ok() && b.ok() && other.ok()) << name << ": " << a.status().message();
+    EXPECT_EQ(a->parameters_sha256.size(), 64u);
+    EXPECT_EQ(a->parameters_sha256, b->parameters_sha256) << name;
+    EXPECT_EQ(a->virtual_seconds, b->virtual_seconds) << name;
+    EXPECT_NE(a->parameters_sha256, other->parameters_sha256) << name;
+    EXPECT_EQ(a->workers, 64) << name;
+    EXPECT_GE(a->exchanges, 64 * 3) << name;
+  }
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 // A worker costs the vectors that are its own, with a fifth more, and 64 KiB; gradients and activations are the
 // executing threads'.
