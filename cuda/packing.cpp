@@ -13,6 +13,11 @@ void run_packing(const Kernel& kernel, int64_t n, Args... args) {
          args...);
 }
 
+template <class Args>
+bool in_groups(const Args& args) {
+  return is_aligned_to(16, args.values) && (args.form != PackedForm::bf16 || is_aligned_to(8, args.bytes));
+}
+
 }  // namespace
 
 void round_to_packed(const kernel::RoundToPackedArgs& args) {
@@ -28,8 +33,7 @@ void pack(const kernel::PackArgs& args) {
   if (args.n == 0) return;
   SINEW_DISPATCH_FLOAT(args.dtype, "pack",
                        run_packing<T>(pack_kernel<T>(args.form), args.n, static_cast<const T*>(args.values),
-                                      static_cast<unsigned char*>(args.bytes), args.inexact,
-                                      is_aligned_to(16, args.values) && is_aligned_to(8, args.bytes)));
+                                      static_cast<unsigned char*>(args.bytes), args.inexact, in_groups(args)));
 }
 
 void unpack(const kernel::UnpackArgs& args) {
@@ -37,7 +41,7 @@ void unpack(const kernel::UnpackArgs& args) {
   SINEW_DISPATCH_FLOAT(
       args.dtype, "unpack",
       run_packing<T>(unpack_kernel<T>(args.form), args.n, static_cast<const unsigned char*>(args.bytes),
-                     static_cast<T*>(args.values), is_aligned_to(16, args.values) && is_aligned_to(8, args.bytes)));
+                     static_cast<T*>(args.values), in_groups(args)));
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -143,7 +143,7 @@ def longest_silence(times, ranks):
 
 def length_of(o, folder, scheme):
     """The steps of a run, as many as one without a fault makes in o.seconds; milliseconds of a round."""
-    trial = o.steps or 3000
+    trial = max(o.steps, 3000)
     code, _, times = run(o, folder, scheme, 1, '', [], trial)
     if code != 0 or 0 not in times:
         sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())

@@ -51,13 +51,13 @@ struct Second {
   Tensor image, filter, beside = Tensor(), dw = Tensor();
 };
 
-// The result is base + the convolution's.
-void convolve_onto(const Tensor& base, const kernel::ConvArgs& args, bool towards_input) {
+// The result is base + the convolution's towards the input.
+void convolve_onto(const Tensor& base, const kernel::ConvArgs& args) {
   const KernelTable& table = kernels(base.device());
-  kernel::ConvPairArgs pair{args, towards_input, nullptr, nullptr};
+  kernel::ConvPairArgs pair{args, true, nullptr, nullptr};
   pair.base = base.data();
   if (table.conv_pair && table.conv_pair(pair)) return;
-  towards_input ? table.conv_dx(args) : table.conv_forward(args);
+  table.conv_dx(args);
   table.binary({BinaryOp::add, base.dtype(), 1, {base.numel()}, {1}, {1}, base.data(), args.out, args.out});
 }
 
@@ -107,7 +107,7 @@ Tensor towards_input(const Tensor& gy, const Tensor& w, int64_t height, int64_t 
   Tensor gx = sum.defined() ? sum : ops::output(destination, x_shape(args), gy);
   if (gx.numel() == 0) return gx;
   args.dtype = gy.dtype(), args.y = gy.data(), args.filter = w.data(), args.out = gx.data();
-  base.defined() ? convolve_onto(base, args, true) : convolve(gy, args, true, second);
+  base.defined() ? convolve_onto(base, args) : convolve(gy, args, true, second);
   return gx;
 }
 

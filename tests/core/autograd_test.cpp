@@ -52,6 +52,23 @@ TEST(Grad, SeveralConvolutionsAndNormsOfOneInput) {
   EXPECT_TRUE(testing::check_hessian_symmetry(f, in));
 }
 
+// The cotangent of what a convolution is added to comes by two ways, and is the base of a recorded one.
+TEST(Grad, AConvolutionAndItsInputAreAdded) {
+  const std::vector<Tensor> in{testing::random_input({2, 5, 4, 3}, 1), testing::random_input({3, 3, 3, 3}, 2)};
+  const auto f = [](const std::vector<Tensor>& t) {
+    const Tensor y = conv2d(t[0], t[1], {.pad_h = 1, .pad_w = 1}) + t[0];
+    return sum(square(y) * y);
+  };
+  const auto of_gradient = [&](const std::vector<Tensor>& t) {
+    const std::vector<Tensor> g = grad({f(t)}, t, {}, {.create_graph = true});
+    return sum(square(g[0])) + sum(square(g[1]));
+  };
+  EXPECT_TRUE(testing::check_gradient(f, in));
+  EXPECT_TRUE(testing::check_hvp(f, in));
+  EXPECT_TRUE(testing::check_gradient(of_gradient, in));
+  EXPECT_TRUE(testing::check_hvp(of_gradient, in));
+}
+
 // x + y whose derivative, wrongly, is twice the cotangent, and made later where nobody has left anything yet.
 Tensor late_sum(const Tensor& x, const Tensor& y) {
   return record((x + y).detach(), {x, y}, "late_sum", [](const VjpContext& ctx, std::span<Tensor> out) {

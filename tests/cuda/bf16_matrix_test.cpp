@@ -290,6 +290,9 @@ TEST(CudaBulkCopies, Convolutions) {
     check({2, 6, 7, 192, 192, 2, 3, 1, 1, 1, 1});
   }
   check({1, 7, 9, 64, 64, 5, 2, 1, 1, 2, 0});  // unequal taps and padding
+  // Towards the filters, slices of several images, and of less than a row.
+  check({9, 4, 4, 64, 64, 3, 3, 1, 1, 1, 1}, Which::backward);
+  check({1, 2, 70, 64, 64, 1, 1}, Which::backward);
   check({2, 4, 5, 64, 64, 1, 1, 1, 1, 1, 2});  // more padding than taps
   check({1, 9, 9, 64, 64, 3, 3, 2, 2, 1, 1});
 #if !defined(SINEW_CUDA_EMULATE)  // so that blocks of a large GPU make several tiles
