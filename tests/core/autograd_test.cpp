@@ -60,7 +60,9 @@ TEST(Grad, AConvolutionAndItsInputAreAdded) {
     return sum(square(y) * y);
   };
   const auto of_gradient = [&](const std::vector<Tensor>& t) {
-    const std::vector<Tensor> g = grad({f(t)}, t, {}, {.create_graph = true});
+    std::vector<Tensor> at;
+    for (const Tensor& x : t) at.push_back(x.requires_grad() ? x : x.detach().set_requires_grad());
+    const std::vector<Tensor> g = grad({f(at)}, at, {}, {.create_graph = true});
     return sum(square(g[0])) + sum(square(g[1]));
   };
   EXPECT_TRUE(testing::check_gradient(f, in));
