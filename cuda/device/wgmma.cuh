@@ -16,12 +16,10 @@ namespace sinew::cuda::SINEW_CUDA_NS {
   SINEW_WGMMA_SLOTS_64                                                                                          \
   ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
   "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
-#define SINEW_WGMMA_SLOTS_128                                                                    \
-  SINEW_WGMMA_SLOTS_64                                                                           \
-  ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, " \
-  "%82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, %96, %97, %98, %99, "   \
-  "%100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, %114, "   \
-  "%115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
+#define SINEW_WGMMA_SLOTS_128                                                                                  \
+  SINEW_WGMMA_SLOTS_96                                                                                         \
+  ", %96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, %112, %113, " \
+  "%114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127"
 #define SINEW_WGMMA_SUMS_32                                                                                   \
   "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]), \
       "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),  \
@@ -40,11 +38,7 @@ namespace sinew::cuda::SINEW_CUDA_NS {
       "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]),     \
       "+f"(d[95])
 #define SINEW_WGMMA_SUMS_128                                                                                          \
-  SINEW_WGMMA_SUMS_64, "+f"(d[64]), "+f"(d[65]), "+f"(d[66]), "+f"(d[67]), "+f"(d[68]), "+f"(d[69]), "+f"(d[70]),     \
-      "+f"(d[71]), "+f"(d[72]), "+f"(d[73]), "+f"(d[74]), "+f"(d[75]), "+f"(d[76]), "+f"(d[77]), "+f"(d[78]),         \
-      "+f"(d[79]), "+f"(d[80]), "+f"(d[81]), "+f"(d[82]), "+f"(d[83]), "+f"(d[84]), "+f"(d[85]), "+f"(d[86]),         \
-      "+f"(d[87]), "+f"(d[88]), "+f"(d[89]), "+f"(d[90]), "+f"(d[91]), "+f"(d[92]), "+f"(d[93]), "+f"(d[94]),         \
-      "+f"(d[95]), "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]),      \
+  SINEW_WGMMA_SUMS_96, "+f"(d[96]), "+f"(d[97]), "+f"(d[98]), "+f"(d[99]), "+f"(d[100]), "+f"(d[101]), "+f"(d[102]),  \
       "+f"(d[103]), "+f"(d[104]), "+f"(d[105]), "+f"(d[106]), "+f"(d[107]), "+f"(d[108]), "+f"(d[109]), "+f"(d[110]), \
       "+f"(d[111]), "+f"(d[112]), "+f"(d[113]), "+f"(d[114]), "+f"(d[115]), "+f"(d[116]), "+f"(d[117]), "+f"(d[118]), \
       "+f"(d[119]), "+f"(d[120]), "+f"(d[121]), "+f"(d[122]), "+f"(d[123]), "+f"(d[124]), "+f"(d[125]), "+f"(d[126]), \
@@ -53,86 +47,42 @@ namespace sinew::cuda::SINEW_CUDA_NS {
 template <int kN, bool kTransposedA, bool kTransposedB>
 struct Wgmma;
 
-template <bool kTransposedA, bool kTransposedB>
-struct Wgmma<64, kTransposedA, kTransposedB> {
-  SINEW_DEVICE static void multiply(float (&d)[32], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-        "{" SINEW_WGMMA_SLOTS_32 "}, %32, %33, add, 1, 1, %34, %35; }"
-        : SINEW_WGMMA_SUMS_32
-        : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
+// n, the number of sums and those of the operands behind them.
+#define SINEW_WGMMA(n, sums, a, b, transposed_a, transposed_b)                                                      \
+  template <bool kTransposedA, bool kTransposedB>                                                                   \
+  struct Wgmma<n, kTransposedA, kTransposedB> {                                                                     \
+    SINEW_DEVICE static void multiply(float (&d)[sums], uint64_t da, uint64_t db) {                                 \
+      asm volatile("{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n" #n                  \
+                   "k16.f32.bf16.bf16 {" SINEW_WGMMA_SLOTS_##sums "}, %" #a ", %" #b ", add, 1, 1, %" #transposed_a \
+                                                                  ", %" #transposed_b "; }"                         \
+                   : SINEW_WGMMA_SUMS_##sums                                                                        \
+                   : "l"(da), "l"(db), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));                       \
+    }                                                                                                               \
   }
-};
-
-template <bool kTransposedA, bool kTransposedB>
-struct Wgmma<128, kTransposedA, kTransposedB> {
-  SINEW_DEVICE static void multiply(float (&d)[64], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-        "{" SINEW_WGMMA_SLOTS_64 "}, %64, %65, add, 1, 1, %66, %67; }"
-        : SINEW_WGMMA_SUMS_64
-        : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
-  }
-};
-
-template <bool kTransposedA, bool kTransposedB>
-struct Wgmma<192, kTransposedA, kTransposedB> {
-  SINEW_DEVICE static void multiply(float (&d)[96], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 "
-        "{" SINEW_WGMMA_SLOTS_96 "}, %96, %97, add, 1, 1, %98, %99; }"
-        : SINEW_WGMMA_SUMS_96
-        : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
-  }
-};
-
-template <bool kTransposedA, bool kTransposedB>
-struct Wgmma<256, kTransposedA, kTransposedB> {
-  SINEW_DEVICE static void multiply(float (&d)[128], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-        "{" SINEW_WGMMA_SLOTS_128 "}, %128, %129, add, 1, 1, %130, %131; }"
-        : SINEW_WGMMA_SUMS_128
-        : "l"(a), "l"(b), "n"(kTransposedA ? 1 : 0), "n"(kTransposedB ? 1 : 0));
-  }
-};
+SINEW_WGMMA(64, 32, 32, 33, 34, 35);
+SINEW_WGMMA(128, 64, 64, 65, 66, 67);
+SINEW_WGMMA(192, 96, 96, 97, 98, 99);
+SINEW_WGMMA(256, 128, 128, 129, 130, 131);
+#undef SINEW_WGMMA
 
 // Both operands along k.
 template <int kN>
 struct WgmmaTf32;
 
-template <>
-struct WgmmaTf32<64> {
-  SINEW_DEVICE static void multiply(float (&d)[32], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n64k8.f32.tf32.tf32 "
-        "{" SINEW_WGMMA_SLOTS_32 "}, %32, %33, add, 1, 1; }"
-        : SINEW_WGMMA_SUMS_32
-        : "l"(a), "l"(b));
+#define SINEW_WGMMA_TF32(n, sums, a, b)                                                              \
+  template <>                                                                                        \
+  struct WgmmaTf32<n> {                                                                              \
+    SINEW_DEVICE static void multiply(float (&d)[sums], uint64_t da, uint64_t db) {                  \
+      asm volatile("{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n" #n   \
+                   "k8.f32.tf32.tf32 {" SINEW_WGMMA_SLOTS_##sums "}, %" #a ", %" #b ", add, 1, 1; }" \
+                   : SINEW_WGMMA_SUMS_##sums                                                         \
+                   : "l"(da), "l"(db));                                                              \
+    }                                                                                                \
   }
-};
-
-template <>
-struct WgmmaTf32<128> {
-  SINEW_DEVICE static void multiply(float (&d)[64], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 "
-        "{" SINEW_WGMMA_SLOTS_64 "}, %64, %65, add, 1, 1; }"
-        : SINEW_WGMMA_SUMS_64
-        : "l"(a), "l"(b));
-  }
-};
-
-template <>
-struct WgmmaTf32<256> {
-  SINEW_DEVICE static void multiply(float (&d)[128], uint64_t a, uint64_t b) {
-    asm volatile(
-        "{ .reg .pred add; setp.ne.b32 add, 1, 0; wgmma.mma_async.sync.aligned.m64n256k8.f32.tf32.tf32 "
-        "{" SINEW_WGMMA_SLOTS_128 "}, %128, %129, add, 1, 1; }"
-        : SINEW_WGMMA_SUMS_128
-        : "l"(a), "l"(b));
-  }
-};
+SINEW_WGMMA_TF32(64, 32, 32, 33);
+SINEW_WGMMA_TF32(128, 64, 64, 65);
+SINEW_WGMMA_TF32(256, 128, 128, 129);
+#undef SINEW_WGMMA_TF32
 
 #undef SINEW_WGMMA_SLOTS_32
 #undef SINEW_WGMMA_SUMS_32

@@ -270,20 +270,25 @@ __global__ void one_copy_of_pixels(int c, int w, int tap, const __grid_constant_
   y[0] = buffer[0];
 }
 
+// Of 4 x 4 pixels with 64 channels, under filters of 3 x 3.
+PixelBoxes small_images(const void* data, int64_t n, int pixels) {
+  return {.data = data,
+          .n = n,
+          .h = 4,
+          .w = 4,
+          .c = 64,
+          .first_h = -1,
+          .first_w = -1,
+          .end_h = -1,
+          .end_w = -1,
+          .pixels = pixels};
+}
+
 TEST_F(CudaMbarrier, WrongCopiesOfPixels) {
   check_accesses();
   const DeviceArray<uint16_t> x(std::vector<uint16_t>(4 * 4 * 64, 1));
   const DeviceArray<float> y(1);
-  const TensorMap map = make_pixel_map({.data = x.data(),
-                                        .n = 1,
-                                        .h = 4,
-                                        .w = 4,
-                                        .c = 64,
-                                        .first_h = -1,
-                                        .first_w = -1,
-                                        .end_h = -1,
-                                        .end_w = -1,
-                                        .pixels = 8});
+  const TensorMap map = make_pixel_map(small_images(x.data(), 1, 8));
   const auto error = [&](int c, int w, int tap) { return error_of(&one_copy_of_pixels, 1, c, w, tap, map, y.data()); };
   EXPECT_EQ(error(0, -1, 0), "");
   EXPECT_EQ(error(8, 2, 2), "");
@@ -414,16 +419,7 @@ TEST_F(CudaMbarrier, TensorsThatCannotBeMapped) {
 
 TEST_F(CudaMbarrier, ImagesThatCannotBeMapped) {
   const DeviceArray<uint16_t> x(std::vector<uint16_t>(2 * 4 * 4 * 64, 1));
-  const PixelBoxes good{.data = x.data(),
-                        .n = 2,
-                        .h = 4,
-                        .w = 4,
-                        .c = 64,
-                        .first_h = -1,
-                        .first_w = -1,
-                        .end_h = -1,
-                        .end_w = -1,
-                        .pixels = 32};
+  const PixelBoxes good = small_images(x.data(), 2, 32);
   const auto error = [&](const auto& change) { return error_of_map<PixelBoxes>(&make_pixel_map, good, change); };
   EXPECT_EQ(error([](PixelBoxes&) {}), "");
   EXPECT_CONTAINS(error([&](PixelBoxes& b) { b.data = x.data() + 1; }), "not aligned to 16 bytes");
