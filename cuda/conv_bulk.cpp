@@ -15,8 +15,10 @@ namespace {
 
 constexpr int kDepth = 64, kSwizzle = 128;
 // What an H200 takes, in microseconds: FLOP of a multiprocessor, which reading the operands from shared memory bounds
-// (tiles with 64 columns or rows read them more often), a tile's end, and a launch with its first and last copies.
-constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.9e6, kTileUs = 0.8, kStartUs = 4.5;
+// (tiles with 64 columns or rows read them more often), a tile's end, what two blocks exchange, and a launch with its
+// first and last copies.
+constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.9e6, kTileUs = 0.8, kExchangeUs = 1.5,
+                 kStartUs = 4.5;
 // In slices: shorter chunks would not fill the ring of buffers.
 constexpr int64_t kSmallestChunk = 4;
 
@@ -29,12 +31,14 @@ struct Extents {
 };
 struct Plan {
   int64_t chunk = 0, chunks = 1;  // of k
+  bool pairs = false;             // of blocks, for two chunks
   double us = 1e30;               // expected
 };
 
-// Into how many chunks k is best cut up: more blocks, but all their sums are written and read once more.
+// Into how many chunks k is best cut up: more blocks, but all their sums are written and read once more, or exchanged
+// by pairs of blocks where those may be.
 template <class C>
-Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e, double flop_per_us) {
+Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e, double flop_per_us, bool may_pair) {
   const int64_t tiles = ceil_divide(e.m, kernel.tile_m) * ceil_divide(e.n, kernel.tile_n);
   const int64_t slices = std::max<int64_t>(1, ceil_divide(e.k, kDepth));
   const double rate = kernel.tile_n == 64 || kernel.tile_m == 64 ? kNarrowFlopPerUs : flop_per_us;
@@ -47,9 +51,13 @@ Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e, double flop_per_
   for (int64_t wanted = first; wanted <= last; ++wanted) {
     const int64_t length = ceil_divide(slices, wanted), chunks = ceil_divide(slices, length);
     const int64_t on_each = ceil_divide(tiles * chunks, kMultiprocessors);
-    const double us = kStartUs + static_cast<double>(on_each) * (static_cast<double>(length) * slice_us + kTileUs) +
-                      (chunks > 1 ? kSecondPassUs + sums_us * static_cast<double>(chunks) : 0);
-    if (us < best.us) best = {length * kDepth, chunks, us};
+    const bool pairs = may_pair && chunks == 2 && on_each == 1;
+    const double together_us = pairs        ? kExchangeUs
+                               : chunks > 1 ? kSecondPassUs + sums_us * static_cast<double>(chunks)
+                                            : 0;
+    const double us =
+        kStartUs + static_cast<double>(on_each) * (static_cast<double>(length) * slice_us + kTileUs) + together_us;
+    if (us < best.us) best = {length * kDepth, chunks, pairs, us};
   }
   return best;
 }
@@ -110,8 +118,9 @@ void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& sou
   static const int64_t multiprocessors = device_properties(0).multiprocessors;
   shape.product.chunk = static_cast<int>(plan.chunk);
   shape.product.pack_c = is_aligned_to(16, to) && shape.product.n % static_cast<int64_t>(16 / sizeof(C)) == 0;
-  launch(kernel.kernel, {static_cast<unsigned>(std::min(all, multiprocessors * kernel.blocks))}, {kernel.threads},
-         kernel.shared_bytes, stream(), source, filter, to, bias, shape, static_cast<int>(all));
+  const int64_t blocks = plan.pairs ? all : std::min(all, multiprocessors * kernel.blocks);
+  launch(kernel.kernel, {static_cast<unsigned>(blocks)}, {kernel.threads}, kernel.shared_bytes, stream(), source,
+         filter, to, bias, shape, static_cast<int>(all));
 }
 
 // The kernel whose tiles take the least time; it makes the sums of chunks too.
@@ -119,7 +128,7 @@ int best_tile(bool forward, const Extents& e, Plan& plan) {
   int best = 64;
   for (const int tile_n : {64, 128}) {
     if (chosen(64) || chosen(128) ? !chosen(tile_n) : tile_n > 64 && e.n <= 64) continue;
-    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e, kFlopPerUs);
+    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e, kFlopPerUs, tile_n == 128);
     if (next.us < plan.us) plan = next, best = tile_n;
   }
   return best;
@@ -143,6 +152,7 @@ void run_target(bool forward, const kernel::ConvArgs& a) {
   shape.product.act = a.act;
   const float* const bias = forward ? static_cast<const float*>(a.bias) : nullptr;
   bfloat16* const out = static_cast<bfloat16*>(a.out);
+  if (plan.pairs) return run(conv_bulk_pair_kernel(forward), plan, pixels, filter, out, bias, shape);
   if (plan.chunks == 1) return run(kernel, plan, pixels, filter, out, bias, shape);
   const int64_t outputs = e.m * e.n;
   const Scratch sums(plan.chunks * outputs * static_cast<int64_t>(sizeof(float)));
@@ -177,7 +187,7 @@ bool conv_dw_by_bulk_copies(const kernel::ConvArgs& a) {
   for (const int tile_n : {128, 192}) {
     if (chosen(128) || chosen(192) ? !chosen(tile_n) : tile_n > 128 && tile_m < 128) continue;
     const auto next = conv_bulk_dw_kernel(tile_m, tile_n);
-    if (const Plan other = plan_of(next, e, kFlopPerUsDw); other.us < plan.us) plan = other, kernel = next;
+    if (const Plan other = plan_of(next, e, kFlopPerUsDw, false); other.us < plan.us) plan = other, kernel = next;
   }
   const TensorMap pixels = pixels_of(source, kDepth), y = matrix_map(a.y, e.k, a.k, kDepth);
   ConvBulkShape shape = shape_of(source, e, a.p, a.q);

@@ -4,9 +4,9 @@
 //
 // Forward and towards the input: rows are pixels of the target, columns its channels, k are (tap, channel of the
 // source). dw: rows are filters, columns (tap, channel), k are pixels. A slice is 64 channels of a tap, or 64 pixels.
-// Parallel over tiles of 128 pixels x 128 or 64 channels; dw 128 filters x 128 or 192 columns, or 64 x 128. Flops: 2
-// pixels taps channels outputs. Bytes: the source once for each tap and tile of columns, mostly from the second-level
-// cache. GPU figures: docs/gpu.md.
+// Parallel over tiles of 128 pixels x 128 or 64 channels, those of 128 also by two blocks with half of k each; dw 128
+// filters x 128 or 192 columns, or 64 x 128. Flops: 2 pixels taps channels outputs. Bytes: the source once for each tap
+// and tile of columns, mostly from the second-level cache. GPU figures: docs/gpu.md.
 #include "cuda/device/bulk_tile.cuh"
 
 namespace sinew::cuda::SINEW_CUDA_NS {
@@ -116,6 +116,16 @@ __global__ void __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::T
   bulk_tiles<Slices, kStages>(shared, slices, target, bias, all);
 }
 
+template <class Slices, int kStages>
+__global__ void SINEW_CLUSTER(2) __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::Tile::kMinBlocks)
+    conv_bulk_pair(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap filter,
+                   bfloat16* __restrict__ target, const float* __restrict__ bias, ConvBulkShape shape, int) {
+  SINEW_DYNAMIC_SHARED(bfloat16, shared);
+  if (threadIdx.x == 0) prefetch_map(&source), prefetch_map(&filter);
+  Slices slices{&source, &filter, shape, shape.product};
+  bulk_pair<Slices, kStages>(shared, slices, target, bias);
+}
+
 template <class Slices, int kStages, class C>
 ConvBulkKernel<C> instance(const char* name) {
   using Tile = typename Slices::Tile;
@@ -127,6 +137,15 @@ template <class Tile, int kStages, class C>
 ConvBulkKernel<C> target_kernel(bool forward) {
   if (forward) return instance<TargetSlices<Tile, true>, kStages, C>("conv, bulk copies");
   return instance<TargetSlices<Tile, false>, kStages, C>("conv towards x, bulk copies");
+}
+
+template <bool kForward>
+ConvBulkKernel<bfloat16> pair_instance(const char* name) {
+  constexpr int kStages = 6;  // a block has a multiprocessor to itself
+  using Tile = WgmmaTile<2, 128, kStages, 1>;
+  using Slices = TargetSlices<Tile, kForward>;
+  return {{name, &conv_bulk_pair<Slices, kStages>, 2}, Tile::kExtentM,  Tile::kExtentN, kBulkThreads<Tile>,
+          bulk_shared_bytes<Slices, kStages>(),        Tile::kMinBlocks};
 }
 
 __global__ void __launch_bounds__(32)
@@ -157,6 +176,11 @@ ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n) {
 }
 template ConvBulkKernel<float> conv_bulk_kernel(bool forward, int tile_n);
 template ConvBulkKernel<bfloat16> conv_bulk_kernel(bool forward, int tile_n);
+
+ConvBulkKernel<bfloat16> conv_bulk_pair_kernel(bool forward) {
+  if (forward) return pair_instance<true>("conv, bulk copies, pairs");
+  return pair_instance<false>("conv towards x, bulk copies, pairs");
+}
 
 ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m, int tile_n) {
   const char* const name = "conv dw, bulk copies";

@@ -227,7 +227,8 @@ class PackedTf32 {
            {static_cast<unsigned>(ceil_divide(ld_, kTile)), static_cast<unsigned>(ceil_divide(rows, kTile)),
             static_cast<unsigned>(args.batch)},
            {kPackThreads}, 0, stream(), static_cast<const float*>(x), data_,
-           PackTf32Shape{static_cast<int>(rows), static_cast<int>(args.k), ld, stride, ld_, stride_});
+           PackTf32Shape{static_cast<int>(rows), static_cast<int>(args.k), ld, stride, ld_, stride_,
+                         is_aligned_to(16, x) && ld % 4 == 0 && stride % 4 == 0});
   }
   ~PackedTf32() { memory_free(data_, stream()); }
   PackedTf32(const PackedTf32&) = delete;

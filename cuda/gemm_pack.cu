@@ -38,10 +38,43 @@ __global__ void __launch_bounds__(kPackThreads)
   }
 }
 
-// A block moves 64 x 64 elements, through shared memory where k runs across the rows of x.
-template <bool kTransposed>
+// A block moves 64 x 64 elements, 16 bytes at a time.
 __global__ void __launch_bounds__(kPackThreads)
     pack_tf32(const float* __restrict__ x, float* __restrict__ y, PackTf32Shape shape) {
+  constexpr int kWidth = Pack<float>::kWidth, kGroups = kPackTf32Tile / kWidth, kStep = int(kPackThreads) / kGroups;
+  constexpr int kCount = kPackTf32Tile / kStep;
+  const int k = int(blockIdx.x) * kPackTf32Tile + int(threadIdx.x) % kGroups * kWidth;
+  const int first = int(blockIdx.y) * kPackTf32Tile + int(threadIdx.x) / kGroups;
+  x += blockIdx.z * shape.stride_x;
+  y += blockIdx.z * shape.stride_y;
+  Pack<float> groups[kCount];
+  SINEW_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    const int row = first + i * kStep;
+    const float* const from = x + row * shape.ld_x + k;
+    if (shape.vector && row < shape.rows && k + kWidth <= shape.k) {
+      groups[i] = *as_vector<const Pack<float>>(from);
+    } else {
+      SINEW_UNROLL
+      for (int e = 0; e < kWidth; ++e) groups[i].v[e] = row < shape.rows && k + e < shape.k ? from[e] : 0.0f;
+    }
+  }
+  SINEW_UNROLL
+  for (int i = 0; i < kCount; ++i) {
+    const int row = first + i * kStep;
+    if (row >= shape.rows || k >= shape.ld_y) continue;
+    SINEW_UNROLL
+    for (int e = 0; e < kWidth; ++e) {
+      const uint32_t rounded = to_tf32(groups[i].v[e]);
+      memcpy(groups[i].v + e, &rounded, sizeof(rounded));
+    }
+    *as_vector<Pack<float>>(y + row * shape.ld_y + k) = groups[i];
+  }
+}
+
+// The same where k runs across the rows of x: through shared memory.
+__global__ void __launch_bounds__(kPackThreads)
+    pack_tf32_transposed(const float* __restrict__ x, float* __restrict__ y, PackTf32Shape shape) {
   constexpr int kTile = kPackTf32Tile, kStep = int(kPackThreads) / kTile;
   SINEW_SHARED(float, tile, [kTile][kTile + 1]);
   const int k0 = int(blockIdx.x) * kTile, row0 = int(blockIdx.y) * kTile;
@@ -50,16 +83,15 @@ __global__ void __launch_bounds__(kPackThreads)
   y += blockIdx.z * shape.stride_y;
   SINEW_UNROLL
   for (int i = first; i < kTile; i += kStep) {
-    const int row = row0 + (kTransposed ? column : i), k = k0 + (kTransposed ? i : column);
-    const bool there = row < shape.rows && k < shape.k;
-    tile[i][column] = there ? x[kTransposed ? k * shape.ld_x + row : row * shape.ld_x + k] : 0.0f;
+    const int row = row0 + column, k = k0 + i;
+    tile[i][column] = row < shape.rows && k < shape.k ? x[k * shape.ld_x + row] : 0.0f;
   }
   block_sync();
   SINEW_UNROLL
   for (int i = first; i < kTile; i += kStep) {
     const int row = row0 + i, k = k0 + column;
     if (row >= shape.rows || k >= shape.ld_y) continue;
-    const uint32_t rounded = to_tf32(kTransposed ? tile[column][i] : tile[i][column]);
+    const uint32_t rounded = to_tf32(tile[column][i]);
     memcpy(y + row * shape.ld_y + k, &rounded, sizeof(rounded));
   }
 }
@@ -74,7 +106,7 @@ template PackKernel<float> pack_kernel();
 template PackKernel<bfloat16> pack_kernel();
 
 Kernel<const float*, float*, PackTf32Shape> pack_tf32_kernel(bool transposed) {
-  return {"packing into tf32", transposed ? &pack_tf32<true> : &pack_tf32<false>};
+  return {"packing into tf32", transposed ? &pack_tf32_transposed : &pack_tf32};
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

@@ -23,11 +23,12 @@ struct Dim {
   unsigned x = 1, y = 1, z = 1;
 };
 
-// A kernel as host code holds it.
+// A kernel as host code holds it. cluster: as its SINEW_CLUSTER says; the grid has a multiple of so many blocks in x.
 template <class... P>
 struct Kernel {
   const char* name;
   void (*function)(P...);
+  unsigned cluster = 1;
 };
 
 enum class ArgumentKind : uint8_t { other, pointer, integer };
@@ -45,6 +46,7 @@ struct RawLaunch {
   const size_t* sizes;        // per argument
   // Calls the function as one thread of the emulation; a copy of every argument per call, as on the device.
   void (*call)(const void* function, void** arguments);
+  unsigned cluster;  // for the emulation; on the device the function knows
 };
 void launch_raw(const RawLaunch& what);
 
@@ -65,9 +67,11 @@ void launch(const Kernel<P...>& kernel, Dim grid, Dim block, size_t shared_bytes
                                                                                           : ArgumentKind::other...};
   static constexpr size_t kSizes[] = {sizeof(P)...};
   launch_raw({kernel.name, reinterpret_cast<const void*>(kernel.function), grid, block, shared_bytes, stream,
-              pointers.data(), pointers.size(), kKinds, kSizes, [](const void* function, void** values_at) {
+              pointers.data(), pointers.size(), kKinds, kSizes,
+              [](const void* function, void** values_at) {
                 call_kernel<P...>(function, values_at, std::index_sequence_for<P...>());
-              }});
+              },
+              kernel.cluster});
 }
 
 }  // namespace sinew::cuda::SINEW_CUDA_NS

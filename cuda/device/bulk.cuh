@@ -1,4 +1,4 @@
-// mbarriers and bulk copies of sm_90; what they do: cuda/device/device.cuh. nvcc only.
+// mbarriers, bulk copies and clusters of sm_90; what they do: cuda/device/device.cuh. nvcc only.
 #pragma once
 
 #include "cuda/tensor_map.h"
@@ -50,6 +50,21 @@ SINEW_DEVICE void mbarrier_wait(Mbarrier* barrier, unsigned parity) {
   const uint64_t began = nanoseconds();
   while (!mbarrier_is_complete(address, parity))
     if (nanoseconds() - began > kMbarrierDeadline) __trap();
+}
+
+SINEW_DEVICE void cluster_sync() {
+  asm volatile("barrier.cluster.arrive.release; barrier.cluster.wait.acquire;" ::: "memory");
+}
+template <class T>
+SINEW_DEVICE void cluster_store(T* own, int rank, const T& value) {
+  static_assert(sizeof(T) == 16);
+  uint32_t words[4];
+  memcpy(words, &value, sizeof(T));
+  asm volatile(
+      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.v4.b32 [there], {%2, %3, %4, %5}; "
+      "}" ::"r"(shared_address(own)),
+      "r"(rank), "r"(words[0]), "r"(words[1]), "r"(words[2]), "r"(words[3])
+      : "memory");
 }
 
 SINEW_DEVICE void prefetch_map(const TensorMap* map) { asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory"); }

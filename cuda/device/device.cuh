@@ -7,9 +7,15 @@
 //
 //   SINEW_SHARED(type, name, [8][32])    shared array of fixed size; contents undefined (the emulation: NaN)
 //   SINEW_DYNAMIC_SHARED(type, name)     pointer to the launch's shared_bytes, 1024-byte aligned; once per kernel
+//   SINEW_CLUSTER(2)                     before __launch_bounds__: two blocks in x are a cluster, whose threads may meet
+//                                        and write to each other's shared memory; sm_90 and later
 //   SINEW_UNROLL                         before a loop of constant length
 //   SINEW_DEVICE                         a function kernels call
 //   block_sync()                         barrier of all threads of the block
+//   cluster_sync()                       barrier of all threads of the cluster's blocks, but of those that have ended
+//   cluster_store(own, rank, value)      16 bytes to where `own`, in this block's shared memory, lies in that of the
+//                                        cluster's block `rank` (blockIdx.x % 2): there after a cluster_sync; before it
+//                                        another one, that it is there and its memory free. It may not end before
 //   warp_sync()                          barrier of the warp: what its lanes wrote before is there for them
 //   warp_shuffle(value, lane)            value of that lane; shuffles and votes do not order memory, and all lanes of
 //                                        the warp take part
@@ -85,6 +91,7 @@
 #define SINEW_FUNCTOR_NS functor_cuda
 #define SINEW_DEVICE __device__ __forceinline__
 #define SINEW_UNROLL _Pragma("unroll")
+#define SINEW_CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
 #define SINEW_SHARED(type, name, extents) __shared__ type name extents
 #define SINEW_DYNAMIC_SHARED(type, name)                                   \
   extern __shared__ __align__(1024) unsigned char sinew_dynamic_shared_[]; \

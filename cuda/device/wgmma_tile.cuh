@@ -74,7 +74,9 @@ struct WgmmaTile {
     return size_t{kStages} * (LoaderA::kElements + LoaderB::kElements) * sizeof(Element);
   }
 
-  float acc[kExtentN / 2] = {};
+  using Half = WgmmaTile<kGroups, kExtentN / 2, kStages, kMinBlocks, Element>;  // of its columns
+  static constexpr int kSums = kExtentN / 2;
+  float acc[kSums] = {};
 
   // A thread has the rows first_row() + 8 i, i < kRows, and the column pairs first_column() + 8 j, j < kBlocksN.
   static constexpr int kRows = 2, kBlocksN = kExtentN / 8;

@@ -27,7 +27,7 @@ void Executor::make(const Copy& copy) {
 }
 
 void Executor::copy_async(void* shared, const void* global, size_t bytes) {
-  if (!arena_.contains(shared, kCopyBytes)) fail("copy_async to memory that is not shared");
+  if (!arena().contains(shared, kCopyBytes)) fail("copy_async to memory that is not shared");
   if (reinterpret_cast<uintptr_t>(shared) % kCopyBytes != 0 || reinterpret_cast<uintptr_t>(global) % kCopyBytes != 0)
     fail("copy_async: an address is not aligned to 16 bytes");
   const Copy copy{shared, global, bytes, running_->groups};
@@ -48,13 +48,13 @@ void Executor::copy_async_wait(unsigned pending) {
 // ---- products ----
 
 uint32_t Executor::shared_offset(const void* shared) {
-  if (!arena_.contains(shared, 1)) fail("a descriptor of memory that is not shared");
-  return static_cast<uint32_t>(static_cast<const char*>(shared) - arena_.begin());
+  if (!arena().contains(shared, 1)) fail("a descriptor of memory that is not shared");
+  return static_cast<uint32_t>(static_cast<const char*>(shared) - arena().begin());
 }
 
 const void* Executor::shared_at(uint32_t offset) {
-  if (offset > SharedArena::kBytes - 4) fail("wgmma reads beyond shared memory");
-  return arena_.begin() + offset;
+  if (offset > kArenaBytes - 4) fail("wgmma reads beyond shared memory");
+  return arena().begin() + offset;
 }
 
 void Executor::proxy_fence() {
@@ -62,8 +62,8 @@ void Executor::proxy_fence() {
 }
 
 void Executor::read_operand(uint32_t offset, size_t bytes) {
-  if (offset + bytes > SharedArena::kBytes) fail("wgmma reads beyond shared memory");
-  const char* const p = arena_.begin() + offset;
+  if (offset + bytes > kArenaBytes) fail("wgmma reads beyond shared memory");
+  const char* const p = arena().begin() + offset;
   std::string wrong = wrong_access(p, bytes, Access::read, 1);
   Clocks& clocks = checker_->clocks();
   if (wrong.empty())
@@ -130,14 +130,14 @@ void Executor::make_products(unsigned pending, bool waited, const std::source_lo
 
 std::string Executor::wrong_mbarrier_address(const void* at) const {
   if (reinterpret_cast<uintptr_t>(at) % kMbarrierBytes != 0) return "an mbarrier that is not aligned to 8 bytes";
-  return arena_.contains(at, 1) && arena_.is_placed(at, kMbarrierBytes) ? ""
-                                                                        : "an mbarrier that is not in shared memory";
+  return arena().contains(at, 1) && arena().is_placed(at, kMbarrierBytes) ? ""
+                                                                          : "an mbarrier that is not in shared memory";
 }
 
 unsigned Executor::find_mbarrier(void* at, const char* verb, const std::source_location& site) {
   const std::string wrong = wrong_mbarrier_address(at);
   if (!wrong.empty()) fail(detail::concat(place(verb, site), ": ", wrong));
-  const auto offset = static_cast<uint32_t>(static_cast<char*>(at) - arena_.begin());
+  const auto offset = static_cast<uint32_t>(static_cast<char*>(at) - shared_.begin());
   for (unsigned i = 0; i < mbarriers_.size(); ++i) {
     if (mbarriers_[i].offset != offset || !mbarriers_[i].valid) continue;
     const Mbarrier& b = mbarriers_[i];
@@ -154,7 +154,7 @@ void Executor::mbarrier_init(void* at, unsigned arrivals, const std::source_loca
   std::string wrong = wrong_mbarrier_address(at);
   if (wrong.empty() && (arrivals < 1 || arrivals > kMaxArrivals))
     wrong = detail::concat(arrivals, " arrivals; 1 to ", kMaxArrivals, " are allowed");
-  const auto offset = static_cast<uint32_t>(static_cast<char*>(at) - arena_.begin());
+  const auto offset = static_cast<uint32_t>(static_cast<char*>(at) - shared_.begin());
   for (const Mbarrier& b : mbarriers_)
     if (b.valid && b.offset == offset) wrong = "an mbarrier that is initialised already, and not invalidated";
   if (wrong.empty() && watching != nullptr)
@@ -288,7 +288,7 @@ void Executor::begin_copy(BulkCopy copy, void* mbarrier, const char* what, const
   copy.thread = number(*running_);
   const size_t bytes = copy.rows.size() * static_cast<size_t>(copy.row_bytes);
   std::string wrong;
-  if (!arena_.contains(copy.to, 1) || !arena_.is_placed(copy.to, bytes))
+  if (!arena().contains(copy.to, 1) || !arena().is_placed(copy.to, bytes))
     wrong = detail::concat("writes ", bytes, " bytes that are not all shared memory");
   else if (reinterpret_cast<uintptr_t>(copy.to) % kBoxAlignment != 0)
     wrong = detail::concat("writes to an address that is not aligned to ", kBoxAlignment, " bytes");
@@ -309,7 +309,7 @@ void Executor::begin_copy(BulkCopy copy, void* mbarrier, const char* what, const
 std::string Executor::make(const BulkCopy& copy) {
   // Groups of 16 bytes change places by the bits above them, of the address in shared memory.
   const size_t mask = copy.swizzle_bytes == 0 ? 0 : copy.swizzle_bytes / kCopyBytes - 1;
-  auto at = static_cast<size_t>(copy.to - arena_.begin());
+  auto at = static_cast<size_t>(copy.to - shared_.begin());
   for (const BulkRow& row : copy.rows) {
     if (row.first < row.last && watching != nullptr) {
       const std::string wrong = checker_->touch(row.data, static_cast<size_t>(row.last - row.first), Access::read,
@@ -317,14 +317,14 @@ std::string Executor::make(const BulkCopy& copy) {
       if (!wrong.empty()) return wrong;
     }
     for (int64_t x = 0; x < copy.row_bytes; x += kGroup, at += kCopyBytes) {
-      char* const to = arena_.begin() + (at ^ (at >> 7 & mask) << 4);
+      char* const to = shared_.begin() + (at ^ (at >> 7 & mask) << 4);
       std::memset(to, 0, kCopyBytes);
       const int64_t from = std::max(x, row.first), end = std::min(x + kGroup, row.last);
       if (from < end) std::memcpy(to + (from - x), row.data + (from - row.first), static_cast<size_t>(end - from));
     }
   }
   if (watching != nullptr) checker_->clocks().copied(copy.mbarrier, copy.time);
-  mbarriers_[copy.mbarrier].bytes -= static_cast<int64_t>(at) - (copy.to - arena_.begin());
+  mbarriers_[copy.mbarrier].bytes -= static_cast<int64_t>(at) - (copy.to - shared_.begin());
   return settle(copy.mbarrier);
 }
 

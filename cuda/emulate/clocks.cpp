@@ -1,6 +1,7 @@
 #include "cuda/emulate/clocks.h"
 
 #include <atomic>
+#include <ranges>
 
 namespace sinew::cuda::emulate {
 
@@ -39,18 +40,25 @@ void Clocks::barrier() {
   }
 }
 
-// Each lane knows from here on what any of them knew and did.
+template <class Threads>
+void Clocks::join(const Threads& threads) {
+  Clock joined(width(), 0);
+  for (const unsigned t : threads) {
+    for (unsigned actor = 0; actor < width(); ++actor) joined[actor] = std::max(joined[actor], at(t, actor));
+    joined[t] = std::max(joined[t], now(t));
+  }
+  for (const unsigned t : threads)
+    for (unsigned actor = 0; actor < width(); ++actor) at(t, actor) = joined[actor];
+}
+
+void Clocks::meet(const std::vector<unsigned>& threads) {
+  join(threads);
+  for (const unsigned t : threads) own_[t] = next_stamp();  // what they do from here on nobody knows yet
+}
+
 void Clocks::warp_sync(unsigned warp) {
   const unsigned begin = warp * kWarp, end = std::min(begin + kWarp, threads_);
-  if (active_) {
-    Clock joined(width(), 0);
-    for (unsigned t = begin; t < end; ++t) {
-      for (unsigned actor = 0; actor < width(); ++actor) joined[actor] = std::max(joined[actor], at(t, actor));
-      joined[t] = std::max(joined[t], now(t));
-    }
-    for (unsigned t = begin; t < end; ++t)
-      for (unsigned actor = 0; actor < width(); ++actor) at(t, actor) = joined[actor];
-  }
+  if (active_) join(std::views::iota(begin, end));
   warp_floors_[warp] = next_stamp();
 }
 

@@ -1,7 +1,8 @@
-// Which accesses of a block happened before what a thread does now: barriers of the block and of warps, and vector
-// clocks where mbarriers order threads and asynchronous copies among each other.
+// Which accesses of a block, or of a cluster of blocks, happened before what a thread does now: barriers of the block
+// and of warps, and vector clocks where mbarriers order threads and asynchronous copies among each other, or where
+// there are several blocks.
 //
-// An actor is a thread of the block; or, one for each mbarrier, what is copied to complete on it; or, one for each
+// An actor is a thread; or, one for each mbarrier, what is copied to complete on it; or, one for each
 // warp, its products of shared memory (wgmma). What the last two do is ordered before nobody but those who wait for it,
 // and those whom a barrier then orders behind them. Times are stamps, which only grow, of all actors and launches of
 // the process. Without such actors a thread's time is that of the last barrier, and nothing is stored.
@@ -57,7 +58,10 @@ class Clocks {
     return actor < threads_ && other < threads_ && actor / kWarp == other / kWarp;
   }
 
+  // All threads have met.
   void barrier();
+  // These have, of a cluster: active() is true.
+  void meet(const std::vector<unsigned>& threads);
   void warp_sync(unsigned warp);
   // The thread's writes so far are there for other proxies; whether a write is.
   void fence(unsigned thread);
@@ -77,6 +81,9 @@ class Clocks {
  private:
   static constexpr unsigned kWarp = 32;
   using Clock = std::vector<uint32_t>;  // by actor
+  // Each of them knows from here on what any of them knew and did.
+  template <class Threads>
+  void join(const Threads& threads);
   unsigned width() const { return threads_ + kMaxMbarriers + (threads_ + kWarp - 1) / kWarp; }
   uint32_t& at(unsigned thread, unsigned actor) { return of_threads_[size_t{thread} * width() + actor]; }
   uint32_t at(unsigned thread, unsigned actor) const { return of_threads_[size_t{thread} * width() + actor]; }

@@ -18,6 +18,7 @@
 #define __host__
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define SINEW_CLUSTER(blocks)
 #define threadIdx (::sinew::cuda::emulate::current.thread_index)
 #define blockIdx (::sinew::cuda::emulate::current.block_index)
 #define blockDim (::sinew::cuda::emulate::current.block_dim)
@@ -36,6 +37,15 @@
 namespace sinew::cuda::SINEW_CUDA_NS {
 
 inline void block_sync(std::source_location site = std::source_location::current()) { emulate::block_barrier(site); }
+
+inline void cluster_sync(std::source_location site = std::source_location::current()) {
+  emulate::cluster_barrier(site);
+}
+template <class T>
+void cluster_store(T* own, int rank, const T& value, std::source_location site = std::source_location::current()) {
+  static_assert(sizeof(T) == 16);
+  emulate::cluster_store(own, unsigned(rank), &value, sizeof(T), alignof(T), site);
+}
 
 inline void warp_sync(std::source_location site = std::source_location::current()) { emulate::warp_sync(site); }
 

@@ -1,5 +1,5 @@
-// The executor's inside: what runs a block's threads (executor.cpp), and what goes on beside them, asynchronous copies
-// and products and the mbarriers that they complete on (asynchronous.cpp).
+// The executor's inside: what runs the threads of a block, or of the blocks of a cluster (executor.cpp), and what goes
+// on beside them, asynchronous copies and products and the mbarriers that they complete on (asynchronous.cpp).
 #pragma once
 
 #include <array>
@@ -27,12 +27,23 @@ std::string place(const char* what, const std::source_location& site);
 // Thrown through a kernel's frames to give its fiber back after an error.
 struct Unwind {};
 
-enum class State : uint8_t { fresh, running, ready, at_barrier, in_collective, at_mbarrier, abandoned, done };
+enum class State : uint8_t {
+  fresh,
+  running,
+  ready,
+  at_barrier,
+  at_cluster_barrier,
+  in_collective,
+  at_mbarrier,
+  abandoned,
+  done
+};
 
 struct Warp;
+struct Block;
 
 struct Mbarrier {
-  uint32_t offset;     // in shared memory
+  uint32_t offset;     // in the cluster's shared memory
   int64_t arrivals;    // of each phase
   int64_t pending;     // arrivals that this phase still needs
   int64_t bytes = 0;   // of bulk copies that it waits for; below 0: they came before they were announced
@@ -74,6 +85,7 @@ struct Thread {
   Index index;
   int lane = 0;
   Warp* warp = nullptr;
+  Block* block = nullptr;
   Fiber* fiber = nullptr;  // from its first step on
   State state = State::fresh;
   const char* waits_in = nullptr;
@@ -100,9 +112,19 @@ struct Warp {
   Meeting meeting;
 };
 
+struct Block {
+  explicit Block(char* shared) : arena(shared) {}
+  Index index;
+  SharedArena arena;
+  Meeting barrier;
+  unsigned ended = 0;
+};
+
 class Executor {
  public:
-  Executor() = default;
+  Executor() {
+    for (unsigned i = 0; i < kMaxCluster; ++i) blocks_.emplace_back(shared_.begin() + i * kArenaBytes);
+  }
   ~Executor() {
     closing_ = true;
     for (Fiber* fiber : idle_) fiber->resume();
@@ -114,10 +136,13 @@ class Executor {
 
   int lane() const { return running_->lane; }
   void block_barrier(const std::source_location& site);
+  void cluster_barrier(const std::source_location& site);
+  void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
+                     const std::source_location& site);
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
   void warp_sync(const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
-  void* dynamic_shared() const { return arena_.dynamic(); }
+  void* dynamic_shared() { return arena().dynamic(); }
   void copy_async(void* shared, const void* global, size_t bytes);
   void copy_async_commit() { ++running_->groups; }
   void copy_async_wait(unsigned pending);
@@ -148,8 +173,9 @@ class Executor {
  private:
   void check_config() const;
   void prepare_threads();
-  void run_block(const Index& block);
-  void prepare_block(const Index& block);
+  // The blocks of a cluster, from number `first` of the grid on.
+  void run_cluster(uint64_t first);
+  void prepare_cluster(uint64_t first);
   void run_fiber(Fiber& self);
   void run_thread(Thread& thread, Fiber& fiber);
   void end(Thread& thread);
@@ -163,7 +189,13 @@ class Executor {
     thread.state = State::running;
     running_ = &thread;
     current.thread_index = thread.index;
+    current.block_index = thread.block->index;
   }
+  // Of the running thread's block.
+  SharedArena& arena() const { return running_->block->arena; }
+  unsigned threads_of_block() const { return static_cast<unsigned>(threads_.size()) / config_.cluster; }
+  // Ends the cluster's barrier when all have come that have not ended.
+  bool settle_cluster_barrier();
   void wait(State state, const char* what, const std::source_location& site);
   void arrive(Meeting& meeting, const char* what, const std::source_location& site, unsigned ended);
   Fiber* idle_fiber();
@@ -190,6 +222,8 @@ class Executor {
   std::string unfinished() const;
   // "" or what is wrong with an access of the running thread to memory.
   std::string wrong_access(const void* p, size_t bytes, Access access, size_t alignment) const;
+  // The same of shared memory of that block.
+  std::string wrong_access(const Block& block, const void* p, size_t bytes, Access access) const;
   [[noreturn]] void abandon();
 
   // The launch.
@@ -200,10 +234,10 @@ class Executor {
   std::string error_;
   uint64_t random_count_ = 0;
 
-  // The block.
+  // The cluster, mostly of one block.
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
-  Meeting barrier_;
+  Meeting cluster_barrier_;
   std::vector<Mbarrier> mbarriers_;    // as they were initialised
   std::vector<BulkCopy> bulk_copies_;  // not made yet
   unsigned ended_ = 0;
@@ -213,7 +247,8 @@ class Executor {
   Thread* running_ = nullptr;
 
   // Kept between launches.
-  SharedArena arena_;
+  SharedMemory shared_;
+  std::vector<Block> blocks_;  // by their ranks in a cluster
   std::vector<std::unique_ptr<Fiber>> fibers_;
   std::vector<Fiber*> idle_;
   bool unwinding_ = false, closing_ = false;

@@ -59,6 +59,11 @@ void Executor::check_config() const {
   SINEW_CHECK(g.x >= 1 && g.y >= 1 && g.z >= 1 && g.x <= kMaxGridX && g.y <= kMaxGridYZ && g.z <= kMaxGridYZ, "emulate",
               config_.name, ": a grid of ", text(g), " blocks; 1 to ", kMaxGridX, " in x and ", kMaxGridYZ,
               " in y and z are allowed");
+  SINEW_CHECK(config_.cluster >= 1 && config_.cluster <= kMaxCluster && g.x % config_.cluster == 0, "emulate",
+              config_.name, ": clusters of ", config_.cluster, " blocks in a grid of ", text(g), "; 1 to ", kMaxCluster,
+              " are allowed, and whole clusters in x");
+  SINEW_CHECK(config_.cluster == 1 || threads % kWarpSize == 0, "emulate", config_.name, ": blocks of a cluster with ",
+              threads, " threads; multiples of ", kWarpSize, " are allowed here");
   SINEW_CHECK(config_.shared_bytes <= kMaxShared, "emulate", config_.name, ": ", config_.shared_bytes,
               " bytes of shared memory, at most ", kMaxShared);
 }
@@ -74,43 +79,44 @@ void Executor::run(const LaunchConfig& config, void (*body)(void*), void* contex
   prepare_threads();
   current.block_dim = config.block;
   current.grid_dim = config.grid;
-  const uint64_t blocks = uint64_t{config.grid.x} * config.grid.y * config.grid.z;
+  const uint64_t clusters = uint64_t{config.grid.x} * config.grid.y * config.grid.z / config.cluster;
   std::vector<uint32_t> shuffled;
   if (options_.order == Order::random) {
-    shuffled.resize(blocks);
+    shuffled.resize(clusters);
     std::iota(shuffled.begin(), shuffled.end(), 0u);
-    for (size_t i = blocks; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random_below(static_cast<uint32_t>(i))]);
+    for (size_t i = clusters; i > 1; --i) std::swap(shuffled[i - 1], shuffled[random_below(static_cast<uint32_t>(i))]);
   }
   if (options_.accesses && kChecksAccesses) {
-    if (!checker_) checker_ = std::make_unique<AccessChecker>(arena_.begin(), SharedArena::kBytes);
+    if (!checker_) checker_ = std::make_unique<AccessChecker>(shared_.begin(), SharedMemory::kBytes);
     checker_->begin_launch();
     watching = this;
   }
-  for (uint64_t i = 0; i < blocks && error_.empty(); ++i) {
-    const uint64_t block = options_.order == Order::fifo      ? i
-                           : options_.order == Order::reverse ? blocks - 1 - i
-                                                              : shuffled[i];
-    run_block(index_in(block, config.grid));
+  for (uint64_t i = 0; i < clusters && error_.empty(); ++i) {
+    const uint64_t cluster = options_.order == Order::fifo      ? i
+                             : options_.order == Order::reverse ? clusters - 1 - i
+                                                                : shuffled[i];
+    run_cluster(cluster * config.cluster);
   }
   watching = nullptr;
   if (!error_.empty()) SINEW_FAIL("emulate", error_);
 }
 
 void Executor::prepare_threads() {
-  const size_t count = size_t{config_.block.x} * config_.block.y * config_.block.z;
+  const size_t of_block = size_t{config_.block.x} * config_.block.y * config_.block.z;
+  const size_t count = of_block * config_.cluster;
   threads_.assign(count, Thread{});
   warps_.assign((count + kWarpSize - 1) / kWarpSize, Warp{});
   for (size_t i = 0; i < count; ++i) {
     Thread& thread = threads_[i];
-    thread.index = index_in(i, config_.block);
+    thread.index = index_in(i % of_block, config_.block);
+    thread.block = &blocks_[i / of_block];
     thread.lane = static_cast<int>(i % kWarpSize);
     thread.warp = &warps_[i / kWarpSize];
     thread.warp->lanes[thread.warp->members++] = &thread;
   }
 }
 
-void Executor::prepare_block(const Index& block) {
-  current.block_index = block;
+void Executor::prepare_cluster(uint64_t first) {
   ready_.clear();
   ready_begin_ = 0;
   for (Thread& thread : threads_) {
@@ -127,16 +133,24 @@ void Executor::prepare_block(const Index& block) {
     warp.ended = 0;
     warp.meeting = {};
   }
-  barrier_ = {};
+  for (unsigned i = 0; i < config_.cluster; ++i) {
+    Block& block = blocks_[i];
+    block.index = index_in(first + i, config_.grid);
+    block.barrier = {};
+    block.ended = 0;
+    block.arena.begin_block(config_.shared_bytes, options_.poison);
+  }
+  cluster_barrier_ = {};
   mbarriers_.clear();
   bulk_copies_.clear();
   ended_ = 0;
-  arena_.begin_block(config_.shared_bytes, options_.poison);
-  if (watching != nullptr) checker_->begin_block(static_cast<unsigned>(threads_.size()));
+  if (watching == nullptr) return;
+  checker_->begin_block(static_cast<unsigned>(threads_.size()));
+  if (config_.cluster > 1) checker_->clocks().start();
 }
 
-void Executor::run_block(const Index& block) {
-  prepare_block(block);
+void Executor::run_cluster(uint64_t first) {
+  prepare_cluster(first);
   while (error_.empty()) {
     Thread* thread = next_ != nullptr ? next_ : pop();
     if (thread == nullptr && ended_ < threads_.size() && make_a_bulk_copy()) continue;
@@ -151,7 +165,10 @@ void Executor::run_block(const Index& block) {
     }
   }
   if (error_.empty()) error_ = ended_ < threads_.size() ? deadlock() : unfinished();
-  if (error_.empty() && !arena_.gaps_are_whole()) error_ = "writes beyond its shared memory";
+  for (unsigned i = 0; i < config_.cluster; ++i)
+    if (error_.empty() && !blocks_[i].arena.gaps_are_whole())
+      error_ = detail::concat("kernel ", config_.name, ", block ", text(blocks_[i].index),
+                              ": writes beyond its shared memory");
   if (!error_.empty()) unwind_fibers();
 }
 
@@ -182,14 +199,16 @@ void Executor::run_thread(Thread& thread, Fiber& fiber) {
 
 void Executor::end(Thread& thread) {
   thread.state = State::done;  // whatever is wrong: its fiber is free again
-  for (const Meeting* meeting : {&barrier_, &thread.warp->meeting})
+  for (const Meeting* meeting : {&thread.block->barrier, &thread.warp->meeting})
     if (meeting->arrived > 0)
       return report(
           detail::concat("ends while ", meeting->arrived, " threads wait in ", place(meeting->what, meeting->site)));
   if (!thread.copies.empty()) return report("ends before asynchronous copies that it did not wait for");
   if (!thread.products.empty()) return report("ends before a wgmma that it did not wait for");
   ++thread.warp->ended;
+  ++thread.block->ended;
   ++ended_;
+  (void)settle_cluster_barrier();
 }
 
 Thread* Executor::pop() {
@@ -230,12 +249,56 @@ void Executor::arrive(Meeting& meeting, const char* what, const std::source_loca
 }
 
 void Executor::block_barrier(const std::source_location& site) {
-  arrive(barrier_, "block_sync", site, ended_);
-  if (barrier_.arrived < threads_.size()) return wait(State::at_barrier, "block_sync", site);
-  barrier_.arrived = 0;
-  if (watching != nullptr) checker_->clocks().barrier();
-  for (Thread& thread : threads_)
+  Block& block = *running_->block;
+  arrive(block.barrier, "block_sync", site, block.ended);
+  if (block.barrier.arrived < threads_of_block()) return wait(State::at_barrier, "block_sync", site);
+  block.barrier.arrived = 0;
+  if (watching != nullptr && config_.cluster == 1) checker_->clocks().barrier();
+  std::vector<unsigned> met;
+  for (Thread& thread : threads_) {
+    if (thread.block != &block) continue;
+    if (config_.cluster > 1) met.push_back(number(thread));
     if (thread.state == State::at_barrier) wake(thread);
+  }
+  if (watching != nullptr && config_.cluster > 1) checker_->clocks().meet(met);
+}
+
+void Executor::cluster_barrier(const std::source_location& site) {
+  if (config_.cluster == 1) fail(detail::concat(place("cluster_sync", site), " in a kernel without clusters"));
+  arrive(cluster_barrier_, "cluster_sync", site, 0);
+  running_->state = State::at_cluster_barrier;
+  if (!settle_cluster_barrier()) wait(State::at_cluster_barrier, "cluster_sync", site);
+}
+
+bool Executor::settle_cluster_barrier() {
+  if (cluster_barrier_.arrived == 0 || cluster_barrier_.arrived + ended_ < threads_.size()) return false;
+  cluster_barrier_.arrived = 0;
+  std::vector<unsigned> met;
+  for (Thread& thread : threads_) {
+    if (thread.state != State::at_cluster_barrier) continue;
+    met.push_back(number(thread));
+    if (&thread != running_)
+      wake(thread);
+    else
+      thread.state = State::running;
+  }
+  if (watching != nullptr) checker_->clocks().meet(met);
+  return true;
+}
+
+void Executor::cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
+                             const std::source_location& site) {
+  const std::string where = place("cluster_store", site);
+  if (rank >= config_.cluster) fail(detail::concat(where, ": to block ", rank, " of a cluster of ", config_.cluster));
+  if (!arena().contains(own, 1)) fail(where + ": an address that is not in the block's shared memory");
+  Block& block = blocks_[rank];
+  char* const to = block.arena.begin() + (static_cast<char*>(own) - arena().begin());
+  if (block.ended == threads_of_block()) fail(where + ": to a block that has ended");
+  if (reinterpret_cast<uintptr_t>(to) % alignment != 0) fail(where + ": an address that is not aligned to the value");
+  std::string wrong = wrong_access(block, to, bytes, Access::write);
+  if (wrong.empty() && watching != nullptr) wrong = checker_->touch(to, bytes, Access::write, number(*running_));
+  if (!wrong.empty()) fail(detail::concat(where, ": ", wrong));
+  std::memcpy(to, value, bytes);
 }
 
 void Executor::warp_collective(const char* what, void* record, WarpFunction function,
@@ -262,22 +325,28 @@ void Executor::warp_sync(const std::source_location& site) {
 }
 
 void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) {
-  if (void* data = arena_.find(site)) return data;
-  const size_t all = arena_.static_bytes() + bytes;
+  if (void* data = arena().find(site)) return data;
+  const size_t all = arena().static_bytes() + bytes;
   if (all > kMaxStaticShared || all + config_.shared_bytes > kMaxShared)
     fail(detail::concat("uses ", all, " bytes of static and ", config_.shared_bytes,
                         " bytes of dynamic shared memory; at most ", kMaxStaticShared, " static, ", kMaxShared,
                         " together"));
-  return arena_.place(site, bytes, alignment);
+  return arena().place(site, bytes, alignment);
 }
 
 std::string Executor::wrong_access(const void* p, size_t bytes, Access access, size_t alignment) const {
   const auto at = reinterpret_cast<uintptr_t>(p);
   const char* const verb = access == Access::read ? "reads " : "writes ";
   if (at % alignment != 0) return detail::concat(verb, bytes, " bytes at an address that is not aligned to them");
-  if (!arena_.contains(p, 1)) return "";
-  if (!arena_.is_placed(p, bytes)) return detail::concat(verb, "shared memory out of bounds");
-  const auto offset = static_cast<size_t>(static_cast<const char*>(p) - arena_.begin());
+  if (!shared_.contains(p)) return "";
+  if (!arena().contains(p, 1)) return detail::concat(verb, "the shared memory of another block");
+  return wrong_access(*running_->block, p, bytes, access);
+}
+
+std::string Executor::wrong_access(const Block& block, const void* p, size_t bytes, Access access) const {
+  const char* const verb = access == Access::read ? "reads " : "writes ";
+  if (!block.arena.is_placed(p, bytes)) return detail::concat(verb, "shared memory out of bounds");
+  const auto offset = static_cast<size_t>(static_cast<const char*>(p) - shared_.begin());
   for (const Mbarrier& b : mbarriers_)
     if (b.valid && offset < b.offset + kMbarrierBytes && b.offset < offset + bytes)
       return detail::concat(verb, "the memory of an mbarrier that is not invalidated");
@@ -333,7 +402,7 @@ void Executor::unwind_fibers() {
 
 void Executor::report(const std::string& what) {
   if (error_.empty())
-    error_ = detail::concat("kernel ", config_.name, ", block ", text(current.block_index), ", thread ",
+    error_ = detail::concat("kernel ", config_.name, ", block ", text(running_->block->index), ", thread ",
                             text(running_->index), ": ", what);
 }
 
@@ -365,6 +434,11 @@ Options& options() {
 void run(const LaunchConfig& config, void (*body)(void*), void* context) { executor().run(config, body, context); }
 int current_lane() { return executor().lane(); }
 void block_barrier(const std::source_location& site) { executor().block_barrier(site); }
+void cluster_barrier(const std::source_location& site) { executor().cluster_barrier(site); }
+void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
+                   const std::source_location& site) {
+  executor().cluster_store(own, rank, value, bytes, alignment, site);
+}
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site) {
   executor().warp_collective(what, record, function, site);
 }

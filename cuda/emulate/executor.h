@@ -1,5 +1,5 @@
-// Executes a kernel on the CPU: every block one after another, every thread of a block really, in an order that a
-// test chooses.
+// Executes a kernel on the CPU: every block one after another, those of a cluster together, every thread of a block
+// really, in an order that a test chooses.
 //
 // A block's threads run as plain calls on one fiber until one of them has to wait (barrier, shuffle); only then
 // does the next thread get a fiber of its own. A kernel without barriers thus costs two switches a block.
@@ -48,6 +48,7 @@ struct LaunchConfig {
   const char* name;
   Index grid, block;
   size_t shared_bytes;
+  unsigned cluster = 1;  // blocks, along x
 };
 // body(context) is one thread of the kernel.
 void run(const LaunchConfig& config, void (*body)(void* context), void* context);
@@ -62,6 +63,11 @@ extern thread_local constinit Current current __attribute__((tls_model("initial-
 
 int current_lane();
 void block_barrier(const std::source_location& site);
+// Of all threads of the cluster that have not ended.
+void cluster_barrier(const std::source_location& site);
+// `bytes` to where `own`, in this block's shared memory, lies in that of the cluster's block `rank`.
+void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
+                   const std::source_location& site);
 // lanes[i] is the record of lane i; count is the number of threads of the warp.
 using WarpFunction = void (*)(void* const* lanes, int count);
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);

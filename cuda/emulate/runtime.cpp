@@ -447,7 +447,8 @@ void run(const RawLaunch& what) {
       {what.name,
        {what.grid.x, what.grid.y, what.grid.z},
        {what.block.x, what.block.y, what.block.z},
-       what.shared_bytes},
+       what.shared_bytes,
+       what.cluster},
       [](void* launch_data) {
         const RawLaunch& l = *static_cast<const RawLaunch*>(launch_data);
         l.call(l.function, l.arguments);

@@ -9,11 +9,11 @@
 
 namespace sinew::cuda::emulate {
 
-SharedArena::SharedArena() : begin_(static_cast<char*>(std::aligned_alloc(kBytes, kBytes))) {
+SharedMemory::SharedMemory() : begin_(static_cast<char*>(std::aligned_alloc(kArenaBytes, kBytes))) {
   SINEW_CHECK(begin_ != nullptr, "emulate", "out of memory");
 }
 
-SharedArena::~SharedArena() {
+SharedMemory::~SharedMemory() {
   ASAN_UNPOISON_MEMORY_REGION(begin_, kBytes);
   std::free(begin_);
 }
@@ -27,7 +27,7 @@ void SharedArena::begin_block(size_t dynamic_bytes, uint8_t poison) {
   gaps_.assign(1, begin_);
   std::memset(begin_, kGapPattern, kGap);
 #endif
-  ASAN_POISON_MEMORY_REGION(begin_, kBytes);
+  ASAN_POISON_MEMORY_REGION(begin_, kArenaBytes);
   take(dynamic_bytes, kDynamicBegin);
 }
 
@@ -45,7 +45,7 @@ void* SharedArena::place(const void* site, size_t bytes, size_t alignment) {
 
 bool SharedArena::contains(const void* p, size_t bytes) const {
   const auto offset = static_cast<size_t>(static_cast<const char*>(p) - begin_);
-  return offset <= kBytes - bytes;
+  return offset <= kArenaBytes - bytes;
 }
 
 bool SharedArena::is_placed(const void* p, size_t bytes) const {

@@ -1,4 +1,5 @@
-// A block's shared memory: the dynamic part first, then the static arrays as the kernel comes to them.
+// Shared memory: that of the blocks of a cluster, one behind the other; and a block's, the dynamic part first, then the
+// static arrays as the kernel comes to them.
 //
 // Between them are gaps. AddressSanitizer watches them; elsewhere they hold a pattern, so that a write into one is
 // found when the block has ended. Fresh memory holds the poison. Not thread safe.
@@ -11,15 +12,28 @@
 
 namespace sinew::cuda::emulate {
 
+// How many blocks a cluster may have here; the portable limit of sm_90 is 8.
+inline constexpr unsigned kMaxCluster = 4;
+// Of a block, and what its memory is aligned to: descriptors hold offsets.
+inline constexpr size_t kArenaBytes = 256 * 1024;
+
+class SharedMemory {
+ public:
+  static constexpr size_t kBytes = kMaxCluster * kArenaBytes;
+  SharedMemory();
+  ~SharedMemory();
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+  char* begin() const { return begin_; }
+  bool contains(const void* p) const { return static_cast<size_t>(static_cast<const char*>(p) - begin_) < kBytes; }
+
+ private:
+  char* const begin_;
+};
+
 class SharedArena {
  public:
-  // Of the arena, which is aligned to them: descriptors hold offsets.
-  static constexpr size_t kBytes = 256 * 1024;
-
-  SharedArena();
-  ~SharedArena();
-  SharedArena(const SharedArena&) = delete;
-  SharedArena& operator=(const SharedArena&) = delete;
+  explicit SharedArena(char* begin) : begin_(begin) {}
 
   void begin_block(size_t dynamic_bytes, uint8_t poison);
   void* dynamic() const { return begin_ + kDynamicBegin; }
@@ -43,7 +57,7 @@ class SharedArena {
   };
   void* take(size_t bytes, size_t alignment);
 
-  char* const begin_;
+  char* begin_;
   uint8_t poison_ = 0xFF;
   std::vector<Array> arrays_;
   size_t end_ = 0, static_bytes_ = 0;

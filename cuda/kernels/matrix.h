@@ -100,11 +100,13 @@ template <class T>
 PackKernel<T> pack_kernel();
 
 // y (matrix, rows, ld_y): x rounded to TF32, zeros from k to ld_y. x (matrix, rows, k), transposed (matrix, k, rows).
-// blockIdx.x counts kPackTf32Tile k, blockIdx.y as many rows, blockIdx.z matrices; kPackThreads threads.
+// blockIdx.x counts kPackTf32Tile k, blockIdx.y as many rows, blockIdx.z matrices; kPackThreads threads. ld_y is a
+// multiple of 4, and y aligned to 16 bytes; vector: so are all rows of x.
 inline constexpr int kPackTf32Tile = 64;
 struct PackTf32Shape {
   int rows, k;
   int64_t ld_x, stride_x, ld_y, stride_y;
+  bool vector;
 };
 Kernel<const float*, float*, PackTf32Shape> pack_tf32_kernel(bool transposed);
 
@@ -321,6 +323,8 @@ struct ConvBulkKernel {
 };
 template <class C>
 ConvBulkKernel<C> conv_bulk_kernel(bool forward, int tile_n);  // 128 or 64
+// Tiles of 128 x 128, each from two chunks: clusters of two blocks, as many as there are tiles.
+ConvBulkKernel<bfloat16> conv_bulk_pair_kernel(bool forward);
 // 128 x 128, 128 x 192, 64 x 128.
 ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m, int tile_n);
 

@@ -3,9 +3,9 @@
 usage: ptxas_table.py BUILD_FOLDER [--jobs N] [--json FILE] [--into FILE] [--ptx-only]
 BUILD_FOLDER: of the preset cuda or gpu, configured. --into: between the lines "<!-- ptxas -->" of docs/gpu.md.
 Instances of one template are one row. Then, for files whose kernels use the tensor cores or asynchronous copies, how
-often those instructions are in their PTX. Exit code 1 when a kernel spills, or a file that is for the tensor cores has no
-matrix instructions.
---ptx-only: only that part, in a quarter of the time.
+often those instructions are in their PTX. Exit code 1 when a kernel spills, a kernel's wgmma instructions wait for each
+other (ptxas says "serialized"), or a file that is for the tensor cores has no matrix instructions.
+--ptx-only: only the PTX, in a quarter of the time.
 """
 import argparse
 import concurrent.futures
@@ -32,7 +32,7 @@ if not commands:
 
 SPECIAL = {"mma.sync tf32": r"mma\.sync\S*tf32", "mma.sync bf16": r"mma\.sync\S*bf16", "wgmma": r"wgmma\.mma_async",
            "ldmatrix": r"ldmatrix\.sync", "cp.async": r"cp\.async\.c",
-           "cp.async.bulk": r"cp\.async\.bulk\.tensor", "mbarrier": r"mbarrier\.try_wait"}
+           "cp.async.bulk": r"cp\.async\.bulk\.tensor", "mbarrier": r"mbarrier\.try_wait", "cluster": r"barrier\.cluster\.wait"}
 
 
 def special_instructions(words, folder, arch):
@@ -90,7 +90,7 @@ def kernel_of(name):
     return out.split("::")[-1].split("(")[0]
 
 
-rows, instructions, lacking = {}, {}, []
+rows, instructions, lacking, serialized = {}, {}, [], []
 with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
     for file, text, special in pool.map(report, commands):
         if any(special.values()):
@@ -98,6 +98,8 @@ with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         needed = ["wgmma"] if "wgmma" in file else ["mma.sync tf32", "mma.sync bf16"]
         if for_tensor_cores(file) and not all(special[name] for name in needed):
             lacking.append(file)
+        if "wgmma.mma_async instructions are serialized" in text:
+            serialized.append(file)
         found = []
         for block in re.split(r"ptxas info\s+: Compiling entry function ", text)[1:]:
             numbers = lambda pattern: [int(n) for n in re.findall(pattern, block)]
@@ -136,4 +138,6 @@ if args.json:
                 "spilled": max(x[2] for x in v)} for (f, k, a), v in sorted(rows.items())], open(args.json, "w"), indent=1)
 if lacking:
     print(f"no matrix instructions in the PTX of {', '.join(lacking)}", file=sys.stderr)
-sys.exit(1 if spills or lacking else 0)
+if serialized:
+    print(f"wgmma instructions that wait for each other in {', '.join(serialized)}", file=sys.stderr)
+sys.exit(1 if spills or lacking or serialized else 0)
