@@ -7,8 +7,8 @@
 //
 //   SINEW_SHARED(type, name, [8][32])    shared array of fixed size; contents undefined (the emulation: NaN)
 //   SINEW_DYNAMIC_SHARED(type, name)     pointer to the launch's shared_bytes, 1024-byte aligned; once per kernel
-//   SINEW_CLUSTER(2)                     before __launch_bounds__: two blocks in x are a cluster, whose threads may meet
-//                                        and write to each other's shared memory; sm_90 and later
+//   SINEW_CLUSTER(2)                     before __launch_bounds__: two blocks in x are a cluster, whose threads
+//                                        meet and write to each other's shared memory; sm_90 and later
 //   SINEW_UNROLL                         before a loop of constant length
 //   SINEW_DEVICE                         a function kernels call
 //   block_sync()                         barrier of all threads of the block

@@ -119,7 +119,16 @@ TEST(CudaBf16Gemm, LargeTilesAndChunksOfK) {
     check({.m = 136, .n = 130, .k = 40, .trans_a = true, .batch = 33});
   }
   check_transposes({.m = 10, .n = 72, .k = 530});
-  check({.m = 12, .n = 8, .k = 520, .f32_operand = F32Operand::b, .bias = true, .act = Activation::relu, .pad = 4});
+  for (const int64_t pad : {4, 8})  // of bf16, rows that are no groups of 16 bytes and rows that are
+    check({.m = 12,
+           .n = 8,
+           .k = 520,
+           .f32_operand = F32Operand::b,
+           .bias = true,
+           .act = Activation::relu,
+           .batch = 2,
+           .pad = pad,
+           .alpha = -0.5});
 }
 
 // Ragged edges of both tiles, several slices deep, sums in chunks.
@@ -150,6 +159,16 @@ TEST(CudaBulkCopies, ProductsOfBf16) {
   check({.m = 130, .n = 100, .k = 40, .bias = true, .act = Activation::relu, .batch = 2});
   check({.m = 130, .n = 136, .k = 328, .trans_b = true, .batch = 5});
   check({.m = 20, .n = 24, .k = 1100, .f32_operand = F32Operand::a});
+  for (int64_t n : {128, 256})  // whole tiles of columns, written 16 bytes at a time
+    check({.m = 70,
+           .n = n,
+           .k = 72,
+           .f32_operand = F32Operand::b,
+           .bias = true,
+           .act = Activation::relu,
+           .batch = 2,
+           .pad = 8,
+           .alpha = -0.5});
   check({.m = 5, .n = 7, .k = 0});
 }
 
