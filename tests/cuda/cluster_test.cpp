@@ -86,7 +86,7 @@ TEST_F(CudaClusters, ExchangeInEveryOrder) {
 
 TEST_F(CudaClusters, MissingBarriersAreRaces) {
   if (!emulate::kChecksAccesses) GTEST_SKIP() << "kernels are not compiled for it";
-  EXPECT_CONTAINS(error_of(Defect::no_sync_before), "read with no barrier between: a race");
+  EXPECT_CONTAINS(error_of(Defect::no_sync_before), "with no barrier between: a race");
   EXPECT_CONTAINS(error_of(Defect::no_sync_after), "with no barrier between: a race");
 }
 
