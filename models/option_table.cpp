@@ -191,7 +191,7 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(scheme.overlap), .kind = Kind::integer,
        .help = "sgp, and dpsgd on exponential graphs: rounds between sending and taking in; easgd, eamsgd: steps that "
                "the center is asked for ahead of an exchange; so that nothing waits for a link",
-       .unit = "rounds", .max = 1000},
+       .unit = "rounds or steps", .max = 1000},
       {SINEW_OPTION(scheme.global_average_every), .kind = Kind::integer,
        .help = "gossip, local: every so many steps all workers take the mean of all; 0: never", .unit = "steps",
        .max = 1e9},

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "dist/schemes/schemes.h"
 #include "tests/support/gossip_bodies.h"
 
 namespace sinew::dist::testing {
@@ -37,6 +38,81 @@ TEST(GlobalAverage, OverLocalIsLocalSgd) {
   }
   const auto nodes = nodes_of(toy);
   for (Rank r = 0; r < 3; ++r) EXPECT_NEAR(nodes[r].numbers.at(0), x[r], 1e-14);
+}
+
+// Hands all calls on, and notes what the inner scheme leaves of the parameters in each step.
+class Noting : public Scheme {
+ public:
+  Noting(std::unique_ptr<Scheme> inner, std::vector<Numbers>& left) : inner_(std::move(inner)), left_(left) {}
+  Mixes mixes() const override { return inner_->mixes(); }
+  Evaluated evaluated() const override { return inner_->evaluated(); }
+  Status start(VecView theta) override { return inner_->start(theta); }
+  Status before_step(int64_t step, VecView theta) override { return inner_->before_step(step, theta); }
+  Status after_step(int64_t step, VecView theta) override {
+    SINEW_RETURN_IF_ERROR(inner_->after_step(step, theta));
+    left_.push_back(to_doubles(theta));
+    return Status::Ok();
+  }
+  Status evaluation_point(ConstVecView theta, VecView out) override { return inner_->evaluation_point(theta, out); }
+  Status finish(VecView theta) override { return inner_->finish(theta); }
+  SchemeState save() const override { return inner_->save(); }
+
+ private:
+  const std::unique_ptr<Scheme> inner_;
+  std::vector<Numbers>& left_;
+};
+
+// With or without a clock, and whatever a worker weighs in its scheme, which stays: every H steps all go on from the
+// plain mean of what the scheme has left them with.
+TEST(GlobalAverage, IsTheMeanOfWhatEachSchemeLeaves) {
+  constexpr int kWorkers = 4;
+  constexpr int64_t kSize = 5, kSteps = 12, kEvery = 4;
+  for (const GossipCase& c : {GossipCase{"gosgd"},
+                              {"adpsgd"},
+                              {"gossiping_sgd"},
+                              {"gossiping_sgd", [](SchemeOptions& o) { o.direction = "push"; }},
+                              {"gossiping_sgd", [](SchemeOptions& o) { o.mode = "async"; }},
+                              {"elastic_gossip", [](SchemeOptions& o) { o.mode = "async"; }}}) {
+    const SchemeOptions inner = gossip(
+        c.name, kWorkers, c.more ? c.more : [](SchemeOptions&) {});
+    SchemeOptions outer = inner;
+    outer.global_average_every = kEvery;
+    ASSERT_TRUE(validate(outer).ok());
+    std::vector<Numbers> left[kWorkers];
+    double weights = 0;
+    const auto body = [&](World& world) -> Result<Numbers> {
+      auto noting = std::make_unique<Noting>(make_scheme(inner, world, kSize, DType::f64), left[world.rank()]);
+      const auto scheme = make_global_average(outer, world, kSize, DType::f64, Device::cpu, std::move(noting));
+      Numbers theta(kSize, 1.0 + world.rank()), after;
+      SINEW_RETURN_IF_ERROR(scheme->start(VecView(theta)));
+      for (int64_t k = 0; k < kSteps; ++k) {
+        SINEW_RETURN_IF_ERROR(scheme->before_step(k, VecView(theta)));
+        world.compute(Cost{1}, [&] {
+          for (size_t i = 0; i < theta.size(); ++i) theta[i] += draw(world.rank(), k, static_cast<int64_t>(i));
+        });
+        SINEW_RETURN_IF_ERROR(scheme->after_step(k, VecView(theta)));
+        if ((k + 1) % kEvery == 0) after.insert(after.end(), theta.begin(), theta.end());
+      }
+      SINEW_RETURN_IF_ERROR(scheme->finish(VecView(theta)));
+      weights += weight_of(*scheme);
+      return after;
+    };
+    const SimulatedRun run = simulate(kWorkers, body);
+    for (const NodeResult& node : run.nodes) {
+      ASSERT_TRUE(node.finished) << c.name << ": " << node.status.message();
+      EXPECT_EQ(node.numbers, run.nodes[0].numbers) << c.name;
+    }
+    EXPECT_NEAR(weights, c.name == std::string("gosgd") ? 1 : kWorkers, 1e-12) << c.name;
+    for (int64_t at = 0; at < kSteps / kEvery; ++at)
+      for (int64_t i = 0; i < kSize; ++i) {
+        double mean = 0, apart = 0;
+        for (const auto& of_worker : left) mean += of_worker.at((at + 1) * kEvery - 1).at(i) / kWorkers;
+        for (const auto& of_worker : left)
+          apart = std::max(apart, std::abs(of_worker.at((at + 1) * kEvery - 1).at(i) - mean));
+        EXPECT_NEAR(run.nodes[0].numbers.at(at * kSize + i), mean, 1e-14) << c.name;
+        EXPECT_GT(apart, 0.1) << c.name << ": the scheme alone has not made them equal";
+      }
+  }
 }
 
 // A worker whose parameters are not finite gives nothing to the mean, and adopts it; the others' is that of the others.

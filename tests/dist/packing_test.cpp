@@ -181,6 +181,19 @@ TEST(Packing, ElasticForcesConserve) {
     for (const char* scheme : {"easgd", "eamsgd"}) check_elastic_conserves(in_simulation(), scheme, wire);
 }
 
+// What rounding leaves of a worker's move goes with its next one.
+TEST(Packing, DownpourDeliversButForWhatWaits) {
+  for (const char* wire : {"bf16", "int8"})
+    for (const char* scheme : {"downpour", "mdownpour", "adownpour", "mvadownpour"})
+      check_downpour_delivers(in_simulation(), scheme, 3, wire);
+}
+
+TEST(Packing, AdmmsCenterIsTheMeanButForWhatWaits) {
+  for (const char* wire : {"bf16", "int8"})
+    for (const char* faults : {"", "drop from=* to=* probability=0.2\nslow rank=1 factor=3"})
+      check_admm_center(in_simulation({.faults = parse_fault_plan(faults, "plan").value()}), wire);
+}
+
 // Gossip keeps the sum of the parameters, push-sum that of the weighted ones: at the end all weights are back.
 TEST(Packing, GossipKeepsTheMean) {
   for (const char* wire : {"bf16", "int8"})

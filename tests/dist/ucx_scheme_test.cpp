@@ -78,6 +78,7 @@ TEST(UcxGossip, DropsLoseNothing) {
 TEST(UcxScheme, DownpourDelivers) {
   check_downpour_delivers(in_processes(), "downpour");
   check_downpour_delivers(in_processes(), "mdownpour");
+  check_downpour_delivers(in_processes(), "downpour", 3, "int8");
 }
 
 TEST(UcxScheme, DropsLoseNothing) {

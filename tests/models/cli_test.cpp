@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/safetensors.h"
 #include "models/cli/program.h"
 #include "models/lab/labs.h"
 
@@ -412,6 +413,51 @@ TEST_F(CliTest, Lab) {
   std::string svg;
   std::getline(std::ifstream("pictures/sinc/sinc.svg"), svg);
   EXPECT_EQ(svg.find("<svg "), 0u);
+}
+
+TEST_F(CliTest, ProbeNamesWhatIsWrong) {
+  const auto f32 = [](const Shape& shape) {
+    return NamedArray{DType::f32, shape, std::vector<std::byte>(static_cast<size_t>(shape.numel()) * 4)};
+  };
+  const NamedArray labels{DType::i64, {1}, std::vector<std::byte>(8)};
+  const std::vector<std::string> good = {"probe", "--model", "mlp", "--model.hidden", "3", "--weights",
+                                         "w",     "--batch", "b",   "--out",          "o"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), good.begin(), good.end());
+    return more;
+  };
+  // A batch file of these tensors.
+  const auto batch = [](const std::map<std::string, NamedArray>& tensors) {
+    ASSERT_TRUE(write_safetensors("b", {.tensors = tensors}).ok());
+  };
+  expect_error(2, "--weights is missing; type sinew probe --model NAME", {"probe"});
+  expect_error(2, "--batch is missing; type sinew probe", {"probe", "--weights", "w"});
+  expect_error(2, "--out is missing; type sinew probe", {"probe", "--weights", "w", "--batch", "b"});
+  expect_error(2, "--mode 'both': not one of eval, train", with({"--mode", "both"}));
+  expect_error(2, "--model: 'mpl' is not allowed for model.name", with({"--model", "mpl"}));
+  expect_error(3, "b: ", good);
+  batch({{"inputs", f32({1, 2})}});
+  expect_error(3, "b: no tensor named labels; a batch is inputs (N,C,H,W or N,features, f32) and labels (N, i64)",
+               good);
+  batch({{"inputs", f32({1, 2, 3})}, {"labels", labels}});
+  expect_error(3, "b: inputs is (1, 2, 3) f32; it must be (N,C,H,W) or (N,features) f32", good);
+  batch({{"inputs", f32({2, 2})}, {"labels", labels}});
+  expect_error(3, "b: labels is (1) i64; it must be (2) i64", good);
+  batch({{"inputs", f32({1, 2})}, {"labels", labels}});
+  expect_error(3, "w: ", good);
+  SafetensorsFile weights{
+      .tensors = {{"fc1.weight", f32({3, 2})}, {"fc1.bias", f32({3})}, {"fc2.weight", f32({2, 3})}}};
+  ASSERT_TRUE(write_safetensors("w", weights).ok());
+  expect_error(3, "w: no tensor named fc2.bias", good);
+  weights.tensors["fc2.bias"] = f32({4});
+  ASSERT_TRUE(write_safetensors("w", weights).ok());
+  expect_error(3, "w: fc2.weight is (2, 3) f32, the model has (4, 3) f32", good);
+  EXPECT_FALSE(fs::exists("o"));
+  weights.tensors["fc2.bias"] = f32({2});
+  ASSERT_TRUE(write_safetensors("w", weights).ok());
+  EXPECT_EQ(run(with({"--mode", "train"})), 0) << err_.str();
+  EXPECT_EQ(out_.str(), "wrote o\n");
+  EXPECT_TRUE(read_safetensors("o").ok());
 }
 
 TEST_F(CliTest, SwitchesOfSeveralVerbsAreInTheHelpOfEach) {

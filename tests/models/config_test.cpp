@@ -199,6 +199,20 @@ TEST(Config, PresetsAreValid) {
     EXPECT_GT(preset.about.size(), 10u) << preset.name;
     EXPECT_NE(preset.about[0], '#');
   }
+  // The dynamic-weighting specification, section 1.4.
+  for (const auto& [name, sharding, weighting] : {std::tuple{"eahes", "partition", "fixed"},
+                                                  {"eahes_o", "overlap", "fixed"},
+                                                  {"eahes_om", "overlap", "oracle"},
+                                                  {"deahes", "partition", "dynamic"},
+                                                  {"deahes_o", "overlap", "dynamic"}}) {
+    ConfigSources sources;
+    sources.preset = name;
+    const Options o = configured(sources).options;
+    EXPECT_EQ(o.optim.name, "adahessian") << name;
+    EXPECT_EQ(o.scheme.name, "easgd") << name;
+    EXPECT_EQ(o.data.sharding, sharding) << name;
+    EXPECT_EQ(o.scheme.weighting, weighting) << name;
+  }
   ConfigSources easgd;
   easgd.preset = "easgd-mnist";
   Options options = configured(easgd).options;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "core/autograd.h"
 #include "core/ops.h"
 #include "dist/solo_world.h"
 #include "models/config.h"
@@ -15,6 +16,7 @@
 #include "models/zoo/mlp.h"
 #include "nn/data/dataset.h"
 #include "nn/layers.h"
+#include "tests/support/spawn_nodes.h"
 
 namespace sinew::train {
 namespace {
@@ -123,6 +125,56 @@ TEST_P(Precision, TheCurvatureIsF32sToTheBit) {
     EXPECT_EQ(with(true, 2, 1), with(false, 2, 1)) << name;
     EXPECT_NE(with(true, 2, 2), with(false, 2, 2)) << name;
   }
+}
+
+// Two workers against one process that makes both passes in turn and one step with the mean of their f32 gradients.
+TEST_P(Precision, AllReduceTakesTheMeanInF32) {
+  constexpr int kWorkers = 2;
+  constexpr int64_t kSteps = 3;
+  const nn::Model model = GetParam()();
+  const optim::OptimizerOptions sgd{.name = "sgd", .lr = 0.05};
+  const auto batches_of = [](int worker) {
+    return nn::Loader(data(), {.batch = 20, .worker = worker, .workers = kWorkers, .prefetch = 0});
+  };
+  const auto run = dist::testing::simulate(kWorkers, [&](dist::World& world) -> Result<dist::testing::Numbers> {
+    nn::Loader batches = batches_of(world.rank());
+    const auto optimizer = optim::make_optimizer(sgd);
+    Vec theta = model.initialize(1);
+    const auto scheme =
+        dist::make_scheme({.name = "allreduce", .workers = kWorkers}, world, theta.size(), theta.dtype());
+    Trainer trainer(model, batches, *optimizer, *scheme, world, std::move(theta));
+    SINEW_RETURN_IF_ERROR(trainer.run({.steps = kSteps, .bf16 = true}));
+    return to_doubles(trainer.theta().view());
+  });
+  for (const auto& node : run.nodes) ASSERT_TRUE(node.finished) << node.status.message();
+  EXPECT_EQ(run.nodes[0].numbers, run.nodes[1].numbers);
+
+  Vec theta = model.initialize(1), mean = Vec::zeros(model.layout().size(), DType::f32);
+  const auto optimizer = optim::make_optimizer(sgd);
+  optimizer->init(model.layout(), DType::f32, Device::cpu);
+  nn::Loader loaders[kWorkers] = {batches_of(0), batches_of(1)};
+  const int64_t trained = model.layout().size(), kept = theta.size() - trained;
+  size_t finer_than_bf16 = 0;
+  for (int64_t step = 0; step < kSteps; ++step) {
+    Vec gradient[kWorkers], own[kWorkers];
+    for (int r = 0; r < kWorkers; ++r) {
+      gradient[r] = Vec::zeros(trained, DType::f32), own[r] = theta.clone();
+      const nn::Parameters parameters = model.parameters(own[r]), into(model.layout(), gradient[r], false);
+      const nn::Buffers buffers = model.buffers(own[r]);
+      const nn::Batch batch = loaders[r].next();
+      const Tensor logits =
+          model.forward(batch.inputs, {.parameters = parameters, .training = true, .buffers = &buffers, .bf16 = true});
+      grad({nn::cross_entropy(logits, batch.labels)}, parameters.all(), {}, {.into = into.all()});
+    }
+    axpby(0.5, gradient[0].view(), 0.5, gradient[1].view(), mean.mutable_view());
+    const VecView buffers = theta.mutable_view().slice(trained, kept);
+    axpby(0.5, own[0].view().slice(trained, kept), 0.5, own[1].view().slice(trained, kept), buffers);
+    for (double v : to_doubles(mean.view()))
+      finer_than_bf16 += static_cast<double>(bfloat16(static_cast<float>(v))) != v;
+    optimizer->step(theta.mutable_view().slice(0, trained), mean.mutable_view());
+  }
+  EXPECT_GT(finer_than_bf16, static_cast<size_t>(trained));
+  EXPECT_EQ(run.nodes[0].numbers, to_doubles(theta.view()));
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, Precision, ::testing::Values(mlp, small_net),

@@ -136,6 +136,23 @@ TEST_F(Probe, SpeaksPyTorchsLayoutsInAndOut) {
   EXPECT_FALSE(out_.tensors.contains("hv.fc1.weight"));
 }
 
+// The columns of a file are in the order of (C, H, W), in which a batch of rows has its features.
+TEST_F(Probe, TakesRowsOfFeatures) {
+  for (const auto& [name, array] : weights_.tensors)
+    batch_.tensors["z." + name] = array_of(wave(static_cast<int>(array.shape.numel()), 0.9), array.shape);
+  ASSERT_TRUE(run().ok()) << run().message();
+  const SafetensorsFile images = out_;
+  batch_.tensors["inputs"].shape = {kN, kFeatures};
+  ASSERT_TRUE(run().ok()) << run().message();
+  expect_near("logits", oracle().logits, 1e-5);
+  ASSERT_EQ(out_.tensors.size(), images.tensors.size());
+  EXPECT_TRUE(images.tensors.contains("hv.fc1.weight"));
+  for (const auto& [name, array] : images.tensors) {
+    EXPECT_EQ(out_.tensors[name].shape, array.shape) << name;
+    expect_near(name, numbers(array), 1e-6);
+  }
+}
+
 TEST_F(Probe, MultipliesTheHessianWithTheGivenDirections) {
   const std::vector<float> z = wave(kHidden * kFeatures, 0.9);
   batch_.tensors["z.fc1.weight"] = array_of(z, {kHidden, kFeatures});

@@ -39,7 +39,24 @@ TEST_F(ProgramWithUcx, FiveProcessesTrainElastically) {
 
 // One engine: the synchronous schemes end with the same bits in real processes and in virtual time, for the same number
 // of threads.
-TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
+class ProgramWithUcxInBothWorlds : public ProgramWithUcx {
+ protected:
+  // The scheme's name, and its settings.
+  void expect_equal_parameters(const Words& scheme) {
+    std::string sha[2];
+    for (int simulated = 0; simulated < 2; ++simulated) {
+      const std::string folder = "run-" + std::to_string(count_) + (simulated ? "-sim" : "-ucx");
+      Words more(scheme.begin() + 1, scheme.end());
+      if (simulated) more.insert(more.end(), {"--run.world", "sim"});
+      auto run = start(run_of(scheme[0], folder, more));
+      ASSERT_EQ(run->wait(), 0) << run->output();
+      sha[simulated] = summary(folder).at("parameters_sha256");
+    }
+    EXPECT_EQ(sha[0], sha[1]) << scheme[0] << " " << scheme.back();
+  }
+};
+
+TEST_F(ProgramWithUcxInBothWorlds, GivesTheSameParameters) {
   for (const Words& scheme : {Words{"allreduce"},
                               {"easgd_sync"},
                               {"easgd_sync", "--scheme.order", "gauss_seidel"},
@@ -55,18 +72,26 @@ TEST_F(ProgramWithUcx, BothWorldsGiveTheSameParameters) {
                               {"dpsgd", "--scheme.period", "3"},
                               {"dpsgd", "--scheme.topology", "one_peer_exponential", "--scheme.mixing", "atc"},
                               {"sgp", "--scheme.period", "3", "--scheme.overlap", "1"},
-                              {"dpsgd", "--scheme.period", "5", "--scheme.global_average_every", "50"}}) {
-    std::string sha[2];
-    for (int simulated = 0; simulated < 2; ++simulated) {
-      const std::string folder = "run-" + std::to_string(count_) + (simulated ? "-sim" : "-ucx");
-      Words more(scheme.begin() + 1, scheme.end());
-      more.insert(more.end(), {"--train.threads", "1"});
-      if (simulated) more.insert(more.end(), {"--run.world", "sim"});
-      auto run = start(run_of(scheme[0], folder, more));
-      ASSERT_EQ(run->wait(), 0) << run->output();
-      sha[simulated] = summary(folder).at("parameters_sha256");
-    }
-    EXPECT_EQ(sha[0], sha[1]) << scheme[0] << " " << scheme.back();
+                              {"dpsgd", "--scheme.period", "5", "--scheme.global_average_every", "50"}})
+    expect_equal_parameters(scheme);
+}
+
+// The other settings of scripts/scheme_table.py that are in lockstep, for fewer steps.
+TEST_F(ProgramWithUcxInBothWorlds, GivesTheSameParametersInMoreSettings) {
+  for (Words scheme : {Words{"mvasgd"},
+                       {"msgd", "--optim", "nag"},
+                       {"allreduce", "--scheme.wire", "int8"},
+                       {"allreduce", "--train.precision", "bf16"},
+                       {"local_sgd"},
+                       {"local_sgd", "--scheme.wire", "int8"},
+                       {"local_sgd", "--scheme.outer", "nesterov", "--optim", "adamw", "--lr", "0.001"},
+                       {"dpsgd", "--optim", "qgm", "--scheme.period", "4"},
+                       {"sgp", "--scheme.period", "4"},
+                       {"lgd"},
+                       {"lsgd"},
+                       {"lsgd", "--scheme.wire", "int8"}}) {
+    scheme.insert(scheme.end(), {"--steps", "60"});
+    expect_equal_parameters(scheme);
   }
 }
 

@@ -11,6 +11,7 @@
 #include "models/trainer.h"
 #include "models/zoo/mlp.h"
 #include "nn/data/dataset.h"
+#include "nn/layers.h"
 #include "optim/schedule.h"
 #include "optim/transforms.h"
 #include "tests/support/spawn_nodes.h"
@@ -142,6 +143,44 @@ TEST(SecondOrderRuns, TheSameSeedGivesTheSameBitsAndAnotherSeedOthers) {
     EXPECT_EQ(run(name, 1), run(name, 1)) << name;
     EXPECT_NE(run(name, 1), run(name, 2)) << name;
   }
+}
+
+// Batch norm in front of everything: its statistics are the data's, whatever the parameters are.
+TEST(SecondOrderRuns, RunningStatisticsMoveOncePerStep) {
+  constexpr int64_t kSteps = 4;
+  const Shape input = data()->sample_shape();
+  auto net = std::make_unique<nn::Sequential>();
+  net->add(std::make_unique<nn::BatchNorm>(input[2])).add(std::make_unique<nn::Flatten>());
+  net->add(std::make_unique<nn::Linear>(input.numel(), 10));
+  const nn::Model normed("normed", std::move(net), input, 10);
+  ASSERT_EQ(input[2], 1);
+  double mean = 0, variance = 1;
+  nn::Loader same = loader(0, 1);
+  for (int64_t step = 0; step < kSteps; ++step) {
+    const std::vector<double> x = to_doubles(same.next().inputs.view());
+    const double n = static_cast<double>(x.size());
+    double sum = 0, squares = 0;
+    for (double v : x) sum += v;
+    for (double v : x) squares += (v - sum / n) * (v - sum / n);
+    mean += 0.1 * (sum / n - mean), variance += 0.1 * (squares / (n - 1) - variance);
+  }
+  for (const char* name : {"adahessian", "sophia_h", "sophia_g"})
+    for (const int samples : {1, 3}) {
+      const auto world = dist::make_solo_world();
+      nn::Loader batches = loader(0, 1);
+      const auto optimizer = optim::make_optimizer({.name = name, .hessian_every = 2, .hessian_samples = samples});
+      Vec theta = normed.initialize(1);
+      const auto scheme = dist::make_scheme({.name = "local"}, *world, theta.size(), DType::f32);
+      Trainer trainer(normed, batches, *optimizer, *scheme, *world, std::move(theta));
+      const Status status = trainer.run({.steps = kSteps, .seed = kSeed});
+      ASSERT_TRUE(status.ok()) << status.message();
+      for (const auto& [buffer, expected] : {std::pair{"0.running_mean", mean}, {"0.running_var", variance}}) {
+        const int at = normed.state_layout().find(buffer);
+        ASSERT_GE(at, 0) << buffer;
+        const int64_t offset = normed.state_layout().segments()[static_cast<size_t>(at)].offset;
+        EXPECT_NEAR(to_doubles(trainer.theta().slice(offset, 1).view())[0], expected, 1e-6) << name << " " << samples;
+      }
+    }
 }
 
 // w^1.5 has a derivative at 0, but no second one.

@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <map>
+#include <tuple>
 
 #include "core/autograd.h"
 #include "core/ops.h"
@@ -116,6 +119,96 @@ TEST(Zoo, GossipMlpStartsAsTheThesis) {
       fan_in = s.numel;
     }
   }
+}
+
+// Dropout scales what it keeps by 1 / (1 - rate). Every logit hangs on a path of one unit a layer: 0 hangs on the bias
+// of the last hidden layer, 1 and 2 on those before it, and 3 on one pixel.
+TEST(Zoo, GossipMlpDropsAsTheThesis) {
+  constexpr int64_t kSamples = 600;
+  const Result<nn::Model> model = make("gossip_mlp", {28, 28, 1}, 10);
+  ASSERT_TRUE(model.ok());
+  Vec theta = Vec::zeros(model->state_layout().size(), DType::f32);
+  const auto set = [&](const char* name, int64_t row, int64_t column) {
+    const Segment& s = model->layout().segments()[static_cast<size_t>(model->layout().find(name))];
+    const int64_t columns = s.shape.ndim() == 2 ? s.shape[1] : 1;
+    fill(theta.mutable_view().slice(s.offset + row * columns + column, 1), 1);
+  };
+  for (int64_t logit = 0; logit < 4; ++logit) {
+    set("fc4.weight", logit, logit);
+    if (logit >= 1) set("fc3.weight", logit, logit);
+    if (logit >= 2) set("fc2.weight", logit, logit);
+  }
+  set("fc3.bias", 0, 0), set("fc2.bias", 1, 0), set("fc1.bias", 2, 0), set("fc1.weight", 3, 400);
+  const nn::Parameters parameters = model->parameters(theta, false);
+  const Tensor x = random_uniform({kSamples, 28, 28, 1}, 1, 1, RngKey{});
+  for (const bool training : {false, true}) {
+    const std::vector<float> logits =
+        model->forward(x, {.parameters = parameters, .training = training, .seed = 3}).to_vector<float>();
+    for (size_t logit = 0; logit < 4; ++logit) {
+      const double kept =
+          !training ? 1 : std::pow(0.5, static_cast<double>(std::min<size_t>(logit + 1, 3))) * (logit == 3 ? 0.8 : 1);
+      double there = 0;
+      for (size_t i = 0; i < kSamples; ++i) {
+        const double v = logits[10 * i + logit];
+        if (v != 0) {
+          EXPECT_NEAR(v, 1 / kept, 1e-5 / kept) << logit;
+        }
+        there += v != 0;
+      }
+      EXPECT_NEAR(there / kSamples, kept, 4 * std::sqrt(kept * (1 - kept) / kSamples)) << logit;
+    }
+  }
+}
+
+// Section 7 of the EASGD specification, from the authors' settings.
+TEST(Zoo, EasgdsBiasesStartAsInThePaper) {
+  for (const auto& [name, side, bias] : {std::tuple{"easgd_cifar", 28, 0.0}, {"easgd_imagenet", 101, 0.1}}) {
+    const Result<nn::Model> model = make(name, {side, side, 3}, 10);
+    ASSERT_TRUE(model.ok());
+    const std::vector<double> theta = to_doubles(model->initialize(5).view());
+    for (const Segment& s : model->layout().segments()) {
+      const auto begin = theta.begin() + s.offset, end = begin + s.numel;
+      if (s.name.ends_with("bias")) {
+        EXPECT_TRUE(std::all_of(begin, end, [b = bias](double v) { return v == static_cast<float>(b); })) << s.name;
+        continue;
+      }
+      const double fan_in = static_cast<double>(s.numel / s.shape[0]);
+      const auto [low, high] = std::minmax_element(begin, end);
+      EXPECT_NEAR(*low * std::sqrt(fan_in), -1, 0.01) << s.name;  // Torch's default, uniform
+      EXPECT_NEAR(*high * std::sqrt(fan_in), 1, 0.01) << s.name;
+    }
+  }
+}
+
+TEST(Zoo, Resnet50HasTorchvisionsTensors) {
+  const Result<nn::Model> model = make("resnet50", {64, 64, 3}, 1000);
+  ASSERT_TRUE(model.ok());
+  std::map<std::string, Shape> expected, got;
+  const auto conv_and_norm = [&](const std::string& conv, const std::string& norm, int64_t out, int64_t in, int64_t k) {
+    expected[conv + ".weight"] = {out, in, k, k};
+    for (const char* name : {".weight", ".bias", ".running_mean", ".running_var"}) expected[norm + name] = {out};
+  };
+  conv_and_norm("conv1", "bn1", 64, 3, 7);
+  int64_t in = 64;
+  for (int layer = 0; layer < 4; ++layer) {
+    const int64_t width = int64_t{64} << layer;
+    for (int block = 0; block < std::array{3, 4, 6, 3}[static_cast<size_t>(layer)]; ++block) {
+      const std::string at = "layer" + std::to_string(layer + 1) + "." + std::to_string(block) + ".";
+      conv_and_norm(at + "conv1", at + "bn1", width, in, 1);
+      conv_and_norm(at + "conv2", at + "bn2", width, width, 3);
+      conv_and_norm(at + "conv3", at + "bn3", 4 * width, width, 1);
+      if (block == 0) conv_and_norm(at + "downsample.0", at + "downsample.1", 4 * width, in, 1);
+      in = 4 * width;
+    }
+  }
+  expected["fc.weight"] = {1000, 2048};
+  expected["fc.bias"] = {1000};
+  for (size_t i = 0; i < model->state_layout().segments().size(); ++i) {
+    const Segment& s = model->state_layout().segments()[i];
+    got[s.name] = nn::file_shape(model->file_layout(i), s.shape);
+  }
+  EXPECT_EQ(got, expected);
+  EXPECT_EQ(got.size(), 267u);  // torchvision's 320 without 53 num_batches_tracked
 }
 
 TEST(Zoo, NamesAreTorchvisions) {

@@ -84,6 +84,30 @@ TEST_F(ImageFolderTest, ResizesTheShorterSideAndTakesTheMiddle) {
   EXPECT_NEAR(read_one(*same->test, 0)[0], 2, 1e-4);
 }
 
+TEST_F(ImageFolderTest, ReadsJpegsBesidePngs) {
+  if (const auto formats = image_formats(); std::ranges::find(formats, "JPEG") == formats.end())
+    GTEST_SKIP() << "built without libjpeg";
+  folder.put("train/a/x.jpg", jpeg_rgb());
+  folder.put("train/a/y.JPEG", jpeg_rgb());
+  folder.put("train/b/z.png", plain(16, 8, 7));
+  folder.put("val/b/x.jpg", jpeg_rgb());
+  const Result<DataSplit> data = open_data(options(8, 8));
+  ASSERT_TRUE(data.ok()) << data.status().message();
+  ASSERT_EQ(data->train->size(), 3);
+  EXPECT_EQ(data->test->label(0), 1);
+  EXPECT_NEAR(read_one(*data->train, 2)[0], 7, 1e-4);
+  for (const auto& [part, index] : {std::pair{data->train, 0}, {data->train, 1}, {data->test, 0}}) {
+    const std::vector<float> got = read_one(*part, index);
+    for (size_t y = 0; y < 8; ++y)
+      for (size_t x = 0; x < 8; ++x) {  // columns 4 to 11 of 16
+        const double across = static_cast<double>(x + 4), down = static_cast<double>(y);
+        EXPECT_NEAR(got[(y * 8 + x) * 3], 10 + 14 * across, 8);
+        EXPECT_NEAR(got[(y * 8 + x) * 3 + 1], 200 - 20 * down, 8);
+        EXPECT_NEAR(got[(y * 8 + x) * 3 + 2], 90 + 4 * across + 6 * down, 8);
+      }
+  }
+}
+
 TEST_F(ImageFolderTest, AugmentsByThePass) {
   folder.put("train/a/x.png", slope(12, 8));
   folder.put("test/a/x.png", slope(12, 8));

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <functional>
 #include <string>
 
@@ -198,35 +200,47 @@ inline void check_elastic_conserves(const Spawn& spawn, const std::string& schem
   ASSERT_NE(nodes[2].numbers[0], 3) << "something moved";
 }
 
-// What the workers have moved reaches the center once: it ends at its start plus all their steps. With momentum at the
-// center, c + momentum / (1 - momentum) v does, with steps / (1 - momentum).
-inline void check_downpour_delivers(const Spawn& spawn, const std::string& scheme, int workers = 3) {
+// What the workers have moved reaches the center once, but for what rounding has left of it, which waits at them: it
+// ends at its start plus all their steps. With momentum at the center, c + momentum / (1 - momentum) v does, with steps
+// / (1 - momentum).
+inline void check_downpour_delivers(const Spawn& spawn, const std::string& scheme, int workers = 3,
+                                    const std::string& wire = "f32") {
   Toy toy = common_toy(scheme, "jacobi", workers);
+  toy.scheme.wire = wire;
   const double momentum = scheme == "mdownpour" ? toy.scheme.outer_momentum : 0;
   const auto nodes = spawn(node_count(toy.scheme), [&](World& world) -> Result<Numbers> {
     if (world.rank() == toy.scheme.workers) {
       auto center = toy_center(toy, world);
       SINEW_RETURN_IF_ERROR(center->serve(INT64_MAX).status());
       const SchemeState state = center->save();
-      Vec last = Vec::zeros(toy.size, toy.dtype);
-      center->snapshot(last.mutable_view());
-      Numbers c = to_doubles(last.view());
-      for (int s = 0; momentum != 0 && s < 6; ++s) {
-        const Numbers v = to_doubles(state.vectors.at("velocity." + std::to_string(s)).view());
-        for (size_t i = 0; i < v.size(); ++i)
-          c[static_cast<size_t>(s * toy.scheme.shard) + i] += momentum / (1 - momentum) * v[i];
+      Numbers all;
+      for (int s = 0; s < 6; ++s) {
+        Numbers c = to_doubles(state.vectors.at("center." + std::to_string(s)).view());
+        if (momentum != 0) {
+          const Numbers v = to_doubles(state.vectors.at("velocity." + std::to_string(s)).view());
+          for (size_t i = 0; i < v.size(); ++i) c[i] += momentum / (1 - momentum) * v[i];
+        }
+        all.insert(all.end(), c.begin(), c.end());
       }
-      return c;
+      return all;
     }
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
     Numbers moves(static_cast<size_t>(toy.size));
+    double largest = 0;  // of one step
     for (int64_t k = 0; k < toy.steps; ++k) {
       SINEW_RETURN_IF_ERROR(worker.step(k));
       const Numbers v = to_doubles(worker.velocity().view());  // without momentum: this step's
-      for (size_t i = 0; i < v.size(); ++i) moves[i] += v[i];
+      for (size_t i = 0; i < v.size(); ++i) moves[i] += v[i], largest = std::max(largest, std::abs(v[i]));
     }
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+    if (wire == "f32") return moves;
+    const Numbers waits = to_doubles(worker.scheme().save().vectors.at("unsent").view());
+    double most = 0;
+    for (size_t i = 0; i < moves.size(); ++i) most = std::max(most, std::abs(waits[i])), moves[i] -= waits[i];
+    // Not more than one rounding leaves of a difference of three steps and of what waited: int8 at most 1/127 of the
+    // largest, bf16 less.
+    if (!(most > 0 && most <= 3 * largest / 126)) return make_status(StatusCode::internal, most, " waits");
     return moves;
   });
   for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
@@ -273,9 +287,11 @@ inline void check_ends_around_a_silent_worker(const Spawn& spawn, const std::str
   }
 }
 
-// ADMM: c is the mean of x - lambda over all workers, whatever is lost or late on the way.
-inline void check_admm_center(const Spawn& spawn) {
+// ADMM: c, with what waits of rounding, is the mean of x - lambda over all workers, whatever is lost or late on the
+// way.
+inline void check_admm_center(const Spawn& spawn, const std::string& wire = "f32") {
   Toy toy = common_toy("admm");
+  toy.scheme.wire = wire;
   toy.size = 33, toy.scheme.shard = 7;
   toy.scheme.deadline = 300 * kMillisecond;
   toy.lr = 0.3;
@@ -283,11 +299,24 @@ inline void check_admm_center(const Spawn& spawn) {
     if (world.rank() == toy.scheme.workers) return toy_run(world, toy);
     ToyWorker worker(toy, world);
     SINEW_RETURN_IF_ERROR(worker.start());
-    for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
-    const SchemeState state = worker.scheme().save();
+    SchemeState state = worker.scheme().save();
+    double largest = 0;  // that the center has learned at once
+    for (int64_t k = 0; k < toy.steps; ++k) {
+      SINEW_RETURN_IF_ERROR(worker.step(k));
+      const Numbers before = to_doubles(state.vectors.at("known_of_me").view());
+      state = worker.scheme().save();
+      const Numbers now = to_doubles(state.vectors.at("known_of_me").view());
+      for (size_t i = 0; i < now.size(); ++i) largest = std::max(largest, std::abs(now[i] - before[i]) / 3);
+    }
     SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
     if (!(norm(state.vectors.at("dual").view()) > 0.1)) return make_status(StatusCode::internal, "lambda stayed 0");
-    return to_doubles(state.vectors.at("known_of_me").view());
+    Numbers known = to_doubles(state.vectors.at("known_of_me").view());
+    if (wire == "f32") return known;
+    const Numbers waits = to_doubles(state.vectors.at("unsent").view());
+    double most = 0;
+    for (size_t i = 0; i < known.size(); ++i) most = std::max(most, std::abs(waits[i])), known[i] -= 3 * waits[i];
+    if (!(most > 0 && most <= largest / 126)) return make_status(StatusCode::internal, most, " waits");
+    return known;
   });
   for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
   for (size_t i = 0; i < 33; ++i)
