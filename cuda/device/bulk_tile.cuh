@@ -160,6 +160,7 @@ SINEW_DEVICE void bulk_pair(typename Slices::Tile::Element* shared, Slices& slic
     return;
   }
   Tile tile;
+  wgmma_results(tile.acc);  // zeros now: else ptxas has every wgmma wait for the one before
   ring.multiply(tile, work, at);
   Pack<float>* const mailbox = reinterpret_cast<Pack<float>*>(shared) + threadIdx.x;
   Half half;
