@@ -40,7 +40,7 @@ TRACE = 'seconds,event,rank'
 SILENT = ('2', '2b', '4', '4b')
 STALL, STALL_SILENT, BACK, LOSS = 1, 3, 5, 0.01
 DETECT, DETECT_SILENT, RECOVER = 1, 3, 5
-WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10', '11')
+WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10', '10b', '11')
 WITH_RECOVER = ('8', '8b')
 WITH_BACK = ('1', '2', '2b', '4', '4b', '7')
 WITH_LOSS = ('1', '2', '2b', '4', '4b', '5', '6', '7', '12')
@@ -59,9 +59,8 @@ def last_fault(plan, o):
 def rows(o, round_ms):
     """(row, what happens, plan, the rank that is hit or None, more options, seconds of a pause)"""
     hit, center, at = 1, o.workers, o.at
-    others = [r for r in range(o.workers) if r != hit]
     span = f'after={at}s until={at + o.window}s'
-    kills = '\n'.join(f'kill rank={r} at={at}s' for r in range(1, o.workers))
+    kills = [f'kill rank={r} at={at}s' for r in range(o.workers)]
     return [
         ('1', 'kill -9 a worker', f'kill rank={hit} at={at}s', hit, [], 0),
         ('2', f'SIGSTOP for {o.pause} s', f'pause rank={hit} at={at}s for={o.pause}s', hit, [], o.pause),
@@ -77,7 +76,8 @@ def rows(o, round_ms):
         ('9', 'NaN in a worker', f'corrupt rank={hit} at={at}s value=nan', hit, ['--train.nonfinite', 'skip'], 0),
         ('9i', 'infinity in a worker', f'corrupt rank={hit} at={at}s value=inf', hit, ['--train.nonfinite', 'skip'], 0),
         ('9b', 'noise in a worker', f'corrupt rank={hit} at={at}s sigma=1', hit, [], 0),
-        ('10', 'all workers but one', kills, None, ['--run.restarts', '0'], 0),
+        ('10', 'all workers but rank 0', '\n'.join(kills[1:]), None, ['--run.restarts', '0'], 0),
+        ('10b', 'all but the last', '\n'.join(kills[:-1]), None, ['--run.restarts', '0'], 0),
         ('11', 'a trace of outages', 'trace file=trace.csv as=kill', None, ['--run.restarts', '20'], 0),
         ('12', 'a worker 5 times slower', f'slow rank={hit} factor=5', hit, [], 0),
     ]
@@ -184,7 +184,8 @@ def main():
     p.add_argument('--steps', type=int, default=0)
     p.add_argument('--seconds', type=float, default=12)
     p.add_argument('--at', type=float, default=2, help='seconds after the start of the processes')
-    p.add_argument('--pause', type=float, default=6)
+    p.add_argument('--pause', type=float, default=6,
+                   help='seconds; with 30, say, and --seconds 40 the others still train when it is back')
     p.add_argument('--window', type=float, default=3, help='seconds for which links are cut')
     p.add_argument('--limit', type=float, default=300, help='seconds for a run')
     p.add_argument('--more', default='', help='further options of sinew train')
