@@ -134,7 +134,7 @@ void TicketServer::on_ask(const Message& m) {
     look();
     return decide();
   }
-  if (holds && (round < round_ || w.joined)) return;  // it is late
+  if (holds && (round < round_ || w.joined || w.absent || w.done)) return;  // it is late
   if (round < round_) return behind(m, w);
   comes_back(from);
   const bool returns = w.absent || w.done;

@@ -46,10 +46,12 @@ TEST(LeaderAsync, UnevenStepsAddUpToTheBudget) {
   EXPECT_GE(whole, 10);
 }
 
-// What each worker took of each round, by round and rank; and when each had taken its last step.
+// What each worker took of each round, by round and rank; when each had taken its last step, and the longest time from
+// one step to the next.
 struct Taken {
   std::map<int64_t, std::map<Rank, int64_t>> rounds;
   std::vector<Nanos> done = std::vector<Nanos>(4);
+  Nanos longest = 0;
 };
 Taken steps_taken(const Toy& toy, const SimOptions& options, Rank dies = kAnyRank) {
   Taken taken;
@@ -59,8 +61,11 @@ Taken steps_taken(const Toy& toy, const SimOptions& options, Rank dies = kAnyRan
           [&](World& world) {
             Toy own = toy;
             own.scheme.on_round = [&](const LeaderRound& r) { taken.rounds[r.round][world.rank()] = r.steps; };
-            return run_with(world, own, led_by(1),
-                            [&](ToyWorker&, int64_t) { taken.done[static_cast<size_t>(world.rank())] = world.now(); });
+            return run_with(world, own, led_by(1), [&](ToyWorker&, int64_t) {
+              Nanos& last = taken.done[static_cast<size_t>(world.rank())];
+              taken.longest = std::max(taken.longest, world.now() - last);
+              last = world.now();
+            });
           },
           options)
           .nodes;
@@ -90,6 +95,18 @@ TEST(LeaderAsync, TicketsComeAheadOfTheStepsWhenMessagesAreSlow) {
       // A step of 10 ms, and more for the election and the parameters, which come after 60 to 100 ms each.
       EXPECT_LE(taken.done[static_cast<size_t>(r)], toy.steps * 40 * kMillisecond) << faults << " rank " << r;
     }
+  }
+}
+
+// What a worker asked ahead may arrive after it has said that it is done, or has joined the round.
+TEST(LeaderAsync, LateQuestionsMakeNobodyWait) {
+  Toy toy = toy_with(without_clock(4, 10));
+  toy.scheme.deadline = 3 * kSecond;
+  toy.steps = 100;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SimOptions options{.seed = seed, .faults = plan("delay by=0ms jitter=60ms")};
+    options.faults.seed = seed;
+    EXPECT_LT(steps_taken(toy, options).longest, kSecond) << "seed " << seed;
   }
 }
 
