@@ -183,7 +183,7 @@ def main():
     p.add_argument('--workers', type=int, default=4)
     p.add_argument('--steps', type=int, default=0)
     p.add_argument('--seconds', type=float, default=12)
-    p.add_argument('--at', type=float, default=2, help='seconds after the start of the processes')
+    p.add_argument('--at', type=float, default=4, help='seconds after the start of the processes; heartbeats need 2 to be learned')
     p.add_argument('--pause', type=float, default=6,
                    help='seconds; with 30, say, and --seconds 40 the others still train when it is back')
     p.add_argument('--window', type=float, default=3, help='seconds for which links are cut')
