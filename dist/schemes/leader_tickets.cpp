@@ -121,12 +121,20 @@ void TicketServer::behind(const Message& m, Worker& worker) {
   decide();
 }
 
+bool TicketServer::is_old(Worker& w, const Message& m) {
+  const auto number = static_cast<int64_t>(m.head.request);
+  if (number == 0) return false;
+  const int64_t newest = std::exchange(w.newest, std::max(w.newest, number));
+  return number < newest;
+}
+
 void TicketServer::on_ask(const Message& m) {
   const Rank from = m.head.source;
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
   const int64_t round = m.head.arg[0], steps = m.head.arg[1], had = m.head.arg[2] / 2;
   const bool holds = m.head.request == 0;
+  if (is_old(w, m)) return;
   come_to(round);
   if (m.head.arg[2] & 1) {
     w.done = 1, w.joined = 0, w.loss = m.head.arg[3], w.group = m.head.arg[2] >> 1;
@@ -134,7 +142,7 @@ void TicketServer::on_ask(const Message& m) {
     look();
     return decide();
   }
-  if (holds && (round < round_ || w.joined || w.absent || w.done)) return;  // it is late
+  if (holds && (round < round_ || w.joined || w.done)) return;  // it is late
   if (round < round_) return behind(m, w);
   comes_back(from);
   const bool returns = w.absent || w.done;
@@ -158,6 +166,7 @@ void TicketServer::on_join(const Message& m) {
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
   const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  if (is_old(w, m)) return;
   come_to(round);
   if (round == round_ - 1 && w.had) return answer(from, m.head.request, Ticket::decided, round, w.local, last_global_);
   if (round < round_) return behind(m, w);
@@ -300,8 +309,8 @@ void TicketServer::save(SchemeState& state) const {
   world_.publish([&] {
     std::vector<int64_t> fields;
     for (const Worker& w : workers_)
-      fields.insert(fields.end(), {w.tickets, w.ahead, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had,
-                                   w.local, w.probed, w.heard, w.longest, w.doubted});
+      fields.insert(fields.end(), {w.tickets, w.ahead, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.newest,
+                                   w.had, w.local, w.probed, w.heard, w.longest, w.doubted});
     state.vectors["tickets"] = Vec::copy_of(ConstVecView(fields));
     for (auto [name, value] : {std::pair{"tickets.round", round_},
                                {"tickets.members", members_},
@@ -323,8 +332,8 @@ Status TicketServer::load(const SchemeState& state) {
   download(found->second.view(), fields.data());
   const int64_t* v = fields.data();
   for (Worker& w : workers_)
-    for (int64_t* field : {&w.tickets, &w.ahead, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had,
-                           &w.local, &w.probed, &w.heard, &w.longest, &w.doubted})
+    for (int64_t* field : {&w.tickets, &w.ahead, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss,
+                           &w.newest, &w.had, &w.local, &w.probed, &w.heard, &w.longest, &w.doubted})
       *field = *v++;
   return load_numbers(state, {{"tickets.round", &round_},
                               {"tickets.members", &members_},

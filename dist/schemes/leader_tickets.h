@@ -96,15 +96,18 @@ class TicketServer {
     int64_t ahead = 0;    // wanted ahead of the steps that need them
     int64_t joined = 0, absent = 0, done = 0;
     int64_t group = 0, request = 0, loss = 0;  // bits
+    int64_t newest = 0;                        // number of a question
     // Of the last round: whether it was decided for this worker, and how.
     int64_t had = 0, local = -1;
     // Probes: the last one, the last one that was answered, how many slow answers took lately, and one on which it
     // depends whether the worker is there.
     int64_t probed = 0, heard = 0, longest = 0, doubted = 0;
   };
-  static constexpr int64_t kFields = 14;
+  static constexpr int64_t kFields = 15;
 
   void on_ask(const Message& m);
+  // Something newer has come from this worker: it does not wait for the answer any more.
+  static bool is_old(Worker& worker, const Message& m);
   // Its next one, if any is left, and those ahead.
   void give(Worker& worker, int64_t steps);
   void on_join(const Message& m);
