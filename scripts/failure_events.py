@@ -59,12 +59,14 @@ def recovery(run, center):
 
 
 def goodput(run, ranks, span):
-    """Reports of these ranks in `span` seconds from the first fault on, in parts of those before it; None: no fault dated."""
+    """Reports of these ranks in `span` seconds from the first fault on, while all still train, in parts of those before it.
+    None: the fault has no time, or they have been done within a second."""
     faults = faults_of(run)
     if not faults or not ranks:
         return None
     acted = faults[0][0] - run.start
     begin = max(run.times[r][0] for r in ranks)
     before = sum(begin < t <= acted for r in ranks for t in run.times[r])
-    during = sum(acted < t <= acted + span for r in ranks for t in run.times[r])
-    return during / span / (before / (acted - begin)) if before > 0 else None
+    until = min([acted + span] + [run.times[r][-1] for r in ranks])
+    during = sum(acted < t <= until for r in ranks for t in run.times[r])
+    return during / (until - acted) / (before / (acted - begin)) if before > 0 and until > acted + 1 else None

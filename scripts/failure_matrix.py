@@ -13,8 +13,8 @@ Rows are numbered as in the dynamic-weighting specification, section 4.2. What a
            process itself says when the fault acts. Where a rank is cut off: the silence after which they do. `none`: nobody
            does. Not where only messages are lost: heartbeats pass, nobody is dead, and waits for answers end by themselves
   recover  rows 8 and 8b: from the center's death until the last worker has it back, or its successor goes on, s
-  goodput  steps of the workers that are not hit, for as long as the pause, else --window, from the fault on, in parts of those in
-           a time before it; the lowest of the seeds
+  goodput  steps a second of the workers that are not hit, for as long as the pause, else --window, from the fault on, in parts of
+           those before it; the lowest of the seeds
   stall    the longest time without a report of a step from the workers that the fault does not hit, s
   back     the longest time without one from the worker that it hits, s; less the pause's own length
   loss     test accuracy without the fault less that with it, mean over the seeds
