@@ -15,8 +15,8 @@ namespace {
 
 constexpr int kDepth = 64, kSwizzle = 128;
 // What an H200 takes, in microseconds: FLOP of a multiprocessor, which reading the operands from shared memory bounds
-// (tiles with 64 columns or rows read them more often), a tile's end, what two blocks exchange, and a launch with its
-// first and last copies.
+// (tiles with 64 columns or rows read them more often), a tile's end, what two blocks exchange (an estimate), and a
+// launch with its first and last copies.
 constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.9e6, kTileUs = 0.8, kExchangeUs = 1.5,
                  kStartUs = 4.5;
 // In slices: shorter chunks would not fill the ring of buffers.
@@ -152,6 +152,7 @@ void run_target(bool forward, const kernel::ConvArgs& a) {
   shape.product.act = a.act;
   const float* const bias = forward ? static_cast<const float*>(a.bias) : nullptr;
   bfloat16* const out = static_cast<bfloat16*>(a.out);
+  SINEW_CHECK(plan.pairs || !choice.pairs, "conv", plan.chunks, " chunks are not made by pairs of blocks");
   if (plan.pairs) return run(conv_bulk_pair_kernel(forward), plan, pixels, filter, out, bias, shape);
   if (plan.chunks == 1) return run(kernel, plan, pixels, filter, out, bias, shape);
   const int64_t outputs = e.m * e.n;

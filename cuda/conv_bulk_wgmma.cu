@@ -116,8 +116,9 @@ __global__ void __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::T
   bulk_tiles<Slices, kStages>(shared, slices, target, bias, all);
 }
 
+constexpr unsigned kPair = 2;
 template <class Slices, int kStages>
-__global__ void SINEW_CLUSTER(2) __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::Tile::kMinBlocks)
+__global__ void SINEW_CLUSTER(kPair) __launch_bounds__(kBulkThreads<typename Slices::Tile>, Slices::Tile::kMinBlocks)
     conv_bulk_pair(const __grid_constant__ TensorMap source, const __grid_constant__ TensorMap filter,
                    bfloat16* __restrict__ target, const float* __restrict__ bias, ConvBulkShape shape, int) {
   SINEW_DYNAMIC_SHARED(bfloat16, shared);
@@ -144,8 +145,12 @@ ConvBulkKernel<bfloat16> pair_instance(const char* name) {
   constexpr int kStages = 6;  // a block has a multiprocessor to itself
   using Tile = WgmmaTile<2, 128, kStages, 1>;
   using Slices = TargetSlices<Tile, kForward>;
-  return {{name, &conv_bulk_pair<Slices, kStages>, 2}, Tile::kExtentM,  Tile::kExtentN, kBulkThreads<Tile>,
-          bulk_shared_bytes<Slices, kStages>(),        Tile::kMinBlocks};
+  return {{name, &conv_bulk_pair<Slices, kStages>, kPair},
+          Tile::kExtentM,
+          Tile::kExtentN,
+          kBulkThreads<Tile>,
+          bulk_shared_bytes<Slices, kStages>(),
+          Tile::kMinBlocks};
 }
 
 __global__ void __launch_bounds__(32)

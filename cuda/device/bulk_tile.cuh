@@ -139,14 +139,16 @@ SINEW_DEVICE void bulk_tiles(typename Slices::Tile::Element* shared, Slices& sli
   }
 }
 
-// C from tiles whose k is cut into two chunks, one for each block of a cluster of two, in a grid of one cluster a tile.
-// The blocks exchange halves of their sums through shared memory, and each writes the columns of one half.
+// C, one matrix, from tiles whose k is cut into two chunks, one for each block of a cluster of two, in a grid of one
+// cluster a tile. The blocks exchange halves of their sums through shared memory, a thread with that of its number in
+// the other block, and each writes the columns of one half.
 template <class Slices, int kStages, class C>
 SINEW_DEVICE void bulk_pair(typename Slices::Tile::Element* shared, Slices& slices, C* c, const float* bias) {
   using Ring = BulkRing<Slices, kStages>;
   using Tile = typename Ring::Tile;
   using Half = typename Tile::Half;
   constexpr int kSums = Half::kSums, kWidth = Pack<float>::kWidth, kThreads = Ring::kMultiplying;
+  static_assert(kSums * kThreads * sizeof(float) <= kStages * Ring::kStage * sizeof(typename Ring::Element));
   const GemmShape<float>& shape = slices.product;
   const int rank = int(blockIdx.x) % 2, tiles = int(gridDim.x) / 2;
   const Work work = work_at<Tile>(int(blockIdx.x) / 2 + rank * tiles, shape);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/check.h"
+#include "cuda/emulate/shared_arena.h"
 
 namespace sinew::cuda::emulate {
 namespace {
@@ -57,9 +58,9 @@ void AccessChecker::begin_launch() {
   for (auto& [begin, memory] : watched().allocations) memory_.push_back({begin, memory.first, &memory.second});
 }
 
-void AccessChecker::begin_block(unsigned threads) {
+void AccessChecker::begin_block(unsigned threads, unsigned blocks) {
   block_ = Clocks::next_stamp();
-  clocks_.begin_block(threads);
+  clocks_.begin_block(threads, blocks);
   lists_.resize(1);
 }
 
@@ -159,7 +160,7 @@ std::string AccessChecker::touch(const void* pointer, size_t bytes, Access acces
     if (const char with = conflict(*t, access, thread, first)) {
       const bool write = with == 'w' || with == 'W';
       const std::string where = shared
-                                    ? detail::concat("byte ", offset, " of the shared memory")
+                                    ? detail::concat("byte ", offset % kArenaBytes, " of the shared memory")
                                     : detail::concat("byte ", offset, " of ", range->bytes, " bytes of device memory");
       const std::string who = with == 'W' || with == 'R' ? std::string("another block")
                               : !write && t->several     ? std::string("other threads")
@@ -170,8 +171,8 @@ std::string AccessChecker::touch(const void* pointer, size_t bytes, Access acces
     // wgmma reads through another proxy than threads write.
     if (clocks_.is_product(actor) && t->written >= first && clocks_.is_thread(t->writer) &&
         !clocks_.fenced(t->writer, t->written))
-      return detail::concat("reads byte ", offset, " of the shared memory, which thread ", t->writer,
-                            " wrote with no proxy_fence after it");
+      return detail::concat("reads byte ", offset % kArenaBytes, " of the shared memory, which ",
+                            clocks_.name(t->writer), " wrote with no proxy_fence after it");
     if (access == Access::read) {
       note_read(*t, thread, actor, time, first);
     } else {

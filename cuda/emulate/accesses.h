@@ -1,7 +1,8 @@
 // What is wrong with an access to memory: out of bounds of an allocation, or a race with an earlier one of the launch,
 // which is found in one run: two threads touch the same memory, one of them writing, and nothing orders these accesses.
 // What orders the threads of a block are its barriers, those of a warp warp_sync (a shuffle does not order memory), and
-// mbarriers those who arrive and the copies that complete before those who wait (clocks.h). Nothing orders blocks, but
+// mbarriers those who arrive and the copies that complete before those who wait (clocks.h). Nothing orders other blocks
+// than those of a cluster, but
 // atomic accesses do not race with each other.
 //
 // Kernels are compiled with -fsanitize=thread, so that each access calls a function (`__tsan_read4`...); these are
@@ -35,8 +36,8 @@ inline constexpr bool kChecksAccesses = false;
 // Who touched two bytes last. Times are stamps (clocks.h): 0 is never.
 struct Touch {
   uint32_t written = 0, read = 0;
-  uint32_t others = 0;              // with `several`: which list of the block has the reads; 0: none has
-  uint16_t writer = 0, reader = 0;  // actors of their blocks
+  uint32_t others = 0;              // with `several`: which list of the cluster has the reads; 0: none has
+  uint16_t writer = 0, reader = 0;  // actors of their clusters
   bool atomic = false;              // the write was
   bool several = false;             // reads of several actors, that nothing orders
   bool one_warp = false;            // with `several` and no list: they are of the reader's warp
@@ -66,13 +67,14 @@ void forget_memory(const void* begin);
 
 class AccessChecker {
  public:
-  // Of the block's shared memory: [begin, begin + bytes).
+  // Of the cluster's shared memory: [begin, begin + bytes).
   AccessChecker(const char* shared, size_t bytes);
   void begin_launch();
-  void begin_block(unsigned threads);
+  // Of all blocks of a cluster.
+  void begin_block(unsigned threads, unsigned blocks);
   Clocks& clocks() { return clocks_; }
   // "" or what is wrong: "reads byte 4 of the shared memory, which thread 3 ...", or beyond an allocation of device
-  // memory. thread: its number in the block.
+  // memory. thread: its number in the cluster.
   std::string touch(const void* p, size_t bytes, Access access, unsigned thread) {
     return touch(p, bytes, access, thread, thread, clocks_.now(thread));
   }

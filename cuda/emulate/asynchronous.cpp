@@ -142,7 +142,7 @@ unsigned Executor::find_mbarrier(void* at, const char* verb, const std::source_l
     if (mbarriers_[i].offset != offset || !mbarriers_[i].valid) continue;
     const Mbarrier& b = mbarriers_[i];
     if (watching != nullptr && !checker_->clocks().before(b.initialiser, b.initialised, number(*running_)))
-      fail(detail::concat(place(verb, site), ": an mbarrier that thread ", b.initialiser,
+      fail(detail::concat(place(verb, site), ": an mbarrier that ", checker_->clocks().name(b.initialiser),
                           " initialised with no barrier between: a race"));
     return i;
   }
@@ -345,10 +345,13 @@ bool Executor::make_a_bulk_copy() {
 }
 
 std::string Executor::unfinished() const {
+  if (cluster_has_stored_)
+    return detail::concat("kernel ", config_.name,
+                          ": a cluster ends after a cluster_store that no cluster_sync follows");
   for (const Mbarrier& b : mbarriers_)
     if (b.valid && b.bytes != 0)
-      return detail::concat("kernel ", config_.name, ": a block ends while the mbarrier at byte ", b.offset,
-                            " waits for ", b.bytes, " bytes of bulk copies");
+      return detail::concat("kernel ", config_.name, ": a block ends while the mbarrier at byte ",
+                            b.offset % kArenaBytes, " waits for ", b.bytes, " bytes of bulk copies");
   return "";
 }
 

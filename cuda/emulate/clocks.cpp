@@ -11,7 +11,11 @@ uint32_t Clocks::next_stamp() {
 }
 
 std::string Clocks::name(unsigned actor) const {
-  if (actor < threads_) return "thread " + std::to_string(actor);
+  if (actor < threads_) {
+    const unsigned of_block = threads_ / blocks_;
+    const std::string block = blocks_ == 1 ? "" : " of the cluster's block " + std::to_string(actor / of_block);
+    return "thread " + std::to_string(actor % of_block) + block;
+  }
   if (!is_product(actor)) return "a bulk copy";
   return "wgmma of warp " + std::to_string(actor - products(0));
 }

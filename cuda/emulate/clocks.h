@@ -21,8 +21,10 @@ class Clocks {
 
   static uint32_t next_stamp();
 
-  void begin_block(unsigned threads) {
+  // threads: of all blocks of a cluster.
+  void begin_block(unsigned threads, unsigned blocks) {
     threads_ = threads;
+    blocks_ = blocks;
     active_ = false;
     fences_.assign(threads, 0);
     warp_floors_.assign((threads + kWarp - 1) / kWarp, 0);
@@ -91,7 +93,7 @@ class Clocks {
   struct Mbarrier {
     Clock arriving, complete;  // of arrivals so far, and of those of completed phases
   };
-  unsigned threads_ = 0;
+  unsigned threads_ = 0, blocks_ = 1;
   bool active_ = false;
   uint32_t floor_ = 0;
   Clock own_, of_threads_, fences_;

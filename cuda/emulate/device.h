@@ -42,9 +42,9 @@ inline void cluster_sync(std::source_location site = std::source_location::curre
   emulate::cluster_barrier(site);
 }
 template <class T>
-void cluster_store(T* own, int rank, const T& value, std::source_location site = std::source_location::current()) {
+void cluster_store(T* own, int rank, T value, std::source_location site = std::source_location::current()) {
   static_assert(sizeof(T) == 16);
-  emulate::cluster_store(own, unsigned(rank), &value, sizeof(T), alignof(T), site);
+  emulate::cluster_store(own, unsigned(rank), &value, sizeof(T), site);
 }
 
 inline void warp_sync(std::source_location site = std::source_location::current()) { emulate::warp_sync(site); }

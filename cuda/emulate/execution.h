@@ -137,8 +137,7 @@ class Executor {
   int lane() const { return running_->lane; }
   void block_barrier(const std::source_location& site);
   void cluster_barrier(const std::source_location& site);
-  void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
-                     const std::source_location& site);
+  void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, const std::source_location& site);
   void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);
   void warp_sync(const std::source_location& site);
   void* static_shared(const void* site, size_t bytes, size_t alignment);
@@ -238,6 +237,8 @@ class Executor {
   std::vector<Thread> threads_;
   std::vector<Warp> warps_;
   Meeting cluster_barrier_;
+  bool cluster_has_met_ = false;       // they are all there
+  bool cluster_has_stored_ = false;    // since they met
   std::vector<Mbarrier> mbarriers_;    // as they were initialised
   std::vector<BulkCopy> bulk_copies_;  // not made yet
   unsigned ended_ = 0;

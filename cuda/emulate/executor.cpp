@@ -98,6 +98,7 @@ void Executor::run(const LaunchConfig& config, void (*body)(void*), void* contex
     run_cluster(cluster * config.cluster);
   }
   watching = nullptr;
+  for (unsigned i = 1; i < config.cluster; ++i) blocks_[i].arena.close();
   if (!error_.empty()) SINEW_FAIL("emulate", error_);
 }
 
@@ -141,11 +142,12 @@ void Executor::prepare_cluster(uint64_t first) {
     block.arena.begin_block(config_.shared_bytes, options_.poison);
   }
   cluster_barrier_ = {};
+  cluster_has_met_ = cluster_has_stored_ = false;
   mbarriers_.clear();
   bulk_copies_.clear();
   ended_ = 0;
   if (watching == nullptr) return;
-  checker_->begin_block(static_cast<unsigned>(threads_.size()));
+  checker_->begin_block(static_cast<unsigned>(threads_.size()), config_.cluster);
   if (config_.cluster > 1) checker_->clocks().start();
 }
 
@@ -273,6 +275,8 @@ void Executor::cluster_barrier(const std::source_location& site) {
 bool Executor::settle_cluster_barrier() {
   if (cluster_barrier_.arrived == 0 || cluster_barrier_.arrived + ended_ < threads_.size()) return false;
   cluster_barrier_.arrived = 0;
+  cluster_has_met_ = true;
+  cluster_has_stored_ = false;
   std::vector<unsigned> met;
   for (Thread& thread : threads_) {
     if (thread.state != State::at_cluster_barrier) continue;
@@ -286,19 +290,22 @@ bool Executor::settle_cluster_barrier() {
   return true;
 }
 
-void Executor::cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
+void Executor::cluster_store(void* own, unsigned rank, const void* value, size_t bytes,
                              const std::source_location& site) {
   const std::string where = place("cluster_store", site);
   if (rank >= config_.cluster) fail(detail::concat(where, ": to block ", rank, " of a cluster of ", config_.cluster));
   if (!arena().contains(own, 1)) fail(where + ": an address that is not in the block's shared memory");
   Block& block = blocks_[rank];
   char* const to = block.arena.begin() + (static_cast<char*>(own) - arena().begin());
+  if (!cluster_has_met_) fail(where + ": before the first cluster_sync, when the other block may not have begun");
   if (block.ended == threads_of_block()) fail(where + ": to a block that has ended");
-  if (reinterpret_cast<uintptr_t>(to) % alignment != 0) fail(where + ": an address that is not aligned to the value");
+  if (reinterpret_cast<uintptr_t>(to) % bytes != 0)
+    fail(detail::concat(where, ": an address that is not aligned to ", bytes, " bytes"));
   std::string wrong = wrong_access(block, to, bytes, Access::write);
   if (wrong.empty() && watching != nullptr) wrong = checker_->touch(to, bytes, Access::write, number(*running_));
   if (!wrong.empty()) fail(detail::concat(where, ": ", wrong));
   std::memcpy(to, value, bytes);
+  cluster_has_stored_ = true;
 }
 
 void Executor::warp_collective(const char* what, void* record, WarpFunction function,
@@ -331,7 +338,8 @@ void* Executor::static_shared(const void* site, size_t bytes, size_t alignment) 
     fail(detail::concat("uses ", all, " bytes of static and ", config_.shared_bytes,
                         " bytes of dynamic shared memory; at most ", kMaxStaticShared, " static, ", kMaxShared,
                         " together"));
-  return arena().place(site, bytes, alignment);
+  for (unsigned i = 0; i < config_.cluster; ++i) blocks_[i].arena.place(site, bytes, alignment);  // the same in all
+  return arena().find(site);
 }
 
 std::string Executor::wrong_access(const void* p, size_t bytes, Access access, size_t alignment) const {
@@ -339,7 +347,7 @@ std::string Executor::wrong_access(const void* p, size_t bytes, Access access, s
   const char* const verb = access == Access::read ? "reads " : "writes ";
   if (at % alignment != 0) return detail::concat(verb, bytes, " bytes at an address that is not aligned to them");
   if (!shared_.contains(p)) return "";
-  if (!arena().contains(p, 1)) return detail::concat(verb, "the shared memory of another block");
+  if (config_.cluster > 1 && !arena().contains(p, 1)) return detail::concat(verb, "the shared memory of another block");
   return wrong_access(*running_->block, p, bytes, access);
 }
 
@@ -407,18 +415,19 @@ void Executor::report(const std::string& what) {
 }
 
 std::string Executor::where(const Thread& thread) const {
-  const std::string at = place(thread.waits_in, thread.site);
+  const std::string block = config_.cluster > 1 ? detail::concat(" of block ", text(thread.block->index)) : "";
+  const std::string at = place(thread.waits_in, thread.site) + block;
   if (thread.state != State::at_mbarrier) return at;
   const Mbarrier& b = mbarriers_[thread.mbarrier];
-  return detail::concat(at, " for the mbarrier at byte ", b.offset, ", whose phase ", b.phase, " needs ", b.pending,
-                        " of ", b.arrivals, " arrivals and ", b.bytes, " bytes");
+  return detail::concat(at, " for the mbarrier at byte ", b.offset % kArenaBytes, ", whose phase ", b.phase, " needs ",
+                        b.pending, " of ", b.arrivals, " arrivals and ", b.bytes, " bytes");
 }
 
 std::string Executor::deadlock() const {
   std::map<std::string, std::vector<const Thread*>> groups;
   for (const Thread& thread : threads_)
     if (thread.state != State::done) groups[where(thread)].push_back(&thread);
-  std::string all = detail::concat("kernel ", config_.name, ", block ", text(current.block_index), ": deadlock;");
+  std::string all = detail::concat("kernel ", config_.name, ", block ", text(blocks_[0].index), ": deadlock;");
   for (const auto& [where, members] : groups)
     all += detail::concat(" ", members.size(), " threads (first ", text(members[0]->index), ") wait in ", where, ";");
   return all;
@@ -435,9 +444,8 @@ void run(const LaunchConfig& config, void (*body)(void*), void* context) { execu
 int current_lane() { return executor().lane(); }
 void block_barrier(const std::source_location& site) { executor().block_barrier(site); }
 void cluster_barrier(const std::source_location& site) { executor().cluster_barrier(site); }
-void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
-                   const std::source_location& site) {
-  executor().cluster_store(own, rank, value, bytes, alignment, site);
+void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, const std::source_location& site) {
+  executor().cluster_store(own, rank, value, bytes, site);
 }
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site) {
   executor().warp_collective(what, record, function, site);

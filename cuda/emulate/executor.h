@@ -65,9 +65,9 @@ int current_lane();
 void block_barrier(const std::source_location& site);
 // Of all threads of the cluster that have not ended.
 void cluster_barrier(const std::source_location& site);
-// `bytes` to where `own`, in this block's shared memory, lies in that of the cluster's block `rank`.
-void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, size_t alignment,
-                   const std::source_location& site);
+// `bytes`, which it is aligned to, to where `own`, in this block's shared memory, lies in that of the cluster's block
+// `rank`. Errors: before the cluster's first barrier, and none after it.
+void cluster_store(void* own, unsigned rank, const void* value, size_t bytes, const std::source_location& site);
 // lanes[i] is the record of lane i; count is the number of threads of the warp.
 using WarpFunction = void (*)(void* const* lanes, int count);
 void warp_collective(const char* what, void* record, WarpFunction function, const std::source_location& site);

@@ -11,6 +11,7 @@ namespace sinew::cuda::emulate {
 
 SharedMemory::SharedMemory() : begin_(static_cast<char*>(std::aligned_alloc(kArenaBytes, kBytes))) {
   SINEW_CHECK(begin_ != nullptr, "emulate", "out of memory");
+  ASAN_POISON_MEMORY_REGION(begin_, kBytes);
 }
 
 SharedMemory::~SharedMemory() {
@@ -30,6 +31,8 @@ void SharedArena::begin_block(size_t dynamic_bytes, uint8_t poison) {
   ASAN_POISON_MEMORY_REGION(begin_, kArenaBytes);
   take(dynamic_bytes, kDynamicBegin);
 }
+
+void SharedArena::close() { ASAN_POISON_MEMORY_REGION(begin_, kArenaBytes); }
 
 void* SharedArena::find(const void* site) const {
   for (const Array& array : arrays_)

@@ -36,6 +36,8 @@ class SharedArena {
   explicit SharedArena(char* begin) : begin_(begin) {}
 
   void begin_block(size_t dynamic_bytes, uint8_t poison);
+  // AddressSanitizer lets nobody in until the next block.
+  void close();
   void* dynamic() const { return begin_ + kDynamicBegin; }
   // The array that `site` names; null: it is not there yet.
   void* find(const void* site) const;

@@ -332,6 +332,7 @@ ConvBulkKernel<float> conv_bulk_dw_kernel(int tile_m, int tile_n);
 struct ConvBulkChoice {
   int tile_n = 0;      // 64 or 128 forward and towards x, 128 or 192 towards the filters; others do not count there
   int64_t chunks = 0;  // at most so many, of the summed indices
+  bool pairs = false;  // forward and towards x an Error where not by pairs of blocks
 };
 void set_conv_bulk_choice(const ConvBulkChoice& choice);
 

@@ -333,10 +333,11 @@ TEST(CudaBulkCopies, ConvolutionsInChunks) {
 TEST(CudaBulkCopies, ConvolutionsByPairsOfBlocks) {
   SINEW_NEEDS_CUDA();
   const Using wgmma(cuda::WgmmaUse::always, cuda::WgmmaCopies::bulk);
-  const UsingBulkChoice choice({.tile_n = 128, .chunks = 2});
+  const UsingBulkChoice choice({.tile_n = 128, .chunks = 2, .pairs = true});
   in_all_orders([] { check({2, 6, 5, 64, 72, 3, 3, 1, 1, 1, 1}); });
-  check({3, 12, 11, 128, 40, 1, 3, 1, 1, 0, 1});                // the second half of the columns is beyond all
-  check({2, 9, 8, 64, 136, 2, 1, 1, 1, 1, 0}, Which::forward);  // several tiles, whole columns and others
+  check({2, 6, 5, 128, 128, 3, 3, 1, 1, 1, 1});                   // more slices than buffers
+  check({3, 12, 11, 128, 40, 1, 3, 1, 1, 0, 1}, Which::forward);  // the second half of the columns is beyond all
+  check({2, 9, 8, 64, 136, 2, 1, 1, 1, 1, 0}, Which::forward);    // several tiles, whole columns and others
   check({2, 9, 8, 136, 64, 2, 1, 1, 1, 1, 0}, Which::backward);
 }
 

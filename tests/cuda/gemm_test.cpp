@@ -306,6 +306,8 @@ TEST(CudaBulkCopies, ProductsOfTf32) {
     check_transposes<float>({.m = 70, .n = 37, .k = 41, .coarse = true});
     check_case<float>({.m = 9, .n = 7, .k = 300, .coarse = true});
     check_case<float>({.m = 9, .n = 7, .k = 20, .batch = 33, .coarse = true});
+    check_transposes<float>(
+        {.m = 20, .n = 130, .k = 35, .batch = 2, .pad = 1, .coarse = true});  // rows in groups of 16 bytes
   });
   check_transposes<float>(
       {.m = 20, .n = 130, .k = 35, .alpha = -0.5, .beta = 0.25, .batch = 3, .pad = 1, .offset = 1, .coarse = true});
