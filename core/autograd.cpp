@@ -113,7 +113,7 @@ struct Tables {
   std::vector<int> edges;  // node of every input of every node, in the order of nodes; -1: requires no grad
   std::vector<int> order;
   std::vector<int> requested;  // node of each requested input, or -1
-  std::vector<uint8_t> wanted;
+  std::vector<uint8_t> wanted, postponable;
   std::vector<Tensor> cotangents, destinations, sums, receiveds;
   std::vector<LatePart> lates;
 
@@ -252,6 +252,7 @@ class Backward {
     GradFn& fn = *n.impl->grad_fn;
     const std::span<const int> to = edges(n);
     t_.wanted.assign(fn.count, 0);
+    t_.postponable.assign(fn.count, 0);
     t_.cotangents.assign(fn.count, Tensor());
     t_.destinations.assign(fn.count, Tensor());
     t_.sums.assign(fn.count, Tensor());
@@ -266,12 +267,13 @@ class Backward {
       else if (may_write(in.cotangent))
         t_.sums[i] = std::move(in.cotangent);
       t_.lates[i] = std::exchange(in.late, {});
-      if (!options_.into.empty() && in.wanted >= 0 && in.contributions == 1)
-        t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
+      const bool whole_result = in.wanted >= 0 && in.contributions == 1;
+      if (whole_result && !options_.into.empty()) t_.destinations[i] = options_.into[static_cast<size_t>(in.wanted)];
+      t_.postponable[i] = whole_result && options_.postpone && options_.create_graph;
     }
-    fn.vjp(
-        {fn.inputs(), n.held, n.cotangent, t_.wanted, t_.destinations, t_.sums, t_.receiveds, t_.lates, n.components},
-        t_.cotangents);
+    fn.vjp({fn.inputs(), n.held, n.cotangent, t_.wanted, t_.postponable, t_.destinations, t_.sums, t_.receiveds,
+            t_.lates, n.components},
+           t_.cotangents);
     for (size_t i = 0; i < to.size(); ++i) {
       if (!t_.wanted[i]) continue;
       if (t_.lates[i]) keep_late_part(node(to[i]), std::exchange(t_.lates[i], {}));

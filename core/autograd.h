@@ -49,8 +49,10 @@ struct VjpContext {
   // A part of input i's cotangent that an earlier op has left, or none. Not while recording, a derivative may take it
   // over (and leave none), or leave one of its own in an empty place.
   LatePart& late(size_t i) const { return lates[i]; }
+  // While recording, input i's cotangent may be left NaN for the derivative that is recorded here to fill in.
+  bool may_postpone(size_t i) const { return postponable[i]; }
 
-  std::span<const uint8_t> wanted;
+  std::span<const uint8_t> wanted, postponable;
   std::span<const Tensor> destinations, sums;
   std::span<Tensor> receiveds;
   std::span<LatePart> lates;
@@ -125,6 +127,9 @@ struct GradOptions {
   bool create_graph = false;
   // Keep the graph although create_graph is off.
   bool retain_graph = false;
+  // With create_graph: results may be left NaN for the first backward pass from all of them, which makes their values
+  // on its way where that is cheaper.
+  bool postpone = false;
   // Where to leave the results: undefined, or one defined tensor per input (same shape, type, device), which is then
   // what is returned. Not with create_graph.
   std::span<const Tensor> into = {};

@@ -152,12 +152,12 @@ struct ConvArgs {
 
 // Two convolutions of the same sizes, forward or towards the input, whose results are added: the second's x (or,
 // towards the input, y) and filter are these. dw (or null) receives what conv_dw makes of the first's x and y beside,
-// of which the convolution itself reads one. Or one convolution (second: null) and base, which is like out and is added
-// to it, without accumulate.
+// of which the convolution itself reads one; second_dw (or null, with dw only) the same of the second's. Or one
+// convolution (second: null) and base, which is like out and is added to it, without accumulate.
 struct ConvPairArgs : ConvArgs {
   bool towards_input;
   const void *second, *second_filter;
-  void* dw = nullptr;
+  void *dw = nullptr, *second_dw = nullptr;
   const void* base = nullptr;
 };
 

@@ -24,7 +24,8 @@ Result<Joined> join_job(const JobEnvironment& job, JoinOptions options) {
                                                          .waits_for_all = options.is_center,
                                                          .faults = std::move(options.faults),
                                                          .age = job.age,
-                                                         .status_fd = job.status_fd},
+                                                         .status_fd = job.status_fd,
+                                                         .on_event = std::move(options.on_event)},
                                                         store->store);
   if (!world.ok()) return world.status();
   joined.world = std::move(*world);

@@ -6,6 +6,7 @@
 //   World& world = *joined->world;
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -27,7 +28,8 @@ struct JoinOptions {
   // Without a supervisor nobody ends a process that hangs: the others go on without one that is silent for so long.
   // 0: they wait.
   Nanos give_up = 30 * kSecond;
-  bool is_center = false;  // waits for all others
+  bool is_center = false;                                 // waits for all others
+  std::function<void(const std::string&)> on_event = {};  // UcxOptions::on_event
 };
 // A job of one process without a supervisor needs no network and gets the solo world.
 // Errors: of open_job_store and make_ucx_world.

@@ -123,6 +123,7 @@ dist::SimOptions sim_options(const Options& o, dist::FaultPlan faults) {
   return {.seed = static_cast<uint64_t>(o.train.seed),
           .latency = o.sim.latency,
           .bandwidth = o.sim.bandwidth,
+          .service_cost = o.sim.service,
           .step_cost = o.sim.step_seconds,
           .jitter = o.sim.jitter,
           .detection = o.sim.detection,

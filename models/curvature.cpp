@@ -11,10 +11,12 @@ namespace {
 
 Vec hutchinson(const ParamLayout& layout, ForwardPass pass, std::span<const Tensor> parameters,
                std::span<const Tensor> gradient, int samples, const optim::ProbeKey& key) {
-  std::vector<Tensor> g = grad({pass.loss}, parameters, {}, {.create_graph = true});
+  // One product makes what is postponed; each of several would make it again.
+  const std::vector<Tensor> g = grad({pass.loss}, parameters, {}, {.create_graph = true, .postpone = samples == 1});
   pass = {};
+  Vec diagonal = optim::hutchinson_diagonal(layout, g, parameters, key, samples);
   for (size_t i = 0; i < g.size(); ++i) copy(g[i].view(), gradient[i].output_view());
-  return optim::hutchinson_diagonal(layout, std::move(g), parameters, key, samples);
+  return diagonal;
 }
 
 Vec gauss_newton(const ParamLayout& layout, ForwardPass pass, std::span<const Tensor> parameters,

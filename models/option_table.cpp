@@ -353,6 +353,10 @@ std::vector<OptionSpec> make_table() {
       {SINEW_OPTION(sim.latency), .kind = Kind::duration, .help = "of each message", .max = kHour},
       {SINEW_OPTION(sim.bandwidth), .kind = Kind::real, .help = "of a node in each direction", .unit = "bytes/s",
        .min = 1, .max = kBig},
+      {SINEW_OPTION(sim.service), .kind = Kind::duration,
+       .help =
+           "a node's time for each message that comes to a handler, such as all that come to a center; others queue",
+       .max = kHour},
       {SINEW_OPTION(sim.step_seconds), .kind = Kind::duration, .help = "virtual time of a training step", .min = 1e-9,
        .max = kHour},
       {SINEW_OPTION(sim.jitter), .kind = Kind::real, .help = "steps take 1 - jitter to 1 + jitter times that",

@@ -161,6 +161,7 @@ struct Options {
   struct Sim {
     int64_t latency = 50'000;
     double bandwidth = 1.25e9;
+    int64_t service = 1'000;
     int64_t step_seconds = 10'000'000;
     double jitter = 0.1;
     int64_t detection = 100'000'000;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <iostream>
 #include <optional>
@@ -39,15 +40,12 @@ class LogFile {
 
 // Trains or serves. What there is to measure is in the run folder then.
 Result<NodeResult> work(RunContext& context, const RunFolder& folder, const dist::JobEnvironment& job,
-                        const dist::Joined& joined, LiveReport& live) {
+                        const dist::Joined& joined, LiveReport& live, const Logger& log) {
   const Options& options = context.options;
   const auto begin = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(); };
   const bool is_worker = job.rank < context.scheme.workers;
   const int nodes = dist::node_count(context.scheme);
-  const LogFile file(folder, job);
-  const Logger log(is_worker ? "worker " + std::to_string(job.rank) : "center", log_level_named(options.log.level),
-                   file.fd());
   if (!joined.warning.empty()) log.warning(joined.warning);
   log.info("scheme ", options.scheme.name, ", ", context.steps, " steps from ", job.start_step, ", ",
            context.model.layout().parameter_count(), " parameters");
@@ -85,19 +83,29 @@ Result<std::optional<RunSummary>> run_node(const Options& options, RunFolder& fo
   if (!faults.ok()) return faults.status();
   folder.begin();
   const bool is_center = job.rank >= context.scheme.workers;
+  std::optional<LogFile> file;
+  std::optional<Logger> log;
+  std::atomic<bool> has_log{false};  // the world outlives neither, and begins before them
   // Rank 0 has prepared the folder before anybody meets it: only then others write there.
   Result<dist::Joined> joined = dist::join_job(job, {.faults = std::move(*faults),
                                                      .network_device = options.run.network,
                                                      .give_up = options.run.grace,
-                                                     .is_center = is_center});
+                                                     .is_center = is_center,
+                                                     .on_event = [&](const std::string& text) {
+                                                       if (has_log) log->info(text);
+                                                     }});
   if (!joined.ok()) return joined.status();
+  file.emplace(folder, job);
+  log.emplace(is_center ? "center" : "worker " + std::to_string(job.rank), log_level_named(options.log.level),
+              file->fd());
+  has_log = true;
   Result<MetricsWriter> metrics = MetricsWriter::open(folder.metrics());
   if (!metrics.ok()) return metrics.status();
   context.metrics = &*metrics;
   LiveReport live(folder, job, dist::node_count(context.scheme), is_center ? "center" : "worker");
   live.set_gone([&world = *joined->world](int rank) { return world.peer(rank) == dist::PeerState::gone; });
   context.earlier = live.earlier();
-  Result<NodeResult> result = work(context, folder, job, *joined, live);
+  Result<NodeResult> result = work(context, folder, job, *joined, live, *log);
   Status ended = result.status();
   if (result.ok()) ended = live.end(std::move(result->report));
   if (!result.ok()) live.fail();

@@ -9,6 +9,12 @@ without a fault; messages of rows 5 and 6 are delayed by so many.
 
 Rows are numbered as in the dynamic-weighting specification, section 4.2. What a table says, worst of the seeds:
   exit     the run's exit code; `restarts` and `lost` as its summary has them
+  detect   from the fault until the last of those that count the process that it hits as dead do so, s: by the logs, where the
+           process itself says when the fault acts. Where a rank is cut off: the silence after which they do. `none`: nobody
+           does. Not where only messages are lost: heartbeats pass, nobody is dead, and waits for answers end by themselves
+  recover  rows 8 and 8b: from the center's death until the last worker has it back, or its successor goes on, s
+  goodput  steps a second of the workers that are not hit, for as long as the pause, else --window, from the fault on, in parts of
+           those before it; the lowest of the seeds
   stall    the longest time without a report of a step from the workers that the fault does not hit, s
   back     the longest time without one from the worker that it hits, s; less the pause's own length
   loss     test accuracy without the fault less that with it, mean over the seeds
@@ -25,12 +31,17 @@ import sys
 import tempfile
 import time
 
+from failure_events import Run, detection, goodput, read_logs, recovery
+
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 TRACE = 'seconds,event,rank'
 # A closed connection is noticed within a second. Silence while connections stand is told by the deadline alone, which
 # learns from the answers and is 3 s here at most.
 SILENT = ('2', '2b', '4', '4b')
 STALL, STALL_SILENT, BACK, LOSS = 1, 3, 5, 0.01
+DETECT, DETECT_SILENT, RECOVER = 1, 3, 5
+WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10', '10b', '11')
+WITH_RECOVER = ('8', '8b')
 WITH_BACK = ('1', '2', '2b', '4', '4b', '7')
 WITH_LOSS = ('1', '2', '2b', '4', '4b', '5', '6', '7', '12')
 NEVER = '-'
@@ -48,9 +59,8 @@ def last_fault(plan, o):
 def rows(o, round_ms):
     """(row, what happens, plan, the rank that is hit or None, more options, seconds of a pause)"""
     hit, center, at = 1, o.workers, o.at
-    others = [r for r in range(o.workers) if r != hit]
     span = f'after={at}s until={at + o.window}s'
-    kills = '\n'.join(f'kill rank={r} at={at}s' for r in range(1, o.workers))
+    kills = [f'kill rank={r} at={at}s' for r in range(o.workers)]
     return [
         ('1', 'kill -9 a worker', f'kill rank={hit} at={at}s', hit, [], 0),
         ('2', f'SIGSTOP for {o.pause} s', f'pause rank={hit} at={at}s for={o.pause}s', hit, [], o.pause),
@@ -66,7 +76,8 @@ def rows(o, round_ms):
         ('9', 'NaN in a worker', f'corrupt rank={hit} at={at}s value=nan', hit, ['--train.nonfinite', 'skip'], 0),
         ('9i', 'infinity in a worker', f'corrupt rank={hit} at={at}s value=inf', hit, ['--train.nonfinite', 'skip'], 0),
         ('9b', 'noise in a worker', f'corrupt rank={hit} at={at}s sigma=1', hit, [], 0),
-        ('10', 'all workers but one', kills, None, ['--run.restarts', '0'], 0),
+        ('10', 'all workers but rank 0', '\n'.join(kills[1:]), None, ['--run.restarts', '0'], 0),
+        ('10b', 'all but the last', '\n'.join(kills[:-1]), None, ['--run.restarts', '0'], 0),
         ('11', 'a trace of outages', 'trace file=trace.csv as=kill', None, ['--run.restarts', '20'], 0),
         ('12', 'a worker 5 times slower', f'slow rank={hit} factor=5', hit, [], 0),
     ]
@@ -81,7 +92,6 @@ def write_trace(path, o):
 
 
 def run(o, folder, scheme, seed, plan, more, steps):
-    """Exit code, summary, and for each rank the times at which it reported."""
     out = os.path.join(folder, 'run')
     shutil.rmtree(out, ignore_errors=True)
     command = [o.program, 'train', '--workers', str(o.workers), '--steps', str(steps), '--seed', str(seed), '--out', out,
@@ -94,7 +104,7 @@ def run(o, folder, scheme, seed, plan, more, steps):
     times, metrics, rest = {}, os.path.join(out, 'metrics.jsonl'), ''
     with open(os.path.join(folder, 'log'), 'w') as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-        begin, file = time.monotonic(), None
+        begin, start, file = time.monotonic(), time.time(), None
         while True:
             ended = process.poll() is not None
             if file is None and os.path.exists(metrics):
@@ -110,10 +120,11 @@ def run(o, folder, scheme, seed, plan, more, steps):
             if time.monotonic() - begin > o.limit:
                 process.terminate()
                 process.wait()
-                return 'limit', {}, times
+                return Run('limit', {}, times, start, read_logs(out))
             time.sleep(0.01)
     summary = os.path.join(out, 'summary.json')
-    return process.returncode, json.load(open(summary)) if os.path.exists(summary) else {}, times
+    return Run(process.returncode, json.load(open(summary)) if os.path.exists(summary) else {}, times, start,
+               read_logs(out))
 
 
 # What is not a preset and not in its default mode.
@@ -130,10 +141,21 @@ def scheme_options(scheme):
     return ['--scheme', scheme]
 
 
-def missed(row, codes, stall, back, loss, early):
-    bounds = [('exit', codes == {0}), ('early', not early), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
+def missed(row, codes, detect, recover, stall, back, loss, early):
+    in_time = DETECT_SILENT if row in SILENT else DETECT
+    bounds = [('exit', codes == {0}), ('early', not early),
+              ('detect', all(s is not None and s <= in_time for s in detect)),
+              ('recover', all(s is not None and s <= RECOVER for s in recover)), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
               ('back', row not in WITH_BACK or back <= BACK), ('loss', row not in WITH_LOSS or loss <= LOSS)]
     return ', '.join(name for name, holds in bounds if not holds)
+
+
+def worst(seconds):
+    return NEVER if not seconds else 'none' if None in seconds else f'{max(seconds):.2f}'
+
+
+def print_row(cells):
+    print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
 
 
 def longest_silence(times, ranks):
@@ -144,10 +166,10 @@ def longest_silence(times, ranks):
 def length_of(o, folder, scheme):
     """The steps of a run, as many as one without a fault makes in o.seconds; milliseconds of a round."""
     trial = max(o.steps, 3000)
-    code, _, times = run(o, folder, scheme, 1, '', [], trial)
-    if code != 0 or 0 not in times:
-        sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
-    seconds = (times[0][-1] - times[0][0]) / trial
+    whole = run(o, folder, scheme, 1, '', [], trial)
+    if whole.code != 0 or 0 not in whole.times:
+        sys.exit(f'{scheme} fails without a fault: exit {whole.code}\n' + open(os.path.join(folder, 'log')).read())
+    seconds = (whole.times[0][-1] - whole.times[0][0]) / trial
     period = int(re.search(r'^period = (\d+)', open(os.path.join(folder, 'run', 'config.toml')).read(), re.M).group(1))
     return o.steps or int(o.seconds / seconds), 1000 * period * seconds
 
@@ -161,8 +183,9 @@ def main():
     p.add_argument('--workers', type=int, default=4)
     p.add_argument('--steps', type=int, default=0)
     p.add_argument('--seconds', type=float, default=12)
-    p.add_argument('--at', type=float, default=2, help='seconds after the start of the processes')
-    p.add_argument('--pause', type=float, default=6)
+    p.add_argument('--at', type=float, default=4, help='seconds after the start of the processes; heartbeats need 2 to be learned')
+    p.add_argument('--pause', type=float, default=6,
+                   help='seconds; with 30, say, and --seconds 40 the others still train when it is back')
     p.add_argument('--window', type=float, default=3, help='seconds for which links are cut')
     p.add_argument('--limit', type=float, default=300, help='seconds for a run')
     p.add_argument('--more', default='', help='further options of sinew train')
@@ -173,43 +196,50 @@ def main():
     folder = tempfile.mkdtemp()
     write_trace(os.path.join(folder, 'trace.csv'), o)
     bad = 0
-    print('| scheme | row | what happens | exit | restarts | lost | stall | back | loss | missed |')
-    print('| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |')
+    columns = ['scheme', 'row', 'what happens', 'exit', 'restarts', 'lost', 'detect', 'recover', 'goodput', 'stall', 'back', 'loss', 'missed']
+    for cells in columns, ['---'] * len(columns):
+        print_row(cells)
     try:
         for scheme in o.schemes.split(','):
             whole, usual, (steps, round_ms) = {}, 0, length_of(o, folder, scheme)
             for seed in range(1, o.seeds + 1):
-                code, summary, times = run(o, folder, scheme, seed, '', [], steps)
-                if code != 0:
-                    sys.exit(f'{scheme} fails without a fault: exit {code}\n' + open(os.path.join(folder, 'log')).read())
-                whole[seed] = summary['test_accuracy']
-                usual = max(usual, longest_silence(times, range(o.workers)))
-            print(f'| {scheme} | | none, {steps} steps: accuracy {sum(whole.values()) / len(whole):.4f} | 0 | 0 | [] | {usual:.2f} | | | |',
-                  flush=True)
+                one = run(o, folder, scheme, seed, '', [], steps)
+                if one.code != 0:
+                    sys.exit(f'{scheme} fails without a fault: exit {one.code}\n' + open(os.path.join(folder, 'log')).read())
+                whole[seed] = one.summary['test_accuracy']
+                usual = max(usual, longest_silence(one.times, range(o.workers)))
+            print_row([scheme, '', f'none, {steps} steps: accuracy {sum(whole.values()) / len(whole):.4f}', 0, 0, [], '', '', '',
+                       f'{usual:.2f}', '', '', ''])
             for row, what, plan, hit, more, pause in rows(o, round_ms):
                 if chosen and row not in chosen:
                     continue
                 if row in ('8', '8b') and ('gos' in scheme or scheme == 'lsgd'):
-                    print(f'| {scheme} | {row} | {what} | cannot apply: it has no center | | | | | | |', flush=True)
+                    print_row([scheme, row, what, 'cannot apply: it has no center'] + [''] * 9)
                     continue
                 codes, restarts, lost, stall, back, losses, early = set(), 0, set(), 0, 0, [], False
+                detect, recover, flow = [], [], []
                 for seed in whole:
-                    code, summary, times = run(o, folder, scheme, seed, plan, more, steps)
-                    codes.add(code)
-                    restarts += summary.get('restarts', 0)
-                    lost.update(summary.get('lost', []))
-                    alive = [r for r in range(o.workers) if r != hit and r not in summary.get('lost', [])]
-                    stall = max(stall, longest_silence(times, alive))
+                    one = run(o, folder, scheme, seed, plan, more, steps)
+                    codes.add(one.code)
+                    restarts += one.summary.get('restarts', 0)
+                    lost.update(one.summary.get('lost', []))
+                    alive = [r for r in range(o.workers) if r != hit and r not in one.summary.get('lost', [])]
+                    stall = max(stall, longest_silence(one.times, alive))
                     if hit is not None:
-                        back = max(back, longest_silence(times, [hit]) - pause)
-                    early |= max((t[-1] for t in times.values()), default=0) < last_fault(plan, o)
-                    losses.append(whole[seed] - summary.get('test_accuracy', 0))
+                        back = max(back, longest_silence(one.times, [hit]) - pause)
+                    if row in WITH_DETECT:
+                        detect.append(detection(one, hit))
+                    if row in WITH_RECOVER:
+                        recover.append(recovery(one, o.workers))
+                    flow.append(goodput(one, alive, pause or o.window))
+                    early |= max((t[-1] for t in one.times.values()), default=0) < last_fault(plan, o)
+                    losses.append(whole[seed] - one.summary.get('test_accuracy', 0))
                 loss = sum(losses) / len(losses)
-                wrong = missed(row, codes, stall, back, loss, early)
+                wrong = missed(row, codes, detect, recover, stall, back, loss, early)
                 bad += wrong != ''
-                print(f'| {scheme} | {row} | {what} | {",".join(map(str, sorted(codes, key=str)))} | {restarts} | {sorted(lost)} '
-                      f'| {stall:.2f} | {f"{back:.2f}" if hit is not None else NEVER} '
-                      f'| {loss:+.4f} | {wrong} |', flush=True)
+                print_row([scheme, row, what, ','.join(map(str, sorted(codes, key=str))), restarts, sorted(lost), worst(detect),
+                           worst(recover), NEVER if None in flow else f'{min(flow):.2f}', f'{stall:.2f}',
+                           f'{back:.2f}' if hit is not None else NEVER, f'{loss:+.4f}', wrong])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if bad else 0)

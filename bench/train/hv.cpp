@@ -124,7 +124,7 @@ void install_counting_table() {
   SINEW_COUNT(conv_dw, ConvArgs, convolutions);
   table.conv_pair = [](const kernel::ConvPairArgs& args) {
     const bool done = cpu_kernels().conv_pair(args);
-    if (done) counted.convolutions += (args.second ? 2 : 1) + (args.dw ? 1 : 0);
+    if (done) counted.convolutions += (args.second ? 2 : 1) + (args.dw ? 1 : 0) + (args.second_dw ? 1 : 0);
     return done;
   };
   SINEW_COUNT(batch_norm, BatchNormArgs, norms);

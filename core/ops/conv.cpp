@@ -2,6 +2,7 @@
 // into the other two, so the family is closed and has derivatives of any order. The second one, a Hessian-vector
 // product's, makes convolutions whose results are added in pairs. In bf16 too: images are bf16, filters f32, and so are
 // their cotangents.
+#include <limits>
 #include <utility>
 
 #include "core/ops/common.h"
@@ -46,9 +47,9 @@ void check_y(const char* op, const Tensor& gy, const kernel::ConvArgs& args) {
 
 // A second convolution of the same sizes, whose result is added to the first's: its image (x, or the cotangent towards
 // the input) and filters. Undefined: none. With it may come the derivative towards the filters of the first's image and
-// what is `beside` it, into `dw`, where both are defined.
+// what is `beside` it, into `dw`, where both are defined, and then that of the second's, into `own_dw`.
 struct Second {
-  Tensor image, filter, beside = Tensor(), dw = Tensor();
+  Tensor image, filter, beside = Tensor(), dw = Tensor(), own_dw = Tensor();
 };
 
 // The result is base + the convolution's towards the input.
@@ -68,10 +69,13 @@ void convolve(const Tensor& image, kernel::ConvArgs args, bool towards_input, co
   kernel::ConvPairArgs pair{args, towards_input, second.image.data(), second.filter.data()};
   if (second.dw.defined()) {
     (towards_input ? pair.x : pair.y) = second.beside.data(), pair.dw = second.dw.data();
+    pair.second_dw = second.own_dw.defined() ? second.own_dw.data() : nullptr;
     if (table.conv_pair && table.conv_pair(pair)) return;
     kernel::ConvArgs dw = pair;
     dw.out = std::exchange(pair.dw, nullptr), dw.accumulate = false;
     table.conv_dw(dw);
+    dw.out = std::exchange(pair.second_dw, nullptr), (towards_input ? dw.y : dw.x) = pair.second;
+    if (dw.out) table.conv_dw(dw);
   }
   if (table.conv_pair && table.conv_pair(pair)) return;
   one(args);
@@ -161,13 +165,17 @@ Second with_filter_gradient(Second second, const Tensor& beside, const Tensor& w
   return second;
 }
 
-// The inputs of both_gradients. kBase is not always there.
-enum { kCotangent, kImage, kFilter, kBase };
+// The inputs of both_gradients. kResult is its second result, to be filled in if it was postponed. kBase is not always
+// there.
+enum { kCotangent, kImage, kFilter, kResult, kBase };
 
-// The derivative of both_gradients for the cotangents to_x and to_w of its results, while recording.
-void recorded_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
+// The derivative of both_gradients for the cotangents to_x and to_w of its results, while recording. `postponed`, where
+// it is defined, gets the value of conv2d_dw(x, gy).
+void recorded_second(const VjpContext& ctx, const ConvOptions& options, const Tensor& postponed,
+                     std::span<Tensor> out) {
   const Tensor &gy = ctx.inputs[kCotangent], &x = ctx.inputs[kImage], &w = ctx.inputs[kFilter];
   const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
+  if (postponed.defined()) towards_filter(x, gy, w.dim(1), w.dim(2), options, postponed);
   if (to_x.defined()) {
     if (ctx.needs(0)) out[0] = conv2d(to_x, w, options);
     if (ctx.needs(2)) out[2] = conv2d_dw(to_x, gy, w.dim(1), w.dim(2), options);
@@ -178,18 +186,20 @@ void recorded_second(const VjpContext& ctx, const ConvOptions& options, std::spa
   }
 }
 // The same while nothing is recorded.
-void fused_second(const VjpContext& ctx, const ConvOptions& options, std::span<Tensor> out) {
+void fused_second(const VjpContext& ctx, const ConvOptions& options, Tensor postponed, std::span<Tensor> out) {
   const Tensor &gy = ctx.inputs[kCotangent], &x = ctx.inputs[kImage], &w = ctx.inputs[kFilter];
   const Tensor &to_x = ctx.cotangents[0], &to_w = ctx.cotangents[1];
   if (ctx.needs(0) && to_x.defined() && to_w.defined()) {
     Second second{x, to_w};
     if (ctx.needs(2)) second = with_filter_gradient(second, gy, w, ctx.destination(2), out[2]);
+    if (second.dw.defined()) second.own_dw = std::exchange(postponed, Tensor());
     out[0] = forward("conv2d", to_x, w, Tensor(), Activation::none, options, ctx.sum(0), second);
   } else if (ctx.needs(0)) {
     out[0] = to_x.defined() ? conv2d_onto(ctx.sum(0), to_x, w, options) : conv2d_onto(ctx.sum(0), x, to_w, options);
   }
   if (ctx.needs(2) && to_x.defined() && !out[2].defined())
     out[2] = towards_filter(to_x, gy, w.dim(1), w.dim(2), options, ctx.destination(2));
+  if (postponed.defined()) towards_filter(x, gy, w.dim(1), w.dim(2), options, postponed);
   if (!ctx.needs(1) || !to_w.defined()) return;
   if (ctx.late(1))
     out[1] = towards_input(gy, to_w, x.dim(1), x.dim(2), options, ctx.destination(1), ctx.sum(1));
@@ -198,19 +208,25 @@ void fused_second(const VjpContext& ctx, const ConvOptions& options, std::span<T
 }
 
 // conv2d_dx(gy, w), added to `base` where that is defined, and conv2d_dw(x, gy) as one recorded op: its derivative,
-// given the cotangents of both, makes sums of two convolutions in one pass.
+// given the cotangents of both, makes sums of two convolutions in one pass. `postpone`: it makes the value of the
+// second result too, in the same pass where there is a kernel for that.
 std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Tensor& w, const ConvOptions& options,
-                                     const Tensor& base) {
-  std::array<Tensor, 2> both{towards_input(gy, w, x.dim(1), x.dim(2), options, Tensor(), Tensor(), {}, base),
-                             towards_filter(x, gy, w.dim(1), w.dim(2), options, Tensor())};
-  const auto vjp = [options](const VjpContext& ctx, std::span<Tensor> out) {
-    GradMode::enabled() ? recorded_second(ctx, options, out) : fused_second(ctx, options, out);
+                                     const Tensor& base, bool postpone) {
+  postpone = postpone && kernels(x.device()).conv_pair && x.numel() > 0;
+  std::array<Tensor, 2> both{
+      towards_input(gy, w, x.dim(1), x.dim(2), options, Tensor(), Tensor(), {}, base),
+      postpone ? Tensor::full(w.shape(), std::numeric_limits<double>::quiet_NaN(), w.dtype(), w.device())
+               : towards_filter(x, gy, w.dim(1), w.dim(2), options, Tensor())};
+  const auto vjp = [options, postpone](const VjpContext& ctx, std::span<Tensor> out) {
+    const Tensor postponed = postpone ? ctx.inputs[kResult] : Tensor();
+    GradMode::enabled() ? recorded_second(ctx, options, postponed, out) : fused_second(ctx, options, postponed, out);
     if (out.size() > kBase && ctx.needs(kBase)) out[kBase] = ctx.cotangents[0];
   };
+  const Tensor result = alias(both[1], both[1].shape());
   if (base.defined())
-    record_all(both, {gy, x, w, base}, "conv2d_gradients", vjp);
+    record_all(both, {gy, x, w, result, base}, "conv2d_gradients", vjp);
   else
-    record_all(both, {gy, x, w}, "conv2d_gradients", vjp);
+    record_all(both, {gy, x, w, result}, "conv2d_gradients", vjp);
   return both;
 }
 
@@ -218,7 +234,8 @@ std::array<Tensor, 2> both_gradients(const Tensor& gy, const Tensor& x, const Te
 void backward(const VjpContext& ctx, const Tensor& g, const ConvOptions& options, std::span<Tensor> out) {
   const Tensor &x = ctx.inputs[0], &w = ctx.inputs[1];
   if (ctx.needs(0) && ctx.needs(1) && recording({g, x, w})) {
-    std::array<Tensor, 2> both = both_gradients(g, x, w, options, std::exchange(ctx.received(0), Tensor()));
+    std::array<Tensor, 2> both =
+        both_gradients(g, x, w, options, std::exchange(ctx.received(0), Tensor()), ctx.may_postpone(1));
     out[0] = std::move(both[0]), out[1] = std::move(both[1]);
     return;
   }

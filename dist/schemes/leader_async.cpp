@@ -2,12 +2,13 @@
 // A round is an election by the ticket server; then each worker asks the leader of its group for its parameters, and in
 // every ratio-th round the leader of all. Everything happens after the optimizer (Algorithm 1).
 //
-// A worker waits for one ticket, and the round or the parameters that may follow, no longer than `deadline`. A server
-// that is silent for half of what is left of that is not asked for some periods, but the next one; then it is given
-// less time. A leader's parameters are waited for as long as they take, as learned from those so far, but at least a
-// quarter of the deadline. Who waits in vain takes its next step without a ticket. Who has missed a round takes over
-// the last leader's parameters, as does one whose parameters are not finite, which never leads. Who is done leads those
-// that go on with its final parameters.
+// Where the answers of the ticket server take longer than half a step, a worker asks for tickets ahead, and waits only
+// when it holds none. A worker waits for one ticket, and the round or the parameters that may follow, no longer than
+// `deadline`. A server that is silent for half of what is left of that is not asked for some periods, but the next one;
+// then it is given less time. A leader's parameters are waited for as long as they take, as learned from those so far,
+// but at least a quarter of the deadline. Who waits in vain takes its next step without a ticket. Who has missed a
+// round takes over the last leader's parameters, as does one whose parameters are not finite, which never leads. Who is
+// done leads those that go on with its final parameters.
 //
 // Messages (arguments in Head::arg), beside the ticket server's
 //   leader_fetch       request  round
@@ -35,6 +36,7 @@ class LeaderAsync final : public LeaderScheme {
   LeaderAsync(const SchemeOptions& o, World& world, int64_t size, DType dtype, Device device)
       : LeaderScheme(o, world, size, dtype, device),
         tickets_(world, o, ratio_, repeat()),
+        own_(period_, o.workers),
         group_(world, o, dtype),
         silent_(static_cast<size_t>(o.workers)),
         mute_(silent_),
@@ -50,6 +52,7 @@ class LeaderAsync final : public LeaderScheme {
 
   Status before_step(int64_t, VecView theta) override {
     group_.serve(round_, theta);
+    step_began_ = world_.now();
     return Status::Ok();
   }
 
@@ -63,8 +66,18 @@ class LeaderAsync final : public LeaderScheme {
     if (options_.workers == 1) return Status::Ok();
     // Nobody stays drawn to who is no longer there.
     if (followed_ != kAnyRank && is_lost(world_.peer(followed_))) forget_anchor(false, true), followed_ = kAnyRank;
-    const Deadline deadline(world_, options_.deadline);
-    Answer answer = query(ask_head(), deadline, theta);
+    if (own_.ahead() > 0) {
+      for (Received r; (r = world_.receive({.tag = Tag::leader_answer}, 0)).ok();) (void)hear(r.message.head);
+      own_.look_back();
+    }
+    if (own_.had() > steps_) {
+      if (own_.wants(steps_)) world_.send(server(), ask_head());
+      return Status::Ok();
+    }
+    const Deadline deadline(world_, options_.deadline), soon(world_, (world_.now() - step_began_) / 2);
+    Answer answer{.what = Ticket::round};
+    if (!own_.spent()) answer = query(ask_head(), deadline, theta);
+    if (answer.what == Ticket::go && soon.left() == 0) own_.ask_more();
     if (answer.what == Ticket::round) {
       const bool suppressed = world_.suppressed(round_);
       const double loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(theta);
@@ -104,6 +117,7 @@ class LeaderAsync final : public LeaderScheme {
   SchemeState save() const override {
     SchemeState state = LeaderScheme::save();
     tickets_.save(state);
+    own_.save(state);
     group_.save(state);
     world_.publish([&] {
       if (published_.size() > 0) state.vectors["published"] = Vec::copy_of(published_.view(dtype_));
@@ -124,6 +138,7 @@ class LeaderAsync final : public LeaderScheme {
   Status load(const SchemeState& state) override {
     SINEW_RETURN_IF_ERROR(LeaderScheme::load(state));
     SINEW_RETURN_IF_ERROR(tickets_.load(state));
+    SINEW_RETURN_IF_ERROR(own_.load(state));
     group_.load(state);
     SINEW_RETURN_IF_ERROR(load_numbers(state, {{"round", &round_},
                                                {"steps", &steps_},
@@ -149,7 +164,7 @@ class LeaderAsync final : public LeaderScheme {
  private:
   struct Answer {
     Ticket what = Ticket::wait;  // wait: there was none in time
-    int64_t round = 0;
+    int64_t tickets = 0, round = 0;
     Rank local = kAnyRank, global = kAnyRank;
   };
   static constexpr int64_t kFinal = INT64_MAX;  // for a round: this worker's parameters will not change any more
@@ -171,9 +186,10 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   // last_loss: of who takes no more steps.
-  Head ask_head(std::optional<double> last_loss = {}) const {
+  Head ask_head(std::optional<double> last_loss = {}) {
     Head head{.tag = Tag::leader_ask};
-    head.arg[0] = round_, head.arg[1] = steps_;
+    own_.ask(head, steps_);
+    head.arg[0] = round_;
     if (last_loss) head.arg[2] = 1 + 2 * own_group(), head.arg[3] = std::bit_cast<int64_t>(*last_loss);
     return head;
   }
@@ -193,8 +209,24 @@ class LeaderAsync final : public LeaderScheme {
 
   Nanos repeat() const { return std::min(options_.deadline / 16 + 1, kLook); }
 
-  // Asks the server, again after each silence, and another one when it keeps silent.
+  // What a message of a server says, none when it is malformed; the tickets that it gives for this round are taken.
+  std::optional<Answer> hear(const Head& head) {
+    const int64_t* a = head.arg;
+    if (a[0] < 0) return {};
+    Answer answer{.what = static_cast<Ticket>(a[0] % 8), .tickets = a[0] / 8, .round = a[1]};
+    if (answer.what == Ticket::go || answer.what == Ticket::round) {
+      if (answer.round == round_) own_.take(answer.tickets, answer.what == Ticket::round, a[2]);
+      return answer;
+    }
+    if (std::min(a[2], a[3]) < kAnyRank || std::max(a[2], a[3]) >= options_.workers) return {};
+    answer.local = static_cast<Rank>(a[2]), answer.global = static_cast<Rank>(a[3]);
+    return answer;
+  }
+
+  // Asks the server, again after each silence, and another one when it keeps silent. For a ticket the answer to what
+  // was asked ahead will do.
   Answer query(Head head, const Deadline& deadline, ConstVecView theta) {
+    const bool for_ticket = head.tag == Tag::leader_ask && (head.arg[2] & 1) == 0;
     Request request(world_);
     head.request = request.id();
     const Nanos eighth = options_.deadline / 8, half = std::max(deadline.left() / 2, eighth), repeat = this->repeat();
@@ -205,15 +237,18 @@ class LeaderAsync final : public LeaderScheme {
       world_.send(to, head);
       silence += repeat;
       for (const Deadline next(world_, std::min(repeat, deadline.left())); next.left() > 0;) {
-        const Received r = world_.receive({.tag = Tag::leader_answer, .request = request.id()}, next.left());
+        const Received r = world_.receive({.tag = Tag::leader_answer}, next.left());
         if (!r.ok()) break;
-        const int64_t* a = r.message.head.arg;
-        if (std::min(a[2], a[3]) < kAnyRank || std::max(a[2], a[3]) >= options_.workers) continue;  // no rank
-        const Answer answer{static_cast<Ticket>(a[0]), a[1], static_cast<Rank>(a[2]), static_cast<Rank>(a[3])};
+        const std::optional<Answer> answer = hear(r.message.head);
+        if (!answer) continue;
+        if (r.message.head.request != request.id()) {
+          if (!for_ticket || (own_.had() <= steps_ && !own_.spent())) continue;
+          return {.what = own_.had() > steps_ ? Ticket::go : Ticket::round};
+        }
         silence = 0;
-        if (answer.what == Ticket::wait) continue;
+        if (answer->what == Ticket::wait) continue;
         if (hold_ > 0 && std::count(silent_.begin(), silent_.end(), 1) == 0) hold_ = 0;
-        return answer;
+        return *answer;
       }
       if (silence < (hold_ > 0 ? eighth : half) || to == world_.rank()) continue;
       silent_[static_cast<size_t>(to)] = 1;
@@ -278,7 +313,7 @@ class LeaderAsync final : public LeaderScheme {
     }
     if (has_local) set_anchor(r.global != kAnyRank);
     if (r.global != kAnyRank) followed_ = r.global;
-    begin_round(answer.round + 1, 0);
+    begin_round(answer.round + 1, 0, answer.tickets);
     record(r);
     return Status::Ok();
   }
@@ -300,12 +335,12 @@ class LeaderAsync final : public LeaderScheme {
     ++counters_.missed;
     if (*adopted == GossipGroup::kNobody) return world_.health();
     if (*adopted == GossipGroup::kUnfit) {  // nobody has better ones
-      begin_round(round, period_ - 1);
+      begin_round(round, period_ - 1, period_);
       return Status::Ok();
     }
     if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
     running_.clear();
-    begin_round(round, period_ - 1);
+    begin_round(round, period_ - 1, period_);
     return Status::Ok();
   }
 
@@ -320,7 +355,10 @@ class LeaderAsync final : public LeaderScheme {
     return *round > round_ ? adopt(kAnyRank, *round, std::min(limit, deadline.left()), theta) : Status::Ok();
   }
 
-  void begin_round(int64_t round, int64_t steps) { round_ = round, steps_ = steps; }
+  void begin_round(int64_t round, int64_t steps, int64_t tickets) {
+    round_ = round, steps_ = steps;
+    own_.begin_round(tickets);
+  }
 
   // Nobody will get parameters of this round or an earlier one from this worker, but for what it has published.
   void end_round(int64_t round, const Payload* published) {
@@ -348,6 +386,8 @@ class LeaderAsync final : public LeaderScheme {
   }
 
   TicketServer tickets_;
+  HeldTickets own_;
+  Nanos step_began_ = 0;
   GossipGroup group_;
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   std::vector<char> mute_;       // leaders that did not answer, and are given less time

@@ -11,6 +11,54 @@
 
 namespace sinew::dist {
 
+void HeldTickets::begin_round(int64_t tickets) {
+  if (prompt_ > 0) ahead_ /= 2;
+  had_ = std::clamp<int64_t>(tickets, 0, budget_);
+  asked_ = answered_ = prompt_ = spent_ = 0;
+}
+
+void HeldTickets::take(int64_t tickets, bool spent, int64_t steps) {
+  had_ = std::max(had_, std::min(tickets, budget_));
+  spent_ = spent;
+  answered_ = std::max(answered_, steps);
+}
+
+void HeldTickets::look_back() {
+  if (asked_ == 0) return;
+  prompt_ = prompt_ >= 0 && answered_ >= asked_ ? 1 : -1;
+  asked_ = 0;
+}
+
+void HeldTickets::ask_more() {
+  ahead_ = std::min(2 * ahead_ + 1, most_ahead_);
+  prompt_ = -1;
+}
+
+void HeldTickets::ask(Head& head, int64_t steps) {
+  had_ = std::max(had_, steps);
+  asked_ = had_ > steps ? steps : 0;
+  head.arg[1] = steps, head.arg[2] = 2 * had_, head.arg[3] = ahead_;
+}
+
+void HeldTickets::save(SchemeState& state) const {
+  for (auto [name, value] : {std::pair{"held.had", had_},
+                             {"held.ahead", ahead_},
+                             {"held.asked", asked_},
+                             {"held.answered", answered_},
+                             {"held.prompt", prompt_},
+                             {"held.spent", spent_}})
+    state.numbers[name] = value;
+}
+
+Status HeldTickets::load(const SchemeState& state) {
+  return load_numbers(state, {{"held.had", &had_},
+                              {"held.ahead", &ahead_},
+                              {"held.asked", &asked_},
+                              {"held.answered", &answered_},
+                              {"held.prompt", &prompt_},
+                              {"held.spent", &spent_}});
+}
+
 TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t ratio, Nanos repeat)
     : world_(world),
       period_(options.period),
@@ -34,8 +82,9 @@ void TicketServer::listen() {
 }
 
 void TicketServer::answer(Rank to, uint64_t request, Ticket what, int64_t round, int64_t local, int64_t global) const {
-  Head head{.tag = Tag::leader_answer, .is_reply = 1, .request = request};
-  head.arg[0] = static_cast<int64_t>(what), head.arg[1] = round, head.arg[2] = local, head.arg[3] = global;
+  Head head{.tag = Tag::leader_answer, .is_reply = request != 0, .request = request};
+  head.arg[0] = static_cast<int64_t>(what) + 8 * workers_[static_cast<size_t>(to)].tickets;
+  head.arg[1] = round, head.arg[2] = local, head.arg[3] = global;
   world_.send(to, head);
 }
 
@@ -72,11 +121,20 @@ void TicketServer::behind(const Message& m, Worker& worker) {
   decide();
 }
 
+bool TicketServer::is_old(Worker& w, const Message& m) {
+  const auto number = static_cast<int64_t>(m.head.request);
+  if (number == 0) return false;
+  const int64_t newest = std::exchange(w.newest, std::max(w.newest, number));
+  return number < newest;
+}
+
 void TicketServer::on_ask(const Message& m) {
   const Rank from = m.head.source;
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
-  const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  const int64_t round = m.head.arg[0], steps = m.head.arg[1], had = m.head.arg[2] / 2;
+  const bool holds = m.head.request == 0;
+  if (is_old(w, m)) return;
   come_to(round);
   if (m.head.arg[2] & 1) {
     w.done = 1, w.joined = 0, w.loss = m.head.arg[3], w.group = m.head.arg[2] >> 1;
@@ -84,17 +142,23 @@ void TicketServer::on_ask(const Message& m) {
     look();
     return decide();
   }
+  if (holds && (round < round_ || w.joined || w.done)) return;  // it is late
   if (round < round_) return behind(m, w);
   comes_back(from);
   const bool returns = w.absent || w.done;
   w.absent = w.done = w.joined = 0;
   if (returns || ++since_look_ >= static_cast<int64_t>(workers_.size())) look();
-  if (steps > w.tickets) tickets_ += steps - w.tickets, w.tickets = steps;
-  if (w.tickets <= steps) {
-    if (spent()) return answer(from, m.head.request, Ticket::round, round_);
-    ++w.tickets, ++tickets_;
-  }
-  answer(from, m.head.request, Ticket::go, round_);
+  if (had > w.tickets) tickets_ += had - w.tickets, w.tickets = had;
+  w.ahead = std::clamp<int64_t>(m.head.arg[3], 0, period_ - 1);
+  give(w, steps);
+  answer(from, m.head.request, w.tickets <= had && spent() ? Ticket::round : Ticket::go, round_, holds ? steps : -1);
+}
+
+void TicketServer::give(Worker& w, int64_t steps) {
+  const int64_t left = std::max<int64_t>(period_ * members_ - tickets_, 0), members = std::max<int64_t>(members_, 1);
+  const int64_t wanted = std::max(steps + 1, std::min(steps + 1 + w.ahead, period_));
+  const int64_t given = std::clamp<int64_t>(wanted - w.tickets, 0, (left + members - 1) / members);
+  w.tickets += given, tickets_ += given;
 }
 
 void TicketServer::on_join(const Message& m) {
@@ -102,6 +166,7 @@ void TicketServer::on_join(const Message& m) {
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
   const int64_t round = m.head.arg[0], steps = m.head.arg[1];
+  if (is_old(w, m)) return;
   come_to(round);
   if (round == round_ - 1 && w.had) return answer(from, m.head.request, Ticket::decided, round, w.local, last_global_);
   if (round < round_) return behind(m, w);
@@ -110,9 +175,9 @@ void TicketServer::on_join(const Message& m) {
   w.absent = w.done = 0;
   w.tickets = std::max(w.tickets, steps);
   look();
-  if (!spent()) {  // somebody's tickets have become free
+  if (!spent() || w.tickets > steps) {  // somebody's tickets have become free, or it did not hear of its own
     w.joined = 0;
-    if (w.tickets <= steps) ++w.tickets, ++tickets_;
+    give(w, steps);
     return answer(from, m.head.request, Ticket::go, round_);
   }
   w.joined = 1, w.request = static_cast<int64_t>(m.head.request);
@@ -231,7 +296,7 @@ void TicketServer::decide() {
   for (size_t r = 0; r < workers_.size(); ++r) {
     Worker& w = workers_[r];
     w.had = std::exchange(w.joined, 0);
-    w.tickets = 1;
+    w.tickets = w.had ? 1 + w.ahead : 1;
     if (!w.had) continue;
     w.local = groups[w.group].leader();
     answer(static_cast<Rank>(r), static_cast<uint64_t>(w.request), Ticket::decided, round_, w.local, last_global_);
@@ -244,8 +309,8 @@ void TicketServer::save(SchemeState& state) const {
   world_.publish([&] {
     std::vector<int64_t> fields;
     for (const Worker& w : workers_)
-      fields.insert(fields.end(), {w.tickets, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.had, w.local,
-                                   w.probed, w.heard, w.longest, w.doubted});
+      fields.insert(fields.end(), {w.tickets, w.ahead, w.joined, w.absent, w.done, w.group, w.request, w.loss, w.newest,
+                                   w.had, w.local, w.probed, w.heard, w.longest, w.doubted});
     state.vectors["tickets"] = Vec::copy_of(ConstVecView(fields));
     for (auto [name, value] : {std::pair{"tickets.round", round_},
                                {"tickets.members", members_},
@@ -267,8 +332,8 @@ Status TicketServer::load(const SchemeState& state) {
   download(found->second.view(), fields.data());
   const int64_t* v = fields.data();
   for (Worker& w : workers_)
-    for (int64_t* field : {&w.tickets, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss, &w.had, &w.local,
-                           &w.probed, &w.heard, &w.longest, &w.doubted})
+    for (int64_t* field : {&w.tickets, &w.ahead, &w.joined, &w.absent, &w.done, &w.group, &w.request, &w.loss,
+                           &w.newest, &w.had, &w.local, &w.probed, &w.heard, &w.longest, &w.doubted})
       *field = *v++;
   return load_numbers(state, {{"tickets.round", &round_},
                               {"tickets.members", &members_},

@@ -145,8 +145,10 @@ void Engine::heartbeat(Clock::time_point now) {
     if (transport_->connected(rank) && !ended(peer.state) && !left_ && !parted)
       transmit_control(rank, Control::heartbeat);
     // The connection stays: a stopped process goes on where it was.
-    if (peer.state == PeerState::alive && (now - peer.last_heard).count() > peer.deadline.value())
-      set_state(rank, PeerState::dead);
+    const Nanos silence = (now - peer.last_heard).count();
+    if (peer.state == PeerState::alive && silence > peer.deadline.value())
+      set_state(rank, PeerState::dead,
+                detail::concat("nothing heard for ", static_cast<double>(silence) / kSecond, " s"));
   }
 }
 
@@ -157,10 +159,16 @@ void Engine::touch(Link& link) {
   link.last_heartbeat = {};
 }
 
-void Engine::set_state(Rank peer, PeerState state) {
-  if (link(peer).state == state || ended(link(peer).state)) return;
+void Engine::set_state(Rank peer, PeerState state, const std::string& why) {
+  const PeerState before = link(peer).state;
+  if (before == state || ended(before)) return;
   link(peer).state = state;
   inbox_.set_state(peer, state);
+  if (!options_.on_event) return;
+  if (state == PeerState::dead) options_.on_event(detail::concat("rank ", peer, " counts as dead: ", why));
+  if (state == PeerState::gone) options_.on_event(detail::concat("rank ", peer, " is gone for good"));
+  if (state == PeerState::alive && before == PeerState::dead)
+    options_.on_event(detail::concat("rank ", peer, " is back"));
 }
 
 void Engine::connect(Rank peer, AddressRecord record) {
@@ -185,7 +193,7 @@ void Engine::open_link(Rank peer, uint32_t incarnation, const std::string& addre
   ++to.connection_out;
   to.next_out = 0;
   if (Status status = transport_->connect(peer, address); !status.ok()) {
-    set_state(peer, PeerState::dead);
+    set_state(peer, PeerState::dead, status.message());
     return;
   }
   // UCX may tell the peer of a connection that this side gave up only much later: hello tells it now.
@@ -202,7 +210,7 @@ void Engine::mark_gone(Rank peer) {
 
 void Engine::give_up(Rank peer) {
   post([this, peer] {
-    if (link(peer).state == PeerState::joining) set_state(peer, PeerState::dead);
+    if (link(peer).state == PeerState::joining) set_state(peer, PeerState::dead, "it did not answer");
   });
 }
 
@@ -328,7 +336,8 @@ void Engine::arrived(const WireHeader& header, Payload body) {
   if (now_in < last_in || ended(from.state)) return;
   if (now_in > last_in) {
     if (head.incarnation > from.incarnation) {
-      set_state(head.source, PeerState::dead);  // the old process; whoever waits for it learns so
+      // The old process; whoever waits for it learns so.
+      set_state(head.source, PeerState::dead, "it has been started again");
       inbox_.drop_older(head.source, head.incarnation);
       from.deadline = LearnedDeadline(kSecond, options_.silence);
     }
@@ -422,7 +431,7 @@ void Engine::broken(Rank peer, const std::string&) {
   from.delayed.clear();
   from.held.clear();
   from.used = false;
-  set_state(peer, PeerState::dead);
+  set_state(peer, PeerState::dead, "its connection broke");
 }
 
 void Engine::on(Tag tag, Handler handler) {

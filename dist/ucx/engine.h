@@ -74,7 +74,8 @@ class Engine final : private UcxTransport::Events {
   // False when nobody has registered for the tag.
   bool handle(const Message& message);
   void deliver_control(const Message& message);
-  void set_state(Rank peer, PeerState state);
+  // why: of one that counts as dead.
+  void set_state(Rank peer, PeerState state, const std::string& why = {});
   void touch(Link& link);
 
   const UcxOptions options_;

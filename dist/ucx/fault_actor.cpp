@@ -6,17 +6,29 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <utility>
+
+#include "core/check.h"
+
 namespace sinew::dist {
 
-namespace {
-void act(const Fault& fault) {
-  if (fault.kind == Fault::Kind::kill) ::kill(::getpid(), SIGKILL);
-  if (fault.kind == Fault::Kind::pause) pause_process(fault.duration);
-}
-}  // namespace
+FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation, Nanos age,
+                       std::function<void(const std::string&)> on_event)
+    : rank_(rank),
+      seed_(plan.seed),
+      age_(age),
+      on_event_(std::move(on_event)),
+      faults_(plan, rank, incarnation, {incarnation > 0 ? age : -1, -1}) {}
 
-FaultActor::FaultActor(const FaultPlan& plan, Rank rank, uint32_t incarnation, Nanos age)
-    : rank_(rank), seed_(plan.seed), age_(age), faults_(plan, rank, incarnation, {incarnation > 0 ? age : -1, -1}) {}
+void FaultActor::act(const Fault& fault) const {
+  const bool kills = fault.kind == Fault::Kind::kill, pauses = fault.kind == Fault::Kind::pause;
+  if (on_event_ && kills) on_event_("fault plan: this process is killed");
+  if (on_event_ && pauses)
+    on_event_(detail::concat("fault plan: this process is stopped for ", static_cast<double>(fault.duration) / kSecond,
+                             " s"));
+  if (kills) ::kill(::getpid(), SIGKILL);
+  if (pauses) pause_process(fault.duration);
+}
 
 Nanos FaultActor::on_time(Nanos now) {
   for (const Fault& fault : faults_.take_timed(now + age_)) act(fault);

@@ -25,7 +25,7 @@ class UcxWorld final : public World {
       : options_(options),
         store_(std::move(store)),
         inbox_(options.size, options.incarnation),
-        actor_(options.faults, options.rank, options.incarnation, options.age),
+        actor_(options.faults, options.rank, options.incarnation, options.age, options.on_event),
         engine_(options, inbox_, [this](Nanos now) { return actor_.on_time(now); }) {}
   ~UcxWorld() override {
     {

@@ -5,6 +5,7 @@
 // Built only with SINEW_HAVE_UCX; without it make_ucx_world returns `unavailable` and says how to get it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,9 @@ struct UcxOptions {
   FaultPlan faults;
   Nanos age = 0;       // of a restarted rank, since its first process began: the plan's times count from there
   int status_fd = -1;  // where report_step writes, for the supervisor; -1: nowhere
+  // For a log: what the fault plan does to this process, and which peers are lost or come back. Called on the
+  // communication thread or the training thread; never blocks.
+  std::function<void(const std::string&)> on_event = {};
 };
 
 // Joins the job: publishes this node's address in the store and connects to the others as they come.

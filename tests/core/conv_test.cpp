@@ -84,6 +84,21 @@ void check_pair_beside_dw(kernel::ConvPairArgs a, const ConvKernels& kernels, co
       a, [&](size_t i, size_t j, size_t k) { want_dw[j] += static_cast<double>(y[k]) * static_cast<double>(x[i]); });
   expect_near(dw, want_dw, a.n * a.p * a.q, "dw beside a pair");
   expect_near(out, Values(want.begin(), want.end()), 2 * a.r * a.s * std::max(a.k, a.c), "pair beside dw");
+  // And that of the second's image: the rest stays as it is, to the bit.
+  const std::vector<float> out_alone = out, dw_alone = dw;
+  std::vector<float> second_dw(dw.size() + 1, NAN);
+  a.second_dw = second_dw.data();
+  EXPECT_TRUE(kernels.pair(a));
+  EXPECT_TRUE(std::isnan(second_dw.back())) << "wrote beyond the end";
+  second_dw.pop_back();
+  EXPECT_EQ(out, out_alone);
+  EXPECT_EQ(dw, dw_alone);
+  Values want_second(dw.size());
+  (a.towards_input ? y : x) = static_cast<const float*>(a.second);
+  sinew::testing::for_every_conv_product(a, [&](size_t i, size_t j, size_t k) {
+    want_second[j] += static_cast<double>(y[k]) * static_cast<double>(x[i]);
+  });
+  expect_near(second_dw, want_second, a.n * a.p * a.q, "the second dw beside a pair");
 }
 
 // Two convolutions added. False: the kernel leaves it to two calls, and has written nothing.
@@ -294,6 +309,48 @@ TEST(ConvOp, HessianProductsAgreeWithThoseOfF64) {
     EXPECT_GT(norm, 0);
     EXPECT_LT(std::sqrt(distance), 3e-6 * std::sqrt(norm)) << i;
   }
+}
+
+// Gradients that are postponed are NaN until the next pass has made them, by each of its ways: beside a pair of
+// convolutions, by a kernel of its own (f64; 64 channels), and while recording.
+TEST(ConvOp, PostponedGradientsAreMadeByTheNextPass) {
+  auto check = [](int64_t channels, DType dtype, bool create_graph) {
+    const ConvOptions same{1, 1, 1, 1};
+    auto random = [&](const Shape& shape, uint32_t stream) {
+      return cast(random_uniform(shape, -1, 1, {17, static_cast<uint32_t>(RngPurpose::test), stream, 0}), dtype);
+    };
+    const Tensor x = random({9, 16, 16, channels}, 1);
+    std::vector<Tensor> theta, z;
+    for (uint32_t i = 0; i < 4; ++i) {
+      theta.push_back((0.1 * random({channels, 3, 3, channels}, 2 + i)).detach().set_requires_grad());
+      z.push_back(random({channels, 3, 3, channels}, 6 + i));
+    }
+    auto gradient = [&](bool postpone) {  // theta[0] meets no cotangent of x, theta[3] is used twice
+      const Tensor a = tanh(conv2d(x, theta[0], same)), b = tanh(conv2d(a, theta[1], same));
+      const Tensor c = tanh(conv2d(b, theta[2], same) + a);
+      const Tensor loss = sum(square(conv2d(tanh(conv2d(c, theta[3], same)), theta[3], same)));
+      return grad({loss}, theta, {}, {.create_graph = true, .postpone = postpone});
+    };
+    const std::vector<Tensor> want = gradient(false), got = gradient(true);
+    for (size_t i = 0; i < theta.size(); ++i)
+      EXPECT_EQ(std::isnan(to_doubles(got[i].view())[0]), i == 1 || i == 2) << i;
+    const std::vector<Tensor> want_hv = grad(want, theta, z), hv = grad(got, theta, z, {.create_graph = create_graph});
+    auto expect_alike = [&](const Tensor& mine, const Tensor& other, size_t i) {
+      const std::vector<double> a = to_doubles(mine.view()), b = to_doubles(other.view());
+      double distance = 0, norm = 0;
+      for (size_t j = 0; j < a.size(); ++j) distance += std::pow(a[j] - b[j], 2), norm += std::pow(b[j], 2);
+      EXPECT_GT(norm, 0);
+      EXPECT_LE(std::sqrt(distance), (dtype == DType::f64 ? 1e-14 : 3e-6) * std::sqrt(norm)) << i;
+    };
+    for (size_t i = 0; i < theta.size(); ++i) expect_alike(got[i], want[i], i), expect_alike(hv[i], want_hv[i], i);
+    const std::vector<Tensor> first = gradient(true);  // from one result: its op meets one cotangent only
+    grad({first[1]}, theta, {&z[1], 1}, {.create_graph = create_graph});
+    expect_alike(first[1], want[1], 1);
+  };
+  check(16, DType::f32, false);
+  check(64, DType::f32, false);
+  check(16, DType::f64, false);
+  check(16, DType::f32, true);
 }
 
 TEST(ConvOp, WritesItsGradientsWhereTheyAreWanted) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 
 #include "core/philox.h"
@@ -43,6 +44,106 @@ TEST(LeaderAsync, UnevenStepsAddUpToTheBudget) {
     ++whole;
   }
   EXPECT_GE(whole, 10);
+}
+
+// What each worker took of each round, by round and rank; when each had taken its last step, and the longest time from
+// one step to the next.
+struct Taken {
+  std::map<int64_t, std::map<Rank, int64_t>> rounds;
+  std::vector<Nanos> done = std::vector<Nanos>(4);
+  Nanos longest = 0;
+};
+Taken steps_taken(const Toy& toy, const SimOptions& options, Rank dies = kAnyRank) {
+  Taken taken;
+  const auto nodes =
+      simulate(
+          4,
+          [&](World& world) {
+            Toy own = toy;
+            own.scheme.on_round = [&](const LeaderRound& r) { taken.rounds[r.round][world.rank()] = r.steps; };
+            return run_with(world, own, led_by(1), [&](ToyWorker&, int64_t) {
+              Nanos& last = taken.done[static_cast<size_t>(world.rank())];
+              taken.longest = std::max(taken.longest, world.now() - last);
+              last = world.now();
+            });
+          },
+          options)
+          .nodes;
+  for (Rank r = 0; r < 4; ++r) EXPECT_EQ(nodes[static_cast<size_t>(r)].finished, r != dies) << "rank " << r;
+  return taken;
+}
+
+// Tickets are asked for ahead where messages take several steps. The server's own worker has no such messages; it does
+// not take the others' share, nor they its. No round has a step too many.
+TEST(LeaderAsync, TicketsComeAheadOfTheStepsWhenMessagesAreSlow) {
+  Toy toy = toy_with(without_clock(4, 10));
+  toy.scheme.deadline = kSecond;
+  toy.steps = 200;
+  for (const char* faults : {"delay by=30ms", "delay by=0ms jitter=60ms",
+                             "delay by=30ms\nduplicate probability=0.3\nreorder probability=0.2 by=20ms"}) {
+    const Taken taken = steps_taken(toy, {.faults = plan(faults)});
+    int64_t sums[4] = {0, 0, 0, 0}, rounds = 0;
+    for (const auto& [round, steps] : taken.rounds) {
+      if (steps.size() < 4) continue;  // somebody is done
+      int64_t sum = 0;
+      for (const auto& [rank, n] : steps) sum += n, sums[rank] += n;
+      EXPECT_EQ(sum, 40) << faults << " round " << round;
+      ++rounds;
+    }
+    EXPECT_GE(rounds, 10) << faults;
+    for (Rank r = 0; r < 4; ++r) {
+      EXPECT_GE(sums[r], 8 * rounds) << faults << " rank " << r;
+      // A step of 10 ms, and more for the election and the parameters, which come after 60 to 100 ms each.
+      EXPECT_LE(taken.done[static_cast<size_t>(r)], toy.steps * 40 * kMillisecond) << faults << " rank " << r;
+    }
+  }
+}
+
+// What a worker asked may arrive when it has its ticket by an earlier answer, has joined the round, or is done: nobody
+// waits for it then, or believes that it has missed a round.
+TEST(LeaderAsync, LateQuestionsChangeNothing) {
+  Toy toy = toy_with(without_clock(4, 10));
+  toy.scheme.deadline = 3 * kSecond;
+  toy.steps = 1000;
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    SimOptions options{.seed = seed, .step_cost = kMillisecond / 2, .faults = plan("delay by=0ms jitter=16ms")};
+    options.faults.seed = seed;
+    const Taken taken = steps_taken(toy, options);
+    EXPECT_LT(taken.longest, kSecond) << "seed " << seed;
+    size_t before = 4;  // they take part until they are done
+    for (const auto& [round, steps] : taken.rounds) {
+      EXPECT_LE(steps.size(), before) << "seed " << seed << " round " << round;
+      before = steps.size();
+    }
+  }
+}
+
+// Tickets that a worker holds when it dies leave the budget with it.
+TEST(LeaderAsync, HeldTicketsDieWithTheirWorker) {
+  for (Rank dies : {2, 0})
+    for (int64_t at = 2000; at < 2260; at += 20) {  // within a round
+      Toy toy = toy_with(without_clock(4, 30));
+      toy.scheme.deadline = kSecond;  // nobody is given up who uses up what it holds
+      toy.steps = 400;
+      const std::string kill = sinew::detail::concat("kill rank=", dies, " at=", at, "ms");
+      const Taken taken = steps_taken(toy, {.faults = plan("delay by=30ms\n" + kill)}, dies);
+      const int64_t last = std::prev(std::find_if(taken.rounds.begin(), taken.rounds.end(), [](const auto& round) {
+                             return round.second.size() < 4;
+                           }))->first;
+      int without = 0;
+      for (const auto& [round, steps] : taken.rounds) {
+        int64_t sum = 0;
+        for (const auto& [rank, n] : steps) sum += n;
+        if (round == last + 1) {  // in which it died: what was given stays given, and a new server has to learn it
+          EXPECT_GE(sum, 90) << kill;
+          EXPECT_LE(sum, dies == 0 ? 150 : 120) << kill;
+        } else if (round <= last || steps.size() == 3) {
+          EXPECT_EQ(sum, round <= last ? 120 : 90) << kill << " round " << round;
+          without += round > last;
+        }
+      }
+      EXPECT_GE(without, 3) << kill;
+    }
 }
 
 struct FaultCase {

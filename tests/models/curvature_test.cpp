@@ -7,6 +7,7 @@
 #include "core/autograd.h"
 #include "core/ops.h"
 #include "models/zoo/mlp.h"
+#include "models/zoo/zoo.h"
 #include "nn/loss.h"
 #include "tests/support/guard_device.h"
 
@@ -58,6 +59,38 @@ TEST(Curvature, LeavesTheGradientThatABackwardPassLeaves) {
     net.diagonal({kind, 2});
     const Values mine = to_doubles(net.flat.view()), expected = net.plain_gradient();
     for (size_t i = 0; i < mine.size(); ++i) ASSERT_NEAR(mine[i], expected[i], 1e-15) << i;
+  }
+}
+
+// With one sample, the product's pass makes the filters' gradients; with two, they are there before.
+TEST(Curvature, LeavesTheGradientOfAConvolutionalNetwork) {
+  Options::Model options;
+  options.name = "resnet20";
+  options.init = default_init(options.name);
+  const Result<nn::Model> made = make_model(options, {16, 16, 3}, kClasses);
+  ASSERT_TRUE(made.ok());
+  const nn::Model& model = *made;
+  const Vec theta = model.initialize(3, DType::f32);
+  const nn::Parameters parameters(model.layout(), theta.slice(0, model.layout().size()));
+  const Tensor x = random_normal({4, 16, 16, 3}, 0, 1, {1, static_cast<uint32_t>(RngPurpose::test), 0, 0});
+  const Tensor labels = Tensor::from_vector(std::vector<int64_t>{0, 1, 2, 1}, {4});
+  auto forward = [&] {
+    const Tensor logits = model.forward(x, {.parameters = parameters, .training = true});
+    return ForwardPass{logits, nn::cross_entropy(logits, labels)};
+  };
+  Vec flat = Vec::zeros(model.layout().size(), DType::f32);
+  const std::vector<Tensor> views = nn::Parameters(model.layout(), flat, false).all();
+  grad({forward().loss}, parameters.all(), {}, {.into = views});
+  const Values expected = to_doubles(flat.view());
+  for (int samples : {1, 2}) {
+    fill(flat.mutable_view(), 0);
+    gradient_and_diagonal(model.layout(), forward(), parameters.all(), views, {optim::Curvature::hutchinson, samples},
+                          {});
+    const Values mine = to_doubles(flat.view());
+    double distance = 0, norm = 0;
+    for (size_t i = 0; i < mine.size(); ++i)
+      distance += std::pow(mine[i] - expected[i], 2), norm += std::pow(expected[i], 2);
+    EXPECT_LE(std::sqrt(distance), 1e-5 * std::sqrt(norm)) << samples;
   }
 }
 

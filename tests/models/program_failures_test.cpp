@@ -62,6 +62,7 @@ TEST_F(ProgramWithUcx, ADeadCenterIsStartedAgainOrTakenOver) {
     EXPECT_GT(summary(folder).at("test_accuracy"), 0.5);
     // The worker that takes it over says so, and from what it goes on.
     const std::string log = slurp(root_ + "/" + folder + "/log/rank-0.log");
+    EXPECT_NE(log.find("rank 3 counts as dead: its connection broke"), std::string::npos) << log;
     for (const char* says : {"is gone; this worker takes it over: rank 0", "at rank 0 now, goes on as rank "})
       EXPECT_EQ(log.find(says) != std::string::npos, restarts[0] == '0') << says << "\n" << log;
   }
@@ -143,6 +144,19 @@ TEST_F(ProgramWithUcx, AStoppedWorkerIsKilledAndRestarted) {
   EXPECT_EQ(summary("run").at("restarts"), 1);
   EXPECT_TRUE(summary("run").at("lost").empty());
   EXPECT_NE(run->output().find("rank 1 gave no sign of life for 5 s"), std::string::npos) << run->output();
+}
+
+TEST_F(ProgramWithUcx, LogsSayWhatAFaultPlanDoesAndWhoNotices) {
+  // Late enough that the deadline of heartbeats has been learned, and longer than its upper bound.
+  std::ofstream(root_ + "/plan.txt") << "pause rank=1 step=2500 for=6s";
+  Words more = kSlowSteps;
+  more.insert(more.end(), {"--fault.plan", root_ + "/plan.txt"});
+  auto run = start(run_of("easgd", "run", more));
+  ASSERT_EQ(run->wait(), 0) << run->output();
+  const std::string own = slurp(root_ + "/run/log/rank-1.log"), center = slurp(root_ + "/run/log/rank-3.log");
+  EXPECT_NE(own.find("fault plan: this process is stopped for 6 s"), std::string::npos) << own;
+  EXPECT_NE(center.find("rank 1 counts as dead: nothing heard for "), std::string::npos) << center;
+  EXPECT_NE(center.find("rank 1 is back"), std::string::npos) << center;
 }
 
 TEST_F(ProgramWithUcx, AWorkerStoppedForGoodIsLost) {

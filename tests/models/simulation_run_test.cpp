@@ -398,6 +398,26 @@ TEST_F(SimulationRun, WhatIsUnconfirmedAtTheEndIsTriedAgain) {
     }
 }
 
+// Exchanges of all workers queue at a center that needs time for each.
+TEST_F(SimulationRun, ACenterThatNeedsTimeForEachMessageHasAQueue) {
+  const auto with = [&](const char* workers, const char* service) {
+    const Result<RunSummary> s = run({{"scheme.name", "easgd"},
+                                      {"scheme.period", "2"},
+                                      {"scheme.deadline", "60s"},
+                                      {"run.workers", workers},
+                                      {"sim.service", service}});
+    EXPECT_TRUE(s.ok()) << s.status().message();
+    return s.ok() ? *s : RunSummary();
+  };
+  for (const char* workers : {"2", "8"}) {
+    const RunSummary quick = with(workers, "1us"), slow = with(workers, "50ms");
+    EXPECT_EQ(slow.exchanges, 20 * std::stoi(workers));
+    EXPECT_EQ(slow.missed, 0);
+    EXPECT_LT(quick.virtual_seconds, 1);
+    EXPECT_GE(slow.virtual_seconds, 0.05 * static_cast<double>(slow.exchanges)) << workers;
+  }
+}
+
 // A gossip scheme is measured at the mean of all workers; one that dies comes back, or the others go on.
 TEST_F(SimulationRun, GossipIsMeasuredAtTheAverage) {
   const std::string plan = fault_file("kill rank=2 step=20\n");

@@ -327,6 +327,7 @@ bool conv_pair(const kernel::ConvPairArgs& args) {
   if (args.dw) {
     winograd.beside = static_cast<const float*>(args.towards_input ? args.x : args.y);
     winograd.gradient = static_cast<float*>(args.dw) + first;
+    if (args.second_dw) winograd.second_gradient = static_cast<float*>(args.second_dw) + first;
   }
   if (!winograd.serves()) return false;
   winograd.run();

@@ -58,10 +58,12 @@ class Blocks {
 
   void run() {
     const int64_t tiles = tiles_.count(w_.images), blocks = ceil_div(tiles, block_);
-    const int64_t chunks = w_.gradient ? sums_.chunks(blocks) : blocks, size = w_.gradient ? sums_.size() : 0;
+    const int64_t chunks = w_.gradient ? sums_.chunks(blocks) : blocks, size = sums_.size();
     const int64_t filter_floats = w_.target ? kPositions * depth_ * w_.outputs : 0;
-    filters_ = kept_for_call.reserve(filter_floats + chunks * size);
+    const int64_t gradients = w_.second_gradient ? 2 : w_.gradient ? 1 : 0;
+    filters_ = kept_for_call.reserve(filter_floats + gradients * chunks * size);
     float* const partial = filters_ + filter_floats;
+    float* const second_partial = partial + chunks * size;
     if (w_.target) transform_filters(w_.filter, 0);
     if (w_.second_source) transform_filters(w_.second_filter, g_.channels);
     // Also takes the place of rows outside the image.
@@ -81,16 +83,20 @@ class Blocks {
             tiles_.transform_inputs(w_.second_source, begin, count, zeros, in_pitch_, depth_, in + g_.channels);
           const int64_t rows = w_.target ? fill_rows(count, in) : 0;
           if (w_.gradient) sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
-          for (int64_t p = 0; p < kPositions; ++p) {  // one by one: both products read the same inputs
+          for (int64_t p = 0; p < kPositions; ++p) {  // one by one: all products read the same inputs
             if (w_.target) multiply(p, rows, in, out);
             if (w_.gradient)
               sums_.add_block(p, count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
+            if (w_.second_gradient)
+              sums_.add_block(p, count, in + g_.channels, in_pitch_, depth_, beside, out_pitch_,
+                              second_partial + chunk * size, b == first);
           }
           if (w_.target) finish(begin, count, out);
         }
       }
     }
     if (w_.gradient) sums_.combine(partial, chunks, w_.gradient, w_.strides);
+    if (w_.second_gradient) sums_.combine(second_partial, chunks, w_.second_gradient, w_.strides);
   }
 
  private:

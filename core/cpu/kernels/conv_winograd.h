@@ -37,9 +37,10 @@ struct Winograd {
   const float *second_source = nullptr, *second_filter = nullptr;
 
   // Where there is one: `gradient`, which lies as the filter does, becomes the sum over the pixels of `beside`, which
-  // is like the target, of their taps of the source times them.
+  // is like the target, of their taps of the source times them. With it may come `second_gradient`, the same of the
+  // second source.
   const float* beside = nullptr;
-  float* gradient = nullptr;
+  float *gradient = nullptr, *second_gradient = nullptr;
 
   bool serves() const;
   // Results do not depend on the number of threads.
