@@ -28,8 +28,8 @@ def faults_of(run):
     return [(when, rank) for when, rank, text in run.log if text.startswith('fault plan: ')]
 
 
-def detection(run, hit):
-    """Seconds, None when nobody has noticed."""
+def detection(run, hit, observers=()):
+    """Seconds until the last of those that notice it does; None when nobody has, or not all `observers`, who have to."""
     faults, slowest = faults_of(run), 0
     if not faults:  # cut off
         silences = [re.match(f'rank {hit} counts as dead: nothing heard for ([0-9.e-]+) s', text) for _, rank, text in run.log
@@ -41,28 +41,32 @@ def detection(run, hit):
         for at, by, text in run.log:
             if by != rank and when <= at < until and text.startswith(f'rank {rank} counts as dead'):
                 first.setdefault(by, at)
-        if not first:
+        if not first or any(by not in first for by in observers):
             return None
         slowest = max([slowest] + [at - when for at in first.values()])
     return slowest
 
 
-def recovery(run, center):
-    """Seconds from the center's death until the last worker has it back, or its successor goes on; None: never."""
+def recovery(run, center, workers):
+    """Seconds from the center's death until the last of these workers has it back, or its successor goes on; None: never."""
     killed = min((when for when, rank in faults_of(run) if rank == center), default=None)
     if killed is None:
         return None
     successor = [when for when, _, text in run.log if re.search(r', at rank \d+ now, goes on', text)]
-    back = [when for when, rank, text in run.log if rank != center and text == f'rank {center} is back']
-    last = max(successor or back, default=None)
-    return None if last is None else last - killed
+    back = {}
+    for when, rank, text in run.log:
+        if text == f'rank {center} is back' and when > killed:
+            back.setdefault(rank, when)
+    if not successor and any(rank not in back for rank in workers):
+        return None
+    return max(successor or [back[rank] for rank in workers]) - killed
 
 
 def goodput(run, ranks, span):
     """Reports of these ranks in `span` seconds from the first fault on, while all still train, in parts of those before it.
     None: the fault has no time, or they have been done within a second."""
     faults = faults_of(run)
-    if not faults or not ranks:
+    if not faults or not ranks or not all(run.times.get(r) for r in ranks):
         return None
     acted = faults[0][0] - run.start
     begin = max(run.times[r][0] for r in ranks)

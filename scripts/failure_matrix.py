@@ -228,9 +228,12 @@ def main():
                     if hit is not None:
                         back = max(back, longest_silence(one.times, [hit]) - pause)
                     if row in WITH_DETECT:
-                        detect.append(detection(one, hit))
+                        has_center = 'gos' not in scheme and scheme != 'lsgd'
+                        center = o.workers if has_center else None
+                        must = () if not has_center else alive if row in ('8', '8b') else (center,)
+                        detect.append(detection(one, center if row in ('8', '8b') else hit, must))
                     if row in WITH_RECOVER:
-                        recover.append(recovery(one, o.workers))
+                        recover.append(recovery(one, o.workers, alive))
                     flow.append(goodput(one, alive, pause or o.window))
                     early |= max((t[-1] for t in one.times.values()), default=0) < last_fault(plan, o)
                     losses.append(whole[seed] - one.summary.get('test_accuracy', 0))

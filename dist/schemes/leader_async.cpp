@@ -66,18 +66,22 @@ class LeaderAsync final : public LeaderScheme {
     if (options_.workers == 1) return Status::Ok();
     // Nobody stays drawn to who is no longer there.
     if (followed_ != kAnyRank && is_lost(world_.peer(followed_))) forget_anchor(false, true), followed_ = kAnyRank;
+    if (const Rank now = server(); now != server_) server_ = now, own_.forget_spent();
+    const Nanos asks = world_.now(), step = std::max<Nanos>(asks - step_began_, 1);
+    const int64_t most = options_.deadline / 8 / step;
     if (own_.ahead() > 0) {
       for (Received r; (r = world_.receive({.tag = Tag::leader_answer}, 0)).ok();) (void)hear(r.message.head);
-      own_.look_back();
+      own_.look_back(most);
     }
     if (own_.had() > steps_) {
       if (own_.wants(steps_)) world_.send(server(), ask_head());
       return Status::Ok();
     }
-    const Deadline deadline(world_, options_.deadline), soon(world_, (world_.now() - step_began_) / 2);
+    const Deadline deadline(world_, options_.deadline);
     Answer answer{.what = Ticket::round};
     if (!own_.spent()) answer = query(ask_head(), deadline, theta);
-    if (answer.what == Ticket::go && soon.left() == 0) own_.ask_more();
+    if (const Nanos took = world_.now() - asks; answer.what == Ticket::go && took >= step / 2)
+      own_.ask_more((took + step - 1) / step, most);
     if (answer.what == Ticket::round) {
       const bool suppressed = world_.suppressed(round_);
       const double loss = suppressed ? std::numeric_limits<double>::quiet_NaN() : loss_at(theta);
@@ -98,8 +102,10 @@ class LeaderAsync final : public LeaderScheme {
       const Payload own = rounded(theta);
       sent();
       end_round(kFinal, std::isfinite(loss) ? &own : nullptr);
-      const Head done = ask_head(loss);
+      Head done = ask_head(loss);
       (void)query(done, Deadline(world_, options_.deadline), theta);
+      const Request request(world_);  // whose answers nobody waits for
+      done.request = request.id();
       // Whoever serves later, or comes back, knows that this worker is not to be waited for, and where it stays.
       for (Rank r = 0; r < options_.workers; ++r)
         if (r != world_.rank() && r != server()) world_.send(r, done);
@@ -132,6 +138,7 @@ class LeaderAsync final : public LeaderScheme {
     state.numbers["lonely"] = lonely_;
     state.numbers["hold"] = hold_;
     state.numbers["held"] = held_;
+    state.numbers["server"] = server_;
     fetch_time_.save("fetch_time", state.numbers);
     return state;
   }
@@ -145,6 +152,7 @@ class LeaderAsync final : public LeaderScheme {
                                                {"lonely", &lonely_},
                                                {"hold", &hold_},
                                                {"held", &held_},
+                                               {"server", &server_},
                                                {"published", &published_round_},
                                                {"ended", &ended_}}));
     fetch_time_.load("fetch_time", state.numbers);
@@ -388,6 +396,7 @@ class LeaderAsync final : public LeaderScheme {
   TicketServer tickets_;
   HeldTickets own_;
   Nanos step_began_ = 0;
+  int64_t server_ = kAnyRank;  // of the last step
   GossipGroup group_;
   std::vector<char> silent_;     // servers that did not answer, and are not asked
   std::vector<char> mute_;       // leaders that did not answer, and are given less time

@@ -23,14 +23,15 @@ void HeldTickets::take(int64_t tickets, bool spent, int64_t steps) {
   answered_ = std::max(answered_, steps);
 }
 
-void HeldTickets::look_back() {
+void HeldTickets::look_back(int64_t most) {
+  ahead_ = std::min(ahead_, most);
   if (asked_ == 0) return;
   prompt_ = prompt_ >= 0 && answered_ >= asked_ ? 1 : -1;
   asked_ = 0;
 }
 
-void HeldTickets::ask_more() {
-  ahead_ = std::min(2 * ahead_ + 1, most_ahead_);
+void HeldTickets::ask_more(int64_t missing, int64_t most) {
+  ahead_ = std::min({2 * ahead_ + 1, ahead_ + missing, most, most_ahead_});
   prompt_ = -1;
 }
 
@@ -51,12 +52,14 @@ void HeldTickets::save(SchemeState& state) const {
 }
 
 Status HeldTickets::load(const SchemeState& state) {
-  return load_numbers(state, {{"held.had", &had_},
-                              {"held.ahead", &ahead_},
-                              {"held.asked", &asked_},
-                              {"held.answered", &answered_},
-                              {"held.prompt", &prompt_},
-                              {"held.spent", &spent_}});
+  SINEW_RETURN_IF_ERROR(load_numbers(state, {{"held.had", &had_},
+                                             {"held.ahead", &ahead_},
+                                             {"held.asked", &asked_},
+                                             {"held.answered", &answered_},
+                                             {"held.prompt", &prompt_},
+                                             {"held.spent", &spent_}}));
+  ahead_ = std::clamp<int64_t>(ahead_, 0, most_ahead_);
+  return Status::Ok();
 }
 
 TicketServer::TicketServer(World& world, const SchemeOptions& options, int64_t ratio, Nanos repeat)
@@ -132,7 +135,8 @@ void TicketServer::on_ask(const Message& m) {
   const Rank from = m.head.source;
   if (from < 0 || from >= static_cast<Rank>(workers_.size())) return;
   Worker& w = workers_[static_cast<size_t>(from)];
-  const int64_t round = m.head.arg[0], steps = m.head.arg[1], had = m.head.arg[2] / 2;
+  const int64_t round = m.head.arg[0], steps = m.head.arg[1], budget = period_ * static_cast<int64_t>(workers_.size());
+  const int64_t had = std::min(m.head.arg[2] / 2, std::max(budget, steps));
   const bool holds = m.head.request == 0;
   if (is_old(w, m)) return;
   come_to(round);

@@ -46,7 +46,9 @@ enum class Ticket : int64_t {
 };
 
 // The worker's side: its tickets of a round, and how many it asks for ahead. None, until an answer takes longer than
-// half a step: each one that does doubles them. A round in which every answer came within a step halves them.
+// half a step: each one that does adds as many as it was short of, up to twice as many. A round in which every answer
+// came within a step halves them. They are never more than last for an eighth of the deadline: the others wait for a
+// slow worker until it has used up what it holds.
 class HeldTickets {
  public:
   HeldTickets(int64_t period, int workers) : most_ahead_(period - 1), budget_(period * workers) {}
@@ -54,10 +56,13 @@ class HeldTickets {
   void begin_round(int64_t tickets);
   // An answer in the round: that many were given in it so far. steps: those after which it was asked ahead; or -1.
   void take(int64_t tickets, bool spent, int64_t steps);
-  // After a step: whether the answer to what was asked ahead after the step before has come.
-  void look_back();
-  // There was none for the next step, and the answer took longer than half a step.
-  void ask_more();
+  // After a step: whether the answer to what was asked ahead after the step before has come. most: steps that may be
+  // held.
+  void look_back(int64_t most);
+  // There was none for the next step, and the answer took longer than half a step: `missing` steps, rounded up.
+  void ask_more(int64_t missing, int64_t most);
+  // Another server does not know how far the round is.
+  void forget_spent() { spent_ = 0; }
 
   int64_t had() const { return had_; }
   int64_t ahead() const { return ahead_; }

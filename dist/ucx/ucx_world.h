@@ -29,7 +29,7 @@ struct UcxOptions {
   FaultPlan faults;
   Nanos age = 0;       // of a restarted rank, since its first process began: the plan's times count from there
   int status_fd = -1;  // where report_step writes, for the supervisor; -1: nowhere
-  // For a log: what the fault plan does to this process, and which peers are lost or come back. Called on the
+  // For a log: kills and pauses of the fault plan, and which peers are lost or come back. Called on the
   // communication thread or the training thread; never blocks.
   std::function<void(const std::string&)> on_event = {};
 };

@@ -63,7 +63,7 @@ class Blocks {
     const int64_t gradients = w_.second_gradient ? 2 : w_.gradient ? 1 : 0;
     filters_ = kept_for_call.reserve(filter_floats + gradients * chunks * size);
     float* const partial = filters_ + filter_floats;
-    float* const second_partial = partial + chunks * size;
+    float* const second_partial = partial + (gradients == 2 ? chunks * size : 0);
     if (w_.target) transform_filters(w_.filter, 0);
     if (w_.second_source) transform_filters(w_.second_filter, g_.channels);
     // Also takes the place of rows outside the image.
