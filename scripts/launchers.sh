@@ -29,9 +29,10 @@ cleanup() {
 }
 trap cleanup EXIT
 
-data=(--model mlp --model.hidden 32 --data.train_size 2000 --batch 16 --steps 2000) least=0
-[ -z "${SINEW_DATA:-}" ] || data=(--data mnist --data.dir "$SINEW_DATA/mnist" --model mlp --model.hidden 128 --batch 64 --steps 1000) least=0.96
-job() { echo "$program" train --scheme easgd --workers 3 "${data[@]}" --train.threads 1 --log.progress none --out "$folder/$1"; }
+data=(--model mlp --model.hidden 32 --data.train_size 2000 --batch 16) steps=2000 least=0
+[ -z "${SINEW_DATA:-}" ] || data=(--data mnist --data.dir "$SINEW_DATA/mnist" --model mlp --model.hidden 128 --batch 64) steps=1000 least=0.96
+# job RUN STEPS
+job() { echo "$program" train --scheme easgd --workers 3 "${data[@]}" --steps "$2" --train.threads 1 --log.progress none --out "$folder/$1"; }
 
 complain() {
   echo "FAILED: $*"
@@ -64,19 +65,19 @@ kill_rank() {
   done
   complain "$1: no process of rank $2 was found"
 }
-# run NAME LAUNCHER...: a job to its end, then one of which a worker is killed.
+# run NAME LAUNCHER...: a job to its end; run_killed: one of which a worker is killed, long enough to find it.
 run() {
   local name=$1
   shift
   # shellcheck disable=SC2046
-  if timeout 300 "$@" $(job "$name") >"$folder/$name.out" 2>&1; then report "$name"
+  if timeout 300 "$@" $(job "$name" $steps) >"$folder/$name.out" 2>&1; then report "$name"
   else complain "$name ended with $?"; tail -n 5 "$folder/$name.out"; fi
 }
 run_killed() {
   local name=$1
   shift
   # shellcheck disable=SC2046
-  timeout 300 "$@" $(job "$name") >"$folder/$name.out" 2>&1 &
+  timeout 300 "$@" $(job "$name" $((4 * steps))) >"$folder/$name.out" 2>&1 &
   kill_rank "$name" 1
   wait $!
   echo "$name: the launcher ended with $? (a rank was killed)"
