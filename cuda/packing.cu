@@ -154,13 +154,6 @@ __global__ void __launch_bounds__(kPackingThreads)
   });
 }
 
-// The 4 bytes at p, which is aligned to 2. By a whole warp, whose lanes' p are 4 bytes apart.
-SINEW_DEVICE uint32_t load_word(const unsigned char* p) {
-  if (reinterpret_cast<uintptr_t>(p) % 4 == 0) return *as_vector<const uint32_t>(p);
-  const uint32_t own = *as_vector<const uint32_t>(p - 2), after = warp_shuffle_down(own, 1);
-  return own >> 16 | (threadIdx.x % 32 < 31 ? after : *as_vector<const uint16_t>(p + 2)) << 16;
-}
-
 template <class T, PackedForm kForm>
 __global__ void __launch_bounds__(kPackingThreads)
     unpack(int64_t n, const unsigned char* bytes, T* values, bool aligned) {
@@ -189,24 +182,22 @@ __global__ void __launch_bounds__(kPackingThreads)
     } else {
       const unsigned char* in = bytes + block * kPackedBlockBytes;
       const T step = op::int8_step_of<T>(static_cast<int16_t>(*as_vector<const uint16_t>(in)));
-      uint32_t groups[Share<T>::kGroups] = {};  // a byte for each number
+      unsigned pairs[Share<T>::kGroups][Share<T>::kWidth / 2];
       SINEW_UNROLL
       for (int g = 0; g < Share<T>::kGroups; ++g) {
-        if (Share<T>::kWidth == 4 && rest >= kPackedBlock) {
-          groups[g] = load_word(in + 2 + place(g, 0));
-          continue;
-        }
         SINEW_UNROLL
         for (int j = 0; j < Share<T>::kWidth; j += 2) {
-          const int at = place(g, j);  // the last number of an odd vector has no neighbour
-          const uint32_t pair = at + 1 < rest ? *as_vector<const uint16_t>(in + 2 + at)
-                                : at < rest   ? in[2 + at]
-                                              : uint16_t(0);
-          groups[g] |= pair << j * 8;
+          const int at = place(g, j);
+          unsigned& pair = pairs[g][j / 2];
+          if (rest >= kPackedBlock)
+            pair = *as_vector<const uint16_t>(in + 2 + at);
+          else  // the last number of an odd vector has no neighbour
+            pair = at + 1 < rest ? *as_vector<const uint16_t>(in + 2 + at) : at < rest ? in[2 + at] : 0;
         }
       }
-      share.each(
-          [&](int g, int j, T& x) { x = static_cast<T>(static_cast<int8_t>(groups[g] >> j * 8 & 0xFF)) * step; });
+      share.each([&](int g, int j, T& x) {
+        x = static_cast<T>(static_cast<int8_t>(pairs[g][j / 2] >> (j % 2 * 8) & 0xFF)) * step;
+      });
     }
     share.store(values, block, n, aligned);
   });
