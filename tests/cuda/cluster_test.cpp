@@ -143,7 +143,7 @@ TEST_F(CudaClusters, ExchangeInEveryOrder) {
 }
 
 TEST_F(CudaClusters, MissingBarriersAreRaces) {
-  if (!emulate::kChecksAccesses) GTEST_SKIP() << "kernels are not compiled for it";
+  if (!emulate::kChecksAccesses) GTEST_SKIP() << "accesses are not checked beside a sanitizer; the preset emulate does";
   EXPECT_CONTAINS(error_of(Defect::no_sync_before), "with no barrier between: a race");
   EXPECT_CONTAINS(error_of(Defect::no_sync_after), "with no barrier between: a race");
   EXPECT_CONTAINS(error_of(Defect::no_warp_sync), "with no barrier between: a race");
