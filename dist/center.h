@@ -116,6 +116,7 @@ class CenterClient {
   int64_t version() const;
   // Exchanges of which a difference was lost with a node of the center; once for each part that lost one.
   int64_t lost_count() const { return lost_count_; }
+  const Staleness& staleness() const { return staleness_; }
   int64_t unconfirmed() const;
   void save(SchemeState& state) const;
   Status load(const SchemeState& state);
@@ -129,6 +130,8 @@ class CenterClient {
     Rank node = kAnyRank;
     int64_t life = 0, next = 0;  // exchange
     int64_t version = 0;         // as last seen
+    int64_t looked = -1;         // version of the last whole answer; -1: none
+    int64_t own = 0;             // additions of this worker that were confirmed since
     bool moved = false;          // to another node, and has not answered since
     bool is_new = false;         // moved, or its node forgot this worker; it has not answered since
     bool left = false;           // it was told goodbye, at least once
@@ -180,6 +183,8 @@ class CenterClient {
   Status silent(int part) const;
   Status lost(int part) const;
   void forget(int part);
+  // The whole part has answered.
+  void count_others(int part);
   int64_t lowest(int part) const;
   bool is_settled(int part) const { return lowest(part) == at(part).next; }
   bool crowded(int part) const;
@@ -197,6 +202,7 @@ class CenterClient {
   Memory memory_;
   std::unique_ptr<Fetch> early_;  // that nobody waits for yet
   int64_t resent_ = 0, lost_count_ = 0;
+  Staleness staleness_;
   double others_;
   std::vector<Part> parts_;
   std::vector<std::vector<Sent>> unconfirmed_;  // by shard, by exchange

@@ -78,8 +78,9 @@ Head CenterClient::add_of(int shard, int64_t exchange, int64_t lowest) const {
 
 // Forgets what was applied of this shard and sends the rest again.
 void CenterClient::confirm(int shard, int64_t lowest, uint64_t mask) {
-  std::erase_if(sent(shard),
-                [&](const Sent& s) { return s.exchange - lowest < kMaskBits && (mask >> (s.exchange - lowest) & 1); });
+  at(shards_.part_of(shard)).own += static_cast<int64_t>(std::erase_if(sent(shard), [&](const Sent& s) {
+    return s.exchange - lowest < kMaskBits && (mask >> (s.exchange - lowest) & 1);
+  }));
   for (const Sent& s : sent(shard)) {
     send_packed(world_, node(shards_.part_of(shard)), add_of(shard, s.exchange, lowest), s.difference, packing_,
                 dtype_);
@@ -130,6 +131,13 @@ void CenterClient::forget(int part) {
   at(part).life = 0;
   at(part).left = false;
   at(part).is_new = true;
+  at(part).looked = -1;
+}
+
+void CenterClient::count_others(int part) {
+  Part& p = at(part);
+  if (p.looked >= 0) staleness_.add((p.version - p.looked - p.own) / (shards_.first(part + 1) - shards_.first(part)));
+  p.looked = p.version, p.own = 0;
 }
 
 void CenterClient::move_to(int part, Rank node) {
@@ -296,6 +304,7 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     use(static_cast<int>(s), r.message.body);
     if (--from->missing > 0) continue;
     source.moved = source.is_new = false;
+    if (wanted == Wanted::working) count_others(from->part);
     asked.erase(from);
   }
 }
@@ -428,12 +437,15 @@ void CenterClient::say_goodbye() {
 
 void CenterClient::save(SchemeState& state) const {
   state.numbers["resent"] = resent_;
+  staleness_.save(state.numbers);
   for (int p = 0; p < shards_.parts; ++p) {
     const std::string name = "." + std::to_string(p);
     state.numbers["node" + name] = at(p).node;
     state.numbers["life" + name] = at(p).life;
     state.numbers["next_exchange" + name] = at(p).next;
     state.numbers["seen" + name] = at(p).version;
+    state.numbers["looked" + name] = at(p).looked;
+    state.numbers["own" + name] = at(p).own;
     if (at(p).moved) state.numbers["moved" + name] = 1;
     if (at(p).is_new) state.numbers["new" + name] = 1;
   }
@@ -452,12 +464,15 @@ Status CenterClient::load(const SchemeState& state) {
     return int64_t(0);
   };
   resent_ = number("resent");
+  staleness_.load(state.numbers);
   for (int p = 0; p < shards_.parts; ++p) {
     const std::string name = "." + std::to_string(p);
     at(p) = {.node = static_cast<Rank>(number("node" + name)),
              .life = number("life" + name),
              .next = number("next_exchange" + name),
              .version = number("seen" + name),
+             .looked = number("looked" + name),
+             .own = number("own" + name),
              .moved = state.numbers.count("moved" + name) > 0,
              .is_new = state.numbers.count("new" + name) > 0};
     if (at(p).node < 0 || at(p).node >= world_.size())

@@ -115,6 +115,15 @@ const char* to_string(Evaluated evaluated) {
   return "?";
 }
 
+void Staleness::save(std::map<std::string, int64_t>& numbers) const {
+  numbers["staleness.count"] = count, numbers["staleness.sum"] = sum, numbers["staleness.most"] = most;
+}
+
+void Staleness::load(const std::map<std::string, int64_t>& numbers) {
+  for (auto [name, field] : {std::pair{"staleness.count", &count}, {"staleness.sum", &sum}, {"staleness.most", &most}})
+    if (auto found = numbers.find(name); found != numbers.end()) *field = found->second;
+}
+
 Result<bool> wait_for_workers(World& world, int workers, Nanos slice, const std::function<bool(Rank)>& done) {
   Deadline deadline(world, slice);
   for (;;) {

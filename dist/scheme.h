@@ -14,6 +14,7 @@
 // Adding a scheme: dist/README.md.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -110,12 +111,33 @@ struct SchemeState {
   std::map<std::string, int64_t> numbers;
 };
 
+// How old what a worker mixed in was, where nobody waits for a common round (dynamic weighting, failure matrix, row 6).
+// With a center: exchanges of others that reached it between two looks of this worker. Pairs and pulls: steps of the
+// group between the parameters of both ends. Mail: steps since it was sent; of what was merged before it was read,
+// since the oldest was. lsgd: rounds that a worker was behind when it took over a leader. Not counted in lockstep and
+// in trees.
+struct Staleness {
+  int64_t count = 0, sum = 0, most = 0;
+  void add(int64_t age, int64_t times = 1) {
+    age = std::max<int64_t>(age, 0);
+    count += times, sum += times * age, most = std::max(most, age);
+  }
+  void add(const Staleness& other) { count += other.count, sum += other.sum, most = std::max(most, other.most); }
+  // NaN: nothing was mixed in.
+  double mean() const {
+    return count > 0 ? static_cast<double>(sum) / static_cast<double>(count) : std::numeric_limits<double>::quiet_NaN();
+  }
+  void save(std::map<std::string, int64_t>& numbers) const;
+  void load(const std::map<std::string, int64_t>& numbers);
+};
+
 struct SchemeCounters {
   int64_t exchanges = 0;
   int64_t missed = 0;  // exchanges given up at the deadline, or suppressed
   int64_t resent = 0;
   int64_t lost = 0;     // exchanges that a death took along
   int64_t refused = 0;  // parameters that were not finite
+  Staleness staleness;
   // After finish(), with a center: of theta from what the center last answered. NaN: unknown.
   double distance = std::numeric_limits<double>::quiet_NaN();
 };

@@ -17,6 +17,7 @@ NodeCounters sum(NodeCounters a, const NodeCounters& b) {
   a.bytes_sent += b.bytes_sent, a.bytes_received += b.bytes_received;
   a.exchanges += b.exchanges, a.missed += b.missed;
   a.refused += b.refused, a.exchanges_lost += b.exchanges_lost;
+  a.staleness.add(b.staleness);
   a.steps = std::max(a.steps, b.steps);  // of the rank: a restarted worker goes on counting
   return a;
 }

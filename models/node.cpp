@@ -164,6 +164,7 @@ void count(NodeCounters& counters, const dist::World& world, const dist::SchemeC
   counters.bytes_sent = traffic.bytes_sent, counters.bytes_received = traffic.bytes_received;
   counters.exchanges = scheme.exchanges, counters.missed = scheme.missed;
   counters.refused = scheme.refused, counters.exchanges_lost = scheme.lost;
+  counters.staleness = scheme.staleness;
 }
 
 uint64_t leading_bytes(const Sha256& hash) {
@@ -360,10 +361,12 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   double longest = 0;
   int64_t samples = 0;
   double distance2 = 0, apart = 0;
+  dist::Staleness staleness;
   for (const NodeReport& r : reports) {
     samples += r.counters.samples;
     s.bytes_sent += r.counters.bytes_sent, s.exchanges += r.counters.exchanges, s.missed += r.counters.missed;
     s.refused += r.counters.refused, s.exchanges_lost += r.counters.exchanges_lost;
+    staleness.add(r.counters.staleness);
     if (std::isfinite(r.distance)) distance2 += r.distance * r.distance, ++apart;
     longest = std::max(longest, r.counters.train_seconds);
     if (r.evaluation && (!measured || r.rank < measured->rank)) measured = &r;
@@ -373,6 +376,7 @@ Result<RunSummary> summarize(const RunContext& context, const std::vector<NodeRe
   s.test_loss = measured->evaluation->loss;
   s.evaluated = measured->evaluated;
   s.parameters_sha256 = measured->parameters_sha256;
+  s.staleness_mean = staleness.mean(), s.staleness_most = staleness.most;
   if (apart > 0) s.consensus_distance = std::sqrt(distance2 / apart);
   s.samples_per_second = longest > 0 ? static_cast<double>(samples) / longest : 0;
   return s;

@@ -27,6 +27,7 @@ struct NodeCounters {
   double train_seconds = 0;  // between start and finish, by the world's clock
   int64_t bytes_sent = 0, bytes_received = 0, exchanges = 0, missed = 0;
   int64_t refused = 0, exchanges_lost = 0;  // dist::SchemeCounters
+  dist::Staleness staleness;
 };
 
 struct RunContext {

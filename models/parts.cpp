@@ -32,6 +32,9 @@ void each_field(Report& r, Fn fn) {
   fn("missed", r.counters.missed);
   fn("refused", r.counters.refused);
   fn("exchanges_lost", r.counters.exchanges_lost);
+  fn("staleness_count", r.counters.staleness.count);
+  fn("staleness_sum", r.counters.staleness.sum);
+  fn("staleness_most", r.counters.staleness.most);
   fn("distance", r.distance);
   fn("evaluated", r.evaluated);
 }

@@ -32,6 +32,8 @@ struct RunSummary {
   double wall_seconds = 0;
   double virtual_seconds = 0;                                          // 0 in a real run
   int64_t exchanges = 0, missed = 0, refused = 0, exchanges_lost = 0;  // all nodes together (dist::SchemeCounters)
+  double staleness_mean = std::nan("");  // dist::Staleness, of all workers; NaN where nothing stale can be mixed in
+  int64_t staleness_most = 0;
   // sqrt of the mean over the workers of ||x_i - z||^2 at the end, z the average, or the center as each last saw it;
   // NaN where nothing is shared.
   double consensus_distance = std::nan("");

@@ -63,6 +63,7 @@ void add_life(NodeCounters& all, const NodeCounters& life) {
   all.samples += life.samples;
   all.exchanges += life.exchanges, all.missed += life.missed;
   all.refused += life.refused, all.exchanges_lost += life.exchanges_lost;
+  all.staleness.add(life.staleness);
 }
 
 }  // namespace

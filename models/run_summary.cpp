@@ -31,6 +31,8 @@ void each_field(Summary& s, Fn fn) {
   fn("missed", s.missed);
   fn("refused", s.refused);
   fn("exchanges_lost", s.exchanges_lost);
+  fn("staleness_mean", s.staleness_mean);
+  fn("staleness_most", s.staleness_most);
   fn("consensus_distance", s.consensus_distance);
   fn("restarts", s.restarts);
   fn("lost", s.lost);
@@ -105,6 +107,9 @@ std::string describe(const RunSummary& s) {
   if (!std::isnan(s.consensus_distance))
     text += format("  apart          %.3g from the %s, root mean square over the workers\n", s.consensus_distance,
                    s.evaluated.c_str());
+  if (!std::isnan(s.staleness_mean))
+    text += format("  staleness      %.3g on average, at most %lld\n", s.staleness_mean,
+                   static_cast<long long>(s.staleness_most));
   if (s.restarts > 0 || !s.lost.empty()) {
     text += format("  restarts       %lld", static_cast<long long>(s.restarts));
     for (size_t i = 0; i < s.lost.size(); ++i) text += format(i == 0 ? ", lost rank %d" : ", %d", s.lost[i]);

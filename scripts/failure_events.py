@@ -62,6 +62,11 @@ def recovery(run, center, workers):
     return max(successor or [back[rank] for rank in workers]) - killed
 
 
+def rate(run, ranks):
+    """Reports a second of these ranks, from the first to the last, breaks included."""
+    return sum((len(run.times[r]) - 1) / (run.times[r][-1] - run.times[r][0]) for r in ranks if len(run.times.get(r, [])) > 1)
+
+
 def goodput(run, ranks, span):
     """Reports of these ranks in `span` seconds from the first fault on, while all still train, in parts of those before it.
     None: the fault has no time, or they have been done within a second."""

@@ -13,10 +13,13 @@ Rows are numbered as in the dynamic-weighting specification, section 4.2. What a
            process itself says when the fault acts. Where a rank is cut off: the silence after which they do. `none`: nobody
            does. Not where only messages are lost: heartbeats pass, nobody is dead, and waits for answers end by themselves
   recover  rows 8 and 8b: from the center's death until the last worker has it back, or its successor goes on, s
-  goodput  steps a second of the workers that are not hit, for as long as the pause, else --window, from the fault on, in parts of
-           those before it; the lowest of the seeds
+  goodput  steps a second of the workers that are not hit, the lowest of the seeds: for as long as the pause, else --window, from
+           the fault on, in parts of those before it; in rows 3, 5, 6, 11 and 12, whose faults go on or come again, over the whole
+           run, in parts of those of the run without a fault
   stall    the longest time without a report of a step from the workers that the fault does not hit, s
   back     the longest time without one from the worker that it hits, s; less the pause's own length
+  stale    how old what workers mixed in was, on average and at most, as summary.json has it (dist/scheme.h, Staleness);
+           the worst of the seeds
   loss     test accuracy without the fault less that with it, mean over the seeds
   missed   which of the bounds below do not hold; one that does not makes the exit code 1. `early`: a run ended before the
            last fault of its plan, so that the row says less than its name
@@ -31,7 +34,7 @@ import sys
 import tempfile
 import time
 
-from failure_events import Run, detection, goodput, read_logs, recovery
+from failure_events import Run, detection, goodput, rate, read_logs, recovery
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 TRACE = 'seconds,event,rank'
@@ -39,9 +42,11 @@ TRACE = 'seconds,event,rank'
 # learns from the answers and is 3 s here at most.
 SILENT = ('2', '2b', '4', '4b')
 STALL, STALL_SILENT, BACK, LOSS = 1, 3, 5, 0.01
-DETECT, DETECT_SILENT, RECOVER = 1, 3, 5
-WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10', '10b', '11')
+DETECT, DETECT_SILENT, RECOVER, GOODPUT = 1, 3, 5, 0.9
+WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10.1', '10.2', '10', '10b', '11')
 WITH_RECOVER = ('8', '8b')
+WITH_GOODPUT = ('12',)
+OVER_ALL = ('3', '5', '6', '11', '12')
 WITH_BACK = ('1', '2', '2b', '4', '4b', '7')
 WITH_LOSS = ('1', '2', '2b', '4', '4b', '5', '6', '7', '12')
 NEVER = '-'
@@ -76,6 +81,8 @@ def rows(o, round_ms):
         ('9', 'NaN in a worker', f'corrupt rank={hit} at={at}s value=nan', hit, ['--train.nonfinite', 'skip'], 0),
         ('9i', 'infinity in a worker', f'corrupt rank={hit} at={at}s value=inf', hit, ['--train.nonfinite', 'skip'], 0),
         ('9b', 'noise in a worker', f'corrupt rank={hit} at={at}s sigma=1', hit, [], 0),
+        ('10.1', 'a worker, for good', kills[1], None, ['--run.restarts', '0'], 0),
+        ('10.2', 'two workers, for good', '\n'.join(kills[1:3]), None, ['--run.restarts', '0'], 0),
         ('10', 'all workers but rank 0', '\n'.join(kills[1:]), None, ['--run.restarts', '0'], 0),
         ('10b', 'all but the last', '\n'.join(kills[:-1]), None, ['--run.restarts', '0'], 0),
         ('11', 'a trace of outages', 'trace file=trace.csv as=kill', None, ['--run.restarts', '20'], 0),
@@ -141,17 +148,23 @@ def scheme_options(scheme):
     return ['--scheme', scheme]
 
 
-def missed(row, codes, detect, recover, stall, back, loss, early):
+def missed(row, codes, detect, recover, flow, stall, back, loss, early):
     in_time = DETECT_SILENT if row in SILENT else DETECT
     bounds = [('exit', codes == {0}), ('early', not early),
               ('detect', all(s is not None and s <= in_time for s in detect)),
-              ('recover', all(s is not None and s <= RECOVER for s in recover)), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
+              ('recover', all(s is not None and s <= RECOVER for s in recover)),
+              ('goodput', row not in WITH_GOODPUT or all(f is not None and f >= GOODPUT for f in flow)), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
               ('back', row not in WITH_BACK or back <= BACK), ('loss', row not in WITH_LOSS or loss <= LOSS)]
     return ', '.join(name for name, holds in bounds if not holds)
 
 
 def worst(seconds):
     return NEVER if not seconds else 'none' if None in seconds else f'{max(seconds):.2f}'
+
+
+def staleness(summaries):
+    means = [s['staleness_mean'] for s in summaries if s.get('staleness_mean') is not None]
+    return f"{max(means):.1f}, {max(s.get('staleness_most', 0) for s in summaries)}" if means else NEVER
 
 
 def print_row(cells):
@@ -196,31 +209,34 @@ def main():
     folder = tempfile.mkdtemp()
     write_trace(os.path.join(folder, 'trace.csv'), o)
     bad = 0
-    columns = ['scheme', 'row', 'what happens', 'exit', 'restarts', 'lost', 'detect', 'recover', 'goodput', 'stall', 'back', 'loss', 'missed']
+    columns = ['scheme', 'row', 'what happens', 'exit', 'restarts', 'lost', 'detect', 'recover', 'goodput', 'stall', 'back', 'stale', 'loss', 'missed']
     for cells in columns, ['---'] * len(columns):
         print_row(cells)
     try:
         for scheme in o.schemes.split(','):
-            whole, usual, (steps, round_ms) = {}, 0, length_of(o, folder, scheme)
+            whole, usual, ages, (steps, round_ms) = {}, 0, [], length_of(o, folder, scheme)
             for seed in range(1, o.seeds + 1):
                 one = run(o, folder, scheme, seed, '', [], steps)
                 if one.code != 0:
                     sys.exit(f'{scheme} fails without a fault: exit {one.code}\n' + open(os.path.join(folder, 'log')).read())
-                whole[seed] = one.summary['test_accuracy']
+                whole[seed] = one
+                ages.append(one.summary)
                 usual = max(usual, longest_silence(one.times, range(o.workers)))
-            print_row([scheme, '', f'none, {steps} steps: accuracy {sum(whole.values()) / len(whole):.4f}', 0, 0, [], '', '', '',
-                       f'{usual:.2f}', '', '', ''])
+            accuracy = sum(one.summary['test_accuracy'] for one in whole.values()) / len(whole)
+            print_row([scheme, '', f'none, {steps} steps: accuracy {accuracy:.4f}', 0, 0, [], '', '', '',
+                       f'{usual:.2f}', '', staleness(ages), '', ''])
             for row, what, plan, hit, more, pause in rows(o, round_ms):
                 if chosen and row not in chosen:
                     continue
                 if row in ('8', '8b') and ('gos' in scheme or scheme == 'lsgd'):
-                    print_row([scheme, row, what, 'cannot apply: it has no center'] + [''] * 9)
+                    print_row([scheme, row, what, 'cannot apply: it has no center'] + [''] * 10)
                     continue
                 codes, restarts, lost, stall, back, losses, early = set(), 0, set(), 0, 0, [], False
-                detect, recover, flow = [], [], []
+                detect, recover, flow, ages = [], [], [], []
                 for seed in whole:
                     one = run(o, folder, scheme, seed, plan, more, steps)
                     codes.add(one.code)
+                    ages.append(one.summary)
                     restarts += one.summary.get('restarts', 0)
                     lost.update(one.summary.get('lost', []))
                     alive = [r for r in range(o.workers) if r != hit and r not in one.summary.get('lost', [])]
@@ -234,15 +250,15 @@ def main():
                         detect.append(detection(one, center if row in ('8', '8b') else hit, must))
                     if row in WITH_RECOVER:
                         recover.append(recovery(one, o.workers, alive))
-                    flow.append(goodput(one, alive, pause or o.window))
+                    flow.append(rate(one, alive) / rate(whole[seed], alive) if row in OVER_ALL else goodput(one, alive, pause or o.window))
                     early |= max((t[-1] for t in one.times.values()), default=0) < last_fault(plan, o)
-                    losses.append(whole[seed] - one.summary.get('test_accuracy', 0))
+                    losses.append(whole[seed].summary['test_accuracy'] - one.summary.get('test_accuracy', 0))
                 loss = sum(losses) / len(losses)
-                wrong = missed(row, codes, detect, recover, stall, back, loss, early)
+                wrong = missed(row, codes, detect, recover, flow, stall, back, loss, early)
                 bad += wrong != ''
                 print_row([scheme, row, what, ','.join(map(str, sorted(codes, key=str))), restarts, sorted(lost), worst(detect),
                            worst(recover), NEVER if None in flow else f'{min(flow):.2f}', f'{stall:.2f}',
-                           f'{back:.2f}' if hit is not None else NEVER, f'{loss:+.4f}', wrong])
+                           f'{back:.2f}' if hit is not None else NEVER, staleness(ages), f'{loss:+.4f}', wrong])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if bad else 0)

@@ -153,6 +153,7 @@ class AsyncGossip final : public GossipScheme {
     });
     changed_ = 1;
     ++served_;
+    count_distance(request);
     pending_moved_ += w.theirs * w.theirs * distance2;
     return {Exchange::Answer::What::yes, theirs, distance2};
   }

@@ -264,6 +264,7 @@ SchemeCounters CenterScheme::counters() const {
   SchemeCounters c = counters_;
   c.resent = client_.resent();
   c.lost = client_.lost_count();
+  c.staleness = client_.staleness();
   return c;
 }
 

@@ -116,6 +116,7 @@ class GossipingSgd final : public GossipScheme {
     if (sync_) return accept(mailbox_, request);
     if (push_ && published_.size() == 0) return accept_merged(mailbox_, request, 1);
     if (published_.size() == 0 || was_stopped()) return {};
+    count_distance(request);
     return {Exchange::Answer::What::yes, published_};
   }
 
@@ -163,6 +164,7 @@ class GossipingSgd final : public GossipScheme {
       add(-1, d, theta);
       moved_ += share * share * distance2;
       exchanges_ += m.count;
+      if (!sync_ && push_) count_age(m.round, m.count);
     }
   }
 

@@ -221,6 +221,7 @@ SchemeState LeaderScheme::save() const {
                      {"has_anchor", has_anchor_},
                      {"has_global", has_global_}}};
   running_.save(state);
+  counters_.staleness.save(state.numbers);
   if (has_anchor_) state.vectors["anchor"] = local_.clone();
   if (has_global_) state.vectors["global"] = global_.clone();
   if (unsent_.defined()) state.vectors["unsent"] = unsent_.clone();
@@ -234,6 +235,7 @@ Status LeaderScheme::load(const SchemeState& state) {
                                              {"has_anchor", &anchor},
                                              {"has_global", &global}}));
   running_.load(state);
+  counters_.staleness.load(state.numbers);
   if (unsent_.defined()) SINEW_RETURN_IF_ERROR(load_vector(state, "unsent", unsent_));
   has_anchor_ = anchor != 0, has_global_ = global != 0;
   if (has_global_) SINEW_RETURN_IF_ERROR(load_vector(state, "global", global_));

@@ -319,7 +319,7 @@ class LeaderAsync final : public LeaderScheme {
                                                    : fetch_from(answer.global, answer.round, deadline, theta);
       if (take(from, answer.global == self, options_.pull_global, global(), theta)) r.global = answer.global;
     }
-    if (has_local) set_anchor(r.global != kAnyRank);
+    if (has_local) counters_.staleness.add(0), set_anchor(r.global != kAnyRank);
     if (r.global != kAnyRank) followed_ = r.global;
     begin_round(answer.round + 1, 0, answer.tickets);
     record(r);
@@ -348,6 +348,7 @@ class LeaderAsync final : public LeaderScheme {
     }
     if (const double d2 = squared_distance(theta, before.view()); std::isfinite(d2)) moved_ += d2;
     running_.clear();
+    counters_.staleness.add(round - round_);
     begin_round(round, period_ - 1, period_);
     return Status::Ok();
   }

@@ -34,7 +34,12 @@ class Parts : public ::testing::Test {
                      .state = state,
                      .pid = 1,
                      .restarts = restarts,
-                     .counters = {.steps = 10, .samples = 100, .train_seconds = 2, .bytes_sent = 1000, .exchanges = 5},
+                     .counters = {.steps = 10,
+                                  .samples = 100,
+                                  .train_seconds = 2,
+                                  .bytes_sent = 1000,
+                                  .exchanges = 5,
+                                  .staleness = {.count = 2, .sum = 6, .most = 4 + rank}},
                      .evaluated = "own"};
     if (state == "finished") result.point = context.model.initialize(static_cast<uint64_t>(rank));
     ASSERT_TRUE(write_point(folder, context.model, result).ok());
@@ -57,7 +62,8 @@ TEST_F(Parts, AReportRoundTrips) {
                                        .bytes_sent = 3,
                                        .bytes_received = 4,
                                        .exchanges = 5,
-                                       .missed = 6},
+                                       .missed = 6,
+                                       .staleness = {.count = 7, .sum = 8, .most = 9}},
                           .evaluated = "center",
                           .evaluation = {},
                           .parameters_sha256 = {}};
@@ -66,6 +72,7 @@ TEST_F(Parts, AReportRoundTrips) {
   ASSERT_TRUE(back.ok()) << back.status().message();
   EXPECT_EQ(node_report_json(*back), text);
   EXPECT_EQ(back->counters.missed, 6);
+  EXPECT_EQ(back->counters.staleness.sum, 8);
   EXPECT_EQ(parse_node_report("{}", "rank-3.json").status().code(), StatusCode::data_error);
   EXPECT_EQ(parse_node_report("nonsense", "rank-3.json").status().code(), StatusCode::data_error);
 }
@@ -86,6 +93,8 @@ TEST_F(Parts, TheSummaryOfWhatIsThere) {
   EXPECT_EQ(summary->restarts, 2);
   EXPECT_EQ(summary->bytes_sent, 3000);
   EXPECT_EQ(summary->exchanges, 15);
+  EXPECT_EQ(summary->staleness_mean, 3);
+  EXPECT_EQ(summary->staleness_most, 6);
   EXPECT_EQ(summary->samples_per_second, 150);
   Result<Vec> kept = load_weights(folder.model(), context->model);
   ASSERT_TRUE(kept.ok()) << kept.status().message();

@@ -27,6 +27,8 @@ RunSummary example() {
           .missed = 1,
           .refused = 2,
           .exchanges_lost = 3,
+          .staleness_mean = 2.5,
+          .staleness_most = 9,
           .consensus_distance = 0.25,
           .restarts = 1,
           .lost = {2, 3},
@@ -37,10 +39,27 @@ RunSummary example() {
 TEST(RunSummary, JsonHasEveryPromisedFieldAndRoundTrips) {
   std::string text = summary_json(example());
   auto json = nlohmann::json::parse(text);
-  for (const char* field :
-       {"test_accuracy", "test_loss", "evaluated", "scheme", "model", "data", "workers", "steps_per_worker",
-        "samples_per_second", "bytes_sent", "wall_seconds", "virtual_seconds", "restarts", "refused", "exchanges_lost",
-        "consensus_distance", "lost", "seed", "parameters_sha256"})
+  for (const char* field : {"test_accuracy",
+                            "test_loss",
+                            "evaluated",
+                            "scheme",
+                            "model",
+                            "data",
+                            "workers",
+                            "steps_per_worker",
+                            "samples_per_second",
+                            "bytes_sent",
+                            "wall_seconds",
+                            "virtual_seconds",
+                            "restarts",
+                            "refused",
+                            "exchanges_lost",
+                            "staleness_mean",
+                            "staleness_most",
+                            "consensus_distance",
+                            "lost",
+                            "seed",
+                            "parameters_sha256"})
     EXPECT_TRUE(json.contains(field)) << field;
   EXPECT_EQ(json["test_accuracy"], 0.9812);
   EXPECT_EQ(json["lost"], (std::vector<int>{2, 3}));
@@ -70,6 +89,7 @@ TEST(RunSummary, Description) {
   EXPECT_EQ(text.find("easgd, 4 workers, mlp on mnist\n"), 0u) << text;
   EXPECT_NE(text.find("test accuracy  0.9812  (center)"), std::string::npos) << text;
   EXPECT_NE(text.find("12.35 GB"), std::string::npos) << text;
+  EXPECT_NE(text.find("staleness      2.5 on average, at most 9"), std::string::npos) << text;
   EXPECT_NE(text.find("restarts       1, lost rank 2, 3"), std::string::npos) << text;
   EXPECT_NE(text.find("sha256 abc"), std::string::npos) << text;
   RunSummary quiet = example();

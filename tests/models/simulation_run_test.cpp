@@ -421,6 +421,44 @@ TEST_F(SimulationRun, ACenterThatNeedsTimeForEachMessageHasAQueue) {
   }
 }
 
+// How old what is mixed in is: nothing with one worker, the others' exchanges with a center, and it grows with delays
+// of messages and with a worker that is slower. Nothing is stale where all wait for a round.
+TEST_F(SimulationRun, StalenessIsReported) {
+  const auto with = [&](Flags flags, const std::string& faults = "") {
+    if (!faults.empty()) flags.push_back({"fault.plan", fault_file(faults)});
+    flags.push_back({"scheme.period", "1"});
+    const Result<RunSummary> s = run(flags);
+    EXPECT_TRUE(s.ok()) << flags[0].second << ": " << s.status().message();
+    return s.ok() ? *s : RunSummary();
+  };
+  for (const char* scheme : {"easgd", "downpour"}) {
+    const RunSummary alone = with({{"scheme.name", scheme}, {"run.workers", "1"}});
+    EXPECT_EQ(alone.staleness_mean, 0) << scheme;
+    EXPECT_EQ(alone.staleness_most, 0) << scheme;
+    const RunSummary four = with({{"scheme.name", scheme}});
+    EXPECT_NEAR(four.staleness_mean, 3, 0.2) << scheme;
+    const RunSummary slow = with({{"scheme.name", scheme}}, "slow rank=1 factor=5");
+    EXPECT_GE(slow.staleness_most, 12) << scheme;
+    EXPECT_LE(slow.staleness_most, 20) << scheme;
+  }
+  EXPECT_NEAR(with({{"scheme.name", "easgd"}, {"scheme.shard", "4000"}}).staleness_mean, 3, 0.2);
+  for (const char* scheme : {"elastic_gossip", "gosgd", "gossiping_sgd"}) {
+    Flags flags{{"scheme.name", scheme}, {"scheme.probability", "1"}};
+    if (scheme != std::string("gosgd")) flags.push_back({"scheme.mode", "async"});
+    const RunSummary quick = with(flags);
+    EXPECT_GE(quick.staleness_mean, 0) << scheme;
+    EXPECT_LE(quick.staleness_most, 1) << scheme;
+    const RunSummary late = with(flags, "delay by=0s jitter=100ms");
+    EXPECT_GE(late.staleness_most, 2) << scheme;
+  }
+  const Flags leaders{
+      {"scheme.name", "lsgd"}, {"scheme.mode", "async"}, {"scheme.deadline", "50ms"}, {"train.steps", "120"}};
+  EXPECT_EQ(with(leaders).staleness_most, 0);
+  EXPECT_GE(with(leaders, "pause rank=1 at=500ms for=300ms").staleness_most, 5);
+  EXPECT_TRUE(std::isnan(with({{"scheme.name", "allreduce"}}).staleness_mean));
+  EXPECT_TRUE(std::isnan(with({{"scheme.name", "sgp"}}).staleness_mean));
+}
+
 // A gossip scheme is measured at the mean of all workers; one that dies comes back, or the others go on.
 TEST_F(SimulationRun, GossipIsMeasuredAtTheAverage) {
   const std::string plan = fault_file("kill rank=2 step=20\n");
