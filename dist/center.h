@@ -117,6 +117,8 @@ class CenterClient {
   // Exchanges of which a difference was lost with a node of the center; once for each part that lost one.
   int64_t lost_count() const { return lost_count_; }
   const Staleness& staleness() const { return staleness_; }
+  // How often a part has come back as another process: a restarted node or a successor has it now.
+  int64_t renewals() const { return renewals_; }
   int64_t unconfirmed() const;
   void save(SchemeState& state) const;
   Status load(const SchemeState& state);
@@ -132,6 +134,7 @@ class CenterClient {
     int64_t version = 0;         // as last seen
     int64_t looked = -1;         // version of the last whole answer; -1: none
     int64_t own = 0;             // additions of this worker that were confirmed since
+    int64_t incarnation = -1;    // of the node that answered last
     bool moved = false;          // to another node, and has not answered since
     bool is_new = false;         // moved, or its node forgot this worker; it has not answered since
     bool left = false;           // it was told goodbye, at least once
@@ -183,8 +186,8 @@ class CenterClient {
   Status silent(int part) const;
   Status lost(int part) const;
   void forget(int part);
-  // The whole part has answered.
-  void count_others(int part);
+  // The whole part has answered, by a process of this incarnation.
+  void answered(int part, uint32_t incarnation, Wanted wanted);
   int64_t lowest(int part) const;
   bool is_settled(int part) const { return lowest(part) == at(part).next; }
   bool crowded(int part) const;
@@ -201,7 +204,7 @@ class CenterClient {
   const Nanos deadline_;
   Memory memory_;
   std::unique_ptr<Fetch> early_;  // that nobody waits for yet
-  int64_t resent_ = 0, lost_count_ = 0;
+  int64_t resent_ = 0, lost_count_ = 0, renewals_ = 0;
   Staleness staleness_;
   double others_;
   std::vector<Part> parts_;

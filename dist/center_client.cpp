@@ -134,8 +134,12 @@ void CenterClient::forget(int part) {
   at(part).looked = -1;
 }
 
-void CenterClient::count_others(int part) {
+void CenterClient::answered(int part, uint32_t incarnation, Wanted wanted) {
   Part& p = at(part);
+  const bool renewed = p.moved || (p.incarnation >= 0 && p.incarnation != incarnation);
+  renewals_ += renewed;
+  p.incarnation = incarnation, p.moved = p.is_new = false;
+  if (wanted != Wanted::working) return;
   if (p.looked >= 0) staleness_.add((p.version - p.looked - p.own) / (shards_.first(part + 1) - shards_.first(part)));
   p.looked = p.version, p.own = 0;
 }
@@ -303,8 +307,7 @@ void CenterClient::pull_from(const std::vector<int>& parts, const Use& use, Want
     confirm(static_cast<int>(s), from->lowest, static_cast<uint64_t>(r.message.head.arg[2]));
     use(static_cast<int>(s), r.message.body);
     if (--from->missing > 0) continue;
-    source.moved = source.is_new = false;
-    if (wanted == Wanted::working) count_others(from->part);
+    answered(from->part, r.message.head.incarnation, wanted);
     asked.erase(from);
   }
 }

@@ -95,7 +95,7 @@ class Weighting {
   bool fixed() const { return is_fixed(options_); }
   // A contact that did not come about.
   void miss() { ++missed_; }
-  // The worker has taken over other parameters: what its former ones did says nothing of these.
+  // The worker has taken over other parameters, or the center has: what former distances say is nothing of these.
   void forget() {
     log_distances_.clear();
     missed_ = 0;

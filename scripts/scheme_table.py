@@ -71,6 +71,16 @@ def label(name, settings):
     return " ".join([name] + words)
 
 
+def sent_by_workers(path):
+    """Bytes that each worker has sent up to its last step, on average."""
+    sent = {}
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            record = json.loads(line)
+            sent[record["worker"]] = max(sent.get(record["worker"], 0), record.get("bytes_sent", 0))
+    return sum(sent.values()) / len(sent)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -79,8 +89,8 @@ def main():
     parser.add_argument("--least", type=float, default=0.96, help="test accuracy that every scheme but admm must reach")
     options = parser.parse_args()
 
-    print("| scheme | world | accuracy | of | MB sent per worker | apart | wall s | virtual s | lost, missed |")
-    print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |")
+    print("| scheme | world | accuracy | of | MB sent by a worker | by all nodes | apart | wall s | virtual s | lost, missed |")
+    print("| --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     differing, equal, failed = [], 0, []
     for name, settings, lockstep in SCHEMES:
         if options.only and name not in options.only:
@@ -97,12 +107,13 @@ def main():
                     continue
                 with open(folder + "/run/summary.json", encoding="utf-8") as file:
                     s = json.load(file)
+                own = sent_by_workers(folder + "/run/metrics.jsonl")
             parameters.append(s["parameters_sha256"])
             if name != "admm" and not s["test_accuracy"] >= options.least:
                 failed.append(f"{label(name, settings)} ({world}): accuracy {s['test_accuracy']:.4f}, less than {options.least}")
             apart = s["consensus_distance"]
             print(f"| {label(name, settings)} | {world} | {s['test_accuracy']:.4f} | {s['evaluated']} "
-                  f"| {s['bytes_sent'] / 4e6:.1f} | {'' if apart is None else f'{apart:.3g}'} | {s['wall_seconds']:.1f} "
+                  f"| {own / 1e6:.1f} | {s['bytes_sent'] / 1e6:.1f} | {'' if apart is None else f'{apart:.3g}'} | {s['wall_seconds']:.1f} "
                   f"| {s['virtual_seconds'] and round(s['virtual_seconds'], 2) or ''} | {s['exchanges_lost']}, {s['missed']} |", flush=True)
         if lockstep and len(parameters) == 2:
             if parameters[0] == parameters[1]:

@@ -141,6 +141,9 @@ class Elastic final : public CenterScheme {
     });
     if (!complete.ok() || !*complete) return complete;
     const double distance = std::sqrt(std::accumulate(scored2.begin(), scored2.end(), 0.0));
+    // While the center was away the worker trained on, or the center is one of before: what the distance has grown by
+    // is not this worker's failure.
+    if (const int64_t now = client_.renewals(); now != std::exchange(renewals_, now)) weighting_.forget();
     const Weights w = weighting_.contact(round, distance, client_.score_of_others());
     if (shares_scores_ && !std::isnan(w.score)) client_.send_score(w.score);
     if (log_ && (w.worker != alpha_ || w.center != alpha_)) log_({round, distance, w});
@@ -199,8 +202,8 @@ class Elastic final : public CenterScheme {
   const double alpha_;
   const bool post_, shares_scores_;
   const int workers_;
-  const int64_t overlap_;  // steps
-  int64_t stops_ = 0;      // of the world, as last seen
+  const int64_t overlap_;             // steps
+  int64_t stops_ = 0, renewals_ = 0;  // of the world and of the center, as last seen
   const int64_t parameters_;
   Weighting weighting_;
   const WeightsLog log_;

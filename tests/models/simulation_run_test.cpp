@@ -300,6 +300,27 @@ TEST_F(SimulationRun, WeightsAreLogged) {
   EXPECT_EQ(s->exchanges + s->missed, 4 * 40);
 }
 
+// The workers train on while the center is away. How far they are from the one that comes back, or that a worker takes
+// over, is nobody's failure (failure matrix, row 8).
+TEST_F(SimulationRun, ACenterThatComesBackMakesNobodyFailed) {
+  for (const char* restarts : {"1", "0"}) {
+    Result<RunSummary> s = run({{"scheme.name", "easgd"},
+                                {"scheme.period", "2"},
+                                {"scheme.weighting", "dynamic"},
+                                {"train.steps", "160"},
+                                {"run.restarts", restarts},
+                                {"fault.plan", fault_file("kill rank=4 at=500ms\n")}});
+    ASSERT_TRUE(s.ok()) << s.status().message();
+    EXPECT_GT(s->exchanges_lost + s->missed + s->restarts, 0);
+    Result<std::vector<MetricsRecord>> records = MetricsReader(dir_ + "/metrics.jsonl").poll();
+    ASSERT_TRUE(records.ok());
+    for (const MetricsRecord& r : *records) {
+      if (r.measured != "exchange") continue;
+      EXPECT_LT(r.value("h1"), 1) << restarts << ": worker " << r.worker << " in step " << r.step << ": " << r.reason;
+    }
+  }
+}
+
 // Rounds of a leader scheme: the leader is the one with the lowest mean of the last losses, which the trainer tells.
 TEST_F(SimulationRun, LeadersAreLogged) {
   Result<RunSummary> s = run({{"scheme.name", "lsgd"}, {"scheme.loss_window", "5"}});
