@@ -14,11 +14,18 @@
 
 namespace sinew::nn {
 
+namespace {
+
+constexpr int64_t kLeastKept = 4096;  // samples
+
+}  // namespace
+
 struct Loader::Impl {
-  // What is shuffled together and then used up: an epoch of the shard, or the chunks of one request.
+  // What is shuffled together and then used up: an epoch of the shard, or the chunks of one request. A loader that does
+  // not read ahead keeps only a part of its order, and makes it again for the next one: a simulation has thousands.
   struct Round {
-    int64_t number = -1;
-    std::vector<uint32_t> order;  // 4 bytes a sample: a simulation has thousands of loaders
+    int64_t number = -1, first = 0;  // of the samples in `order`
+    std::vector<uint32_t> order;
   };
   using RoundPtr = std::shared_ptr<const Round>;
 
@@ -48,9 +55,18 @@ struct Loader::Impl {
   bool stop = false, idle = false;
   std::vector<std::thread> threads;
 
-  RoundPtr make_round(int64_t number) const {
+  // Samples of a round that are kept at once, whole batches. A 16th of the round, so that all shuffles of an epoch are
+  // as many passes over it at most.
+  int64_t kept() const {
+    const int64_t all = per_round * batch;
+    const int64_t part = std::max<int64_t>(kLeastKept, all / 16);
+    return options.prefetch > 0 || part >= all ? all : (part + batch - 1) / batch * batch;
+  }
+
+  RoundPtr make_round(int64_t number, int64_t first) const {
     auto made = std::make_shared<Round>();
     made->number = number;
+    made->first = first;
     if (chunks) {
       const std::vector<int64_t> request = chunks->request(number * options.workers + options.worker);
       made->order.assign(request.begin(), request.end());
@@ -65,22 +81,29 @@ struct Loader::Impl {
                             .purpose = static_cast<uint32_t>(RngPurpose::shuffle),
                             .rank = static_cast<uint32_t>(options.worker),
                             .step = static_cast<uint64_t>(number)});
+    if (const int64_t end = std::min(first + kept(), std::ssize(made->order)); end - first < std::ssize(made->order))
+      made->order = std::vector<uint32_t>(made->order.begin() + first, made->order.begin() + end);
     return made;
   }
 
-  // One thread makes a round, the others wait for it: all need it at about the same time.
-  RoundPtr round_of(int64_t number) {
+  // With the samples from `first` on, a batch. One thread makes a round, the others wait for it: all need it at about
+  // the same time.
+  RoundPtr round_of(int64_t number, int64_t first) {
+    const int64_t part = first / kept() * kept();
     std::lock_guard lock(round_mutex);
-    if (!round || round->number != number) round = make_round(number);
+    if (!round || round->number != number || round->first != part) {
+      round.reset();
+      round = make_round(number, part);
+    }
     return round;
   }
 
   Batch read(int64_t step) {
     const int64_t number = step / per_round, first = step % per_round * batch;
-    const RoundPtr current = round_of(number);
+    const RoundPtr current = round_of(number, first);
     const Draw draw{.seed = options.seed,
                     .pass = static_cast<uint64_t>(chunks ? number * options.workers + options.worker : number)};
-    const auto begin = current->order.begin() + first;
+    const auto begin = current->order.begin() + (first - current->first);
     return read_batch(*data, std::vector<int64_t>(begin, begin + batch), options.device, &draw);
   }
 

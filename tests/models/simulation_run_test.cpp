@@ -118,7 +118,7 @@ TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
     ++count_;  // for a folder of its own
     const pid_t child = ::fork();
     if (child == 0) {
-      flags.insert(flags.end(), {{"run.workers", workers}, {"train.steps", "3"}, {"model.hidden", "12"}});
+      flags.insert(flags.begin(), {{"run.workers", workers}, {"train.steps", "3"}, {"model.hidden", "12"}});
       ::_exit(run(flags).ok() ? 0 : 1);
     }
     int status = -1;
@@ -138,6 +138,10 @@ TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
     EXPECT_LE(a_worker, 1.2 * c.vectors * vector_kib + 64) << "KiB: " << c.scheme << ", " << c.optimizer;
     EXPECT_GE(a_worker, c.vectors * vector_kib) << "something was measured";
   }
+  // The order of 60000 samples would be 234 KiB.
+  const Flags full{
+      {"scheme.name", "local"}, {"optim.name", "sgd"}, {"data.sharding", "full"}, {"data.train_size", "60000"}};
+  EXPECT_LE((peak_kib(full, "600") - peak_kib(full, "100")) / 500, 1.2 * vector_kib + 64);
 }
 #endif
 

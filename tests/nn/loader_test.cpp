@@ -271,6 +271,19 @@ TEST(Loader, PrefetchAndSeekChangeNothing) {
   EXPECT_EQ(take(late), expected[33]);
 }
 
+// A loader that does not read ahead keeps a part of a long order at a time.
+TEST(Loader, PartsOfAnOrderAreTheWholeOne) {
+  const auto data = std::make_shared<Numbered>(10007);
+  Loader whole(data, options_of(48, 2)), parts(data, options_of(48, 0));
+  const int64_t batches = 2 * whole.batches_per_epoch() + 100;
+  const std::vector<Indices> expected = take(whole, batches);
+  EXPECT_EQ(take(parts, batches), expected);
+  for (int64_t step : {85, 86, 0, 87, 207, 208, 172, 300}) {
+    parts.seek(step);
+    EXPECT_EQ(take(parts), expected[static_cast<size_t>(step)]) << step;
+  }
+}
+
 TEST(Loader, WithoutPrefetchThereIsNoThread) {
   const auto data = std::make_shared<Numbered>(20);
   Loader plain(data, options_of(4));
