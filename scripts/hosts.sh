@@ -47,8 +47,6 @@ for _ in $(seq 50); do
   [ $up = 3 ] && break
   sleep 0.1
 done
-pull() { ip -n "$net-net" link set "to-$1" down; }
-plug() { ip -n "$net-net" link set "to-$1" up; }
 
 # job RUN "HOST OF EACH RANK" [options]
 job() {
@@ -71,6 +69,10 @@ complain() {
 }
 expect() { grep -q "$2" "$folder/$1" || complain "$1 lacks $2"; }
 nobody_lost() { grep -A1 '"lost"' "$folder/$1/summary.json" | tr -d ' \n' | grep -q '"lost":\[\]' || complain "$1 lost a rank"; }
+pull() { ip -n "$net-net" link set "to-$1" down || complain "the cable of host $1 cannot be pulled"; }
+plug() { ip -n "$net-net" link set "to-$1" up || complain "the cable of host $1 cannot be plugged in"; }
+missed() { grep '"missed"' "$folder/$1/summary.json" | tr -cd 0-9; }
+some_missed() { [ "$(missed "$1")" -gt 0 ] || complain "$1 has missed no exchange: the cable made no difference"; }
 lines() { cat "$folder/$1/metrics.jsonl" 2>/dev/null | wc -l; }
 # Until the job has written N lines of metrics more.
 trains() {
@@ -115,7 +117,8 @@ plug 1
 trains healed 2
 all_finish healed
 nobody_lost healed
-echo "a cable that is pulled for 3 s: all finished, missed exchanges $(grep '"missed"' "$folder/healed/summary.json" | tr -cd 0-9)"
+some_missed healed
+echo "a cable that is pulled for 3 s: all finished, missed exchanges $(missed healed)"
 
 job three "1 2 3" --scheme elastic_gossip --scheme.mode async --workers 3 --steps 60000 --run.grace 30s --scheme.deadline 2s
 trains three 4
@@ -125,4 +128,5 @@ plug 3
 trains three 2
 all_finish three
 nobody_lost three
-echo "three hosts, one unplugged for 3 s: all finished, missed exchanges $(grep '"missed"' "$folder/three/summary.json" | tr -cd 0-9)"
+some_missed three
+echo "three hosts, one unplugged for 3 s: all finished, missed exchanges $(missed three)"
