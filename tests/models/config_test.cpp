@@ -189,38 +189,6 @@ TEST(Config, BadFiles) {
   EXPECT_NE(error_of(sources).find("unknown setting 'train'"), std::string::npos);
 }
 
-TEST(Config, PresetsAreValid) {
-  EXPECT_GE(presets().size(), 2u);
-  for (const Preset& preset : presets()) {
-    ConfigSources sources;
-    sources.preset = preset.name;
-    Configuration c = configured(sources);
-    EXPECT_TRUE(check_components(c.options).ok()) << preset.name;
-    EXPECT_GT(preset.about.size(), 10u) << preset.name;
-    EXPECT_NE(preset.about[0], '#');
-  }
-  // The dynamic-weighting specification, section 1.4.
-  for (const auto& [name, sharding, weighting] : {std::tuple{"eahes", "partition", "fixed"},
-                                                  {"eahes_o", "overlap", "fixed"},
-                                                  {"eahes_om", "overlap", "oracle"},
-                                                  {"deahes", "partition", "dynamic"},
-                                                  {"deahes_o", "overlap", "dynamic"}}) {
-    ConfigSources sources;
-    sources.preset = name;
-    const Options o = configured(sources).options;
-    EXPECT_EQ(o.optim.name, "adahessian") << name;
-    EXPECT_EQ(o.scheme.name, "easgd") << name;
-    EXPECT_EQ(o.data.sharding, sharding) << name;
-    EXPECT_EQ(o.scheme.weighting, weighting) << name;
-  }
-  ConfigSources easgd;
-  easgd.preset = "easgd-mnist";
-  Options options = configured(easgd).options;
-  EXPECT_EQ(options.scheme.period, 10);
-  EXPECT_EQ(options.scheme.alpha, 0.9 / 4);
-  EXPECT_EQ(options.run.workers, 4);
-}
-
 TEST(Config, ProcessEnvironmentHoldsOurVariablesOnly) {
   ASSERT_EQ(setenv("SINEW_TRAIN_EPOCHS", "3=x", 1), 0);
   bool found = false;
