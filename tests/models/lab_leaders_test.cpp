@@ -6,6 +6,7 @@
 
 #include "models/lab/completion.h"
 #include "models/lab/sinc.h"
+#include "tests/models/lab_table.h"
 
 namespace sinew::train::lab {
 namespace {
@@ -76,6 +77,47 @@ TEST(LabCompletion, GoldenExperimentB) {
   EXPECT_DOUBLE_EQ(completion_plateau(large), 0.0125);
   EXPECT_NEAR(elastic->at(33), 0.0125, 0.2 * 0.0125);
   EXPECT_NEAR(elastic->at(49), 0.0125, 0.2 * 0.0125);
+}
+
+// Rows, rank, eta, k, and the least F under gradient descent, EAGD (and its plateau) and LGD, with seed 1. What is
+// below 1e-20 is rounding.
+TEST(LabCompletion, PrintsTheseValues) {
+  const Result<Report> report = completion(1);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  const Table& table = report->tables.at(0);
+  expect_rows(table,
+              {{100., 1., 5e-3, 0., 3334.81, 3334.81, 0.0125, 3334.81},
+               {100., 1., 5e-3, 33., 3.62834e-7, 0.0117656, 0.0125, 3.62995e-7},
+               {100., 1., 5e-3, 99., kAny, 0.00849779, 0.0125, kAny},
+               {100., 10., 5e-3, 0., 50148.9, 50148.9, 0.125, 50148.9},
+               {100., 10., 5e-3, 33., 5.39134e-5, 0.100688, 0.125, 5.53992e-5},
+               {100., 10., 5e-3, 99., kAny, 0.0808843, 0.125, kAny},
+               {1000., 1., 5e-4, 0., 509063., 509063., 0.0125, 509063.},
+               {1000., 1., 5e-4, 33., 1.86655e-12, 0.0119980, 0.0125, 1.86615e-12},
+               {1000., 1., 5e-4, 49., kAny, 0.0118809, 0.0125, kAny}},
+              1e-5);
+  for (size_t row : {2, 5, 8})
+    for (size_t column : {4, 7}) EXPECT_LT(std::get<double>(table.rows[row][column]), 1e-20) << row;
+}
+
+TEST(LabCompletion, TheRateDependsOnTheSeed) {
+  double least = INFINITY, most = 0;
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
+    const Result<Values> leaders = best_of_workers({}, "lgd", 34, seed);
+    ASSERT_TRUE(leaders.ok());
+    least = std::min(least, leaders->at(33)), most = std::max(most, leaders->at(33));
+  }
+  EXPECT_NEAR(most, 3.63e-7, 1e-9);
+  EXPECT_NEAR(least, 5e-20, 1e-20);
+}
+
+// The specification's run of rank 10 has 0.1198 and 6e-14 at k = 49, with other draws.
+TEST(LabCompletion, RankTenHasItsPlateau) {
+  const Completion c{.rows = 1000, .rank = 10, .eta = 5e-4};
+  const Result<Values> elastic = best_of_workers(c, "easgd_sync", 50, 1);
+  ASSERT_TRUE(elastic.ok());
+  EXPECT_DOUBLE_EQ(completion_plateau(c), 0.125);
+  EXPECT_NEAR(elastic->at(49), 0.1198, 1e-3);
 }
 
 }  // namespace

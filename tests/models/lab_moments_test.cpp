@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+
+#include "tests/models/lab_table.h"
 
 namespace sinew::train::lab {
 namespace {
@@ -66,6 +69,35 @@ TEST(LabMoments, AnotherSettingIsFarOff) {
   ASSERT_TRUE(m.ok());
   EXPECT_GT(std::fabs(standard_errors_off(m->back(), lemma_7_1({5, 0.1, 0.9}, 10), kCopies).variance), 4.5);
   EXPECT_GT(std::fabs(standard_errors_off(m->back(), lemma_7_1({4, 0.1, 0.5}, 10), kCopies).variance), 4.5);
+}
+
+// What 10,000 copies have with seed 1: workers, eta, beta, steps, mean and variance.
+TEST(LabMoments, PrintsTheseMoments) {
+  const Result<Report> report = moments(1);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  expect_rows(report->tables.at(0),
+              {{1., 0.1, 0.9, 2., 0.906102, kAny, kAny, 0.806788},
+               {1., 0.1, 0.9, 10., 0.592456, kAny, kAny, 2.26200},
+               {1., 0.1, 0.9, 100., kAny, kAny, kAny, 3.28371},
+               {4., 0.1, 0.9, 2., 0.909953, kAny, kAny, 0.202562},
+               {4., 0.1, 0.9, 10., 0.464409, kAny, kAny, 0.822997},
+               {4., 0.1, 0.9, 100., kAny, kAny, kAny, 1.04466},
+               {4., 1.5, 0.9, 2., -0.350712, kAny, kAny, 45.5765},
+               {4., 1.5, 0.9, 10., -0.318985, kAny, kAny, 148.916},
+               {4., 1.5, 0.9, 100., kAny, kAny, kAny, 193.828},
+               {10., 0.5, 0.5, 2., 0.758420, kAny, kAny, 0.604979},
+               {10., 0.5, 0.5, 10., 0.0214894, kAny, kAny, 1.74720},
+               {10., 0.5, 0.5, 100., kAny, kAny, kAny, 1.74400},
+               {100., 1., 0.9, 2., 0.0965885, kAny, kAny, 0.803853},
+               {100., 1., 0.9, 10., 0.0201919, kAny, kAny, 0.812467},
+               {4., 0.05, 0.1, 2., 0.994997, kAny, kAny, 6.25192e-4},
+               {4., 0.05, 0.1, 10., 0.855197, kAny, kAny, 0.0630679},
+               {4., 0.05, 0.1, 100., kAny, kAny, kAny, 0.373051}},
+              1e-5);
+  double most = 0;  // standard errors off
+  for (const auto& row : report->tables[0].rows)
+    for (size_t column : {6, 9}) most = std::max(most, std::fabs(std::get<double>(row.at(column))));
+  EXPECT_NEAR(most, 2.265, 5e-4);
 }
 
 }  // namespace

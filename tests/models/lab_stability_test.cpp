@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "tests/models/lab_table.h"
+
 namespace sinew::train::lab {
 namespace {
 
@@ -89,6 +91,31 @@ TEST(LabStability, TheTrajectoriesOfThePapersCounterExample) {
   EXPECT_EQ(at, 11990);
   for (auto [round, c] : {std::pair{100, 973.48968502}, {1000, 518.62417204}, {12000, 0.16787663}})
     EXPECT_NEAR(easgd->at(static_cast<size_t>(round - 1)), c, 6e-9) << round;
+}
+
+TEST(LabStability, PrintsTheseMapsAndTrajectories) {
+  const Result<Report> report = stability(1);
+  ASSERT_TRUE(report.ok()) << report.status().message();
+  expect_rows(report->tables.at(0),
+              {{"admm", 3., 2500., 358., 0.990145, 0.01, 2.2, 1.001378, 0.0002, 10.},
+               {"admm", 8., 2500., 861., 0.990210, 0.01, 3.8, 1.002837, 0.0004, 10.},
+               {"easgd", 3., 2500., 1015., 0.486713, 1., 0.38, 2.716673, 2., 1.},
+               {"easgd", 8., 2500., 1013., 0.302221, 1., 0.26, 2.834413, 2., 1.}},
+              2e-6);
+  int64_t above = 0;  // the limit; of eight workers two of these are stable
+  for (int i = 1; i <= 50; ++i)
+    for (int j = 1; j <= 50; ++j) above += 0.02 * j > easgd_alpha_limit(0.04 * i) + 1e-12;
+  EXPECT_EQ(above, 1015);
+  expect_rows(report->tables.at(1),
+              {{1., 999.2968, 1000.},
+               {10., 990.4618, 999.6730},
+               {100., 905.2963, 973.4897},
+               {1000., 368.4002, 518.6242},
+               {5000., 1.566951, 27.91343},
+               {8000., -18.31295, 3.119119},
+               {10000., 425.3754, 0.7236209},
+               {12000., -4517.971, 0.1678766}},
+              1e-6);
 }
 
 }  // namespace
