@@ -13,6 +13,9 @@
 // Errors: peer_lost when a member died, timeout when a step took longer than the deadline (through NCCL: the whole
 // collective), with `liveness` only when a member is silent or none is busy; the vector is then undefined on this
 // member.
+//
+// Thread safety: the training thread. What comes in for a collective may be added up on the communication thread,
+// while this one waits for it.
 #pragma once
 
 #include <functional>

@@ -6,6 +6,9 @@
 //                               answer only when it takes no more steps, 4 when it knows so of all
 //   gossip_answer      reply    fingerprint, the step that they are of, or that it is at; body: parameters
 //   gossip_average     request  body: the average; the reply confirms it
+//
+// Thread safety: the training thread. Its handlers share the last members of the class with it, inside
+// World::publish().
 #pragma once
 
 #include <functional>

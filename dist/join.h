@@ -4,6 +4,8 @@
 //   Result<std::optional<JobEnvironment>> job = read_job_environment();
 //   Result<Joined> joined = join_job(**job);
 //   World& world = *joined->world;
+//
+// Thread safety: one call in a process; JoinOptions::on_event is called on any of the world's threads.
 #pragma once
 
 #include <functional>

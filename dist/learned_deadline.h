@@ -1,4 +1,6 @@
 // How long to wait for what usually comes in time, learned from how long it has taken.
+//
+// Thread safety: values.
 #pragma once
 
 #include <algorithm>

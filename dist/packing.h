@@ -13,6 +13,8 @@
 //
 // Blocks with a number that is not finite are not rounded, and a message that no packed form holds is sent as it is:
 // packing never changes a value.
+//
+// Thread safety: free functions on the caller's vectors.
 #pragma once
 
 #include <string>

@@ -3,6 +3,8 @@
 // Example:
 //   std::unique_ptr<World> world = make_solo_world();
 //   auto scheme = make_scheme({.name = "local"}, *world, theta.size(), theta.dtype());
+//
+// Thread safety: one thread, which calls on_step.
 #pragma once
 
 #include <functional>

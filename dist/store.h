@@ -24,6 +24,8 @@ class Store {
   virtual Result<int64_t> add(const std::string& key, int64_t amount) = 0;
 };
 
+// Jobs meet in a served store, below; these two are for tests and for programs of your own.
+// Within one process.
 std::shared_ptr<Store> make_memory_store();
 // One file per key in a directory, written by rename. For several processes on one file system.
 Result<std::shared_ptr<Store>> make_file_store(const std::string& directory);

@@ -8,6 +8,8 @@
 //   request  u32 size of what follows, u8 operation, i64 number, u32 size of key, key, value
 //   reply    u32 size of what follows, u8 StatusCode, i64 number, value
 // Numbers are little-endian.
+//
+// Thread safety: functions from any thread; a Socket is used by one at a time.
 #pragma once
 
 #include <array>

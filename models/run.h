@@ -45,7 +45,8 @@ struct RunSummary {
 };
 
 std::string summary_json(const RunSummary& summary);
-// data_error names the field that is missing or has another type.
+// For tests, and for programs of your own that read a run's result. data_error names the field that is missing or has
+// another type.
 Result<RunSummary> parse_summary(const std::string& json, const std::string& name);
 // The lines printed at the end of a run.
 std::string describe(const RunSummary& summary);

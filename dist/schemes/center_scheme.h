@@ -1,4 +1,6 @@
 // What the schemes with a center node share on the worker's side: joining it, its shards, what is known of it, state.
+//
+// Thread safety: the training thread; handlers belong to the CenterServer, if this worker serves (dist/center.h).
 #pragma once
 
 #include <memory>

@@ -10,6 +10,8 @@
 // With scheme.wire a leader's parameters are sent rounded; the leader itself keeps its own.
 //
 // Both anchors stay the same between rounds, so they are combined into one, once a round, and a step is one pass.
+//
+// Thread safety: free functions are pure; the classes are the training thread's.
 #pragma once
 
 #include <span>

@@ -5,6 +5,8 @@
 // the round's result if one of them has it, or else they do the round again among themselves. So each round adds what
 // each member gave to it once, or not at all, and has the same result on all members. Only one that is left behind, and
 // ends, may have come to the end of a last round that the others did again without it.
+//
+// Thread safety: the training thread, which also calls attempts.
 #pragma once
 
 #include <cstdint>

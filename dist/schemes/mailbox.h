@@ -1,5 +1,7 @@
 // Vectors that others sent to this worker, until the training side takes them. They travel as exchanges that answer yes
 // without a body (dist/exchange.h): each arrives once or is the sender's again.
+//
+// Thread safety: everything runs alone: handlers, and the training side inside World::publish().
 #pragma once
 
 #include <algorithm>
@@ -18,7 +20,6 @@ struct Mail {
   int64_t count = 1;  // vectors that the body is the mean of
 };
 
-// All of it inside World::publish().
 class Mailbox {
  public:
   explicit Mailbox(int workers) : seen_(static_cast<size_t>(workers), -1), missed_(seen_) {}
