@@ -16,8 +16,9 @@ Rows are numbered as in the dynamic-weighting specification, section 4.2. What a
   goodput  steps a second of the workers that are not hit, the lowest of the seeds: for as long as the pause, else --window, from
            the fault on, in parts of those before it; in rows 3, 5, 6, 11 and 12, whose faults go on or come again, over the whole
            run, in parts of those of the run without a fault
-  stall    the longest time without a report of a step from the workers that the fault does not hit, s
-  back     the longest time without one from the worker that it hits, s; less the pause's own length
+  stall    the longest time without a report of a step from the workers that the fault does not hit, s; in row 11, which hits one
+           after the other, but for the silence in which a worker is killed
+  back     the longest time without one from the worker that it hits, s; less the pause's own length. In row 11 that silence
   stale    how old what workers mixed in was, on average and at most, as summary.json has it (dist/scheme.h, Staleness);
            the worst of the seeds
   loss     test accuracy without the fault less that with it, mean over the seeds
@@ -34,7 +35,7 @@ import sys
 import tempfile
 import time
 
-from failure_events import Run, detection, goodput, rate, read_logs, recovery
+from failure_events import Run, detection, faults_of, goodput, rate, read_logs, recovery
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), '..')
 TRACE = 'seconds,event,rank'
@@ -47,7 +48,7 @@ WITH_DETECT = ('1', '2', '2b', '7', '8', '8b', '10.1', '10.2', '10', '10b', '11'
 WITH_RECOVER = ('8', '8b')
 WITH_GOODPUT = ('12',)
 OVER_ALL = ('3', '5', '6', '11', '12')
-WITH_BACK = ('1', '2', '2b', '4', '4b', '7')
+WITH_BACK = ('1', '2', '2b', '4', '4b', '7', '11')
 WITH_LOSS = ('1', '2', '2b', '4', '4b', '5', '6', '7', '12')
 NEVER = '-'
 
@@ -153,7 +154,8 @@ def missed(row, codes, detect, recover, flow, stall, back, loss, early):
     bounds = [('exit', codes == {0}), ('early', not early),
               ('detect', all(s is not None and s <= in_time for s in detect)),
               ('recover', all(s is not None and s <= RECOVER for s in recover)),
-              ('goodput', row not in WITH_GOODPUT or all(f is not None and f >= GOODPUT for f in flow)), ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
+              ('goodput', row not in WITH_GOODPUT or all(f is not None and f >= GOODPUT for f in flow)),
+              ('stall', stall <= (STALL_SILENT if row in SILENT else STALL)),
               ('back', row not in WITH_BACK or back <= BACK), ('loss', row not in WITH_LOSS or loss <= LOSS)]
     return ', '.join(name for name, holds in bounds if not holds)
 
@@ -171,8 +173,10 @@ def print_row(cells):
     print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
 
 
-def longest_silence(times, ranks):
-    silences = [later - earlier for r in ranks for earlier, later in zip(times.get(r, []), times.get(r, [])[1:])]
+def longest_silence(times, ranks, kills=(), killed=False):
+    """killed: of those in which the rank is killed; else of the others. kills: (time, rank)."""
+    silences = [later - earlier for r in ranks for earlier, later in zip(times.get(r, []), times.get(r, [])[1:])
+                if killed == any(rank == r and earlier <= when <= later for when, rank in kills)]
     return max(silences, default=0)
 
 
@@ -240,7 +244,10 @@ def main():
                     restarts += one.summary.get('restarts', 0)
                     lost.update(one.summary.get('lost', []))
                     alive = [r for r in range(o.workers) if r != hit and r not in one.summary.get('lost', [])]
-                    stall = max(stall, longest_silence(one.times, alive))
+                    kills = [(when - one.start, rank) for when, rank in faults_of(one)] if row == '11' else ()
+                    stall = max(stall, longest_silence(one.times, alive, kills))
+                    if kills:
+                        back = max(back, longest_silence(one.times, alive, kills, killed=True))
                     if hit is not None:
                         back = max(back, longest_silence(one.times, [hit]) - pause)
                     if row in WITH_DETECT:
@@ -258,7 +265,7 @@ def main():
                 bad += wrong != ''
                 print_row([scheme, row, what, ','.join(map(str, sorted(codes, key=str))), restarts, sorted(lost), worst(detect),
                            worst(recover), NEVER if None in flow else f'{min(flow):.2f}', f'{stall:.2f}',
-                           f'{back:.2f}' if hit is not None else NEVER, staleness(ages), f'{loss:+.4f}', wrong])
+                           f'{back:.2f}' if hit is not None or row == '11' else NEVER, staleness(ages), f'{loss:+.4f}', wrong])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if bad else 0)
