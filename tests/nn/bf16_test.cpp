@@ -23,13 +23,13 @@ double distance(const std::vector<T>& a, const std::vector<T>& b) {
 
 // Twenty layers round once each, to 1/256.
 TEST(BF16Pass, FollowsF32ThroughEveryLayer) {
-  const PassResults narrow = training_pass(Device::cpu, "cross_entropy", true),
+  const PassResults narrow = training_pass(Device::cpu, "cross_entropy", Precision::bf16),
                     wide = training_pass(Device::cpu, "cross_entropy");
   EXPECT_NE(narrow.outputs, wide.outputs);
   EXPECT_LT(distance(narrow.outputs, wide.outputs), 20.0 / 256);
   EXPECT_LT(distance(narrow.theta, wide.theta), 1.0 / 256);  // the running statistics
   EXPECT_NEAR(narrow.loss, wide.loss, 0.02 * wide.loss);
-  std::vector<float> got, want;
+  std::vector<double> got, want;
   for (const auto& g : narrow.gradients) got.insert(got.end(), g.begin(), g.end());
   for (const auto& g : wide.gradients) want.insert(want.end(), g.begin(), g.end());
   EXPECT_LT(distance(got, want), 20.0 / 256);
@@ -37,7 +37,8 @@ TEST(BF16Pass, FollowsF32ThroughEveryLayer) {
 
 TEST(BF16Pass, RunsWhereTheHostCannotTouchTheMemory) {
   sinew::testing::install_guard_device();
-  const PassResults guard = training_pass(Device::guard, "mse", true), cpu = training_pass(Device::cpu, "mse", true);
+  const PassResults guard = training_pass(Device::guard, "mse", Precision::bf16),
+                    cpu = training_pass(Device::cpu, "mse", Precision::bf16);
   EXPECT_EQ(guard.outputs, cpu.outputs);
   EXPECT_EQ(guard.gradients, cpu.gradients);
   EXPECT_EQ(guard.theta, cpu.theta);
@@ -45,7 +46,7 @@ TEST(BF16Pass, RunsWhereTheHostCannotTouchTheMemory) {
 
 TEST(BF16Pass, EvaluationTakesItToo) {
   const Model model = every_layer();
-  Vec theta = model.initialize(5);
+  Vec theta = model.initialize(10);
   const Parameters parameters = model.parameters(theta);
   const Buffers buffers = model.buffers(theta);
   const Pass wide{.parameters = parameters, .buffers = &buffers};
