@@ -23,7 +23,6 @@ constexpr double kFlopPerUs = 6.5e6, kFlopPerUsDw = 5.7e6, kNarrowFlopPerUs = 3.
 constexpr int64_t kSmallestChunk = 4;
 
 ConvBulkChoice choice;  // of a test
-bool chosen(int tile_n) { return choice.tile_n == tile_n; }
 
 // The product's extents, none of them 0, and how its work is dealt out.
 struct Extents {
@@ -33,6 +32,7 @@ struct Plan {
   int64_t chunk = 0, chunks = 1;  // of k
   bool pairs = false;             // of blocks, for two chunks
   double us = 1e30;               // expected
+  int tile_n = 0;
 };
 
 // Into how many chunks k is best cut up: more blocks, but all their sums are written and read once more, or exchanged
@@ -57,9 +57,19 @@ Plan plan_of(const ConvBulkKernel<C>& kernel, const Extents& e, double flop_per_
                                             : 0;
     const double us =
         kStartUs + static_cast<double>(on_each) * (static_cast<double>(length) * slice_us + kTileUs) + together_us;
-    if (us < best.us) best = {length * kDepth, chunks, pairs, us};
+    if (us < best.us) best = {length * kDepth, chunks, pairs, us, kernel.tile_n};
   }
   return best;
+}
+
+// Of the plans for tiles of narrow and, where they may be, wide columns the one that takes less time.
+template <class PlanFor>
+Plan best_plan(int narrow, int wide, bool may_be_wide, const PlanFor& plan_for) {
+  if (choice.tile_n == narrow || choice.tile_n == wide) return plan_for(choice.tile_n);
+  const Plan plan = plan_for(narrow);
+  if (!may_be_wide) return plan;
+  const Plan other = plan_for(wide);
+  return other.us < plan.us ? other : plan;
 }
 
 TensorMap matrix_map(const void* data, int64_t rows, int64_t columns, int box_rows) {
@@ -123,27 +133,17 @@ void run(const ConvBulkKernel<C>& kernel, const Plan& plan, const TensorMap& sou
          filter, to, bias, shape, static_cast<int>(all));
 }
 
-// The kernel whose tiles take the least time; it makes the sums of chunks too.
-int best_tile(bool forward, const Extents& e, Plan& plan) {
-  int best = 64;
-  for (const int tile_n : {64, 128}) {
-    if (chosen(64) || chosen(128) ? !chosen(tile_n) : tile_n > 64 && e.n <= 64) continue;
-    const Plan next = plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e, kFlopPerUs, tile_n == 128);
-    if (next.us < plan.us) plan = next, best = tile_n;
-  }
-  return best;
-}
-
 void run_target(bool forward, const kernel::ConvArgs& a) {
   const Source source = source_of(forward, a);
   const int64_t h = forward ? a.p : a.h, w = forward ? a.q : a.w, taps = a.r * a.s;
   const Extents e{a.n * h * w, forward ? a.k : a.c, taps * source.c};
-  Plan plan;
-  const int tile_n = best_tile(forward, e, plan);
-  const auto kernel = conv_bulk_kernel<bfloat16>(forward, tile_n);
+  const Plan plan = best_plan(64, 128, e.n > 64, [&](int tile_n) {
+    return plan_of(conv_bulk_kernel<bfloat16>(forward, tile_n), e, kFlopPerUs, tile_n == 128);
+  });
+  const auto kernel = conv_bulk_kernel<bfloat16>(forward, plan.tile_n);
   const TensorMap pixels = pixels_of(source, kernel.tile_m);
   const TensorMap filter =
-      forward ? matrix_map(a.filter, a.k, e.k, tile_n)
+      forward ? matrix_map(a.filter, a.k, e.k, plan.tile_n)
               : make_tensor_map(
                     {a.filter, 2, 3, {a.c, taps, a.k}, {0, a.c * 2, taps * a.c * 2}, {kDepth, 1, kDepth}, kSwizzle});
   ConvBulkShape shape = shape_of(source, e, h, w);
@@ -158,7 +158,7 @@ void run_target(bool forward, const kernel::ConvArgs& a) {
   const int64_t outputs = e.m * e.n;
   const Scratch sums(plan.chunks * outputs * static_cast<int64_t>(sizeof(float)));
   bare.product.split_stride_c = outputs;
-  run(conv_bulk_kernel<float>(forward, tile_n), plan, pixels, filter, static_cast<float*>(sums.data()),
+  run(conv_bulk_kernel<float>(forward, plan.tile_n), plan, pixels, filter, static_cast<float*>(sums.data()),
       static_cast<const float*>(nullptr), bare);
   shape.product.pack_c = rows_in_packs<bfloat16>(e.n, out);
   finish_chunks(static_cast<const float*>(sums.data()), plan.chunks, out, bias, shape.product);
@@ -182,14 +182,11 @@ bool conv_dw_by_bulk_copies(const kernel::ConvArgs& a) {
   const Source source = source_of(true, a);
   if (!wanted() || a.stride_h != 1 || a.stride_w != 1 || !fits(source)) return false;
   const Extents e{a.k, a.r * a.s * a.c, a.n * a.p * a.q};
-  Plan plan;
   const int tile_m = a.k <= 64 ? 64 : 128;
-  auto kernel = conv_bulk_dw_kernel(tile_m, 128);
-  for (const int tile_n : {128, 192}) {
-    if (chosen(128) || chosen(192) ? !chosen(tile_n) : tile_n > 128 && tile_m < 128) continue;
-    const auto next = conv_bulk_dw_kernel(tile_m, tile_n);
-    if (const Plan other = plan_of(next, e, kFlopPerUsDw, false); other.us < plan.us) plan = other, kernel = next;
-  }
+  const Plan plan = best_plan(128, 192, tile_m == 128, [&](int tile_n) {
+    return plan_of(conv_bulk_dw_kernel(tile_m, tile_n), e, kFlopPerUsDw, false);
+  });
+  const auto kernel = conv_bulk_dw_kernel(tile_m, plan.tile_n);
   const TensorMap pixels = pixels_of(source, kDepth), y = matrix_map(a.y, e.k, a.k, kDepth);
   ConvBulkShape shape = shape_of(source, e, a.p, a.q);
   shape.step_w = kDepth % shape.target_w, shape.step_h = kDepth / shape.target_w;
