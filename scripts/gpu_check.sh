@@ -119,7 +119,7 @@ part_info() {
   (nvcc --version || /usr/local/cuda/bin/nvcc --version) 2>/dev/null | tail -n 2
   g++ --version | head -n 1
   cmake --version | head -n 1
-  echo "source tree $(stamp | cut -c 1-12), packed binaries: $([ -f $carried/stamp ] && echo "$(cut -c 1-12 $carried/stamp) for sm_$(cat $carried/arch 2>/dev/null || echo 90)" || echo none), commit $(cat $carried/commit 2>/dev/null || echo unknown)"
+  echo "source tree $(stamp | cut -c 1-12), packed binaries: $([ -f $carried/stamp ] && echo "$(cut -c 1-12 $carried/stamp) for sm_$(cat $carried/arch 2>/dev/null || echo 90)" || echo none), commit $(git describe --always --dirty 2>/dev/null || cat $carried/commit 2>/dev/null || echo unknown)"
   [ -n "$SINEW_GPU_DRY" ] ||
     nvidia-smi --query-gpu=name,driver_version,memory.total,compute_cap,clocks.max.sm,clocks.max.memory,power.limit --format=csv
 }
@@ -148,7 +148,7 @@ part_tests() {
   need_bin
   export SINEW_NCCL=${SINEW_NCCL:-$(nccl_library)}
   SINEW_TEST_PROGRAM=$PWD/$bin/models/sinew python3 scripts/gpu/run_tests.py "$bin/tests/test_cuda" $work/tests.json \
-    $((limit[tests] - 5)) ${SINEW_GPU_DRY:+--jobs 2 --filter "CudaInstall*:CudaGemm*:ProgramOnCuda.Trains*"}
+    $((seconds - 5)) ${SINEW_GPU_DRY:+--jobs 2 --filter "CudaInstall*:CudaGemm*:ProgramOnCuda.Trains*"}
 }
 
 # google_benchmark NAME [options]: runs a benchmark where there is one; false when it or a case of it failed. Its results
@@ -161,6 +161,7 @@ google_benchmark() {
   local errors
   errors=$(grep '"error_message"' "$work/$name.json" | sort | uniq -c)
   [ -z "$errors" ] || printf '%s: cases with errors, by message\n%s\n' "$name" "$errors"
+  echo "$name: $(grep -c '"run_type": "iteration"' "$work/$name.json") cases, $(grep -c '"error_message"' "$work/$name.json") of them with errors"
   ! grep -qvE '(cuBLAS|cuDNN|NCCL|library|libcu|no function)' <<<"${errors:-library}"  # a peer that is not there, or off, is no failure
 }
 
@@ -211,7 +212,7 @@ part_sanitizer() {
     log=$work/$tool.txt
     local quiet=()
     [ $tool = racecheck ] || quiet=(--report-api-errors no)  # tests ask for what the runtime refuses
-    timeout $((limit[sanitizer] / 2 - 3)) "$checker" --tool $tool "${quiet[@]}" --error-exitcode 9 $bin/tests/test_cuda \
+    timeout $((seconds / 2 - 3)) "$checker" --tool $tool "${quiet[@]}" --error-exitcode 9 $bin/tests/test_cuda \
       --gtest_filter='-Program*:*Training*:*CudaSchemes*:*CudaOptimizers*' >$log 2>&1
     local code=$?
     tail -n 5 $log
@@ -240,23 +241,23 @@ part_ptxas() {
 
 # ---- running them ----
 
+if [ "${1:-}" = --part ]; then  # this script calls itself, so that `timeout` ends a part with all its processes
+  peers_path="$(libraries):${LD_LIBRARY_PATH:-}"  # for Python: without the libraries that our programs bring
+  LD_LIBRARY_PATH="$PWD/build/gpu_check/packed/lib:$PWD/build/gpu_check/usr/lib/x86_64-linux-gnu:$peers_path"
+  export LD_LIBRARY_PATH
+  seconds=$3
+  "part_$2"
+  exit
+fi
 chosen=()
 for word in "$@"; do
   case $word in
     pack) pack; exit ;;
     --dry-run) SINEW_GPU_DRY=1 ;;
     --stale) SINEW_GPU_STALE=1 ;;
-    --part) ;;
     *) [ -n "${limit[$word]:-}" ] || die "no part '$word' (there are: ${parts[*]} ptxas)"; chosen+=("$word") ;;
   esac
 done
-if [ "${1:-}" = --part ]; then  # this script calls itself, so that `timeout` ends a part with all its processes
-  peers_path="$(libraries):${LD_LIBRARY_PATH:-}"  # for Python: without the libraries that our programs bring
-  LD_LIBRARY_PATH="$PWD/build/gpu_check/packed/lib:$PWD/build/gpu_check/usr/lib/x86_64-linux-gnu:$peers_path"
-  export LD_LIBRARY_PATH
-  "part_$2"
-  exit
-fi
 [ ${#chosen[@]} -gt 0 ] || chosen=("${parts[@]}")
 if [ -n "$SINEW_GPU_DRY" ]; then
   configure emulate -DSINEW_BENCH=ON && build emulate test_cuda sinew_program bench_kernels_table bench_kernels_cuda_matrix bench_train_train_step || exit 1
@@ -276,7 +277,7 @@ for part in "${chosen[@]}"; do
   fi
   printf '\n==== %s (at most %d s)\n' "$part" "$seconds" | tee -a "$out/gpu_check.log"
   began=$SECONDS
-  timeout --kill-after=5 "$seconds" bash scripts/gpu_check.sh --part "$part" </dev/null >$work/$part.log 2>&1
+  timeout --kill-after=5 "$seconds" bash scripts/gpu_check.sh --part "$part" "$seconds" </dev/null >$work/$part.log 2>&1
   code=$?
   case $code in 0) state=passed ;; 3) state=skipped ;; 124 | 137) state="failed (time over)" ;; *) state=failed ;; esac
   cat $work/$part.log >>"$out/gpu_check.log"

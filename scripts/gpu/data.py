@@ -27,7 +27,8 @@ elif what == "unpack":
     for name in os.listdir(mnist) if os.path.isdir(mnist) else []:
         os.makedirs(os.path.join(target, "mnist"), exist_ok=True)
         plain = os.path.join(target, "mnist", name.removesuffix(".gz"))
-        with gzip.open(os.path.join(mnist, name), "rb") as packed, open(plain, "wb") as file:
+        open_packed = gzip.open if name.endswith(".gz") else open
+        with open_packed(os.path.join(mnist, name), "rb") as packed, open(plain, "wb") as file:
             shutil.copyfileobj(packed, file)
     batch = os.path.join(source, "cifar_batch.gz")
     if os.path.exists(batch):
