@@ -48,7 +48,7 @@ if report["info"]:
     lines += ["", "```", report["info"].strip(), "```"]
 if report["tests"]:
     tests = report["tests"]
-    lines += ["", f"## Tests: {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"]
+    lines += ["", f"## Tests: {tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped, {tests['not_run']} not run"]
     for failure in tests["failures"]:
         lines += ["", f"- {failure['test']}", "", "```", failure["message"].strip(), "```"]
     lines += [f"- skipped {n}: {reason}" for reason, n in tests["skips"].items()]

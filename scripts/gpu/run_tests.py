@@ -2,7 +2,7 @@
 spoils one suite. A suite that crashed or failed is run again test by test.
 
 usage: run_tests.py BINARY RESULT.json SECONDS [--jobs N] [--filter GTEST_FILTER]
-Prints failures and "N passed, N failed, N skipped"; exit code 1 when a test failed or none ran.
+Prints failures and "N passed, N failed, N skipped"; exit code 1 when a test failed or was not run, for want of time.
 """
 import argparse
 import concurrent.futures
@@ -93,19 +93,22 @@ with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
     for part in pool.map(whole_suite, suites().values()):
         results.update(part)
 count = {state: sum(r[0] == state for r in results.values()) for state in ("passed", "failed", "skipped")}
-count["failed"] += sum(r[0] in ("lost", "not run") for r in results.values())
+count["failed"] += sum(r[0] == "lost" for r in results.values())
+late = [name for name, r in results.items() if r[0] == "not run"]
 reasons = {}
 for name, (state, message, _) in results.items():
-    if state in ("failed", "lost", "not run"):
+    if state in ("failed", "lost"):
         print(f"{state}: {name}\n  " + message.strip().replace("\n", "\n  "))
     if state == "skipped":
         reasons.setdefault(message.strip(), []).append(name)
 for reason, names in reasons.items():
     print(f"skipped {len(names)}: {reason} ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})")
+if late:
+    print(f"not run, out of time: {', '.join(late[:4])}{', ...' if len(late) > 4 else ''}")
 slowest = sorted(results.items(), key=lambda item: -item[1][2])[:5]
 print("slowest: " + ", ".join(f"{name} {result[2]:.2f} s" for name, result in slowest))
-print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped")
-json.dump({**count, "seconds": round(time.monotonic() - began, 1),
-           "failures": [{"test": n, "message": r[1]} for n, r in results.items() if r[0] in ("failed", "lost", "not run")],
+print(f"{count['passed']} passed, {count['failed']} failed, {count['skipped']} skipped" + (f", {len(late)} not run" if late else ""))
+json.dump({**count, "not_run": len(late), "seconds": round(time.monotonic() - began, 1),
+           "failures": [{"test": n, "message": r[1]} for n, r in results.items() if r[0] in ("failed", "lost")],
            "skips": {reason: len(names) for reason, names in reasons.items()}}, open(args.result, "w"), indent=1)
-sys.exit(0 if count["failed"] == 0 and count["passed"] > 0 else 1)
+sys.exit(0 if count["failed"] == 0 and count["passed"] > 0 and not late else 1)
