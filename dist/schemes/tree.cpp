@@ -142,7 +142,7 @@ Received TreeLinks::ask(Rank rank, bool parameters, bool as_root, Nanos patience
   return r;
 }
 
-Payload TreeLinks::fetch_nearest(Nanos patience) const {
+Received TreeLinks::fetch_nearest(Nanos patience, int64_t after) const {
   const Rank me = world_.rank();
   std::vector<Rank> nearest;
   for (Rank up = tree_.parent(me); up >= 0; up = tree_.parent(up)) nearest.push_back(up);
@@ -150,23 +150,24 @@ Payload TreeLinks::fetch_nearest(Nanos patience) const {
   const Deadline deadline(world_, patience);
   for (Rank r : nearest) {
     if (lost(world_, r)) continue;
-    const Received got = ask(r, true, false, std::min(deadline.left(), deadline_ / 8 + 1));
-    if (got.ok() && got.message.body.size() == bytes_ && static_cast<uint64_t>(got.message.head.arg[0]) == fingerprint_)
-      return got.message.body;
+    Received got = ask(r, true, false, std::min(deadline.left(), deadline_ / 8 + 1));
+    if (got.ok() && got.message.body.size() == bytes_ &&
+        static_cast<uint64_t>(got.message.head.arg[0]) == fingerprint_ && clock_of(got) > after)
+      return got;
   }
   return {};
 }
 
 void TreeLinks::send_question(Rank root, uint64_t request) const { world_.send(root, question(false, true, request)); }
 
-void TreeLinks::answer(const Message& fetch, const Payload& x) {
+void TreeLinks::answer(const Message& fetch, const Payload& x, int64_t clock) {
   if (fetch.head.arg[1] != 0) {
     if (fetch.head.source >= 0 && tree_.is_leaf(fetch.head.source)) asked_.insert(fetch.head.source);
     if (world_.rank() != tree_.root() && !has_majority()) return;
   }
   Head head{.tag = Tag::tree_ack, .is_reply = 1};
   head.request = fetch.head.request;
-  head.arg[0] = static_cast<int64_t>(fingerprint_);
+  head.arg[0] = static_cast<int64_t>(fingerprint_), head.arg[1] = clock;
   world_.send(fetch.head.source, head, fetch.head.arg[0] ? x : Payload());
 }
 

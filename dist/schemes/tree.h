@@ -15,19 +15,20 @@
 //   up_down      every node up = period, down = far_period
 //
 // Failures (the thesis has no answer): a push goes to the nearest ancestor, or to the nearest descendants, that are not
-// lost. A restarted inner node takes over the x of the nearest node that answers, or else the first that arrives. When
-// the root is gone for good, the inner node that is nearest to it is the root with its own x: the lowest in rank that
-// is not gone; when all are, the lowest worker. All find it by that rule, without a message: who has no ancestor left
-// pushes to it, and it pushes down to all of these. Each worker asks such a root once a period, and it answers as the
-// root only while more than half of the workers (of those that have not left without asking) have asked it and are not
-// gone: no other side of the network has a root. A worker that is not answered for 4 deadlines ends, and so does one
-// that sees half of the workers or more gone.
+// lost. A restarted inner node takes over the x of the nearest node that answers, or else the first that arrives; a
+// leaf that was stopped that of the nearest node whose clock has gone on by more than 10 periods since it last heard.
+// When the root is gone for good, the inner node that is nearest to it is the root with its own x: the lowest in rank
+// that is not gone; when all are, the lowest worker. All find it by that rule, without a message: who has no ancestor
+// left pushes to it, and it pushes down to all of these. Each worker asks such a root once a period, and it answers as
+// the root only while more than half of the workers (of those that have not left without asking) have asked it and are
+// not gone: no other side of the network has a root. A worker that is not answered for 4 deadlines ends, and so does
+// one that sees half of the workers or more gone.
 //
 // With scheme.wire what a node pushes is rounded and carries on what rounding left of its last push in the same
 // direction; receivers move toward what arrives. What is fetched travels as it is.
 //
-// Messages: tree_push up|down, clock; body: x.   tree_fetch parameters, as the root -> tree_ack; body: x, or nothing
-// from a node that has none yet
+// Messages: tree_push up|down, clock; body: x.   tree_fetch parameters, as the root -> tree_ack fingerprint, clock;
+// body: x, or nothing from a node that has none yet
 #pragma once
 
 #include <functional>
@@ -88,10 +89,11 @@ class TreeLinks {
   Received ask_root(Rank root, bool parameters, Nanos patience) const { return ask(root, parameters, true, patience); }
   // The same once, without waiting.
   void send_question(Rank root, uint64_t request) const;
-  // The x of the nearest node that has one, as it is; empty: nobody answers.
-  Payload fetch_nearest(Nanos patience) const;
+  // The answer of the nearest node that has an x, as it is, and whose clock is later than `after`; not ok: nobody's.
+  Received fetch_nearest(Nanos patience, int64_t after = -1) const;
+  static int64_t clock_of(const Received& answer) { return answer.message.head.arg[1]; }
   // In a handler.
-  void answer(const Message& fetch, const Payload& x);
+  void answer(const Message& fetch, const Payload& x, int64_t clock);
   // Of a node in the root's place, in a handler or publish(): it may answer as the root, or nobody has asked it to and
   // more than half of the workers are not gone.
   bool has_majority() const;

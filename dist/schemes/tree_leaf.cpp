@@ -1,5 +1,5 @@
 // A leaf of a tree, a worker (dist/schemes/tree.h). theta is written before the gradient, and in finish() by one that
-// has become the root.
+// was stopped or has become the root.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -17,6 +17,8 @@ namespace {
 
 // Deadlines that a root in the place of another has between two answers.
 constexpr int kPatience = 4;
+// Periods that others are ahead of who was stopped, when it takes over theirs.
+constexpr int64_t kStale = 10;
 const std::string kArrived = "arrived.";
 
 class TreeLeaf final : public Scheme {
@@ -31,6 +33,7 @@ class TreeLeaf final : public Scheme {
         dtype_(dtype),
         links_(options, world, tree_, size, dtype, options.fingerprint),
         root_(tree_.root()),
+        stops_(world.stops()),
         parent_(Vec::zeros(size, dtype, device)),
         difference_(Vec::zeros(size, dtype, device)) {}
   ~TreeLeaf() override {
@@ -57,23 +60,24 @@ class TreeLeaf final : public Scheme {
                          ") differ in model, data type or options; start all with the same configuration");
     if (adopts) {
       Payload x = r.message.body;
-      if (x.size() == 0) x = links_.fetch_nearest(deadline.left());
+      if (x.size() == 0) x = links_.fetch_nearest(deadline.left()).message.body;
       if (x.size() == theta.bytes()) upload(x.data(), theta);
     }
     copy(theta, parent_.mutable_view());
-    tell(theta);
+    tell(theta, 0);
     return Status::Ok();
   }
 
   Status before_step(int64_t step, VecView theta) override {
     const bool cut = world_.suppressed(step / period_);
+    if (!cut) come_back(step, theta);
     if (step % period_ == 0) {
       SINEW_RETURN_IF_ERROR(find_root());
       if (!cut) SINEW_RETURN_IF_ERROR(hear_root());
       if (cut) {
         ++counters_.missed;
       } else {
-        const Payload x = tell(theta);
+        const Payload x = tell(theta, step);
         links_.push_up(step, x);
         const bool passed = step > 0 && step / down_ > (step - period_) / down_;
         if (root_ == world_.rank() && passed) links_.push_down(step, x);
@@ -100,7 +104,7 @@ class TreeLeaf final : public Scheme {
       world_.sleep(std::min(kLook, deadline.left()));  // it has been restarted, and has none yet
     }
     if (x.size() != out.bytes() && root_ != tree_.root()) return no_majority();
-    if (x.size() != out.bytes()) x = links_.fetch_nearest(options_.deadline / 4);
+    if (x.size() != out.bytes()) x = links_.fetch_nearest(options_.deadline / 4).message.body;
     if (x.size() == out.bytes())
       upload(x.data(), out);
     else
@@ -109,7 +113,8 @@ class TreeLeaf final : public Scheme {
   }
 
   Status finish(VecView theta) override {
-    links_.push_up(0, tell(theta));  // the last steps count; the clock stays
+    come_back(told_, theta);
+    links_.push_up(0, tell(theta, told_));  // the last steps count; the clock stays
     SINEW_RETURN_IF_ERROR(find_root());
     // A root in the place of another has to be that of the majority to the end.
     for (answered_ = false; root_ != tree_.root(); world_.sleep(kLook)) {
@@ -142,6 +147,7 @@ class TreeLeaf final : public Scheme {
     links_.save(state);
     world_.publish([&] {
       state.vectors["told"] = Vec::copy_of(x_.view(dtype_));
+      state.numbers["told_at"] = told_, state.numbers["heard"] = heard_;
       for (const auto& [rank, x] : arrived_)
         state.vectors[kArrived + std::to_string(rank)] = Vec::copy_of(x.view(dtype_));
     });
@@ -152,6 +158,8 @@ class TreeLeaf final : public Scheme {
     SINEW_RETURN_IF_ERROR(load_vector(state, "parent", parent_));
     SINEW_RETURN_IF_ERROR(load_vector(state, "told", told));
     SINEW_RETURN_IF_ERROR(links_.load(state));
+    int64_t told_at = 0, heard = 0;
+    SINEW_RETURN_IF_ERROR(load_numbers(state, {{"told_at", &told_at}, {"heard", &heard}}));
     std::map<Rank, Payload> arrived;
     for (const auto& [name, vector] : state.vectors) {
       if (!name.starts_with(kArrived)) continue;
@@ -163,6 +171,7 @@ class TreeLeaf final : public Scheme {
     }
     world_.publish([&] {
       x_ = Payload::copy_of(told.view());
+      told_ = told_at, heard_ = known_ = heard;
       arrived_ = std::move(arrived);
     });
     listen();
@@ -173,9 +182,12 @@ class TreeLeaf final : public Scheme {
   void listen() {
     listening_ = true;
     world_.on(Tag::tree_push, [this](const Message& m) {
-      if (Payload x = links_.read(m); x.size() > 0) arrived_[m.head.source] = std::move(x);
+      Payload x = links_.read(m);
+      if (x.size() == 0) return;
+      arrived_[m.head.source] = std::move(x);
+      if (m.head.arg[0] == static_cast<int64_t>(From::above)) heard_ = std::max(heard_, m.head.arg[1]);
     });
-    world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, x_); });
+    world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, x_, told_); });
   }
 
   Status no_majority() const {
@@ -238,10 +250,33 @@ class TreeLeaf final : public Scheme {
   }
 
   // What others get, who ask for this worker's x.
-  Payload tell(ConstVecView theta) {
+  Payload tell(ConstVecView theta, int64_t step) {
     Payload x = Payload::copy_of(theta);
-    world_.publish([&] { x_ = x; });
+    world_.publish([&] { x_ = x, told_ = step; });
     return x;
+  }
+
+  // After it was stopped: takes over the nearest node's x where the others went on far since this worker last heard.
+  void come_back(int64_t step, VecView theta) {
+    int64_t heard = 0;
+    world_.publish([&] { heard = heard_; });
+    if (const int64_t stops = world_.stops(); stops == std::exchange(stops_, stops)) {
+      known_ = heard;
+      return;
+    }
+    const int64_t before = std::max(step, std::exchange(known_, heard));
+    const Received there = links_.fetch_nearest(options_.deadline, before + kStale * period_);
+    if (!there.ok()) return;
+    upload(there.message.body.data(), parent_.mutable_view());
+    if (!all_finite(parent_.view())) return;
+    const double moved2 = squared_distance(theta, parent_.view());
+    if (std::isfinite(moved2)) moved_ += moved2;
+    copy(parent_.view(), theta);
+    world_.publish([&] { arrived_.clear(); });
+    if (options_.on_note)
+      options_.on_note(
+          detail::concat("this worker was stopped and the others went on: it takes over the parameters of rank ",
+                         there.message.head.source));
   }
 
   // Moves toward the newest of each that has pushed.
@@ -271,7 +306,9 @@ class TreeLeaf final : public Scheme {
   const double alpha_;
   const DType dtype_;
   TreeLinks links_;
-  Rank root_;                         // as last seen
+  Rank root_;  // as last seen
+  int64_t stops_;
+  int64_t known_ = 0;                 // the latest clock heard from above before a stop
   std::optional<Request> question_;   // to a root in the place of another
   std::optional<Deadline> patience_;  // for its next answer
   int unanswered_ = 0;                // questions since the last
@@ -279,6 +316,7 @@ class TreeLeaf final : public Scheme {
   bool listening_ = false;
   std::map<Rank, Payload> arrived_;  // the newest of each that has not been mixed yet; the handler's
   Payload x_;                        // as last told; the handler's, too
+  int64_t told_ = 0, heard_ = 0;     // when, and the latest clock from above; likewise
   Vec parent_;                       // the last that was mixed
   Vec difference_;
   double moved_ = 0;

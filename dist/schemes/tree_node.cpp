@@ -34,7 +34,7 @@ class TreeNode final : public CenterNode {
     adopts_ = world_.incarnation() > 0;
     listen();
     if (world_.incarnation() == 0) return Status::Ok();
-    const Payload found = links_.fetch_nearest(options_.deadline);
+    const Payload found = links_.fetch_nearest(options_.deadline).message.body;
     world_.publish([&] {
       if (found.size() > 0 && std::exchange(adopts_, false)) x_ = found;
     });
@@ -94,7 +94,7 @@ class TreeNode final : public CenterNode {
   void listen() {
     listening_ = true;
     world_.on(Tag::tree_push, [this](const Message& m) { on_push(m); });
-    world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, adopts_ ? Payload() : x_); });
+    world_.on(Tag::tree_fetch, [this](const Message& m) { links_.answer(m, adopts_ ? Payload() : x_, clock_); });
   }
 
   int64_t read(const int64_t& field) {

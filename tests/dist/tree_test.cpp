@@ -328,7 +328,7 @@ TEST(Tree, ARestartedWorkerWaitsForOneDeadline) {
                    TreeLinks links(o, world, tree, 3, DType::f64, o.fingerprint);
                    int asked = 0;
                    world.on(Tag::tree_fetch, [&](const Message& m) {
-                     if (++asked == 8) links.answer(m, Payload());
+                     if (++asked == 8) links.answer(m, Payload(), 0);
                    });
                    world.sleep(5 * kSecond);
                    world.on(Tag::tree_fetch, {});
@@ -352,6 +352,56 @@ TEST(Tree, ARestartedWorkerWaitsForOneDeadline) {
   for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
   EXPECT_GT(waited, kSecond / 2) << "the answer was late";
   EXPECT_LE(waited, kSecond + kMillisecond);
+}
+
+// A leaf that was stopped, while the others went on for more than 10 periods, takes over the x of the nearest node that
+// has gone on, before it pushes anything; otherwise it keeps its own. Nobody pushes to it here.
+TEST(Tree, AStoppedLeafPushesNoOldParameters) {
+  struct Case {
+    int64_t parent, root;  // their clocks, in its periods after the stop
+    double pushed;
+  };
+  for (const Case& c : {Case{200, 200, 5}, {-1, 200, 4}, {8, 8, 0}, {-1, -1, 0}}) {
+    const SchemeOptions o{.name = "easgd_tree", .workers = 4, .period = 2, .fan_out = 2};
+    const Tree tree(4, 2);  // root 4, then 5 over the leaves 0 and 1
+    std::vector<double> pushed;
+    const auto body = [&](World& world) -> Result<Numbers> {
+      const Rank me = world.rank();
+      Vec x = Vec::zeros(3, DType::f64);
+      if (me == 0) {
+        const auto scheme = make_tree_leaf(o, world, 3, DType::f64, Device::cpu);
+        SINEW_RETURN_IF_ERROR(scheme->start(x.mutable_view()));
+        for (int64_t k = 0; k < 100; ++k) {
+          SINEW_RETURN_IF_ERROR(scheme->before_step(k, x.mutable_view()));
+          world.compute({}, [] {});
+        }
+        return Numbers{};
+      }
+      fill(x.mutable_view(), me);
+      TreeLinks links(o, world, tree, 3, DType::f64, o.fingerprint);
+      const Payload own = Payload::copy_of(x.view());
+      const int64_t ahead = me == 4 ? c.root : c.parent;
+      world.on(Tag::tree_fetch, [&](const Message& m) {
+        links.answer(m, own, world.now() > kSecond && ahead >= 0 ? 50 + ahead * o.period : 0);
+      });
+      world.on(Tag::tree_push, [&](const Message& m) {
+        if (me == 5) pushed.push_back(to_doubles(m.body.view(DType::f64))[0]);
+      });
+      world.sleep(5 * kSecond);
+      world.on(Tag::tree_fetch, {});
+      world.on(Tag::tree_push, {});
+      return Numbers{};
+    };
+    const auto nodes = simulate(7, body,
+                                {.step_cost = kStep,
+                                 .jitter = 0,
+                                 .faults = parse_fault_plan("pause rank=0 at=505ms for=2s", "plan").value()})
+                           .nodes;
+    for (const NodeResult& node : nodes) ASSERT_TRUE(node.finished) << node.status.message();
+    ASSERT_GT(pushed.size(), 40u);
+    for (size_t i = 0; i < pushed.size(); ++i)
+      EXPECT_EQ(pushed[i], i < 26 ? 0 : c.pushed) << i << ", clocks " << c.parent << " and " << c.root;
+  }
 }
 
 // A worker that is the root pushes down when its steps pass a multiple of the period, as inner nodes do: here multiples
