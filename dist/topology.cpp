@@ -4,6 +4,7 @@
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <mutex>
 #include <numeric>
 
 #include "core/philox.h"
@@ -15,6 +16,7 @@ constexpr const char* kNames[] = {
     "uniform", "ring", "grid", "star", "complete", "edges", "shift_one", "exponential", "one_peer_exponential"};
 
 using Edges = std::vector<std::pair<Rank, Rank>>;
+using Neighbours = std::vector<std::vector<Rank>>;
 
 // The widest grid that is not higher than it is wide.
 int grid_height(int workers) {
@@ -22,25 +24,6 @@ int grid_height(int workers) {
   for (int h = 1; h * h <= workers; ++h)
     if (workers % h == 0) height = h;
   return height;
-}
-
-Edges graph(const std::string& name, int n) {
-  Edges edges;
-  if (name == "ring")
-    for (Rank r = 0; r < n; ++r) edges.emplace_back(r, (r + 1) % n);
-  if (name == "star")
-    for (Rank r = 1; r < n; ++r) edges.emplace_back(0, r);
-  if (name == "complete")
-    for (Rank r = 0; r < n; ++r)
-      for (Rank k = r + 1; k < n; ++k) edges.emplace_back(r, k);
-  if (name == "grid") {
-    const int width = n / grid_height(n);
-    for (Rank r = 0; r < n; ++r) {
-      if (r % width + 1 < width) edges.emplace_back(r, r + 1);
-      if (r + width < n) edges.emplace_back(r, r + width);
-    }
-  }
-  return edges;
 }
 
 Result<Edges> parse_edges(const std::string& text, int n) {
@@ -66,8 +49,8 @@ Result<Edges> parse_edges(const std::string& text, int n) {
 }
 
 // Ascending, each once. A graph of two workers may name the same edge twice.
-std::vector<std::vector<Rank>> neighbours(const Edges& edges, int n) {
-  std::vector<std::vector<Rank>> peers(static_cast<size_t>(n));
+Neighbours neighbours(const Edges& edges, int n) {
+  Neighbours peers(static_cast<size_t>(n));
   for (auto [a, b] : edges) {
     if (a == b) continue;
     peers[a].push_back(b);
@@ -80,7 +63,7 @@ std::vector<std::vector<Rank>> neighbours(const Edges& edges, int n) {
   return peers;
 }
 
-bool connected(const std::vector<std::vector<Rank>>& peers) {
+bool connected(const Neighbours& peers) {
   std::vector<char> seen(peers.size());
   std::vector<Rank> todo{0};
   seen[0] = 1;
@@ -93,13 +76,22 @@ bool connected(const std::vector<std::vector<Rank>>& peers) {
   return std::count(seen.begin(), seen.end(), 1) == static_cast<int64_t>(seen.size());
 }
 
-// W_ij = 1 / max(d_i, d_j), degrees counted with the worker itself.
-std::vector<Links> metropolis(const std::vector<std::vector<Rank>>& peers) {
-  std::vector<Links> links(peers.size());
-  for (size_t r = 0; r < peers.size(); ++r)
-    for (Rank k : peers[r])
-      links[r].push_back({k, 1.0 / (1.0 + static_cast<double>(std::max(peers[r].size(), peers[k].size())))});
-  return links;
+// The neighbours in a list of edges. Whoever asks for the same list shares one table.
+std::shared_ptr<const Neighbours> listed(const std::string& edges, int n) {
+  struct Kept {
+    std::string edges;
+    int n = 0;
+    std::weak_ptr<const Neighbours> table;
+  };
+  static std::mutex mutex;
+  static Kept kept;
+  const std::lock_guard lock(mutex);
+  std::shared_ptr<const Neighbours> table = kept.table.lock();
+  if (!table || kept.edges != edges || kept.n != n) {
+    table = std::make_shared<const Neighbours>(neighbours(*parse_edges(edges, n), n));
+    kept = {edges, n, table};
+  }
+  return table;
 }
 
 // 1, 2, 4, ... below the number of workers.
@@ -170,9 +162,37 @@ Status validate(const TopologyOptions& o) {
 Topology::Topology(const TopologyOptions& options) : options_(options), directed_(is_directed(options.name)) {
   Status status = validate(options);
   SINEW_CHECK(status.ok(), "topology", status.message());
-  if (directed_ || options.name == "uniform" || options.name == "shift_one") return;
-  const int n = options.workers;
-  fixed_ = metropolis(neighbours(options.name == "edges" ? *parse_edges(options.edges, n) : graph(options.name, n), n));
+  if (options.name == "edges") listed_ = listed(options.edges, options.workers);
+  options_.edges.clear();
+}
+
+std::vector<Rank> Topology::neighbours_of(Rank rank) const {
+  if (listed_) return (*listed_)[static_cast<size_t>(rank)];
+  const int n = workers();
+  std::vector<Rank> peers;
+  if (name() == "ring") {
+    peers = {(rank + n - 1) % n, (rank + 1) % n};
+  } else if (name() == "grid") {
+    const int width = n / grid_height(n);
+    if (rank >= width) peers.push_back(rank - width);
+    if (rank % width > 0) peers.push_back(rank - 1);
+    if (rank % width + 1 < width) peers.push_back(rank + 1);
+    if (rank + width < n) peers.push_back(rank + width);
+  } else if (name() == "star" && rank > 0) {
+    peers = {0};
+  } else {  // complete, and the middle of a star
+    for (Rank r = 0; r < n; ++r)
+      if (r != rank) peers.push_back(r);
+  }
+  std::sort(peers.begin(), peers.end());
+  peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+  return peers;
+}
+
+int Topology::degree(Rank rank) const {
+  if (name() == "complete") return workers() - 1;  // this for each neighbour, of all
+  if (name() == "star") return rank == 0 ? workers() - 1 : 1;
+  return static_cast<int>(neighbours_of(rank).size());
 }
 
 int64_t Topology::period() const {
@@ -244,8 +264,12 @@ Links Topology::in(Rank rank, int64_t round) const {
     const int64_t peer = rank < half ? (round + rank) % half + half : ((rank - half - round) % half + half) % half;
     return {{static_cast<Rank>(peer), 0.5}};
   }
-  if (!directed_) return fixed_[rank];
   Links links;
+  if (!directed_) {  // W_ij = 1 / max(d_i, d_j), degrees counted with the worker itself
+    const int own = degree(rank);
+    for (Rank k : neighbours_of(rank)) links.push_back({k, 1.0 / (1.0 + std::max(own, degree(k)))});
+    return links;
+  }
   const std::vector<int64_t> behind = distances(round);
   for (int64_t d : behind)
     links.push_back({static_cast<Rank>((rank - d + n) % n), 1.0 / (1.0 + static_cast<double>(behind.size()))});

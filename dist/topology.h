@@ -17,6 +17,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -81,9 +82,13 @@ class Topology {
   const Round& random_round(int64_t round) const;
   std::vector<int64_t> distances(int64_t round) const;
 
+  // Of a graph that does not change, ascending. A worker keeps no more of it than its number of workers: they are many.
+  std::vector<Rank> neighbours_of(Rank rank) const;
+  int degree(Rank rank) const;
+
   TopologyOptions options_;
   bool directed_ = false;
-  std::vector<Links> fixed_;  // of graphs that do not change
+  std::shared_ptr<const std::vector<std::vector<Rank>>> listed_;  // of `edges`: one table for all workers of a process
 };
 
 // ---- for tests and `sinew info topology`; dense, so for up to a thousand workers ----

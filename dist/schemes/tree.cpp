@@ -29,20 +29,30 @@ int Tree::node_count(int workers, int fan_out) {
   return nodes;
 }
 
-Tree::Tree(int workers, int fan_out) : workers_(workers) {
-  std::vector<int> level{workers};  // sizes, leaves first
-  do level.push_back((level.back() + fan_out - 1) / fan_out);
-  while (level.back() > 1);
-  std::vector<Rank> first(level.size(), 0);  // rank of each level's first node
-  first.back() = workers;
-  for (size_t l = level.size() - 1; l-- > 1;) first[l] = first[l + 1] + level[l + 1];
-  parents_.assign(first[1] + level[1], -1);
-  children_.resize(parents_.size());
-  for (size_t l = 0; l + 1 < level.size(); ++l)
-    for (int i = 0; i < level[l]; ++i) {
-      parents_[first[l] + i] = first[l + 1] + i / fan_out;
-      children_[parents_[first[l] + i]].push_back(first[l] + i);
-    }
+Tree::Tree(int workers, int fan_out) : workers_(workers), fan_out_(fan_out), levels_{{workers, 0}} {
+  do levels_.push_back({(levels_.back().size + fan_out - 1) / fan_out, workers});
+  while (levels_.back().size > 1);
+  for (size_t l = levels_.size() - 1; l-- > 1;) levels_[l].first = levels_[l + 1].first + levels_[l + 1].size;
+}
+
+size_t Tree::level_of(Rank rank) const {
+  size_t l = 0;
+  while (rank < levels_[l].first || rank >= levels_[l].first + levels_[l].size) ++l;
+  return l;
+}
+
+Rank Tree::parent(Rank rank) const {
+  const size_t l = level_of(rank);
+  return l + 1 == levels_.size() ? -1 : levels_[l + 1].first + (rank - levels_[l].first) / fan_out_;
+}
+
+std::ranges::iota_view<Rank, Rank> Tree::children(Rank rank) const {
+  const size_t l = level_of(rank);
+  if (l == 0) return {0, 0};
+  const Level& below = levels_[l - 1];
+  const int64_t begin = int64_t{rank - levels_[l].first} * fan_out_;
+  const auto end = static_cast<int>(std::min<int64_t>(begin + fan_out_, below.size));
+  return {below.first + static_cast<int>(begin), below.first + end};
 }
 
 TreePeriods tree_periods(const SchemeOptions& o, const Tree& tree, Rank rank) {

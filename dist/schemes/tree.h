@@ -33,6 +33,7 @@
 
 #include <functional>
 #include <memory>
+#include <ranges>
 #include <set>
 #include <utility>
 #include <vector>
@@ -42,23 +43,28 @@
 
 namespace sinew::dist {
 
-// Who is where. A pure function of (workers, fan_out).
+// Who is where. A pure function of (workers, fan_out); no node keeps more of it than the sizes of the levels.
 class Tree {
  public:
   Tree(int workers, int fan_out);
   // Of such a tree, leaves included.
   static int node_count(int workers, int fan_out);
-  int nodes() const { return static_cast<int>(parents_.size()); }
+  int nodes() const { return levels_[1].first + levels_[1].size; }
   Rank root() const { return workers_; }
-  Rank parent(Rank rank) const { return parents_.at(rank); }  // -1 of the root
-  const std::vector<Rank>& children(Rank rank) const { return children_.at(rank); }
+  Rank parent(Rank rank) const;  // -1 of the root
+  std::ranges::iota_view<Rank, Rank> children(Rank rank) const;
   bool is_leaf(Rank rank) const { return rank < workers_; }
-  bool has_leaves(Rank rank) const { return !children_.at(rank).empty() && is_leaf(children_.at(rank)[0]); }
+  bool has_leaves(Rank rank) const { return level_of(rank) == 1; }
 
  private:
-  int workers_;
-  std::vector<Rank> parents_;
-  std::vector<std::vector<Rank>> children_;
+  struct Level {
+    int size;
+    Rank first;
+  };
+  size_t level_of(Rank rank) const;
+
+  int workers_, fan_out_;
+  std::vector<Level> levels_;  // leaves first
 };
 
 // The node that is the root now, seen from this one.

@@ -583,7 +583,8 @@ TEST(Scheme, CommonChecks) {
 }
 
 TEST(ManyWorkers, TenThousandStartAndFinish) {
-  for (const auto& [scheme, workers] : {std::pair{"easgd", 10'000}, {"elastic_gossip", 10'000}}) {
+  for (const auto& [scheme, workers] :
+       {std::pair{"easgd", 10'000}, {"elastic_gossip", 10'000}, {"dpsgd", 10'000}, {"easgd_tree", 10'000}}) {
     Toy toy = common_toy(scheme, "jacobi", workers);
     if (toy.scheme.name == "elastic_gossip") toy.scheme.mode = "async";
     toy.size = 33;

@@ -130,9 +130,15 @@ TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
   const double vector_kib = (784 * 12 + 12 + 12 * 10 + 10) * 4.0 / 1024;
   struct Case {
     const char *scheme, *optimizer;
-    int vectors;  // parameters; the optimizer's velocity; what was last sent to the center
+    // Parameters; the optimizer's velocity; what was last sent to the center, or told others; what a pair moves by; in a
+    // tree what has come from above, and a share of the inner nodes.
+    int vectors;
   };
-  for (const Case& c : {Case{"local", "sgd", 1}, {"local", "nesterov", 2}, {"easgd", "sgd", 2}}) {
+  for (const Case& c : {Case{"local", "sgd", 1},
+                        {"local", "nesterov", 2},
+                        {"easgd", "sgd", 2},
+                        {"dpsgd", "sgd", 3},
+                        {"easgd_tree", "sgd", 4}}) {
     const Flags flags{{"scheme.name", c.scheme}, {"optim.name", c.optimizer}};
     const double a_worker = (peak_kib(flags, "1000") - peak_kib(flags, "200")) / 800;
     EXPECT_LE(a_worker, 1.2 * c.vectors * vector_kib + 64) << "KiB: " << c.scheme << ", " << c.optimizer;
