@@ -3,6 +3,7 @@
 #include "models/cli/program.h"
 #include "models/component_options.h"
 #include "models/exit_codes.h"
+#include "models/given_options.h"
 
 namespace sinew::train {
 
@@ -10,6 +11,7 @@ int verb_config(const Invocation& call) {
   Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
   if (Status status = check_components(c->options); !status.ok()) return report(status, call.err);
+  if (Status status = check_given(*c); !status.ok()) return report(status, call.err);
   if (call.line.has("print")) {
     call.out << write_config(*c);
     return kExitOk;

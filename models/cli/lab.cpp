@@ -7,6 +7,22 @@
 #include "models/lab/labs.h"
 
 namespace sinew::train {
+namespace {
+
+// Everything else of a laboratory is fixed.
+Status check_settings(const CommandLine& line) {
+  std::string other;
+  for (const char* name : {"preset", "config"})
+    if (line.has(name)) other = detail::concat("--", name, " ", line.value(name));
+  for (const Assignment& a : line.settings)
+    if (const OptionSpec* spec = find_option(a.key); spec && std::string_view(spec->key) != "train.seed")
+      other = a.where.find('=') == a.where.npos ? a.where + " " + a.text : a.where;
+  if (other.empty()) return Status::Ok();
+  return make_status(StatusCode::invalid_argument, "lab: ", other,
+                     " counts for nothing; a laboratory takes --seed N and --out DIR, type sinew lab ", line.words[0]);
+}
+
+}  // namespace
 
 int verb_lab(const Invocation& call) {
   const std::vector<std::string>& words = call.line.words;
@@ -32,6 +48,7 @@ int verb_lab(const Invocation& call) {
     return report(make_status(StatusCode::invalid_argument, "lab: there is no '", words[0], "'",
                               did_you_mean(words[0], names, "`sinew lab` lists all")),
                   call.err);
+  if (Status status = check_settings(call.line); !status.ok()) return report(status, call.err);
   const Result<Configuration> c = configure(call);
   if (!c.ok()) return report(c.status(), call.err);
   const int64_t seed = c->options.train.seed;

@@ -4,6 +4,7 @@
 #include "models/cli/program.h"
 #include "models/component_options.h"
 #include "models/exit_codes.h"
+#include "models/given_options.h"
 
 namespace sinew::train {
 namespace {
@@ -86,6 +87,7 @@ int verb_train(const Invocation& call) {
                   call.err);
   if (Status status = use_device(call, options); !status.ok()) return report(status, call.err);
   if (Status status = check_components(options); !status.ok()) return report(status, call.err);
+  if (Status status = check_given(*c); !status.ok()) return report(status, call.err);
   Job job = options.run.world == "sim" ? Job() : *read;
   bool center = has_center(options);
   Result<RunFolder> folder = make_folder(call, *c, job);
