@@ -1,6 +1,7 @@
 #include "dist/fault_plan.h"
 
 #include <algorithm>
+#include <set>
 
 #include "core/philox.h"
 
@@ -49,6 +50,55 @@ std::vector<Rank> ranks_named(const Fault& fault) {
   for (Rank rank : {fault.rank, fault.from, fault.to})
     if (rank != kAnyRank) named.push_back(rank);
   return named;
+}
+
+const char* to_string(Kind kind) {
+  switch (kind) {
+    case Kind::kill:
+      return "kill";
+    case Kind::pause:
+      return "pause";
+    case Kind::corrupt:
+      return "corrupt";
+    case Kind::slow:
+      return "slow";
+    case Kind::delay:
+      return "delay";
+    case Kind::drop:
+      return "drop";
+    case Kind::duplicate:
+      return "duplicate";
+    case Kind::reorder:
+      return "reorder";
+    case Kind::partition:
+      return "partition";
+    case Kind::suppress:
+      return "suppress";
+  }
+  return "?";
+}
+
+std::string why_never(const Fault& f, int workers, int nodes) {
+  for (const Rank rank : ranks_named(f))
+    if (rank >= nodes) return detail::concat("rank ", rank, ", but the job's ranks are 0 to ", nodes - 1);
+  const std::string whose = detail::concat("; workers are 0 to ", workers - 1);
+  const bool event = f.kind == Kind::kill || f.kind == Kind::pause;
+  if (f.rank >= workers) {
+    if (event && f.at < 0)
+      return detail::concat(to_string(f.kind), " rank=", f.rank, ": no worker, so it reports no steps; give at=TIME",
+                            whose);
+    if (!event) return detail::concat(to_string(f.kind), " rank=", f.rank, ": no worker, so it does not train", whose);
+  }
+  if (f.from >= workers && f.first_step >= 0)
+    return detail::concat(to_string(f.kind), " from=", f.from, " after_step=", f.first_step,
+                          ": no worker, so it reports no steps; give after=TIME", whose);
+  if (f.from != kAnyRank && f.from == f.to)
+    return detail::concat(to_string(f.kind), " from=", f.from, " to=", f.to,
+                          ": what a rank sends to itself takes no link");
+  const std::set<Rank> side(f.ranks.begin(), f.ranks.end());
+  if (f.kind == Kind::partition && static_cast<int>(side.size()) == nodes)
+    return "partition: nobody is on its other side; name some of the ranks";
+  return "";
 }
 
 bool plan_suppresses(const FaultPlan& plan, Rank rank, int64_t round, const Moment& now) {

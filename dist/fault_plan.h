@@ -66,6 +66,10 @@ struct FaultPlan {
 Result<FaultPlan> parse_fault_plan(const std::string& text, const std::string& name);
 // Every rank that the fault names.
 std::vector<Rank> ranks_named(const Fault& fault);
+const char* to_string(Fault::Kind kind);
+// Why the fault can never act in a job of so many nodes, of which the first are the workers, which alone train and
+// report steps; empty: it may.
+std::string why_never(const Fault& fault, int workers, int nodes);
 
 // Where a node is.
 struct Moment {

@@ -26,7 +26,7 @@ constexpr KindRule kKinds[] = {
     {"kill", Kind::kill, " rank at|step|probability ", " "},
     {"pause", Kind::pause, " rank at|step|probability for ", " "},
     {"corrupt", Kind::corrupt, " rank at|step|probability sigma|value ", " "},
-    {"slow", Kind::slow, " factor ", " rank probability from" SINEW_SPAN},
+    {"slow", Kind::slow, " factor ", " rank probability" SINEW_SPAN},
     {"delay", Kind::delay, " by ", " jitter" SINEW_LINK},
     {"drop", Kind::drop, " ", SINEW_LINK},
     {"duplicate", Kind::duplicate, " ", SINEW_LINK},
@@ -94,13 +94,13 @@ std::string set_field(Fault& f, const std::string& key, const std::string& value
   const std::string times = "a time such as 1.5s, 20ms, 7us", chance = "a probability from 0 to 1";
   if (key == "rank") return parse_rank(value, f.rank) ? "" : ranks;
   if (key == "ranks") return parse_ranks(value, f.ranks) ? "" : "ranks such as 0,3";
-  if (key == "from" && f.kind != Kind::slow) return parse_rank(value, f.from) ? "" : ranks;
+  if (key == "from") return parse_rank(value, f.from) ? "" : ranks;
   if (key == "to") return parse_rank(value, f.to) ? "" : ranks;
   if (key == "at") return parse_time(value, f.at) ? "" : times;
   if (key == "for" || key == "by") return parse_time(value, f.duration) ? "" : times;
   if (key == "jitter") return parse_time(value, f.jitter) ? "" : times;
   if (key == "every") return parse_time(value, f.every) && f.every > 0 ? "" : times + ", above 0";
-  if (key == "from" || key == "after") return parse_time(value, f.begin) ? "" : times;
+  if (key == "after") return parse_time(value, f.begin) ? "" : times;
   if (key == "until") return parse_time(value, f.until) ? "" : times;
   if (key == "step") return parse_integer(value, INT64_MAX, f.step) ? "" : steps;
   if (key == "after_step") return parse_integer(value, INT64_MAX, f.first_step) ? "" : steps;

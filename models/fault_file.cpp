@@ -19,11 +19,10 @@ Result<dist::FaultPlan> read_fault_plan(const Options& options) {
   Result<dist::FaultPlan> plan = dist::parse_fault_plan(text.str(), path);
   if (!plan.ok()) return plan;
   plan->seed = static_cast<uint64_t>(options.train.seed);
-  const int nodes = dist::node_count(scheme_options(options, 0));
+  const dist::SchemeOptions scheme = scheme_options(options, 0);
   for (const dist::Fault& fault : plan->faults)
-    for (dist::Rank rank : ranks_named(fault))
-      if (rank >= nodes)
-        return make_status(StatusCode::data_error, path, ": rank ", rank, ", but the job's ranks are 0 to ", nodes - 1);
+    if (const std::string why = why_never(fault, scheme.workers, dist::node_count(scheme)); !why.empty())
+      return make_status(StatusCode::data_error, path, ": ", why);
   return plan;
 }
 

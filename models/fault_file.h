@@ -6,8 +6,8 @@
 
 namespace sinew::train {
 
-// An empty plan when fault.plan is not set. Errors: not_found, data_error with the line, or with a rank that the job
-// does not have.
+// An empty plan when fault.plan is not set. Errors: not_found, data_error with the line, or with a fault that can
+// never act in this job.
 Result<dist::FaultPlan> read_fault_plan(const Options& options);
 
 }  // namespace sinew::train

@@ -11,6 +11,32 @@
 namespace sinew::dist {
 namespace {
 
+// Of three workers and a center, rank 3, which only serves: what it never does or reports strikes nobody.
+TEST(FaultPlan, SaysWhatCanNeverAct) {
+  for (const auto& [line, expected] : std::vector<std::pair<const char*, const char*>>{
+           {"kill rank=4 at=1s", "rank 4, but the job's ranks are 0 to 3"},
+           {"partition ranks=0,4", "rank 4, but the job's ranks are 0 to 3"},
+           {"kill rank=3 step=5", "kill rank=3: no worker, so it reports no steps; give at=TIME; workers are 0 to 2"},
+           {"pause rank=3 probability=0.1 for=1s", "pause rank=3: no worker, so it reports no steps"},
+           {"corrupt rank=3 at=1s value=nan", "corrupt rank=3: no worker, so it does not train; workers are 0 to 2"},
+           {"slow rank=3 factor=2", "slow rank=3: no worker"},
+           {"suppress rank=3", "suppress rank=3: no worker"},
+           {"drop from=3 after_step=0", "drop from=3 after_step=0: no worker, so it reports no steps; give after=TIME"},
+           {"delay from=1 to=1 by=1ms", "delay from=1 to=1: what a rank sends to itself"},
+           {"partition ranks=0,1,2,3", "partition: nobody is on its other side"},
+           {"kill rank=3 at=1s", ""},
+           {"pause rank=3 at=1s for=1s", ""},
+           {"kill rank=* step=5", ""},
+           {"corrupt rank=2 probability=0.1 value=nan", ""},
+           {"drop from=3 until_step=0", ""},
+           {"drop to=3 after_step=5", ""},
+           {"partition ranks=3", ""}}) {
+    const std::string why = why_never(parse_fault_plan(line, "p").value().faults.at(0), 3, 4);
+    EXPECT_EQ(why.substr(0, std::string(expected).size()), expected) << line << ": " << why;
+    EXPECT_EQ(why.empty(), std::string(expected).empty()) << line << ": " << why;
+  }
+}
+
 TEST(FaultPlan, ReadsEveryKind) {
   Result<FaultPlan> plan = parse_fault_plan(
       "# a comment\n"
@@ -18,7 +44,7 @@ TEST(FaultPlan, ReadsEveryKind) {
       "kill rank=3 step=50\n"
       "\n"
       "pause rank=1 at=2s for=3ms\n"
-      "slow rank=0 factor=4 from=1s until=2s\n"
+      "slow rank=0 factor=4 after=1s until=2s\n"
       "delay from=0 to=4 by=5us\n"
       "drop from=* to=4 probability=0.01 after=7ns\n"
       "suppress rank=* probability=0.333\n"
@@ -80,6 +106,7 @@ TEST(FaultPlan, ErrorsNameLineAndRemedy) {
       {"pause rank=1 at=1s", "pause needs for="},
       {"slow rank=1", "slow needs factor="},
       {"slow rank=1 factor=0", "must be a factor"},
+      {"slow rank=1 factor=2 from=1s", "slow: "},
       {"delay from=1 to=2", "delay needs by="},
       {"drop probability=1.5", "must be a probability from 0 to 1"},
       {"drop from=x", "must be a rank"},
@@ -132,7 +159,7 @@ TEST(FaultPlan, DrawsAreRepeatableAndIndependent) {
 
 TEST(FaultPlan, Windows) {
   FaultPlan plan = parse_fault_plan(
-                       "slow rank=1 factor=3 from=1s until=2s\nslow rank=* factor=2\n"
+                       "slow rank=1 factor=3 after=1s until=2s\nslow rank=* factor=2\n"
                        "delay from=0 to=* by=1ms after=1s\ndelay from=0 to=1 by=2ms\ndrop from=0 to=1 until=1s\n"
                        "duplicate from=1 to=0 after_step=5 until_step=7\nreorder from=2 by=3ms",
                        "p")

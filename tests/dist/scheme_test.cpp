@@ -52,7 +52,7 @@ TEST_P(Schemes, RepeatableUnderFaults) {
   const bool survives = takes_workers_back(toy.scheme);
   toy.scheme.deadline = 300 * kMillisecond;
   SimOptions options{.restarts = 1, .restart_delay = 20 * kMillisecond};
-  options.faults = plan(std::string("slow rank=1 factor=3 from=20ms until=90ms\n"
+  options.faults = plan(std::string("slow rank=1 factor=3 after=20ms until=90ms\n"
                                     "pause rank=2 at=33ms for=40ms\n"
                                     "delay from=3 to=* by=2ms\n"
                                     "suppress rank=* probability=0.2\n") +

@@ -426,7 +426,7 @@ SimOptions storm_options(uint64_t seed, bool always_yield) {
   o.faults = plan(
       "drop from=* to=* probability=0.02\n"
       "delay from=1 to=* by=300us after=5ms until=20ms\n"
-      "slow rank=2 factor=3 from=10ms until=30ms\n"
+      "slow rank=2 factor=3 after=10ms until=30ms\n"
       "pause rank=3 at=12ms for=4ms\n"
       "pause rank=4 step=11 for=3ms\n"
       "kill rank=5 at=15ms\n"
