@@ -186,30 +186,76 @@ constexpr Round kRounds[] = {
     {"gosgd", 4 * 3, 4},
 };
 
+struct RoundCost {
+  int64_t messages = 0, bytes = 0;
+};
+// Of ten rounds: what comes at the beginning and at the end is the same in both runs.
+RoundCost ten_rounds(Toy toy) {
+  RoundCost cost[2];
+  for (int i = 0; i < 2; ++i) {
+    toy.steps = 10 + 10 * i;
+    const SimulatedRun run =
+        simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); }, {.jitter = 0});
+    for (const NodeOutcome& node : run.report.nodes) {
+      EXPECT_EQ(node.what, NodeOutcome::What::finished) << toy.scheme.name << ": " << node.status.message();
+      cost[i].bytes += node.traffic.bytes_sent, cost[i].messages += node.traffic.messages_sent;
+    }
+  }
+  return {cost[1].messages - cost[0].messages, cost[1].bytes - cost[0].bytes};
+}
+
+Toy toy_of(const Round& round) {
+  Toy toy;
+  toy.scheme = {.name = round.scheme, .workers = 4, .period = 1};
+  if (round.more) round.more(toy.scheme);
+  toy.size = 512;
+  toy.noise = 0.5;
+  return toy;
+}
+
 TEST(Traffic, OfARoundOfEveryScheme) {
   std::set<std::string> covered;
   for (const Round& round : kRounds) {
     covered.insert(round.scheme);
-    Toy toy;
-    toy.scheme = {.name = round.scheme, .workers = 4, .period = 1};
-    if (round.more) round.more(toy.scheme);
-    toy.size = 512;
-    toy.noise = 0.5;
-    int64_t bytes[2] = {}, messages[2] = {};
-    for (int i = 0; i < 2; ++i) {  // what comes at the beginning and at the end is the same in both runs
-      toy.steps = 10 + 10 * i;
-      const SimulatedRun run =
-          simulate(node_count(toy.scheme), [&](World& world) { return toy_run(world, toy); }, {.jitter = 0});
-      for (const NodeOutcome& node : run.report.nodes) {
-        ASSERT_EQ(node.what, NodeOutcome::What::finished) << round.scheme << ": " << node.status.message();
-        bytes[i] += node.traffic.bytes_sent, messages[i] += node.traffic.messages_sent;
-      }
-    }
-    EXPECT_EQ(messages[1] - messages[0], 10 * round.messages) << round.scheme;
-    EXPECT_EQ(bytes[1] - bytes[0], 10 * (64 * round.messages + round.vectors * toy.size * 8 + round.extra))
-        << round.scheme;
+    const Toy toy = toy_of(round);
+    const RoundCost cost = ten_rounds(toy);
+    EXPECT_EQ(cost.messages, 10 * round.messages) << round.scheme;
+    EXPECT_EQ(cost.bytes, 10 * (64 * round.messages + round.vectors * toy.size * 8 + round.extra)) << round.scheme;
   }
   for (const std::string& name : scheme_names()) EXPECT_TRUE(covered.count(name)) << name << " is not in the table";
+}
+
+// Collectives go in chunks of 120 KiB, each with its head. A broadcast of 640,000 bytes is 6 of them along a chain of
+// three; the p-th of it that a ring passes on is 2.
+TEST(Traffic, OfARoundInChunks) {
+  for (const Round& round : {Round{"allreduce", 2 * kRing, 6},
+                             {"easgd_sync", 2 * kRing, 6},
+                             {"local_sgd", 2 * kRing, 6},
+                             {"lsgd", 2 * 4 * 3 + 3 * 6, 3, nullptr, 2 * 4 * 3 * 8},
+                             {"lgd", 2 * 4 * 3 + 3 * 6, 3, nullptr, 2 * 4 * 3 * 8}}) {
+    Toy toy = toy_of(round);
+    toy.size = 80'000;
+    const RoundCost cost = ten_rounds(toy);
+    EXPECT_EQ(cost.messages, 10 * round.messages) << round.scheme;
+    EXPECT_EQ(cost.bytes, 10 * (64 * round.messages + round.vectors * toy.size * 8 + round.extra)) << round.scheme;
+  }
+}
+
+// With scheme.wire the vectors are packed, in as many messages.
+TEST(Traffic, OfARoundWithFewerBits) {
+  for (const char* wire : {"bf16", "int8"})
+    for (const Round& round : {Round{"elastic_gossip", 4 * 3, 4 * 2, [](SchemeOptions& o) { o.topology = "ring"; }},
+                               {"sgp", 4 * 3, 4},
+                               {"lsgd", 2 * 4 * 3 + 3, 3, nullptr, 2 * 4 * 3 * 8}}) {
+      Toy toy = toy_of(round);
+      toy.scheme.wire = wire;
+      const auto packed = static_cast<int64_t>(packed_bytes(packing_of(wire), toy.size, toy.dtype));
+      EXPECT_LE(packed, toy.size * 2);
+      const RoundCost cost = ten_rounds(toy);
+      EXPECT_EQ(cost.messages, 10 * round.messages) << wire << " " << round.scheme;
+      EXPECT_EQ(cost.bytes, 10 * (64 * round.messages + round.vectors * packed + round.extra))
+          << wire << " " << round.scheme;
+    }
 }
 
 }  // namespace
