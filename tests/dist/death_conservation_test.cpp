@@ -9,6 +9,7 @@
 
 #include "dist/exchange.h"
 #include "tests/support/gossip_bodies.h"
+#include "tests/support/schedules.h"
 
 namespace sinew::dist::testing {
 namespace {
@@ -224,6 +225,161 @@ TEST(DeathConservation, ACenterTakesAlongWhatIsCounted) {
       }
       EXPECT_GT(largest, 1e-3) << "something was lost";
     }
+}
+
+// What may go wrong beside the death of one node, in schedules of up to six nodes. Nobody is away for so long that it
+// adopts.
+Schedules around_a_death(int count) {
+  return {.count = count,
+          .most_workers = 6,
+          .kinds = {Trouble::kill, Trouble::pause, Trouble::partition, Trouble::drop, Trouble::delay, Trouble::reorder,
+                    Trouble::duplicate},
+          .first = 50,
+          .last = 300,
+          .longest = 600};
+}
+
+// Takes the kills out of a schedule: the first one's rank and time, or any of the seed's.
+std::pair<Rank, Nanos> take_death(Schedule& schedule) {
+  int rank = static_cast<int>(schedule.seed % 9), at = 50 + static_cast<int>(schedule.seed % 250);
+  const auto first = std::find_if(schedule.troubles.begin(), schedule.troubles.end(),
+                                  [](const Trouble& t) { return t.kind == Trouble::kill; });
+  if (first != schedule.troubles.end()) rank = first->rank, at = first->at;
+  std::erase_if(schedule.troubles, [](const Trouble& t) { return t.kind == Trouble::kill; });
+  return {rank % schedule.workers, at * kMillisecond};
+}
+
+// As AWorkerTakesAlongWhatIsCounted, whatever the network does. The bound takes the widest range that parameters were
+// in, since a stale answer may lead out of that of the start.
+TEST(DeathConservation, AWorkerUnderAnySchedule) {
+  constexpr GossipCase kCases[] = {kAsynchronousGossip[0], kAsynchronousGossip[3], kAsynchronousGossip[4]};
+  int with_loss = 0, runs = 0;
+  double largest = 0;
+  check_schedules(around_a_death(400), [&](const Schedule& given) -> std::string {
+    Schedule schedule = given;
+    schedule.restarts = 0;
+    const auto [victim, at] = take_death(schedule);
+    const bool in_exchange = schedule.seed / 8 % 2 == 1;
+    const GossipCase& c = kCases[schedule.seed % std::size(kCases)];
+    const int workers = schedule.workers;
+    Toy toy = still_toy(c.name, [&](SchemeOptions& o) {
+      o.workers = workers;
+      if (c.more) c.more(o);
+    });
+    toy.scheme.alpha = 0.5;
+    toy.steps = 80;
+    const bool weighted = toy.scheme.name == "gosgd";
+    SimOptions options = schedule.options();
+    options.faults.faults.push_back(plan(sinew::detail::concat("kill rank=", victim, " step=", kDies)).faults[0]);
+    Share dead;
+    double low = 1, high = workers;
+    int64_t lost = 0;
+    const SimulatedRun run = simulate(
+        workers,
+        [&, victim = victim, at = at](World& world) -> Result<Numbers> {
+          ToyWorker worker(toy, world);
+          SINEW_RETURN_IF_ERROR(worker.start());
+          const auto die = [&](bool is_in_exchange) {
+            if (world.rank() != victim || is_in_exchange != in_exchange || world.now() < at) return;
+            dead = share_of(worker);
+            world.report_step(kDies, worker.theta().mutable_view());
+          };
+          worker.after_exchange = [&](int64_t) { die(true); };
+          for (int64_t k = 0; k < toy.steps; ++k) {
+            die(false);
+            SINEW_RETURN_IF_ERROR(worker.step(k));
+            const double x = to_doubles(worker.theta().view())[0];
+            low = std::min(low, x), high = std::max(high, x);
+          }
+          SINEW_RETURN_IF_ERROR(worker.scheme().finish(worker.theta().mutable_view()));
+          lost += worker.scheme().counters().lost;
+          const double weight = weight_of(worker.scheme());
+          return Numbers{weight, weight * to_doubles(worker.theta().view())[0]};
+        },
+        options);
+    if (!run.report.deadlock.empty()) return run.report.deadlock;
+    double weights = dead.weight, sum = dead.sum;
+    for (Rank r = 0; r < workers; ++r) {
+      if (run.nodes[r].finished == (r == victim))
+        return sinew::detail::concat(c.name, ": rank ", r, ": ", run.nodes[r].status.message());
+      if (r == victim) continue;
+      weights += run.nodes[r].numbers[0], sum += run.nodes[r].numbers[1];
+    }
+    const double all = weighted ? 1 : workers, count = static_cast<double>(lost);
+    const double gone = all - weights, missing = all * (workers + 1) / 2 - sum;
+    ++runs, with_loss += lost > 0, largest = std::max(largest, std::abs(missing));
+    const bool fits =
+        weighted ? gone >= -1e-11 && gone <= count / 2 + 1e-11 && missing >= low * gone - 1e-11 &&
+                       missing <= high * gone + 1e-11
+                 : std::abs(gone) <= 1e-11 && std::abs(missing) <= count * toy.scheme.alpha * (high - low) + 1e-11;
+    return fits ? ""
+                : sinew::detail::concat(c.name, ": rank ", victim, " at ", at, ", weight ", gone, " and ", missing,
+                                        " are gone, ", lost, " are counted");
+  });
+  EXPECT_GT(with_loss, 0);
+  EXPECT_LT(with_loss, runs);
+  EXPECT_GT(largest, 1e-3);
+}
+
+// As ACenterTakesAlongWhatIsCounted; who comes in its place is the same node, or a worker.
+TEST(DeathConservation, ACenterUnderAnySchedule) {
+  double largest = 0;
+  Schedules schedules = around_a_death(200);
+  std::erase(schedules.kinds, Trouble::partition);  // in which nobody may have a majority
+  check_schedules(schedules, [&](const Schedule& given) -> std::string {
+    Schedule schedule = given;
+    const Nanos at = take_death(schedule).second;
+    const int workers = schedule.workers - 1;
+    Toy toy = still_toy("easgd", [&](SchemeOptions& o) { o.workers = workers, o.shard = 3; });
+    toy.scheme.alpha = 0.2;
+    toy.steps = 80;
+    SimOptions options = schedule.options();
+    options.faults.faults.push_back(
+        plan(sinew::detail::concat("kill rank=", workers, " at=", at / kMillisecond, "ms")).faults[0]);
+    int64_t lost = 0;
+    double difference = 0;
+    const SimulatedRun run = simulate(
+        schedule.workers,
+        [&](World& world) -> Result<Numbers> {
+          if (world.rank() == workers) return toy_run(world, toy);
+          ToyWorker worker(toy, world);
+          Vec center = Vec::zeros(toy.size, toy.dtype);
+          SINEW_RETURN_IF_ERROR(worker.start());
+          worker.after_exchange = [&](int64_t) {
+            if (!worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()).ok()) return;
+            const Numbers x = to_doubles(worker.theta().view()), seen = to_doubles(center.view());
+            for (size_t i = 0; i < x.size(); ++i)
+              difference = std::max(difference, toy.scheme.alpha * std::abs(x[i] - seen[i]));
+          };
+          for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+          Status status(StatusCode::timeout, "");
+          for (int i = 0; i < 20 && status.code() == StatusCode::timeout; ++i)
+            status = worker.scheme().finish(worker.theta().mutable_view());
+          SINEW_RETURN_IF_ERROR(status);
+          lost += worker.scheme().counters().lost;
+          SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
+          Numbers numbers = to_doubles(worker.theta().view());
+          const Numbers last = to_doubles(center.view());
+          numbers.insert(numbers.end(), last.begin(), last.end());
+          return numbers;
+        },
+        options);
+    if (!run.report.deadlock.empty()) return run.report.deadlock;
+    for (Rank r = 0; r < workers; ++r)
+      if (!run.nodes[r].finished) return sinew::detail::concat("rank ", r, ": ", run.nodes[r].status.message());
+    const bool is_there = run.nodes[workers].finished;
+    for (int64_t i = 0; i < toy.size; ++i) {
+      double sum = is_there ? run.nodes[workers].numbers.at(i) : run.nodes[0].numbers.at(toy.size + i);
+      for (Rank r = 0; r < workers; ++r) sum += run.nodes[r].numbers.at(i);
+      const double missing = std::abs(sum - (workers * (workers + 1) / 2 + 1));
+      largest = std::max(largest, missing);
+      if (missing > static_cast<double>(lost) * difference + 1e-11)
+        return sinew::detail::concat("element ", i, ": ", missing, " is gone, ", lost, " of up to ", difference,
+                                     " are counted");
+    }
+    return "";
+  });
+  EXPECT_GT(largest, 1e-3);
 }
 
 }  // namespace
