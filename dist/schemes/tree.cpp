@@ -160,7 +160,7 @@ Received TreeLinks::fetch_nearest(Nanos patience, int64_t after) const {
   const Deadline deadline(world_, patience);
   for (Rank r : nearest) {
     if (lost(world_, r)) continue;
-    Received got = ask(r, true, false, std::min(deadline.left(), deadline_ / 8 + 1));
+    Received got = ask(r, true, false, deadline.left() / 2 + 1);
     if (got.ok() && got.message.body.size() == bytes_ &&
         static_cast<uint64_t>(got.message.head.arg[0]) == fingerprint_ && clock_of(got) > after)
       return got;

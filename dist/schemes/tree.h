@@ -96,6 +96,7 @@ class TreeLinks {
   // The same once, without waiting.
   void send_question(Rank root, uint64_t request) const;
   // The answer of the nearest node that has an x, as it is, and whose clock is later than `after`; not ok: nobody's.
+  // Each is waited for half of what is left of `patience`.
   Received fetch_nearest(Nanos patience, int64_t after = -1) const;
   static int64_t clock_of(const Received& answer) { return answer.message.head.arg[1]; }
   // In a handler.

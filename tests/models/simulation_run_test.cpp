@@ -130,8 +130,8 @@ TEST_F(SimulationRun, AWorkerKeepsItsOwnVectorsOnly) {
   const double vector_kib = (784 * 12 + 12 + 12 * 10 + 10) * 4.0 / 1024;
   struct Case {
     const char *scheme, *optimizer;
-    // Parameters; the optimizer's velocity; what was last sent to the center, or told others; what a pair moves by; in a
-    // tree what has come from above, and a share of the inner nodes.
+    // Parameters; the optimizer's velocity; what was last sent to the center, or told others; what a pair moves by; in
+    // a tree what has come from above, and a share of the inner nodes.
     int vectors;
   };
   for (const Case& c : {Case{"local", "sgd", 1},
