@@ -45,7 +45,8 @@ class CliTest : public testing::Test {
     };
   }
   void TearDown() override {
-    for (const char* variable : {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SINEW_OPTIM_LR"})
+    for (const char* variable :
+         {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SINEW_OPTIM_LR", "SINEW_SCHEME_MODE"})
       unsetenv(variable);
     fs::current_path(before_);
     fs::remove_all(root_);

@@ -2,6 +2,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "dist/scheme.h"
 #include "tests/models/cli_fixture.h"
 
 namespace sinew::train {
@@ -225,6 +226,67 @@ TEST_F(CliTest, GossipOptionsAreChecked) {
   EXPECT_NE(err_.str().find("sinew: warning: a worker has up to 3 exchanges"), std::string::npos) << err_.str();
   EXPECT_EQ(run({"train", "--scheme", "elastic_gossip", "--workers", "4", "--scheme.alpha", "0.2"}), 0);
   EXPECT_EQ(err_.str(), "");
+}
+
+// What was given for this run and would count for nothing is refused; what a preset, a file or a default says is not.
+TEST_F(CliTest, SettingsOfOtherSchemesAreRefused) {
+  for (const char* scheme : {"easgd_sync", "allreduce", "local_sgd", "easgd"})
+    expect_error(
+        2,
+        std::string("--scheme.mode async counts for nothing with scheme ") + scheme +
+            "; it is for elastic_gossip, gossiping_sgd and lsgd; leave it out, or type --scheme elastic_gossip",
+        {"train", "--scheme", scheme, "--scheme.mode", "async"});
+  const std::vector<std::vector<std::string>> refused = {{"easgd", "scheme.collision", "matching"},
+                                                         {"easgd", "scheme.groups", "2"},
+                                                         {"easgd", "scheme.outer", "nesterov"},
+                                                         {"local_sgd", "scheme.pull", "0.2"},
+                                                         {"allreduce", "scheme.alpha", "0.2"},
+                                                         {"downpour", "scheme.beta", "0.2"},
+                                                         {"local_sgd", "scheme.outer_momentum", "0.5"},
+                                                         {"lsgd", "scheme.pull_global", "0.2"},
+                                                         {"lsgd", "scheme.probe", "100"},
+                                                         {"lgd", "scheme.loss_window", "5"},
+                                                         {"easgd", "scheme.kappa", "1"},
+                                                         {"easgd", "scheme.fan_out", "2"},
+                                                         {"dpsgd", "scheme.direction", "push"},
+                                                         {"sgp", "scheme.mixing", "atc"},
+                                                         {"adownpour", "scheme.average_rate", "0.1"},
+                                                         {"allreduce", "scheme.topology", "ring"},
+                                                         {"sgp", "scheme.probability", "1"},
+                                                         {"gosgd", "scheme.collision", "sum"}};
+  for (const auto& words : refused)
+    for (const char* verb : {"train", "sim", "config"})
+      expect_error(2, "--" + words[1] + " " + words[2] + " counts for nothing with scheme " + words[0] + "; it is for ",
+                   {verb, "--workers", "4", "--scheme", words[0], "--" + words[1], words[2]});
+  expect_error(2,
+               "--scheme.update_order post counts for nothing with scheme easgd_sync; it is for easgd, eamsgd and "
+               "easgd_sync (order jacobi); leave it out\n",
+               {"train", "--scheme", "easgd_sync", "--scheme.order", "gauss_seidel", "--scheme.update_order", "post"});
+  expect_error(2, "--scheme.alpha 0.2 counts for nothing with scheme local",
+               {"train", "--workers", "1", "--scheme.alpha", "0.2"});
+  expect_error(2, "scheme.alpha=0.2 counts for nothing with scheme local; it is for easgd, ",
+               {"train", "--scheme", "local", "scheme.alpha=0.2"});
+  setenv("SINEW_SCHEME_MODE", "async", 1);
+  expect_error(2, "SINEW_SCHEME_MODE async counts for nothing with scheme easgd", {"train", "--scheme", "easgd"});
+  unsetenv("SINEW_SCHEME_MODE");
+
+  for (const Preset& preset : presets())
+    for (const std::string& scheme : dist::scheme_names()) {
+      if (scheme != "allreduce" && scheme != "easgd" && scheme != "elastic_gossip" && scheme != "local_sgd") continue;
+      if (preset.text.find("weighting = \"") != std::string::npos && scheme != "easgd") continue;  // refused by value
+      EXPECT_EQ(run({"config", "--preset", preset.name, "--scheme", scheme}), 0) << preset.name << " " << err_.str();
+      EXPECT_EQ(run({"config", "--preset", preset.name, "--print"}), 0) << preset.name << " " << err_.str();
+    }
+  EXPECT_EQ(run({"config", "--scheme", "lsgd", "--workers", "4", "--scheme.groups", "2", "--print"}), 0);
+  std::ofstream("run.toml") << out_.str();
+  EXPECT_EQ(run({"config", "--config", "run.toml", "--scheme", "easgd"}), 0) << err_.str();
+}
+
+TEST_F(CliTest, LabsTakeASeedOnly) {
+  const std::string next = " counts for nothing; a laboratory takes --seed N and --out DIR, type sinew lab sinc";
+  expect_error(2, "lab: --scheme.alpha 0.3" + next, {"lab", "sinc", "--workers", "8", "--scheme.alpha", "0.3"});
+  expect_error(2, "lab: workers=8" + next, {"lab", "sinc", "workers=8"});
+  expect_error(2, "lab: --preset lsgd" + next, {"lab", "sinc", "--preset", "lsgd"});
 }
 
 }  // namespace
