@@ -97,11 +97,13 @@ void conv_dx(const kernel::ConvArgs& args) {
   if (!onednn::conv_dx(args)) own.conv_dx(args);
 }
 // What ours does by Winograd's filtering towards the filters, if the images are not few and fill its tiles of 4 x 4
-// outputs well (kernels/conv_winograd.h).
+// outputs (3 x 3 taps) or 2 x 2 (5 x 5) well (kernels/conv_winograd.h).
 bool by_winograd(const kernel::ConvArgs& args) {
-  const int64_t pixels = args.p * args.q, covered = (args.p + 3) / 4 * ((args.q + 3) / 4) * 16;
-  return args.dtype == DType::f32 && args.r == 3 && args.s == 3 && args.stride_h == 1 && args.stride_w == 1 &&
-         args.p > 3 && args.q > 3 && 3 * pixels > 2 * covered && args.c % 16 == 0 && args.k % 16 == 0 &&
+  const int64_t tile = 7 - args.r, pixels = args.p * args.q;
+  const bool taps = (args.r == 3 || args.r == 5) && args.s == args.r;
+  if (args.dtype != DType::f32 || !taps || args.stride_h != 1 || args.stride_w != 1) return false;
+  const int64_t covered = (args.p + tile - 1) / tile * ((args.q + tile - 1) / tile) * tile * tile;
+  return args.p >= tile && args.q >= tile && 3 * pixels > 2 * covered && args.c % 16 == 0 && args.k % 16 == 0 &&
          args.c * args.k <= 1 << 14 && args.n * pixels >= 1024;
 }
 void conv_dw(const kernel::ConvArgs& args) {

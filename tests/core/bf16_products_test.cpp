@@ -188,6 +188,7 @@ INSTANTIATE_TEST_SUITE_P(Geometries, BF16Conv,
                                            Case{4, 16, 16, 32, 32, 3, 3, 1, 1, 1, 1},  //
                                            Case{3, 8, 8, 64, 64, 3, 3, 1, 1, 1, 1},    //
                                            Case{9, 16, 18, 24, 40, 3, 3, 1, 1, 1, 1},  // ours by Winograd's filtering
+                                           Case{4, 16, 18, 24, 40, 5, 5, 1, 1, 2, 2},  //
                                            Case{5, 7, 6, 24, 40, 1, 1, 1, 1, 0, 0},    //
                                            Case{3, 12, 12, 1, 32, 5, 5, 1, 1, 2, 2},   // one channel
                                            Case{2, 32, 32, 3, 16, 3, 3, 1, 1, 1, 1},   // three

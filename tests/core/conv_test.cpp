@@ -217,17 +217,28 @@ INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
                                            Case{5, 26, 24, 16, 16, 3, 3, 1, 1, 0, 2},   //
                                            Case{24, 7, 9, 16, 32, 3, 3, 1, 1, 1, 1},    // tiles beyond the outputs
                                            Case{3, 34, 36, 64, 16, 3, 3, 1, 1, 2, 0},   //
+                                           Case{4, 16, 18, 16, 48, 5, 5, 1, 1, 2, 2},   // the same of 5 x 5 taps
+                                           Case{4, 16, 18, 24, 40, 5, 5, 1, 1, 2, 2},   //
+                                           Case{4, 16, 18, 12, 20, 5, 5, 1, 1, 2, 2},   //
+                                           Case{2, 26, 24, 16, 16, 5, 5, 1, 1, 0, 4},   //
+                                           Case{18, 7, 9, 16, 16, 5, 5, 1, 1, 2, 2},    //
+                                           Case{103, 7, 6, 16, 16, 5, 5, 1, 1, 1, 0},   //
+                                           Case{1, 34, 36, 32, 16, 5, 5, 1, 1, 3, 0},   //
                                            Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks
 
 // Channels in whole vectors of every instruction set; and what is left to two calls.
-TEST(ConvPair, IsForThreeByThreeFiltersWithStepOne) {
+TEST(ConvPair, IsForFiltersOfThreeOrFiveTapsWithStepOne) {
   for (bool towards_input : {false, true}) {
     EXPECT_TRUE(check_pair({9, 16, 18, 32, 16, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
     EXPECT_TRUE(check_pair({9, 16, 18, 16, 48, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
     EXPECT_TRUE(check_pair({9, 16, 18, 64, 48, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
     EXPECT_TRUE(check_pair({24, 7, 9, 16, 32, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
     EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 3, 3, 2, 2, 1, 1}, own_conv(), towards_input));
-    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 5, 5, 1, 1, 2, 2}, own_conv(), towards_input));
+    EXPECT_TRUE(check_pair({4, 16, 18, 32, 16, 5, 5, 1, 1, 2, 2}, own_conv(), towards_input));
+    EXPECT_TRUE(check_pair({18, 9, 7, 16, 32, 5, 5, 1, 1, 2, 2}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 5, 5, 2, 2, 2, 2}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 5, 3, 1, 1, 2, 1}, own_conv(), towards_input));
+    EXPECT_FALSE(check_pair({9, 16, 18, 32, 16, 7, 7, 1, 1, 3, 3}, own_conv(), towards_input));
     EXPECT_FALSE(check_pair({1, 16, 18, 32, 16, 3, 3, 1, 1, 1, 1}, own_conv(), towards_input));
   }
 }
@@ -252,7 +263,8 @@ TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
     set_num_threads(before);
     return out;
   };
-  for (const Case& c : {Case{20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, Case{20, 16, 18, 16, 32, 3, 3, 1, 1, 1, 1}}) {
+  for (const Case& c : {Case{20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, Case{20, 16, 18, 16, 32, 3, 3, 1, 1, 1, 1},
+                        Case{20, 14, 15, 16, 32, 5, 5, 1, 1, 2, 0}}) {
     const std::vector<float> one = all(c, 1);
     EXPECT_EQ(one, all(c, 2));
     EXPECT_EQ(one, all(c, 3));
@@ -281,16 +293,17 @@ TEST(ConvOp, AnEmptyBatchHasEmptyResultsAndNoGradient) {
 // Gradient and Hessian-vector product of a small network whose sizes Winograd's filtering serves, against f64's, which
 // goes by the direct kernels. One filter is used twice, one image goes into two convolutions.
 TEST(ConvOp, HessianProductsAgreeWithThoseOfF64) {
-  const ConvOptions same{1, 1, 1, 1};
-  auto products = [&](DType dtype) {
+  auto products = [](DType dtype, int64_t taps) {
+    const ConvOptions same{1, 1, taps / 2, taps / 2};
     auto random = [&](const Shape& shape, uint32_t stream) {
       return cast(random_uniform(shape, -1, 1, {13, static_cast<uint32_t>(RngPurpose::test), stream, 0}), dtype);
     };
     const Tensor x = random({9, 16, 16, 16}, 1);
     std::vector<Tensor> theta, z;
     for (uint32_t i = 0; i < 3; ++i) {
-      theta.push_back((0.1 * random({16, 3, 3, 16}, 2 + i)).detach().set_requires_grad());
-      z.push_back(random({16, 3, 3, 16}, 5 + i));
+      theta.push_back(
+          (0.3 / static_cast<double>(taps) * random({16, taps, taps, 16}, 2 + i)).detach().set_requires_grad());
+      z.push_back(random({16, taps, taps, 16}, 5 + i));
     }
     const Tensor y = tanh(conv2d(x, theta[0], same));
     const Tensor a = tanh(conv2d(y, theta[1], same)), b = square(conv2d(y, theta[2], same)) + y;
@@ -301,13 +314,15 @@ TEST(ConvOp, HessianProductsAgreeWithThoseOfF64) {
     for (const Tensor& t : {g[0], g[1], g[2], hv[0], hv[1], hv[2]}) out.push_back(to_doubles(t.view()));
     return out;
   };
-  const auto f32 = products(DType::f32), f64 = products(DType::f64);
-  for (size_t i = 0; i < f64.size(); ++i) {
-    double distance = 0, norm = 0;
-    for (size_t j = 0; j < f64[i].size(); ++j)
-      distance += std::pow(f32[i][j] - f64[i][j], 2), norm += std::pow(f64[i][j], 2);
-    EXPECT_GT(norm, 0);
-    EXPECT_LT(std::sqrt(distance), 3e-6 * std::sqrt(norm)) << i;
+  for (int64_t taps : {3, 5}) {
+    const auto f32 = products(DType::f32, taps), f64 = products(DType::f64, taps);
+    for (size_t i = 0; i < f64.size(); ++i) {
+      double distance = 0, norm = 0;
+      for (size_t j = 0; j < f64[i].size(); ++j)
+        distance += std::pow(f32[i][j] - f64[i][j], 2), norm += std::pow(f64[i][j], 2);
+      EXPECT_GT(norm, 0);
+      EXPECT_LT(std::sqrt(distance), 3e-6 * std::sqrt(norm)) << taps << " taps: " << i;
+    }
   }
 }
 

@@ -68,6 +68,7 @@ TEST(Rectifier, KeepsNaNOfConvolutions) {
                         {2, 12, 16, 24, 3, 2},
                         {8, 16, 32, 64, 1, 1},
                         {4, 14, 8, 20, 5, 1},
+                        {8, 14, 16, 32, 5, 1},
                         {16, 4, 64, 64, 3, 1},
                         {3, 2, 5, 7, 1, 1}})
     for (DType dtype : {DType::f32, DType::f64, DType::bf16}) {

@@ -1,7 +1,7 @@
-// Tiles of 4 x 4 outputs, each from 6 x 6 inputs d: B^T d B for a block of tiles (a matrix of tiles by channels for
-// each of the 36 positions in a tile), 36 matrix products with G g G^T of the filters g, and A^T m A of the products m.
-// What lies between stays in the second-level cache, and every output is summed in one order, by one thread. Compiled
-// with -ffp-contract=fast.
+// Tiles of kTile x kTile outputs, each from 6 x 6 inputs d: B^T d B for a block of tiles (a matrix of tiles by channels
+// for each of the 36 positions in a tile), 36 matrix products with G g G^T of the filters g, and A^T m A of the
+// products m. What lies between stays in the second-level cache, and every output is summed in one order, by one
+// thread. Compiled with -ffp-contract=fast.
 #include "core/cpu/kernels/conv_winograd_sums.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -39,7 +39,10 @@ void product(int64_t depth, const float* a, const float* b, float* c, int64_t ld
     for (int v = 0; v < kVecs; ++v) store(c + i * ldc + v * kLanes, acc[i][v]);
 }
 
+template <int kTaps>
 class Blocks {
+  static constexpr int kTile = kTileOf<kTaps>;
+
  public:
   explicit Blocks(const Winograd& w)
       : w_(w),
@@ -111,19 +114,19 @@ class Blocks {
     parallel_blocks(w_.outputs, kHalf, kPositions * size, [&](int64_t k, int64_t) {
       const int64_t first = k / kCols * kCols, width = min64(kCols, w_.outputs - first);
       for (int64_t c = 0; c < g_.channels; ++c) {
-        Wide columns[3][kPatch];  // of G g
-        for (int s = 0; s < 3; ++s) {
+        Wide columns[kTaps][kPatch];  // of G g
+        for (int s = 0; s < kTaps; ++s) {
           const float* from = filter + s * strides.col + c * strides.channel + k * strides.output;
-          Wide f[3];
-          for (int r = 0; r < 3; ++r)
+          Wide f[kTaps];
+          for (int r = 0; r < kTaps; ++r)
             for (int l = 0; l < kHalf; ++l) f[r][l] = static_cast<double>(from[r * strides.row + l * strides.output]);
-          transform_filter(f, columns[s]);
+          transform_filter<kTaps>(f, columns[s]);
         }
         float* to = filters_ + first * depth_ + (first_row + c) * width + (k - first);
         for (int i = 0; i < kPatch; ++i) {
-          const Wide f[3] = {columns[0][i], columns[1][i], columns[2][i]};
-          Wide row[kPatch];
-          transform_filter(f, row);
+          Wide f[kTaps], row[kPatch];
+          for (int s = 0; s < kTaps; ++s) f[s] = columns[s][i];
+          transform_filter<kTaps>(f, row);
           for (int j = 0; j < kPatch; ++j)
             *reinterpret_cast<Narrow*>(to + (kPatch * i + j) * size) = __builtin_convertvector(row[j], Narrow);
         }
@@ -179,13 +182,13 @@ class Blocks {
             V m[kPatch];
 #pragma GCC unroll 6
             for (int i = 0; i < kPatch; ++i) m[i] = load(from + (kPatch * i + j) * pitch);
-            gather_output(m, columns[j]);
+            gather<kTile>(m, columns[j]);
           }
           for (int i = 0; i < high; ++i) {
             V m[kPatch], y[kTile];
 #pragma GCC unroll 6
             for (int j = 0; j < kPatch; ++j) m[j] = columns[j][i];
-            gather_output(m, y);
+            gather<kTile>(m, y);
 #pragma GCC unroll 4
             for (int j = 0; j < kTile; ++j)
               if (j < wide) put(i * g_.target_row + j * g_.target_col, y[j] + bias);
@@ -198,8 +201,8 @@ class Blocks {
 
   const Winograd& w_;
   const PixelGeometry& g_;
-  const Tiles tiles_;
-  const FilterSums sums_;
+  const Tiles<kTaps> tiles_;
+  const FilterSums<kTaps> sums_;
   const int64_t depth_;  // of the products: the channels of all sources
   int64_t block_, in_pitch_, out_pitch_;
   float* filters_ = nullptr;
@@ -209,10 +212,11 @@ class Blocks {
 
 bool Winograd::serves() const {
   const int64_t most_sums = target ? kMostSumsBeside : kMostSums;
-  return Tiles{g}.fit(images, outputs) && (!gradient || g.channels * outputs <= most_sums);
+  return (Tiles<3>{g}.fit(images, outputs) || Tiles<5>{g}.fit(images, outputs)) &&
+         (!gradient || g.channels * outputs <= most_sums);
 }
 void Winograd::run() const {
-  Blocks(*this).run();
+  g.taps_h == 3 ? Blocks<3>(*this).run() : Blocks<5>(*this).run();
   kept_for_call.trim();
 }
 

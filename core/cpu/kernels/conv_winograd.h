@@ -1,13 +1,15 @@
-// Convolution with filters of 3 x 3 pixels by Winograd's minimal filtering F(4x4, 3x3) (Lavin and Gray 2016,
-// arXiv:1509.09308): 36 products for 16 outputs instead of 144. An image's outputs are cut into tiles of 4 x 4.
+// Convolution by Winograd's minimal filtering (Lavin and Gray 2016, arXiv:1509.09308): F(4x4, 3x3) for filters of 3 x 3
+// pixels, 36 products for 16 outputs instead of 144, and F(2x2, 5x5) for 5 x 5, 36 for 4 instead of 100. An image's
+// outputs are cut into tiles of 4 x 4 or 2 x 2; 6 x 6 inputs and the points of interpolation are the same.
 //
-// Its errors against f64, root of the mean square, are those of the direct kernels times 1.7 to 2.4 forward and 1.5 to
-// 2.1 towards the filters, with operands around zero; times 0.8 to 1.2 with inputs that are not negative.
+// Their errors against f64, root of the mean square, are those of the direct kernels times 1.7 to 2.4 forward (5 x
+// 5: 1.2 to 1.6) and 1.5 to 2.1 towards the filters (3.6 to 4.4), with operands around zero; times 0.8 to 1.2 (0.6 to
+// 0.8 forward, 2.0 to 2.4 towards the filters) with inputs that are not negative.
 //
 // An infinite input, or one near the largest number, can give NaN where a sum of products is infinite or finite; only
 // in the tiles that such an input reaches.
 //
-// serves(): 3 x 3 taps with step 1, whole vectors of channels, and sizes for which it is the faster one.
+// serves(): 3 x 3 or 5 x 5 taps with step 1, whole vectors of channels, and sizes for which it is the faster one.
 #pragma once
 
 #include "core/cpu/kernels/conv_pixels.h"
@@ -25,7 +27,7 @@ struct Winograd {
   const float* source;
   FilterStrides strides;
 
-  // Where there is a target: its pixels become the sum over 3 x 3 taps of the source pixel there times the filter, plus
+  // Where there is a target: its pixels become the sum over the taps of the source pixel there times the filter, plus
   // bias, rectified; where there is a base, which is like the target and may be it, that is added to this. A second
   // source with its filter, where there is one, is of the same sizes, and its sum is added: the sum of two such
   // convolutions in one pass over the target.

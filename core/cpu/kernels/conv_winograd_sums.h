@@ -37,7 +37,10 @@ inline void add_products(int64_t tiles, const float* x, int64_t ldx, const float
 }
 
 // sums: (position, block of columns, channel, one or two vectors of outputs).
+template <int kTaps>
 class FilterSums {
+  static constexpr int kTile = kTileOf<kTaps>;
+
  public:
   FilterSums(int64_t channels, int64_t outputs)
       : channels_(channels), outputs_(outputs), size_(kPositions * channels * outputs) {}
@@ -47,7 +50,7 @@ class FilterSums {
   int64_t chunks(int64_t blocks) const { return min64(blocks, min64(16, max64(4, (int64_t{1} << 20) / size_))); }
 
   // A y A^T: (position, tile, output).
-  void transform_cotangents(const Tiles& tiles, const float* y, int64_t begin, int64_t count, int64_t pitch,
+  void transform_cotangents(const Tiles<kTaps>& tiles, const float* y, int64_t begin, int64_t count, int64_t pitch,
                             float* to) const {
     const PixelGeometry& g = tiles.g;
     tiles.for_runs(begin, count, [&](const TileRun& run, int64_t t) {
@@ -66,13 +69,14 @@ class FilterSums {
               d[i] = i < high && j < wide ? load(from + i * g.target_row + j * g.target_col) : V{};
               __builtin_prefetch(from + (kTile + i) * g.target_row + j * g.target_col);  // of the run below
             }
-            transform_cotangent(d, columns[j]);
+            evaluate<kTile>(d, columns[j]);
           }
 #pragma GCC unroll 6
           for (int i = 0; i < kPatch; ++i) {
-            const V d[kTile] = {columns[0][i], columns[1][i], columns[2][i], columns[3][i]};
-            V row[kPatch];
-            transform_cotangent(d, row);
+            V d[kTile], row[kPatch];
+#pragma GCC unroll 4
+            for (int j = 0; j < kTile; ++j) d[j] = columns[j][i];
+            evaluate<kTile>(d, row);
 #pragma GCC unroll 6
             for (int j = 0; j < kPatch; ++j) store(at + (kPatch * i + j) * pitch, row[j]);
           }
@@ -107,17 +111,17 @@ class FilterSums {
       const int64_t first = k / kCols * kCols, width = min64(kCols, outputs_ - first);
       for (int64_t c = 0; c < channels_; ++c) {
         const float* from = partial + first * channels_ + c * width + (k - first);
-        V columns[kPatch][3];  // of G^T s
+        V columns[kPatch][kTaps];  // of G^T s
         for (int64_t j = 0; j < kPatch; ++j) {
           V u[kPatch];
           for (int64_t i = 0; i < kPatch; ++i) u[i] = load(from + (kPatch * i + j) * channels_ * outputs_);
-          gather_filter(u, columns[j]);
+          gather_filter<kTaps>(u, columns[j]);
         }
-        for (int r = 0; r < 3; ++r) {
-          V u[kPatch], taps[3];
+        for (int r = 0; r < kTaps; ++r) {
+          V u[kPatch], taps[kTaps];
           for (int j = 0; j < kPatch; ++j) u[j] = columns[j][r];
-          gather_filter(u, taps);
-          for (int s = 0; s < 3; ++s) {
+          gather_filter<kTaps>(u, taps);
+          for (int s = 0; s < kTaps; ++s) {
             float* to = out + k * strides.output + r * strides.row + s * strides.col + c * strides.channel;
             for (int l = 0; l < kLanes; ++l) to[l * strides.output] = taps[s][l];
           }

@@ -1,4 +1,4 @@
-// What the kernels of Winograd's filtering F(4x4, 3x3) share: tiles of 4 x 4 outputs and their 6 x 6 inputs.
+// What the kernels of Winograd's filtering F(4x4, 3x3) and F(2x2, 5x5) share: tiles of outputs and their 6 x 6 inputs.
 #pragma once
 
 #include <new>
@@ -10,7 +10,11 @@ namespace sinew::SINEW_CPU_NS::winograd {
 using V = Simd<float>::V;
 using Unaligned = Simd<float>::Unaligned;
 inline constexpr int64_t kLanes = Simd<float>::kLanes, kCols = kConvCols<float>, kRows = kConvRows;
-inline constexpr int64_t kTile = 4, kPatch = 6, kPositions = kPatch * kPatch;  // outputs and inputs along an axis
+inline constexpr int kPatch = 6;  // inputs of a tile along an axis
+inline constexpr int64_t kPositions = kPatch * kPatch;
+// Outputs of a tile along an axis.
+template <int kTaps>
+inline constexpr int kTileOf = kPatch + 1 - kTaps;
 
 inline V load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 inline void store(float* p, V v) { *reinterpret_cast<Unaligned*>(p) = v; }
@@ -27,39 +31,42 @@ inline void transform_input(const V* d, V* t) {
   t[3] = far_even + far_odd, t[4] = far_even - far_odd;
   t[5] = d[1] - 2.5f * d[3] + d[5];
 }
-// G g
-template <class T>
-inline void transform_filter(const T* f, T* t) {
-  const T even = f[0] + 0.5f * f[2], odd = kRoot * f[1], far_even = f[0] + 2.0f * f[2], far_odd = 2 * kRoot * f[1];
-  t[0] = f[0];
-  t[1] = (even + odd) * (-2 / 3.0f), t[2] = (even - odd) * (-2 / 3.0f);
-  t[3] = (far_even + far_odd) * (1 / 6.0f), t[4] = (far_even - far_odd) * (1 / 6.0f);
-  t[5] = f[2];
-}
-// G^T u
-inline void gather_filter(const V* u, V* f) {
-  const V even = (u[1] + u[2]) * (-2 / 3.0f), odd = (u[1] - u[2]) * (-2 / 3.0f);
-  const V far_even = (u[3] + u[4]) * (1 / 6.0f), far_odd = (u[3] - u[4]) * (1 / 6.0f);
-  f[0] = u[0] + even + far_even;
-  f[1] = kRoot * (odd + 2.0f * far_odd);
-  f[2] = 0.5f * even + 2.0f * far_even + u[5];
-}
-// A^T m
-inline void gather_output(const V* m, V* y) {
-  const V even = m[1] + m[2], odd = m[1] - m[2], far_even = m[3] + m[4], far_odd = m[3] - m[4];
-  y[0] = m[0] + even + far_even;
-  y[1] = kRoot * (odd + 2.0f * far_odd);
-  y[2] = 0.5f * even + 2.0f * far_even;
-  y[3] = kRoot * (0.5f * odd + 4.0f * far_odd) + m[5];
-}
-// A y
-inline void transform_cotangent(const V* y, V* t) {
-  const V even = y[0] + 0.5f * y[2], odd = kRoot * (y[1] + 0.5f * y[3]);
-  const V far_even = y[0] + 2.0f * y[2], far_odd = 2 * kRoot * (y[1] + 2.0f * y[3]);
+// The polynomial with these coefficients at the points: A y of kTerms = kTile cotangents.
+template <int kTerms, class T>
+inline void evaluate(const T* y, T* t) {
+  T even = y[0], odd = y[1], far_even = y[0], far_odd = y[1];
+  if constexpr (kTerms > 2) even += 0.5f * y[2], far_even += 2.0f * y[2];
+  if constexpr (kTerms > 3) odd += 0.5f * y[3], far_odd += 2.0f * y[3];
+  if constexpr (kTerms > 4) even += 0.25f * y[4], far_even += 4.0f * y[4];
+  odd *= kRoot, far_odd *= 2 * kRoot;
   t[0] = y[0];
   t[1] = even + odd, t[2] = even - odd;
   t[3] = far_even + far_odd, t[4] = far_even - far_odd;
-  t[5] = y[3];
+  t[5] = y[kTerms - 1];
+}
+// Its transpose: A^T m to kTerms = kTile outputs.
+template <int kTerms>
+inline void gather(const V* m, V* y) {
+  const V even = m[1] + m[2], odd = m[1] - m[2], far_even = m[3] + m[4], far_odd = m[3] - m[4];
+  y[0] = m[0] + even + far_even;
+  y[1] = kRoot * (odd + 2.0f * far_odd);
+  if constexpr (kTerms > 2) y[2] = 0.5f * even + 2.0f * far_even;
+  if constexpr (kTerms > 3) y[3] = kRoot * (0.5f * odd + 4.0f * far_odd);
+  if constexpr (kTerms > 4) y[4] = 0.25f * even + 4.0f * far_even;
+  y[kTerms - 1] += m[5];
+}
+inline constexpr float kNearScale = -2 / 3.0f, kFarScale = 1 / 6.0f;
+// G g
+template <int kTaps, class T>
+inline void transform_filter(const T* f, T* t) {
+  evaluate<kTaps>(f, t);
+  t[1] *= kNearScale, t[2] *= kNearScale, t[3] *= kFarScale, t[4] *= kFarScale;
+}
+// G^T u
+template <int kTaps>
+inline void gather_filter(const V* u, V* f) {
+  const V scaled[kPatch] = {u[0], u[1] * kNearScale, u[2] * kNearScale, u[3] * kFarScale, u[4] * kFarScale, u[5]};
+  gather<kTaps>(scaled, f);
 }
 
 // Memory that its thread keeps for its next call: the system hands out large blocks page by page, at a price. Throws
@@ -103,7 +110,9 @@ struct TileRun {
 
 // The tiles of some images, numbered image by image, row by row. The last of a row or column may reach beyond the
 // outputs.
+template <int kTaps>
 struct Tiles {
+  static constexpr int kTile = kTileOf<kTaps>, kShared = kPatch - kTile;
   const PixelGeometry& g;
   int64_t source_row = g.source_w * g.channels;  // elements
   int64_t down = ceil_div(g.rows, kTile), across = ceil_div(g.cols, kTile);
@@ -112,8 +121,8 @@ struct Tiles {
   // With fewer pixels, transforming the filters takes what is won; small images may leave tiles half empty.
   bool fit(int64_t images, int64_t outputs) const {
     const int64_t pixels = g.rows * g.cols, covered = kTile * kTile * down * across;
-    return g.taps_h == 3 && g.taps_w == 3 && g.step_h == 1 && g.step_w == 1 && g.channels % kLanes == 0 &&
-           outputs % kLanes == 0 && g.rows > 3 && g.cols > 3 && 2 * pixels > covered &&
+    return g.taps_h == kTaps && g.taps_w == kTaps && g.step_h == 1 && g.step_w == 1 && g.channels % kLanes == 0 &&
+           outputs % kLanes == 0 && g.rows >= kTile && g.cols >= kTile && 2 * pixels > covered &&
            images * pixels >= max64(1024, g.channels * outputs / 64);
   }
 
@@ -128,8 +137,8 @@ struct Tiles {
   }
 
   // B^T d B of the inputs d: in[position * pitch + tile * tile_pitch + channel]. `zeros`, a row of the source, takes
-  // the place of those outside. Tiles beside each other share two columns; the rows that the tiles below will need are
-  // fetched ahead.
+  // the place of those outside. Tiles beside each other share kShared columns; the rows that the tiles below will need
+  // are fetched ahead.
   void transform_inputs(const float* source, int64_t begin, int64_t count, const float* zeros, int64_t pitch,
                         int64_t tile_pitch, float* in) const {
     for_runs(begin, count, [&](const TileRun& run, int64_t t) {
@@ -159,10 +168,10 @@ struct Tiles {
         };
         int64_t w = run.col + g.first_w;
         float* to = in + t * tile_pitch + c;
-        column(w, columns[0]), column(w + 1, columns[1]);
+        for (int j = 0; j < kShared; ++j) column(w + j, columns[j]);
         for (int64_t n = 0; n < run.count; ++n, to += tile_pitch, w += kTile) {
 #pragma GCC unroll 4
-          for (int j = 2; j < kPatch; ++j) column(w + j, columns[j]);
+          for (int j = kShared; j < kPatch; ++j) column(w + j, columns[j]);
 #pragma GCC unroll 6
           for (int i = 0; i < kPatch; ++i) {
             V d[kPatch], result[kPatch];
@@ -172,8 +181,10 @@ struct Tiles {
 #pragma GCC unroll 6
             for (int j = 0; j < kPatch; ++j) store(to + (kPatch * i + j) * pitch, result[j]);
           }
+#pragma GCC unroll 4
+          for (int j = 0; j < kShared; ++j)
 #pragma GCC unroll 6
-          for (int i = 0; i < kPatch; ++i) columns[0][i] = columns[4][i], columns[1][i] = columns[5][i];
+            for (int i = 0; i < kPatch; ++i) columns[j][i] = columns[j + kTile][i];
         }
       }
     });
