@@ -224,6 +224,11 @@ INSTANTIATE_TEST_SUITE_P(Geometries, Conv,
                                            Case{18, 7, 9, 16, 16, 5, 5, 1, 1, 2, 2},    //
                                            Case{103, 7, 6, 16, 16, 5, 5, 1, 1, 1, 0},   //
                                            Case{1, 34, 36, 32, 16, 5, 5, 1, 1, 3, 0},   //
+                                           Case{33, 10, 10, 16, 16, 5, 5, 1, 1, 0, 0},  // spread towards the input
+                                           Case{33, 10, 9, 24, 40, 5, 5, 1, 1, 0, 0},   //
+                                           Case{33, 10, 9, 12, 20, 5, 5, 1, 1, 0, 0},   //
+                                           Case{3, 24, 24, 16, 16, 5, 5, 1, 1, 0, 0},   //
+                                           Case{20, 10, 11, 16, 32, 3, 3, 1, 1, 0, 0},  //
                                            Case{1, 40, 50, 12, 8, 3, 3, 1, 1, 1, 1}));  // rows of one image as tasks
 
 // Channels in whole vectors of every instruction set; and what is left to two calls.
@@ -264,7 +269,7 @@ TEST(ConvThreads, DoNotChangeAnyBitOfOurKernels) {
     return out;
   };
   for (const Case& c : {Case{20, 16, 17, 9, 24, 3, 3, 1, 1, 1, 1}, Case{20, 16, 18, 16, 32, 3, 3, 1, 1, 1, 1},
-                        Case{20, 14, 15, 16, 32, 5, 5, 1, 1, 2, 0}}) {
+                        Case{20, 14, 15, 16, 32, 5, 5, 1, 1, 2, 0}, Case{40, 10, 10, 16, 32, 5, 5, 1, 1, 0, 0}}) {
     const std::vector<float> one = all(c, 1);
     EXPECT_EQ(one, all(c, 2));
     EXPECT_EQ(one, all(c, 3));

@@ -275,10 +275,23 @@ Winograd winograd_towards_input(const kernel::ConvArgs& a) {
           .base = a.accumulate ? static_cast<const float*>(a.out) : nullptr};
 }
 
+WinogradSpread spread_towards_input(const kernel::ConvArgs& a) {
+  return {.g = forward_geometry(a),
+          .images = a.n,
+          .outputs = a.k,
+          .cotangents = static_cast<const float*>(a.y),
+          .filter = static_cast<const float*>(a.filter),
+          .strides = {a.s * a.c, a.c, a.r * a.s * a.c, 1},
+          .target = static_cast<float*>(a.out),
+          .base = a.accumulate ? static_cast<const float*>(a.out) : nullptr};
+}
+
 template <class T>
 void towards_input(const kernel::ConvArgs& a) {
   if constexpr (sizeof(T) == sizeof(float)) {
     if (a.stride_h == 1 && a.stride_w == 1) {
+      const WinogradSpread spread = spread_towards_input(a);
+      if (spread.serves()) return spread.run();
       const Winograd winograd = winograd_towards_input(a);
       if (winograd.serves()) return winograd.run();
     }
@@ -316,6 +329,14 @@ void conv_dx(const kernel::ConvArgs& args) {
 
 bool conv_pair(const kernel::ConvPairArgs& args) {
   if (args.dtype != DType::f32 || args.stride_h != 1 || args.stride_w != 1) return false;
+  if (args.towards_input && !args.second && !args.dw) {
+    WinogradSpread spread = spread_towards_input(args);
+    if (args.base) spread.base = static_cast<const float*>(args.base);
+    if (spread.serves()) {
+      spread.run();
+      return true;
+    }
+  }
   Winograd winograd = args.towards_input ? winograd_towards_input(args) : winograd_forward(args);
   // The order of the taps is turned round towards the input.
   const int64_t first = args.towards_input ? last_tap(args) : 0;

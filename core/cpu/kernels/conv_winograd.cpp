@@ -2,6 +2,8 @@
 // for each of the 36 positions in a tile), 36 matrix products with G g G^T of the filters g, and A^T m A of the
 // products m. What lies between stays in the second-level cache, and every output is summed in one order, by one
 // thread. Compiled with -ffp-contract=fast.
+#include "core/cpu/kernels/conv_winograd_products.h"
+#include "core/cpu/kernels/conv_winograd_spread.h"
 #include "core/cpu/kernels/conv_winograd_sums.h"
 
 namespace sinew::SINEW_CPU_NS {
@@ -18,27 +20,6 @@ constexpr int64_t kBlocks = 16;
 // to which it is the faster one, alone and beside a target.
 constexpr int64_t kGradientTiles = 32, kMostSums = 1 << 14, kMostSumsBeside = 1 << 11;
 
-// c (kRows x kVecs vectors) = a (kRows, depth) b (depth, kVecs vectors).
-template <int kVecs>
-void product(int64_t depth, const float* a, const float* b, float* c, int64_t ldc) {
-  V acc[kRows][kVecs];
-#pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i)
-    for (int v = 0; v < kVecs; ++v) acc[i][v] = V{};
-  for (int64_t l = 0; l < depth; ++l, b += kVecs * kLanes) {
-    V bv[kVecs];
-    for (int v = 0; v < kVecs; ++v) bv[v] = load(b + v * kLanes);
-#pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
-      const float s = a[i * depth + l];
-      for (int v = 0; v < kVecs; ++v) acc[i][v] += s * bv[v];
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < kRows; ++i)
-    for (int v = 0; v < kVecs; ++v) store(c + i * ldc + v * kLanes, acc[i][v]);
-}
-
 template <int kTaps>
 class Blocks {
   static constexpr int kTile = kTileOf<kTaps>;
@@ -49,7 +30,8 @@ class Blocks {
         g_(w.g),
         tiles_{w.g},
         sums_(g_.channels, w.outputs),
-        depth_(w.second_source ? 2 * g_.channels : g_.channels) {
+        depth_(w.second_source ? 2 * g_.channels : g_.channels),
+        products_(depth_, w.outputs) {
     const int64_t bytes = kPositions * static_cast<int64_t>(sizeof(float)), tile_bytes = bytes * (depth_ + w.outputs);
     const bool large = w.target && bytes * depth_ * w.outputs > kLargeFilters;
     const int64_t fitting = (large ? kLargeBlockBytes : kBlockBytes) / tile_bytes;
@@ -62,13 +44,13 @@ class Blocks {
   void run() {
     const int64_t tiles = tiles_.count(w_.images), blocks = ceil_div(tiles, block_);
     const int64_t chunks = w_.gradient ? sums_.chunks(blocks) : blocks, size = sums_.size();
-    const int64_t filter_floats = w_.target ? kPositions * depth_ * w_.outputs : 0;
+    const int64_t filter_floats = w_.target ? products_.size() : 0;
     const int64_t gradients = w_.second_gradient ? 2 : w_.gradient ? 1 : 0;
-    filters_ = kept_for_call.reserve(filter_floats + gradients * chunks * size);
-    float* const partial = filters_ + filter_floats;
+    float* const filters = kept_for_call.reserve(filter_floats + gradients * chunks * size);
+    float* const partial = filters + filter_floats;
     float* const second_partial = partial + (gradients == 2 ? chunks * size : 0);
-    if (w_.target) transform_filters(w_.filter, 0);
-    if (w_.second_source) transform_filters(w_.second_filter, g_.channels);
+    if (w_.target) products_.transform_filters(w_.filter, w_.strides, 0, g_.channels, filters);
+    if (w_.second_source) products_.transform_filters(w_.second_filter, w_.strides, g_.channels, g_.channels, filters);
     // Also takes the place of rows outside the image.
     const int64_t in_floats = kPositions * in_pitch_, out_floats = kPositions * out_pitch_;
 #pragma omp parallel
@@ -84,10 +66,10 @@ class Blocks {
           tiles_.transform_inputs(w_.source, begin, count, zeros, in_pitch_, depth_, in);
           if (w_.second_source)
             tiles_.transform_inputs(w_.second_source, begin, count, zeros, in_pitch_, depth_, in + g_.channels);
-          const int64_t rows = w_.target ? fill_rows(count, in) : 0;
-          if (w_.gradient) sums_.transform_cotangents(tiles_, w_.beside, begin, count, out_pitch_, beside);
+          const int64_t rows = w_.target ? products_.fill_rows(count, in_pitch_, in) : 0;
+          if (w_.gradient) tiles_.transform_cotangents(w_.beside, w_.outputs, begin, count, out_pitch_, beside);
           for (int64_t p = 0; p < kPositions; ++p) {  // one by one: all products read the same inputs
-            if (w_.target) multiply(p, rows, in, out);
+            if (w_.target) products_.multiply(p, rows, filters, in, in_pitch_, out, out_pitch_);
             if (w_.gradient)
               sums_.add_block(p, count, in, in_pitch_, depth_, beside, out_pitch_, partial + chunk * size, b == first);
             if (w_.second_gradient)
@@ -103,56 +85,6 @@ class Blocks {
   }
 
  private:
-  // filters_: (position, block of columns, channel, one or two vectors of outputs); these from channel `first_row` on.
-  // In f64, which costs little here and takes 2 to 5 % of the outputs' errors away.
-  void transform_filters(const float* filter, int64_t first_row) const {
-    using Wide = Simd<double>::V;
-    typedef float Narrow __attribute__((vector_size(kVectorBytes / 2), aligned(alignof(float)), may_alias));
-    constexpr int64_t kHalf = kLanes / 2;
-    const FilterStrides& strides = w_.strides;
-    const int64_t size = depth_ * w_.outputs;
-    parallel_blocks(w_.outputs, kHalf, kPositions * size, [&](int64_t k, int64_t) {
-      const int64_t first = k / kCols * kCols, width = min64(kCols, w_.outputs - first);
-      for (int64_t c = 0; c < g_.channels; ++c) {
-        Wide columns[kTaps][kPatch];  // of G g
-        for (int s = 0; s < kTaps; ++s) {
-          const float* from = filter + s * strides.col + c * strides.channel + k * strides.output;
-          Wide f[kTaps];
-          for (int r = 0; r < kTaps; ++r)
-            for (int l = 0; l < kHalf; ++l) f[r][l] = static_cast<double>(from[r * strides.row + l * strides.output]);
-          transform_filter<kTaps>(f, columns[s]);
-        }
-        float* to = filters_ + first * depth_ + (first_row + c) * width + (k - first);
-        for (int i = 0; i < kPatch; ++i) {
-          Wide f[kTaps], row[kPatch];
-          for (int s = 0; s < kTaps; ++s) f[s] = columns[s][i];
-          transform_filter<kTaps>(f, row);
-          for (int j = 0; j < kPatch; ++j)
-            *reinterpret_cast<Narrow*>(to + (kPatch * i + j) * size) = __builtin_convertvector(row[j], Narrow);
-        }
-      }
-    });
-  }
-
-  // To a multiple of kRows tiles, with zeros. Returns their number.
-  int64_t fill_rows(int64_t count, float* in) const {
-    const int64_t rows = ceil_div(count, kRows) * kRows, missing = (rows - count) * depth_;
-    for (int64_t p = 0; p < kPositions && missing; ++p)
-      memset(in + p * in_pitch_ + count * depth_, 0, static_cast<size_t>(missing) * sizeof(float));
-    return rows;
-  }
-
-  // out: (position, tile, output), of which those of position p.
-  void multiply(int64_t p, int64_t rows, const float* in, float* out) const {
-    const int64_t depth = depth_, outputs = w_.outputs;
-    for (int64_t k = 0; k < outputs; k += kCols) {
-      const float* filters = filters_ + (p * outputs + k) * depth;
-      const auto multiply_rows = outputs - k > kLanes ? product<2> : product<1>;
-      for (int64_t t = 0; t < rows; t += kRows)
-        multiply_rows(depth, in + p * in_pitch_ + t * depth, filters, out + p * out_pitch_ + t * outputs + k, outputs);
-    }
-  }
-
   // The outputs of the tiles [begin, begin + count).
   void finish(int64_t begin, int64_t count, const float* out) const {
     const int64_t pitch = out_pitch_, outputs = w_.outputs;
@@ -204,8 +136,8 @@ class Blocks {
   const Tiles<kTaps> tiles_;
   const FilterSums<kTaps> sums_;
   const int64_t depth_;  // of the products: the channels of all sources
+  const Products<kTaps> products_;
   int64_t block_, in_pitch_, out_pitch_;
-  float* filters_ = nullptr;
 };
 
 }  // namespace
@@ -217,6 +149,12 @@ bool Winograd::serves() const {
 }
 void Winograd::run() const {
   g.taps_h == 3 ? Blocks<3>(*this).run() : Blocks<5>(*this).run();
+  kept_for_call.trim();
+}
+
+bool WinogradSpread::serves() const { return Spread<3>::serves(*this) || Spread<5>::serves(*this); }
+void WinogradSpread::run() const {
+  g.taps_h == 3 ? Spread<3>(*this).run() : Spread<5>(*this).run();
   kept_for_call.trim();
 }
 

@@ -49,4 +49,22 @@ struct Winograd {
   void run() const;
 };
 
+// The derivative towards the input as the transpose of the forward convolution: every tile of cotangents is spread over
+// the 6 x 6 inputs that it comes from. Fewer tiles than in Winograd towards the input where there are fewer cotangents
+// than inputs, since filters reach beyond the images little or not at all.
+struct WinogradSpread {
+  PixelGeometry g;  // of the forward convolution
+  int64_t images, outputs;
+  const float* cotangents;
+  const float* filter;
+  FilterStrides strides;
+  float* target;
+  const float* base = nullptr;  // or what is added; it is like the target and may be it
+
+  // The sizes that Winograd serves, if there are at most three quarters of the tiles.
+  bool serves() const;
+  // Results do not depend on the number of threads.
+  void run() const;
+};
+
 }  // namespace sinew::SINEW_CPU_NS

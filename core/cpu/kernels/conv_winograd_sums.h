@@ -39,8 +39,6 @@ inline void add_products(int64_t tiles, const float* x, int64_t ldx, const float
 // sums: (position, block of columns, channel, one or two vectors of outputs).
 template <int kTaps>
 class FilterSums {
-  static constexpr int kTile = kTileOf<kTaps>;
-
  public:
   FilterSums(int64_t channels, int64_t outputs)
       : channels_(channels), outputs_(outputs), size_(kPositions * channels * outputs) {}
@@ -48,42 +46,6 @@ class FilterSums {
   int64_t size() const { return size_; }  // elements
   // Beside each other in the caches, if they are not too few for the threads.
   int64_t chunks(int64_t blocks) const { return min64(blocks, min64(16, max64(4, (int64_t{1} << 20) / size_))); }
-
-  // A y A^T: (position, tile, output).
-  void transform_cotangents(const Tiles<kTaps>& tiles, const float* y, int64_t begin, int64_t count, int64_t pitch,
-                            float* to) const {
-    const PixelGeometry& g = tiles.g;
-    tiles.for_runs(begin, count, [&](const TileRun& run, int64_t t) {
-      const float* first = y + run.image * g.target_image + run.row * g.target_row + run.col * g.target_col;
-      const int64_t high = min64(kTile, g.rows - run.row);
-      for (int64_t k = 0; k < outputs_; k += kLanes) {
-        const float* from = first + k;
-        float* at = to + t * outputs_ + k;
-        for (int64_t n = 0; n < run.count; ++n, from += kTile * g.target_col, at += outputs_) {
-          const int64_t wide = min64(kTile, g.cols - run.col - n * kTile);
-          V columns[kTile][kPatch];  // of A y
-          for (int j = 0; j < kTile; ++j) {
-            V d[kTile];
-#pragma GCC unroll 4
-            for (int i = 0; i < kTile; ++i) {
-              d[i] = i < high && j < wide ? load(from + i * g.target_row + j * g.target_col) : V{};
-              __builtin_prefetch(from + (kTile + i) * g.target_row + j * g.target_col);  // of the run below
-            }
-            evaluate<kTile>(d, columns[j]);
-          }
-#pragma GCC unroll 6
-          for (int i = 0; i < kPatch; ++i) {
-            V d[kTile], row[kPatch];
-#pragma GCC unroll 4
-            for (int j = 0; j < kTile; ++j) d[j] = columns[j][i];
-            evaluate<kTile>(d, row);
-#pragma GCC unroll 6
-            for (int j = 0; j < kPatch; ++j) store(at + (kPatch * i + j) * pitch, row[j]);
-          }
-        }
-      }
-    });
-  }
 
   // Position p of a block's transformed inputs, tile_pitch apart, and cotangents; the first block of `fresh` sums makes
   // them.

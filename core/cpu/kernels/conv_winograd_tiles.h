@@ -31,6 +31,16 @@ inline void transform_input(const V* d, V* t) {
   t[3] = far_even + far_odd, t[4] = far_even - far_odd;
   t[5] = d[1] - 2.5f * d[3] + d[5];
 }
+// B t
+inline void spread_input(const V* t, V* d) {
+  const V even = t[1] + t[2], odd = kRoot * (t[1] - t[2]), far_even = t[3] + t[4], far_odd = 2 * kRoot * (t[3] - t[4]);
+  d[0] = t[0];
+  d[1] = t[5] - 2.0f * odd - 0.5f * far_odd;
+  d[2] = -2.5f * t[0] - 2.0f * even - 0.5f * far_even;
+  d[3] = odd + far_odd - 2.5f * t[5];
+  d[4] = t[0] + even + far_even;
+  d[5] = t[5];
+}
 // The polynomial with these coefficients at the points: A y of kTerms = kTile cotangents.
 template <int kTerms, class T>
 inline void evaluate(const T* y, T* t) {
@@ -185,6 +195,41 @@ struct Tiles {
           for (int j = 0; j < kShared; ++j)
 #pragma GCC unroll 6
             for (int i = 0; i < kPatch; ++i) columns[j][i] = columns[j + kTile][i];
+        }
+      }
+    });
+  }
+
+  // A y A^T of the cotangents y, which are like the target: to[position * pitch + tile * outputs + output].
+  void transform_cotangents(const float* y, int64_t outputs, int64_t begin, int64_t count, int64_t pitch,
+                            float* to) const {
+    for_runs(begin, count, [&](const TileRun& run, int64_t t) {
+      const float* first = y + run.image * g.target_image + run.row * g.target_row + run.col * g.target_col;
+      const int64_t high = min64(kTile, g.rows - run.row);
+      for (int64_t k = 0; k < outputs; k += kLanes) {
+        const float* from = first + k;
+        float* at = to + t * outputs + k;
+        for (int64_t n = 0; n < run.count; ++n, from += kTile * g.target_col, at += outputs) {
+          const int64_t wide = min64(kTile, g.cols - run.col - n * kTile);
+          V columns[kTile][kPatch];  // of A y
+          for (int j = 0; j < kTile; ++j) {
+            V d[kTile];
+#pragma GCC unroll 4
+            for (int i = 0; i < kTile; ++i) {
+              d[i] = i < high && j < wide ? load(from + i * g.target_row + j * g.target_col) : V{};
+              __builtin_prefetch(from + (kTile + i) * g.target_row + j * g.target_col);  // of the run below
+            }
+            evaluate<kTile>(d, columns[j]);
+          }
+#pragma GCC unroll 6
+          for (int i = 0; i < kPatch; ++i) {
+            V d[kTile], row[kPatch];
+#pragma GCC unroll 4
+            for (int j = 0; j < kTile; ++j) d[j] = columns[j][i];
+            evaluate<kTile>(d, row);
+#pragma GCC unroll 6
+            for (int j = 0; j < kPatch; ++j) store(at + (kPatch * i + j) * pitch, row[j]);
+          }
         }
       }
     });
