@@ -3,8 +3,8 @@
 // outputs are cut into tiles of 4 x 4 or 2 x 2; 6 x 6 inputs and the points of interpolation are the same.
 //
 // Their errors against f64, root of the mean square, are those of the direct kernels times 1.7 to 2.4 forward (5 x
-// 5: 1.2 to 1.6) and 1.5 to 2.1 towards the filters (3.6 to 4.4), with operands around zero; times 0.8 to 1.2 (0.6 to
-// 0.8 forward, 2.0 to 2.4 towards the filters) with inputs that are not negative.
+// 5: 1.2 to 1.6) and 1.5 to 2.1 towards the filters (3.0 to 4.4), with operands around zero; times 0.8 to 1.2 (0.6 to
+// 0.8 forward, 1.6 to 2.4 towards the filters) with inputs that are not negative.
 //
 // An infinite input, or one near the largest number, can give NaN where a sum of products is infinite or finite; only
 // in the tiles that such an input reaches.
