@@ -112,10 +112,9 @@ struct SchemeState {
 };
 
 // How old what a worker mixed in was, where nobody waits for a common round (dynamic weighting, failure matrix, row 6).
-// With a center: exchanges of others that reached it between two looks of this worker. Pairs and pulls: steps of the
-// group between the parameters of both ends. Mail: steps since it was sent; of what was merged before it was read,
-// since the oldest was. lsgd: rounds that a worker was behind when it took over a leader. Not counted in lockstep and
-// in trees.
+// With a center: exchanges of others that reached it between two looks of this worker. Gossip: the worker's steps from
+// when it asked, or sent, until it knew that the other end had taken it in (then it moves by what was answered). lsgd:
+// rounds that a worker was behind when it took over a leader. Not counted in lockstep and in trees.
 struct Staleness {
   int64_t count = 0, sum = 0, most = 0;
   void add(int64_t age, int64_t times = 1) {

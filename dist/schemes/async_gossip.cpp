@@ -153,7 +153,6 @@ class AsyncGossip final : public GossipScheme {
     });
     changed_ = 1;
     ++served_;
-    count_distance(request);
     pending_moved_ += w.theirs * w.theirs * distance2;
     return {Exchange::Answer::What::yes, theirs, distance2};
   }
@@ -233,6 +232,7 @@ class AsyncGossip final : public GossipScheme {
         world_.publish([&] { score(o.peer, round_at(o.round), std::sqrt(o.value)); });
       }
       exchanges_ += current;
+      count_age(o);
     }
   }
 

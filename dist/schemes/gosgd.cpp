@@ -110,14 +110,13 @@ class GoSgd final : public GossipScheme {
     for (const Mail& m : mail) {
       merge(m.body, m.value, theta);
       exchanges_ += m.count;
-      count_age(m.round, m.count);
     }
     for (const Exchange::Outcome& o : outcomes) {
       if (o.what == Exchange::Outcome::What::yes) {
+        count_age(o);
         if (o.body.size() == 0) continue;  // the other one counts it
         merge(o.body, o.value, theta);
         ++exchanges_;
-        count_age(o.round, 1);
         continue;
       }
       ++missed_;

@@ -142,7 +142,8 @@ SchemeCounters GossipScheme::counters() const {
   SchemeCounters c{
       .exchanges = exchanges_, .missed = missed_, .resent = exchange_.resent(), .lost = exchange_.lost_count()};
   c.lost += forgotten_;
-  world_.publish([&] { c.refused = refused_, c.staleness = staleness_; });
+  c.staleness = staleness_;
+  world_.publish([&] { c.refused = refused_; });
   return c;
 }
 
@@ -175,7 +176,7 @@ Status GossipScheme::load(const SchemeState& state) {
       return make_status(StatusCode::data_error, "the saved scheme has no '", name, "'");
     *field = found->second;
   }
-  world_.publish([&] { staleness_.load(state.numbers); });
+  staleness_.load(state.numbers);
   exchange_.listen([this](const Message& m) { return decide(m); });
   group_.listen();
   return Status::Ok();
@@ -257,7 +258,6 @@ Exchange::Answer GossipScheme::accept_merged(Mailbox& mailbox, const Message& re
   });
   waiting->body = mean;
   waiting->value = sum;
-  waiting->round = std::min(waiting->round, Exchange::round_of(request));
   ++waiting->count;
   return answer;
 }

@@ -90,10 +90,8 @@ class GossipScheme : public Scheme {
   // The same where the order of mail does not matter: what waits already and this are kept as one, their mean by
   // weight, which is the mail's value then. However long the training side takes, one vector waits for it.
   Exchange::Answer accept_merged(Mailbox& mailbox, const Message& request, double weight);
-  // A scheme counts its staleness in one of two ways: on the training side, of mail that is mixed in now and of this
-  // step of the group; or inside publish(), of who asks for this worker's parameters, from them.
-  void count_age(int64_t sent_at, int64_t times) { staleness_.add(step_ - sent_at, times); }
-  void count_distance(const Message& request) { staleness_.add(std::abs(group_at_ - Exchange::round_of(request))); }
+  // Of an exchange that was decided, without a common clock: as old as it is.
+  void count_age(const Exchange::Outcome& o) { staleness_.add(step_ - o.round); }
   // On the active side.
   void take_hint(const Exchange::Outcome& o) {
     if (o.value > 0) catch_up(static_cast<int64_t>(o.value));

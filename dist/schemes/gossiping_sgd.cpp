@@ -78,6 +78,7 @@ class GossipingSgd final : public GossipScheme {
       });
     for (Exchange::Outcome& o : exchange_.collect()) {
       note(o);
+      if (!sync_ && o.what == Exchange::Outcome::What::yes) count_age(o);
       if (sync_) take_hint(o);
       if ((o.number == asked_ || push_) && o.what == Exchange::Outcome::What::yes && fits(o.body))
         mail.push_back({o.peer, o.round, 0, std::move(o.body)});
@@ -116,7 +117,6 @@ class GossipingSgd final : public GossipScheme {
     if (sync_) return accept(mailbox_, request);
     if (push_ && published_.size() == 0) return accept_merged(mailbox_, request, 1);
     if (published_.size() == 0 || was_stopped()) return {};
-    count_distance(request);
     return {Exchange::Answer::What::yes, published_};
   }
 
@@ -164,7 +164,6 @@ class GossipingSgd final : public GossipScheme {
       add(-1, d, theta);
       moved_ += share * share * distance2;
       exchanges_ += m.count;
-      if (!sync_ && push_) count_age(m.round, m.count);
     }
   }
 
