@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+
 #include "dist/ucx/ucx_world.h"
 #include "tests/support/processes.h"
 
@@ -117,6 +119,38 @@ SINEW_PROCESS_BODY(timed_pause) {
 
 TEST(UcxFaults, GoesOnAfterATimedPause) {
   ProcessGroup group("timed_pause", 1);
+  EXPECT_TRUE(group.wait_all());
+}
+
+// A step that takes 20 ms takes six times that; rounds are left out as the plan's chain has it; an outage of a trace is
+// a stop.
+SINEW_PROCESS_BODY(slow_and_trace) {
+  const std::string trace = process.directory + "/trace.csv";
+  std::ofstream(trace) << "0.5,down,0\n1.8,up,0\n";
+  const std::string plan =
+      "slow rank=0 factor=6 after_step=3\nsuppress rank=0 fail=0.3 recover=0.5\ntrace file=" + trace + " as=pause\n";
+  auto world = join(process, plan);
+  int suppressed = 0;
+  for (int64_t round = 0; round < 50; ++round) {
+    const bool left_out = world->suppressed(round);
+    process.check(left_out == plan_suppresses(parse_fault_plan(plan, "plan").value(), 0, round), "as in the plan");
+    suppressed += left_out;
+  }
+  process.check(suppressed > 5 && suppressed < 45, "now and then");
+  for (int64_t step = 0; step < 6; ++step) {
+    const Nanos begin = world->now();
+    world->compute({}, [&] { world->sleep(20 * kMillisecond); });
+    world->report_step(step);
+    process.check(step < 4 || world->now() - begin >= 115 * kMillisecond, "slow step " + std::to_string(step));
+  }
+  process.check(test::eventually([&] { return world->stops() >= 1; }), "an outage");
+  process.check(world->now() >= 1800 * kMillisecond, "as long as in the trace");
+  world->leave();
+  return 0;
+}
+
+TEST(UcxFaults, SlowsSuppressesByAChainAndFollowsATrace) {
+  ProcessGroup group("slow_and_trace", 1);
   EXPECT_TRUE(group.wait_all());
 }
 
