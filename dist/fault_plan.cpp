@@ -52,32 +52,6 @@ std::vector<Rank> ranks_named(const Fault& fault) {
   return named;
 }
 
-const char* to_string(Kind kind) {
-  switch (kind) {
-    case Kind::kill:
-      return "kill";
-    case Kind::pause:
-      return "pause";
-    case Kind::corrupt:
-      return "corrupt";
-    case Kind::slow:
-      return "slow";
-    case Kind::delay:
-      return "delay";
-    case Kind::drop:
-      return "drop";
-    case Kind::duplicate:
-      return "duplicate";
-    case Kind::reorder:
-      return "reorder";
-    case Kind::partition:
-      return "partition";
-    case Kind::suppress:
-      return "suppress";
-  }
-  return "?";
-}
-
 std::string why_never(const Fault& f, int workers, int nodes) {
   for (const Rank rank : ranks_named(f))
     if (rank >= nodes) return detail::concat("rank ", rank, ", but the job's ranks are 0 to ", nodes - 1);

@@ -17,6 +17,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/status.h"
@@ -66,7 +67,7 @@ struct FaultPlan {
 Result<FaultPlan> parse_fault_plan(const std::string& text, const std::string& name);
 // Every rank that the fault names.
 std::vector<Rank> ranks_named(const Fault& fault);
-const char* to_string(Fault::Kind kind);
+std::string_view to_string(Fault::Kind kind);  // as in a plan
 // Why the fault can never act in a job of so many nodes, of which the first are the workers, which alone train and
 // report steps; empty: it may.
 std::string why_never(const Fault& fault, int workers, int nodes);

@@ -214,6 +214,10 @@ Status read_trace(const Given& given, const std::string& plan, std::vector<Fault
 
 }  // namespace
 
+std::string_view to_string(Kind kind) {
+  return std::find_if(std::begin(kKinds), std::end(kKinds), [&](const KindRule& r) { return r.kind == kind; })->name;
+}
+
 Result<FaultPlan> parse_fault_plan(const std::string& text, const std::string& name) {
   FaultPlan plan;
   std::istringstream lines(text);
