@@ -167,6 +167,32 @@ TEST(DeathConservation, AWorkerTakesAlongWhatIsCounted) {
   }
 }
 
+// A worker's run with a center: its parameters at the end, and the center as it last saw it. Adds what it has lost;
+// difference: the largest that it sends about after that time.
+Result<Numbers> with_center(World& world, const Toy& toy, Nanos after, int64_t& lost, double& difference) {
+  ToyWorker worker(toy, world);
+  Vec center = Vec::zeros(toy.size, toy.dtype);
+  SINEW_RETURN_IF_ERROR(worker.start());
+  worker.after_exchange = [&](int64_t) {
+    if (world.now() < after) return;
+    ASSERT_TRUE(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()).ok());
+    const Numbers x = to_doubles(worker.theta().view()), seen = to_doubles(center.view());
+    for (size_t i = 0; i < x.size(); ++i)
+      difference = std::max(difference, toy.scheme.alpha * std::abs(x[i] - seen[i]));
+  };
+  for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
+  Status status(StatusCode::timeout, "");
+  for (int i = 0; i < 20 && status.code() == StatusCode::timeout; ++i)
+    status = worker.scheme().finish(worker.theta().mutable_view());
+  SINEW_RETURN_IF_ERROR(status);
+  lost += worker.scheme().counters().lost;
+  SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
+  Numbers numbers = to_doubles(worker.theta().view());
+  const Numbers last = to_doubles(center.view());
+  numbers.insert(numbers.end(), last.begin(), last.end());
+  return numbers;
+}
+
 // A node of the center dies, and is started again or a worker takes it over: the new one begins as it was last seen,
 // and what it had not confirmed is counted by those that sent it.
 TEST(DeathConservation, ACenterTakesAlongWhatIsCounted) {
@@ -182,29 +208,9 @@ TEST(DeathConservation, ACenterTakesAlongWhatIsCounted) {
         SCOPED_TRACE(sinew::detail::concat(servers, " servers, ", dies, " dies at ", at, ", restarts ", restarts));
         int64_t lost = 0;
         double difference = 0;  // the largest that a worker sends about then
-        const auto body = [&](World& world) -> Result<Numbers> {
+        const auto body = [&](World& world) {
           if (world.rank() >= kGossipWorkers) return toy_run(world, toy);
-          ToyWorker worker(toy, world);
-          Vec center = Vec::zeros(toy.size, toy.dtype);
-          SINEW_RETURN_IF_ERROR(worker.start());
-          worker.after_exchange = [&](int64_t) {
-            if (world.now() < at - 50 * kMillisecond) return;
-            ASSERT_TRUE(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()).ok());
-            const Numbers x = to_doubles(worker.theta().view()), seen = to_doubles(center.view());
-            for (size_t i = 0; i < x.size(); ++i)
-              difference = std::max(difference, toy.scheme.alpha * std::abs(x[i] - seen[i]));
-          };
-          for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
-          Status status(StatusCode::timeout, "");
-          for (int i = 0; i < 20 && status.code() == StatusCode::timeout; ++i)
-            status = worker.scheme().finish(worker.theta().mutable_view());
-          SINEW_RETURN_IF_ERROR(status);
-          lost += worker.scheme().counters().lost;
-          SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
-          Numbers numbers = to_doubles(worker.theta().view());
-          const Numbers last = to_doubles(center.view());
-          numbers.insert(numbers.end(), last.begin(), last.end());
-          return numbers;
+          return with_center(world, toy, at - 50 * kMillisecond, lost, difference);
         };
         const SimulatedRun run =
             simulate(node_count(toy.scheme), body,
@@ -339,28 +345,8 @@ TEST(DeathConservation, ACenterUnderAnySchedule) {
     double difference = 0;
     const SimulatedRun run = simulate(
         schedule.workers,
-        [&](World& world) -> Result<Numbers> {
-          if (world.rank() == workers) return toy_run(world, toy);
-          ToyWorker worker(toy, world);
-          Vec center = Vec::zeros(toy.size, toy.dtype);
-          SINEW_RETURN_IF_ERROR(worker.start());
-          worker.after_exchange = [&](int64_t) {
-            if (!worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()).ok()) return;
-            const Numbers x = to_doubles(worker.theta().view()), seen = to_doubles(center.view());
-            for (size_t i = 0; i < x.size(); ++i)
-              difference = std::max(difference, toy.scheme.alpha * std::abs(x[i] - seen[i]));
-          };
-          for (int64_t k = 0; k < toy.steps; ++k) SINEW_RETURN_IF_ERROR(worker.step(k));
-          Status status(StatusCode::timeout, "");
-          for (int i = 0; i < 20 && status.code() == StatusCode::timeout; ++i)
-            status = worker.scheme().finish(worker.theta().mutable_view());
-          SINEW_RETURN_IF_ERROR(status);
-          lost += worker.scheme().counters().lost;
-          SINEW_RETURN_IF_ERROR(worker.scheme().evaluation_point(worker.theta().view(), center.mutable_view()));
-          Numbers numbers = to_doubles(worker.theta().view());
-          const Numbers last = to_doubles(center.view());
-          numbers.insert(numbers.end(), last.begin(), last.end());
-          return numbers;
+        [&](World& world) {
+          return world.rank() == workers ? toy_run(world, toy) : with_center(world, toy, 0, lost, difference);
         },
         options);
     if (!run.report.deadlock.empty()) return run.report.deadlock;
